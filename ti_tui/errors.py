@@ -1,0 +1,28 @@
+"""Errors that are meant for people; every part raises them, the command line prints them."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something that the user can mend: what is wrong, where, and what to do.
+
+    `str()` gives one to three lines. `exit_status` is what the command line ends with.
+    """
+
+    exit_status = 2
+
+    def __init__(self, message: str, *, where: str = "", remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        first = f"{self.where}: {self.message}" if self.where else self.message
+        return f"{first}\n{self.remedy}" if self.remedy else first
+
+
+class TrainingError(UserError):
+    """A run that stopped while training; its folder is intact and can be resumed."""
+
+    exit_status = 3

@@ -1,0 +1,128 @@
+"""Writes that are either whole or not there; everything that lands in a run folder goes through here."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ti_tui.errors import UserError
+
+
+class CannotWrite(UserError):
+    """A file could not be written: full disk, read-only folder, missing rights."""
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace `path` by `content` in one step: temporary file, fsync, rename. Raises CannotWrite."""
+    write_with(path, lambda temporary: _write_and_sync(temporary, content))
+
+
+def write_text(path: Path, content: str) -> None:
+    """`write_bytes` for UTF-8 text without a byte-order mark."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def write_json(path: Path, content: Any, *, durable: bool = True) -> None:
+    """Write `content` as JSON. `durable=False` leaves out the fsync, for files that are rewritten each second."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False)
+    write_with(path, lambda temporary: _write_and_sync(temporary, text.encode("utf-8"), sync=durable))
+
+
+def write_with(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, then rename it into place. Raises CannotWrite."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Fill a folder that appears under `path` whole or not at all. Replaces an older one.
+
+    A kill between the two renames leaves the older folder as `.NAME.old`; `recover_folders` puts it back.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    old = path.with_name(f".{path.name}.old")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for file in temporary.iterdir():
+            sync(file)
+        sync(temporary)
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            os.replace(path, old)
+        os.replace(temporary, path)
+        sync(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def recover_folders(parent: Path) -> None:
+    """Undo what a kill left behind in `parent`: put `.NAME.old` back, drop unfinished temporaries."""
+    if not parent.is_dir():
+        return
+    for entry in list(parent.iterdir()):
+        name = entry.name
+        if name.startswith(".") and name.endswith(".old"):
+            whole = parent / name[1:-4]
+            if whole.exists():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                os.replace(entry, whole)
+        elif name.startswith(".") and name.endswith(".tmp"):
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path, error: OSError) -> CannotWrite:
+    """The error for people: names the path, the reason and what to do."""
+    reason, remedy = {
+        errno.ENOSPC: ("the disk is full", "Free some space and start the same command again."),
+        errno.EDQUOT: ("your disk quota is used up", "Free some space and start the same command again."),
+        errno.EFBIG: ("the file would be larger than is allowed here", "Raise the limit (`ulimit -f`)."),
+        errno.EROFS: ("the file system is read-only", "Choose a folder that you can write to."),
+        errno.EACCES: ("no permission to write there", "Choose a folder that you can write to."),
+        errno.EPERM: ("no permission to write there", "Choose a folder that you can write to."),
+        errno.ENOTDIR: ("a part of the path is a file, not a folder", "Choose another folder."),
+        errno.ENAMETOOLONG: ("the name is too long for this disk", "Choose a shorter name."),
+    }.get(error.errno or 0, (error.strerror or str(error), ""))
+    return CannotWrite(f"cannot write {path}: {reason}", remedy=remedy)
+
+
+def sync(path: Path) -> None:
+    """fsync a file or a folder (folders where the system knows that)."""
+    if path.is_dir() and os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_and_sync(path: Path, content: bytes, *, sync: bool = True) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        if sync:
+            os.fsync(file.fileno())

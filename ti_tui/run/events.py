@@ -1,0 +1,197 @@
+"""The event log: one JSON object a line, written by the trainer, followed by every viewer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Literal, get_args
+
+from ti_tui.run import atomic
+
+Kind = Literal[
+    "run",         # step, total_steps, epoch_steps, images, decisions: a trainer began or went on at `step`
+    "phase",       # phase, message
+    "step",        # step, loss, rate, gradient_norm, seconds (of this step)
+    "eval",        # step, loss
+    "checkpoint",  # step, state, files, loss, norms
+    "sample",      # step, files, prompts
+    "memory",      # used_bytes, peak_bytes (of the device; of the process on a CPU)
+    "warning",     # message, step
+    "error",       # message, step
+    "request",     # request, message
+    "end",         # outcome: done, stopped or failed; step, message, seconds
+]
+KINDS: frozenset[str] = frozenset(get_args(Kind))
+
+FLUSH_SECONDS = 1.0
+CHUNK_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line: when (unix seconds), what, and its values. A number that was NaN or infinite reads as None."""
+
+    t: float
+    kind: str
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self.values.get(name, default)
+
+
+class EventWriter:
+    """Appends events. Flushes once a second, and at once for everything but `step`.
+
+    A last line that a kill cut in half is closed first, so that it spoils no other.
+    """
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self._path = path
+        self._clock = clock
+        self._flushed = 0.0
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file: IO[bytes] = path.open("ab", buffering=1 << 16)
+            if _ends_within_a_line(path):
+                self._file.write(b"\n")
+        except OSError as error:
+            raise atomic.cannot_write(path, error) from error
+
+    def write(self, kind: Kind, **values: Any) -> None:
+        """Append one event. Raises CannotWrite."""
+        now = self._clock()
+        clean, bad = _finite(values)
+        lines = [_line(now, kind, clean)]
+        if bad:
+            message = f"{', '.join(bad)} {'is' if len(bad) == 1 else 'are'} not a finite number"
+            lines.append(_line(now, "warning", {"message": message, "step": values.get("step")}))
+        try:
+            self._file.write(b"".join(lines))
+            if kind != "step" or bad or now - self._flushed >= FLUSH_SECONDS:
+                self._file.flush()
+                self._flushed = now
+        except OSError as error:
+            raise atomic.cannot_write(self._path, error) from error
+
+    def close(self) -> None:
+        """Flush and close; what cannot be flushed any more is given up."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+
+class EventReader:
+    """Follows a log: each `read_new` gives what has come since the last. Never raises for the file's content.
+
+    A line without its newline is left for later; lines that are no events are skipped. A file that was
+    replaced or shortened is read from the start.
+    """
+
+    def __init__(self, path: Path, *, from_end: bool = False) -> None:
+        self._path = path
+        self._offset = 0
+        self._identity: tuple[int, int] | None = None
+        if from_end:
+            with contextlib.suppress(OSError):
+                status = path.stat()
+                self._identity = (status.st_dev, status.st_ino)
+                self._offset = _last_newline(path, status.st_size)
+
+    def read_new(self, *, limit_bytes: int = CHUNK_BYTES) -> list[Event]:
+        """Events since the last call, at most about `limit_bytes` of them; call again until it gives none."""
+        try:
+            with self._path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                identity = (status.st_dev, status.st_ino)
+                if identity != self._identity or status.st_size < self._offset:
+                    self._identity, self._offset = identity, 0
+                file.seek(self._offset)
+                chunk = file.read(limit_bytes)
+                end = chunk.rfind(b"\n") + 1
+                if end == 0 and len(chunk) == limit_bytes:
+                    chunk += file.readline()
+                    end = len(chunk) if chunk.endswith(b"\n") else 0
+        except OSError:
+            return []
+        self._offset += end
+        return list(parse_lines(chunk[:end].split(b"\n")))
+
+    def read_all(self) -> Iterator[Event]:
+        """Every event that is there now, in pieces of bounded memory."""
+        while events := self.read_new():
+            yield from events
+
+
+def parse_lines(lines: Iterable[bytes]) -> Iterator[Event]:
+    """Events of whole lines; anything else is passed over."""
+    for line in lines:
+        if not line.startswith(b"{"):
+            continue
+        try:
+            values = json.loads(line)
+            t, kind = float(values.pop("t")), values.pop("kind")
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue
+        if isinstance(kind, str):
+            yield Event(t, kind, values)
+
+
+def as_one_run(events: Iterable[Event]) -> list[Event]:
+    """The events of a run that was killed and resumed, without what the resumed trainer did again.
+
+    A `run` event at step s takes back every step, evaluation and sample after s.
+    """
+    kept: list[Event] = []
+    for event in events:
+        if event.kind == "run":
+            resumed = event.get("step", 0)
+            kept = [old for old in kept if old.kind in {"warning", "error", "request", "run", "phase", "end", "memory"}
+                    or old.get("step", 0) <= resumed]
+        kept.append(event)
+    return kept
+
+
+def _line(t: float, kind: str, values: dict[str, Any]) -> bytes:
+    record = {"t": round(t, 3), "kind": kind, **values}
+    return json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8") + b"\n"
+
+
+def _finite(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    bad: list[str] = []
+
+    def clean(name: str, value: Any) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            if name not in bad:
+                bad.append(name)
+            return None
+        if isinstance(value, dict):
+            return {key: clean(name, item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [clean(name, item) for item in value]
+        return value
+
+    return {name: clean(name, value) for name, value in values.items()}, bad
+
+
+def _ends_within_a_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size == 0:
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
+
+
+def _last_newline(path: Path, size: int) -> int:
+    with path.open("rb") as file:
+        start = max(0, size - CHUNK_BYTES)
+        file.seek(start)
+        return start + file.read(size - start).rfind(b"\n") + 1

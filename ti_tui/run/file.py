@@ -1,0 +1,363 @@
+"""Reading and writing run files: TOML in, `RunFile` out, every problem with its file, line and field."""
+
+from __future__ import annotations
+
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import tomli_w
+from annotated_types import Ge, Gt, Le, Lt, MultipleOf
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from ti_tui.run import atomic
+from ti_tui.run.problems import Problem, Problems, ProblemsError, line_of, nearest
+from ti_tui.run.recipe import FORMAT, TABLES, RunFile, SchemeTable, Table, TrainingTable
+from ti_tui.run.scheme import SchemeError
+from ti_tui.run.toml_lines import key_lines
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""From an older `format` to the next one; format 1 is the first, so there is none yet."""
+
+
+class RunFileError(ProblemsError):
+    """A run file that cannot be used; `problems` holds every reason, each with its line."""
+
+
+def load(path: Path) -> RunFile:
+    """Read and validate the run file at `path`. Raises RunFileError with all problems at once."""
+    return parse_run_file(_read(path), path)
+
+
+def parse_run_file(text: str, path: Path) -> RunFile:
+    """Validate the text of a run file; `path` only names it in problems. Raises RunFileError."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RunFileError([_syntax_problem(error, path)]) from None
+    lines = key_lines(text)
+    data = _migrated(data, path, lines)
+    return _validated(data, path, lines)
+
+
+def from_values(values: dict[str, Any], path: Path) -> RunFile:
+    """A run file from nested values, validated as one that was read. Raises RunFileError."""
+    return _validated(values, path, {})
+
+
+def with_value(values: dict[str, Any], name: str, text: str) -> None:
+    """Set `table.field` in `values` from what a person typed: TOML if it is TOML, else plain text.
+
+    Raises RunFileError for a name that the run file does not have.
+    """
+    table, dot, key = name.partition(".")
+    if not dot or table not in TABLES or key not in TABLES[table].model_fields:
+        known = [f"{t}.{k}" for t, model in TABLES.items() for k in model.model_fields]
+        guess = nearest(name, known)
+        remedy = f"Did you mean {guess}?" if guess else "The name is table.field, such as training.seed."
+        raise RunFileError([Problem("error", "there is no such field", name, remedy)])
+    expects_text = TABLES[table].model_fields[key].annotation is str
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    if expects_text and not isinstance(value, str):
+        value = text
+    values.setdefault(table, {})[key] = value
+
+
+def lines_of(path: Path) -> dict[str, int]:
+    """Line of each field in the run file at `path`; empty if it cannot be read."""
+    try:
+        return key_lines(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return {}
+
+
+def save(run: RunFile, path: Path) -> None:
+    """Write `run` to `path` atomically, with each field's explanation as a comment. Raises CannotWrite."""
+    atomic.write_text(path, to_toml(run))
+
+
+def to_toml(run: RunFile) -> str:
+    """The text of a run file; `parse_run_file` gives `run` back exactly."""
+    blocks = [f"# A ti_tui run: everything that is needed to repeat it.\n\nformat = {FORMAT}\n"]
+    for name, table in TABLES.items():
+        values = getattr(run, name)
+        lines = [f"[{name}]"]
+        for key, info in table.model_fields.items():
+            unit = (info.json_schema_extra or {}).get("unit", "") if isinstance(info.json_schema_extra, dict) else ""
+            lines.append(f"# {info.description}{f' Unit: {unit}.' if unit else ''}")
+            lines.append(f"{key} = {_toml_value(getattr(values, key))}")
+        blocks.append("\n".join(lines) + "\n")
+    return "\n".join(blocks)
+
+
+def accepts(info: FieldInfo) -> str:
+    """What a field takes, in words: "a whole number from 1 to 75"."""
+    return " or ".join(_accepts(info.annotation, info.metadata))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise RunFileError(
+            [Problem("error", "there is no run file here", file=path, remedy="Make one with `ti-tui init`.")]
+        ) from None
+    except UnicodeDecodeError as error:
+        message = f"is not UTF-8 text (byte {error.start})"
+        raise RunFileError([Problem("error", message, file=path, remedy="Save it as UTF-8.")]) from None
+    except OSError as error:
+        raise RunFileError([Problem("error", f"cannot be read: {error.strerror}", file=path)]) from None
+
+
+def _syntax_problem(error: tomllib.TOMLDecodeError, path: Path) -> Problem:
+    message = str(error)
+    line = None
+    if "(at line " in message:
+        line = int(message.rpartition("(at line ")[2].partition(",")[0])
+        message = message.rpartition(" (at ")[0]
+    remedy = "Text needs quotes, lists need [ ]."
+    return Problem("error", f"not valid TOML: {message[:1].lower()}{message[1:]}.", remedy=remedy, file=path, line=line)
+
+
+def _migrated(data: dict[str, Any], path: Path, lines: dict[str, int]) -> dict[str, Any]:
+    version = data.get("format")
+
+    def problem(message: str, remedy: str) -> RunFileError:
+        return RunFileError([Problem("error", message, "format", remedy, path, lines.get("format"))])
+
+    if version is None:
+        raise problem("is missing", f"Write `format = {FORMAT}` in the first line.")
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise problem(f"{version!r} is not a version", f"Write `format = {FORMAT}`.")
+    if version > FORMAT:
+        raise problem(
+            f"this file has form {version}, made by a newer ti_tui; this one reads up to {FORMAT}",
+            "Install the newer program: pip install --upgrade ti_tui.",
+        )
+    while version < FORMAT:
+        data = MIGRATIONS[version](data)
+        version += 1
+    return data
+
+
+def _validated(data: dict[str, Any], path: Path, lines: dict[str, int]) -> RunFile:
+    problems: list[Problem] = []
+    run: RunFile | None = None
+    try:
+        run = RunFile.model_validate(data)
+    except ValidationError as error:
+        problems += _from_validation(error, data)
+    problems += _across_fields(data).found
+    if problems:
+        placed = Problems(problems).placed(path, lines).found
+        raise RunFileError(sorted(placed, key=lambda problem: (problem.line or 0)))
+    assert run is not None
+    return run
+
+
+def _from_validation(error: ValidationError, data: dict[str, Any]) -> Iterable[Problem]:
+    seen: set[str] = set()
+    for detail in error.errors():
+        location = [part for part in detail["loc"] if not (isinstance(part, str) and _is_branch(part))]
+        name = ".".join(str(part) for part in location[:2] if isinstance(part, str))
+        index = next((part for part in location if isinstance(part, int)), None)
+        inner = location[3:] if index is not None and len(location) > 3 else []
+        # A union reports each branch; one sentence for the field says it all.
+        if (key := f"{name}/{index}/{inner}") in seen:
+            continue
+        seen.add(key)
+        yield _field_problem(name, index, inner, detail, data)
+
+
+def _field_problem(name: str, index: int | None, inner: list[Any], detail: Any, data: dict[str, Any]) -> Problem:
+    table, _, key = name.partition(".")
+    kind = detail["type"]
+    if kind == "extra_forbidden" and not inner:
+        return _unknown(table, key)
+    if kind == "missing" and not inner:
+        if not key:
+            return Problem("error", f"the table [{table}] is missing", table, f"Add [{table}] with {_required(table)}.")
+        wants = accepts(TABLES[table].model_fields[key])
+        return Problem("error", "is missing", name, f"It needs {wants}: {TABLES[table].model_fields[key].description}")
+    if table in TABLES and not key:
+        return Problem("error", "is a table", table, f"Write [{table}] on a line of its own, its fields below.")
+    place = f"item {index + 1}: " if index is not None else ""
+    value = _shown(detail["input"])
+    info = TABLES[table].model_fields[key]
+    if name == "scheme.segments" and index is not None:
+        return _segment_problem(name, place, inner, kind, value)
+    if index is not None and isinstance(detail["input"], str) and (choices := _choices(info)):
+        guess = nearest(detail["input"], choices)
+        return Problem("error", f"{place}{value} is not one of {', '.join(choices)}.", name, _did_you_mean(guess))
+    if key == "token" and kind == "string_pattern_mismatch":
+        return Problem("error", f"{value} cannot be a token.", name, "Use one word of letters, digits, - and _.")
+    choices = _choices(info)
+    guess = nearest(detail["input"], choices) if choices and isinstance(detail["input"], str) else None
+    return Problem("error", f"{place}{value} is not {accepts(info)}.", name, _did_you_mean(guess))
+
+
+def _segment_problem(name: str, place: str, inner: list[Any], kind: str, value: str) -> Problem:
+    part = str(inner[0]) if inner else ""
+    wants = {"learning_rate": "a number above 0", "steps": "a whole number of at least 1"}
+    remedy = "Write { learning_rate = 0.005, steps = 200 }."
+    if kind == "missing":
+        return Problem("error", f"{place}{part} is missing.", name, remedy)
+    if kind == "extra_forbidden":
+        guess = nearest(part, wants)
+        return Problem("error", f"{place}there is no `{part}` in a segment.", name, _did_you_mean(guess) or remedy)
+    if part in wants:
+        return Problem("error", f"{place}{part} {value} is not {wants[part]}.", name)
+    return Problem("error", f"{place}{value} is not a segment.", name, remedy)
+
+
+def _unknown(table: str, key: str) -> Problem:
+    if not key:
+        guess = nearest(table, TABLES)
+        elsewhere = next((t for t, model in TABLES.items() if table in model.model_fields), None)
+        remedy = f"It belongs under [{elsewhere}]." if elsewhere else _did_you_mean(f"[{guess}]" if guess else None)
+        return Problem("error", "there is no such table or field.", table, remedy)
+    guess = nearest(key, TABLES[table].model_fields) if table in TABLES else None
+    elsewhere = next((t for t, model in TABLES.items() if key in model.model_fields), None)
+    if elsewhere and elsewhere != table:
+        remedy = f"It belongs under [{elsewhere}]."
+    else:
+        remedy = _did_you_mean(guess) or f"[{table}] has: {', '.join(TABLES[table].model_fields)}."
+    return Problem("error", "there is no such field.", f"{table}.{key}", remedy)
+
+
+def _across_fields(data: dict[str, Any]) -> Problems:
+    """Problems between fields of one table; a table with problems of its own is not looked at."""
+    problems = Problems()
+    if scheme := _valid(SchemeTable, data.get("scheme", {})):
+        try:
+            scheme.scheme()
+        except SchemeError as error:
+            problems.error(error.message, field="scheme.warmup_steps", remedy=error.remedy)
+    training = _valid(TrainingTable, data.get("training", {}))
+    if training and training.min_timestep >= training.max_timestep:
+        message = f"{training.min_timestep} is not below max_timestep ({training.max_timestep})"
+        problems.error(message, field="training.min_timestep")
+    return problems
+
+
+_SomeTable = TypeVar("_SomeTable", bound=Table)
+
+
+def _valid(table: type[_SomeTable], values: Any) -> _SomeTable | None:
+    try:
+        return table.model_validate(values)
+    except ValidationError:
+        return None
+
+
+def _required(table: str) -> str:
+    if table not in TABLES:
+        return "its fields"
+    return ", ".join(key for key, info in TABLES[table].model_fields.items() if info.is_required()) or "its fields"
+
+
+def _accepts(annotation: Any, metadata: Iterable[Any]) -> list[str]:
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        inner, *more = typing.get_args(annotation)
+        rules = [rule for item in more for rule in (item.metadata if isinstance(item, FieldInfo) else [item])]
+        return _accepts(inner, rules)
+    if origin is Literal:
+        values = [str(value).lower() if isinstance(value, bool) else str(value) for value in typing.get_args(annotation)]
+        return [values[0] if len(values) == 1 else f"one of {', '.join(values)}"]
+    if origin in (types.UnionType, typing.Union):
+        return [text for part in typing.get_args(annotation) for text in _accepts(part, metadata)]
+    if origin is list:
+        return ["a list of " + " or ".join(_accepts(typing.get_args(annotation)[0], ())).removeprefix("one of ")]
+    if annotation is bool:
+        return ["true or false"]
+    if annotation in (int, float):
+        return [("a whole number" if annotation is int else "a number") + _bounds(metadata)]
+    if annotation is str:
+        patterns = [getattr(rule, "pattern", None) for rule in metadata]
+        if any(pattern and "cuda" in pattern for pattern in patterns):
+            return ["auto, cpu, cuda or cuda:N"]
+        return ["text in quotes"]
+    if origin is dict:
+        return ["a table in braces, such as { betas = [0.9, 0.99] }"]
+    return ["a segment { learning_rate = 0.005, steps = 200 }"]
+
+
+def _bounds(metadata: Iterable[Any]) -> str:
+    low = high = above = below = multiple = None
+    for rule in metadata:
+        match rule:
+            case Ge():
+                low = rule.ge
+            case Gt():
+                above = rule.gt
+            case Le():
+                high = rule.le
+            case Lt():
+                below = rule.lt
+            case MultipleOf():
+                multiple = rule.multiple_of
+    text = ""
+    if low is not None and high is not None:
+        text = f" from {low} to {high}"
+    elif low is not None:
+        text = f" of at least {low}"
+    elif above is not None:
+        text = f" above {above}"
+    elif high is not None:
+        text = f" of at most {high}"
+    elif below is not None:
+        text = f" below {below}"
+    return f"{text}, a multiple of {multiple}" if multiple is not None else text
+
+
+def _choices(info: FieldInfo) -> list[str]:
+    def of(annotation: Any) -> list[str]:
+        if typing.get_origin(annotation) is Literal:
+            return [value for value in typing.get_args(annotation) if isinstance(value, str)]
+        return [choice for part in typing.get_args(annotation) for choice in of(part)]
+
+    return of(info.annotation)
+
+
+def _is_branch(part: str) -> bool:
+    """Whether a piece of a pydantic location names a branch of a union, not a key."""
+    return part.startswith(("literal[", "constrained-", "function-")) or part in {"int", "str", "float"}
+
+
+def _shown(value: Any) -> str:
+    text = repr(value) if not isinstance(value, bool) else str(value).lower()
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _did_you_mean(guess: str | None) -> str:
+    return f"Did you mean {guess}?" if guess else ""
+
+
+def _toml_value(value: Any) -> str:
+    if hasattr(value, "model_dump"):
+        value = value.model_dump()
+    if isinstance(value, dict):
+        if not value:
+            return "{}"
+        return "{ " + ", ".join(f"{_toml_key(key)} = {_toml_value(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list):
+        items = [_toml_value(item) for item in value]
+        if any(len(item) > 24 for item in items) and len(items) > 1:
+            return "[\n" + "".join(f"  {item},\n" for item in items) + "]"
+        return "[" + ", ".join(items) + "]"
+    return tomli_w.dumps({"x": value})[len("x = ") : -1]
+
+
+def _toml_key(key: str) -> str:
+    return tomli_w.dumps({key: 0})[: -len(" = 0\n")]
+
+
+__all__ = ["RunFileError", "accepts", "from_values", "line_of", "lines_of", "load", "parse_run_file", "save", "to_toml", "with_value"]

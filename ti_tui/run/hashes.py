@@ -1,0 +1,47 @@
+"""SHA-256 of files and folders; large ones are remembered by path, size and time, so that each is read once."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from pathlib import Path
+
+from ti_tui.run import atomic
+from ti_tui.settings import cache_folder
+
+REMEMBER_FROM_BYTES = 50_000_000
+
+
+def file_hash(path: Path) -> str:
+    """Hex SHA-256 of the file's content."""
+    status = path.stat()
+    if status.st_size < REMEMBER_FROM_BYTES:
+        return _digest(path)
+    key = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+    memory = cache_folder() / "hashes.json"
+    known: dict[str, str] = {}
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads(memory.read_text(encoding="utf-8"))
+    if key not in known:
+        known[key] = _digest(path)
+        # Forgetting is only slow, so a cache that cannot be written is no error.
+        with contextlib.suppress(atomic.CannotWrite):
+            atomic.write_json(memory, dict(list(known.items())[-500:]))
+    return known[key]
+
+
+def weights_hash(path: Path, *, part: str = "") -> str:
+    """Hash of a model: the file's, or over the weights of a diffusers folder (of one `part`, such as "vae")."""
+    if path.is_file():
+        return file_hash(path)
+    total = hashlib.sha256()
+    root = path / part if part else path
+    for file in sorted(p for p in root.rglob("*") if p.suffix in {".safetensors", ".bin"}):
+        total.update(f"{file.relative_to(root).as_posix()}:{file_hash(file)}\n".encode())
+    return total.hexdigest()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,257 @@
+"""What a model says about itself before anything of it is loaded: family, prediction, widths. No torch."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from ti_tui.errors import UserError
+from ti_tui.run.recipe import Family
+from ti_tui.run.tensors import Shapes, read_shapes
+
+Prediction = Literal["epsilon", "v_prediction"]
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+UNET = "model.diffusion_model."
+TOKEN_TABLES: dict[Family, tuple[tuple[str, ...], ...]] = {
+    "sd1": (
+        (
+            "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight",
+            "cond_stage_model.transformer.embeddings.token_embedding.weight",
+        ),
+    ),
+    "sd2": (("cond_stage_model.model.token_embedding.weight",),),
+    "sdxl": (
+        (
+            "conditioner.embedders.0.transformer.text_model.embeddings.token_embedding.weight",
+            "conditioner.embedders.0.transformer.embeddings.token_embedding.weight",
+        ),
+        ("conditioner.embedders.1.model.token_embedding.weight",),
+    ),
+}
+"""Where a single-file checkpoint keeps each text encoder's token table."""
+
+
+class ModelError(UserError):
+    """The model cannot be used: missing, of another family, damaged."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What was found out about a model.
+
+    widths:     width of each text encoder (one for SD 1 and 2, two for SDXL).
+    prediction: None if only its weights can tell; the trainer then asks them.
+    scale:      pixels per latent, in each direction.
+    multiple:   sizes in pixels must be a multiple of this.
+    """
+
+    path: Path
+    single_file: bool
+    family: Family
+    prediction: Prediction | None
+    widths: tuple[int, ...]
+    vocabulary: int
+    has_vae: bool
+    scale: int = 8
+    multiple: int = 64
+
+    @property
+    def family_name(self) -> str:
+        return str(families()[self.family]["name"])
+
+    def describe(self) -> str:
+        """One line for people."""
+        form = "single file" if self.single_file else "diffusers folder"
+        prediction = self.prediction or "prediction type read at the start"
+        return f"{self.family_name}, {prediction} ({form})"
+
+
+@cache
+def families() -> dict[str, Any]:
+    """The facts of the three families that checkpoints do not hold; see data/models/families.toml."""
+    text = resources.files("ti_tui").joinpath("data/models/families.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def find_model(base: str, folder: Path) -> Path | None:
+    """The path that `model.base` means: a file or folder, or a hub id's copy in the local cache.
+
+    None: a hub id that has to be downloaded first. Raises ModelError if it is neither.
+    """
+    given = Path(base).expanduser()
+    path = given if given.is_absolute() else folder / given
+    if path.exists():
+        return path
+    if HUB_ID.fullmatch(base) and not base.startswith("."):
+        return _cached_snapshot(base)
+    raise ModelError(f"there is no model at {path}", remedy="Give a .safetensors or .ckpt file, a diffusers folder or a hub id.")
+
+
+def inspect_model(path: Path) -> ModelFacts:
+    """Family, prediction and widths of the model at `path`. Raises ModelError or WeightsError."""
+    if path.is_dir():
+        return _inspect_folder(path)
+    return _inspect_file(path)
+
+
+def _inspect_folder(path: Path) -> ModelFacts:
+    if not (path / "unet" / "config.json").is_file():
+        inside = sorted(p.name for p in path.glob("*.safetensors")) + sorted(p.name for p in path.glob("*.ckpt"))
+        remedy = f"Did you mean {path / inside[0]}?" if inside else "It needs unet/, vae/, text_encoder/ and scheduler/."
+        raise ModelError(f"{path} is not a diffusers model (no unet/config.json)", remedy=remedy)
+    unet = _config(path / "unet")
+    vae = _config(path / "vae")
+    texts = [_config(path / name) for name in ("text_encoder", "text_encoder_2") if (path / name).is_dir()]
+    if not texts:
+        raise ModelError(f"{path} has no text_encoder/", remedy="Copy the whole model folder.")
+    for part in ("unet", "vae", "text_encoder", *(["text_encoder_2"] if len(texts) > 1 else [])):
+        _check_part(path / part)
+    channels = int(unet.get("in_channels", 4))
+    _check_channels(channels, path)
+    scheduler = _config(path / "scheduler", "scheduler_config.json")
+    prediction = scheduler.get("prediction_type", "epsilon")
+    if prediction not in ("epsilon", "v_prediction"):
+        raise ModelError(f"{path}: its scheduler predicts {prediction!r}; epsilon and v_prediction can be trained")
+    family: Family = "sdxl" if len(texts) > 1 else "sd2" if unet.get("use_linear_projection") else "sd1"
+    scale = 2 ** (len(vae.get("block_out_channels", [0] * 4)) - 1)
+    return ModelFacts(
+        path=path,
+        single_file=False,
+        family=family,
+        prediction=prediction,
+        widths=tuple(int(text["hidden_size"]) for text in texts),
+        vocabulary=int(texts[0].get("vocab_size", 49408)),
+        has_vae=True,
+        scale=scale,
+        multiple=scale * 2 ** (len(unet["block_out_channels"]) - 1),
+    )
+
+
+def _inspect_file(path: Path) -> ModelFacts:
+    shapes = read_shapes(path)
+    family = _family_of(shapes, path)
+    tables = [next((name for name in names if name in shapes), None) for names in TOKEN_TABLES[family]]
+    if None in tables:
+        raise ModelError(f"{path} lacks a text encoder's token table", remedy="Use the full checkpoint.")
+    _check_channels(shapes[f"{UNET}input_blocks.0.0.weight"][1], path)
+    scale = 2 ** (1 + max((_number_after(name, "encoder.down.") for name in shapes if "encoder.down." in name), default=3) - 0)
+    scale //= 2
+    downs = sum(name.startswith(f"{UNET}input_blocks.") and name.endswith(".0.op.weight") for name in shapes)
+    facts = ModelFacts(
+        path=path,
+        single_file=True,
+        family=family,
+        prediction=_prediction_of(shapes, family),
+        widths=tuple(shapes[name][1] for name in tables if name),
+        vocabulary=shapes[tables[0] or ""][0],
+        has_vae=any(name.startswith("first_stage_model.encoder.") for name in shapes),
+        scale=scale,
+        multiple=scale * 2**downs,
+    )
+    return facts
+
+
+def with_prediction(facts: ModelFacts, wanted: str) -> ModelFacts:
+    """`facts` with the prediction that the run file asks for, unless that is "auto"."""
+    return facts if wanted == "auto" else replace(facts, prediction="epsilon" if wanted == "epsilon" else "v_prediction")
+
+
+def _family_of(shapes: Shapes, path: Path) -> Family:
+    names = shapes.keys()
+
+    def any_starts(prefix: str) -> bool:
+        return any(name.startswith(prefix) for name in names)
+
+    if f"{UNET}input_blocks.0.0.weight" in names:
+        if any_starts("conditioner.embedders.1.model."):
+            return "sdxl"
+        if any_starts("conditioner.embedders.0.model."):
+            raise ModelError(f"{path} is the SDXL refiner, which embeddings are not trained on", remedy="Use the SDXL base model.")
+        if any_starts("cond_stage_model.model."):
+            return "sd2"
+        if any_starts("cond_stage_model.transformer."):
+            return "sd1"
+        raise ModelError(f"{path} holds a U-Net without its text encoder", remedy="Use the full checkpoint.")
+    other = next((name for sign, name in _OTHER_FILES if any(sign in key for key in names)), None)
+    what = f"{path} is {other}, not a Stable Diffusion checkpoint" if other else f"{path} is not a Stable Diffusion checkpoint"
+    raise ModelError(what, remedy="SD 1, SD 2 and SDXL models can be trained on.")
+
+
+_OTHER_FILES = (
+    ("double_blocks.", "a Flux model"),
+    ("joint_blocks.", "a Stable Diffusion 3 model"),
+    ("lora_", "a LoRA"),
+    ("emb_params", "an embedding"),
+    ("string_to_param", "an embedding"),
+    ("clip_g", "an embedding"),
+    ("encoder.down.", "a VAE"),
+    ("control_model.", "a ControlNet"),
+)
+
+
+def _prediction_of(shapes: Shapes, family: Family) -> Prediction | None:
+    # NoobAI's convention, which ComfyUI and Forge follow: an empty tensor of this name.
+    if "v_pred" in shapes:
+        return "v_prediction"
+    return None if family == "sd2" else "epsilon"
+
+
+def _check_channels(channels: int, path: Path) -> None:
+    if channels == 9:
+        raise ModelError(f"{path} is an inpainting model", remedy="Train on the plain model; the embedding works on both.")
+    if channels != 4:
+        raise ModelError(f"{path} takes {channels} input channels; a plain model takes 4")
+
+
+def _check_part(folder: Path) -> None:
+    files = [p for pattern in ("*.safetensors", "*.bin") for p in folder.glob(pattern)] if folder.is_dir() else []
+    if not files:
+        raise ModelError(f"{folder} holds no weights", remedy="Copy the whole model folder.")
+    for file in files:
+        if file.suffix == ".safetensors":
+            read_shapes(file)
+
+
+def _config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    path = folder / name
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise ModelError(f"{path} is missing", remedy="Copy the whole model folder.") from None
+    except ValueError as error:
+        raise ModelError(f"{path} is not valid JSON: {error}", remedy="Copy the model folder again.") from None
+    if not isinstance(values, dict):
+        raise ModelError(f"{path} is not a table", remedy="Copy the model folder again.")
+    return values
+
+
+def _number_after(name: str, mark: str) -> int:
+    digits = name.partition(mark)[2].partition(".")[0]
+    return int(digits) if digits.isdigit() else 0
+
+
+def _cached_snapshot(hub_id: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        path = Path(snapshot_download(hub_id, local_files_only=True, allow_patterns=HUB_FILES))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError):
+        return None
+    return path if (path / "unet" / "config.json").is_file() else None
+
+
+HUB_FILES = [
+    "model_index.json", "scheduler/*", "tokenizer/*", "tokenizer_2/*",
+    "unet/config.json", "vae/config.json", "text_encoder/config.json", "text_encoder_2/config.json",
+    "unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors",
+    "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors", "text_encoder_2/model.safetensors",
+]  # fmt: skip
+"""What is fetched of a model on the hub: the parts that training needs, in safetensors."""

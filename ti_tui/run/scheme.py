@@ -1,0 +1,245 @@
+"""The LR scheme: segments of (learning rate, steps), its notation, its two readings, its rate at each step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ti_tui.errors import UserError
+
+Reading = Literal["for", "until"]
+Shape = Literal["segments", "constant", "cosine", "linear"]
+
+PRESETS: dict[str, str] = {
+    "faces": "0.05:10, 0.02:20, 0.01:60, 0.005:200, 0.002:500, 0.001:3000",
+    "styles": "0.005:200, 0.0005:500, 0.00005:800, 0.000005:1000",
+    "first look": "0.05:10, 0.02:20, 0.01:60, 0.005:200, 0.0005:500",
+}
+"""Schemes by name, in the for-N-steps reading."""
+
+
+class SchemeError(UserError):
+    """A scheme that cannot be read; the message names the part that is wrong."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A learning rate and for how many optimizer steps it holds."""
+
+    learning_rate: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise SchemeError(f"the learning rate {self.learning_rate:g} is not a number above 0")
+        if self.steps < 1:
+            raise SchemeError(f"a segment of {self.steps} steps: it needs at least 1")
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Segments, a warm-up inside the first one, and the shape that is drawn through them.
+
+    `segments` holds each rate as it is. The other shapes use the first rate, all steps and, as the rate that
+    they end at, the last segment's (0 if there is one segment only).
+    """
+
+    segments: tuple[Segment, ...]
+    warmup_steps: int = 0
+    shape: Shape = "segments"
+
+    def __post_init__(self) -> None:
+        if not self.segments:
+            raise SchemeError("the scheme is empty", remedy="Write at least one `rate:steps`.")
+        if not 0 <= self.warmup_steps <= self.segments[0].steps:
+            raise SchemeError(
+                f"a warm-up of {self.warmup_steps} steps does not fit into the first segment "
+                f"({self.segments[0].steps} steps)"
+            )
+
+    @property
+    def total_steps(self) -> int:
+        return sum(segment.steps for segment in self.segments)
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Step at which each segment has ended (exclusive)."""
+        ends, total = [], 0
+        for segment in self.segments:
+            total += segment.steps
+            ends.append(total)
+        return tuple(ends)
+
+    def segment_at(self, step: int) -> int:
+        """Index of the segment that optimizer step `step` (0-based) belongs to. Raises ValueError outside."""
+        for index, end in enumerate(self.ends):
+            if 0 <= step < end:
+                return index
+        raise ValueError(f"step {step} is outside 0..{self.total_steps - 1}")
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate for optimizer step `step` (0-based), warm-up applied.
+
+        Raises ValueError if `step` is outside [0, total_steps).
+        The notation is A1111's `rate:step` list; see DESIGN.md, "The scheme".
+        """
+        rate = self._rate_without_warmup(step)
+        if step < self.warmup_steps:
+            rate *= (step + 1) / (self.warmup_steps + 1)
+        return rate
+
+    def next_change(self, step: int) -> tuple[int, float] | None:
+        """(step, rate) of the next segment after `step`, or None in the last one and for smooth shapes."""
+        if self.shape != "segments":
+            return None
+        index = self.segment_at(step)
+        if index + 1 >= len(self.segments):
+            return None
+        return self.ends[index], self.segments[index + 1].learning_rate
+
+    def _rate_without_warmup(self, step: int) -> float:
+        here = self.segments[self.segment_at(step)].learning_rate
+        first = self.segments[0].learning_rate
+        match self.shape:
+            case "segments":
+                return here
+            case "constant":
+                return first
+            case "linear" | "cosine":
+                last = self.segments[-1].learning_rate if len(self.segments) > 1 else 0.0
+                done = step / self.total_steps
+                left = 1 - done if self.shape == "linear" else (1 + math.cos(math.pi * done)) / 2
+                return last + (first - last) * left
+
+
+def parse(text: str, reading: Reading, *, total_steps: int | None = None) -> Scheme:
+    """Read A1111's `rate:number, rate:number, ...` text.
+
+    reading:     "for": the number is for how many steps the rate holds (the guide's restarts);
+                 "until": the step until which it holds, counted from 0 (A1111).
+    total_steps: how long the run is. Needed for a last rate without a number or with -1; in the
+                 "until" reading a part beyond it is cut there, as A1111 does.
+
+    Spaces, empty parts and scientific notation are allowed. Raises SchemeError.
+    """
+    parts = [part.strip() for part in text.replace("\n", ",").replace(";", ",").split(",")]
+    parts = [part for part in parts if part]
+    if not parts:
+        raise SchemeError("the scheme is empty", remedy="Write it like `0.05:10, 0.02:20, 0.001:500`.")
+    segments: list[Segment] = []
+    done = 0
+    for position, part in enumerate(parts, start=1):
+        name = f"part {position} of the scheme, `{part}`"
+        rate, number = _split(part, name)
+        if number is None:
+            if position != len(parts):
+                raise SchemeError(f"{name}, has no number of steps", remedy="Only the last part may leave it out.")
+            if total_steps is None:
+                raise SchemeError(
+                    f"{name}, does not say for how many steps",
+                    remedy=f"Write `{rate:g}:500`, or give the total number of steps.",
+                )
+            steps = total_steps - done
+            if steps < 1:
+                raise SchemeError(f"{name}, starts at step {done}: nothing is left of {total_steps} steps")
+        elif reading == "for":
+            steps = number
+        else:
+            steps = number - done
+            if steps < 1:
+                raise SchemeError(
+                    f"{name}, ends at step {number}, but the part before it ends at {done}",
+                    remedy="Read until-step, the numbers must grow. Did you mean for-N-steps?",
+                )
+            if total_steps is not None and number > total_steps:
+                steps = total_steps - done
+        segments.append(Segment(rate, steps))
+        done += steps
+        if reading == "until" and total_steps is not None and done >= total_steps:
+            break
+    return Scheme(tuple(segments))
+
+
+def format_scheme(segments: Sequence[Segment], reading: Reading = "for") -> str:
+    """The text of `segments`; `parse` with the same reading gives them back exactly."""
+    parts, done = [], 0
+    for segment in segments:
+        done += segment.steps
+        parts.append(f"{segment.learning_rate!r}:{segment.steps if reading == 'for' else done}")
+    return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Readings:
+    """Both readings of one text; a reading that is impossible is None with the reason."""
+
+    for_steps: Scheme | None
+    until_step: Scheme | None
+    for_error: str = ""
+    until_error: str = ""
+
+    @property
+    def ambiguous(self) -> bool:
+        return self.for_steps is not None and self.until_step is not None and self.for_steps != self.until_step
+
+    def describe(self) -> str:
+        """Both totals in one line, for the question that is asked once."""
+        until = f"{self.until_step.total_steps} in all" if self.until_step else f"not possible ({self.until_error})"
+        for_ = f"{self.for_steps.total_steps} in all" if self.for_steps else f"not possible ({self.for_error})"
+        return f"for N steps: {for_}; until step N: {until}"
+
+
+def readings(text: str, *, total_steps: int | None = None) -> Readings:
+    """Read `text` both ways. Raises SchemeError only if neither way is possible."""
+    found: dict[Reading, Scheme | None] = {}
+    errors: dict[Reading, SchemeError | None] = {}
+    both: tuple[Reading, Reading] = ("for", "until")
+    for reading in both:
+        try:
+            found[reading], errors[reading] = parse(text, reading, total_steps=total_steps), None
+        except SchemeError as error:
+            found[reading], errors[reading] = None, error
+    if found["for"] is None and found["until"] is None and errors["for"] is not None:
+        raise errors["for"]
+    return Readings(found["for"], found["until"], *(e.message if e else "" for e in (errors["for"], errors["until"])))
+
+
+def step_rules(scheme: Scheme) -> str:
+    """The `step_rules` value of kohya's `--lr_scheduler piecewise_constant` for this scheme.
+
+    Multiples of the first rate, each with the step until which it holds; the last has none. Use it with
+    `learning_rate` = the first rate and `max_train_steps` = `total_steps`. Source: sd-scripts
+    `library/train_util.py`, diffusers `get_piecewise_constant_schedule`.
+    Raises SchemeError for a shape or warm-up that the rules cannot say.
+    """
+    if scheme.shape != "segments" or scheme.warmup_steps:
+        raise SchemeError("kohya's step_rules can only hold plain segments without warm-up")
+    first = scheme.segments[0].learning_rate
+    rules = [
+        f"{segment.learning_rate / first:.12g}:{end}"
+        for segment, end in zip(scheme.segments[:-1], scheme.ends[:-1], strict=True)
+    ]
+    return ",".join([*rules, f"{scheme.segments[-1].learning_rate / first:.12g}"])
+
+
+def _split(part: str, name: str) -> tuple[float, int | None]:
+    rate_text, colon, number_text = (piece.strip() for piece in part.partition(":"))
+    try:
+        rate = float(rate_text)
+    except ValueError:
+        raise SchemeError(f"{name}: `{rate_text}` is not a number", remedy="Write it like `0.005:200`.") from None
+    if not (math.isfinite(rate) and rate > 0):
+        raise SchemeError(f"{name}: the learning rate must be a number above 0")
+    if not colon or number_text == "-1":
+        return rate, None
+    try:
+        number = int(number_text) if "e" not in number_text.lower() else int(float(number_text))
+    except (ValueError, OverflowError):
+        raise SchemeError(
+            f"{name}: `{number_text}` is not a whole number of steps", remedy="Write it like `0.005:200`."
+        ) from None
+    if number < 1:
+        raise SchemeError(f"{name}: the number of steps must be at least 1")
+    return rate, number
