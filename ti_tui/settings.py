@@ -7,6 +7,8 @@ import json
 import os
 from pathlib import Path
 
+from ti_tui import atomic
+
 APP = "ti_tui"
 KNOWN_RUNS = 200
 
@@ -35,7 +37,6 @@ def shipped_themes_folder() -> Path:
 
 def remember_run(root: Path) -> None:
     """Put a run on the list that `ti-tui runs` shows. A list that cannot be written is no error."""
-    from ti_tui.run import atomic
 
     runs = [str(root), *(run for run in _known() if run != str(root))]
     with contextlib.suppress(atomic.CannotWrite):

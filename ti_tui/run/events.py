@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
-from ti_tui.run import atomic
+from ti_tui import atomic
 
 Kind = Literal[
     "run",         # step, total_steps, epoch_steps, images, decisions: a trainer began or went on at `step`

@@ -14,7 +14,7 @@ from annotated_types import Ge, Gt, Le, Lt, MultipleOf
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from ti_tui.run import atomic
+from ti_tui import atomic
 from ti_tui.run.problems import Problem, Problems, ProblemsError, line_of, nearest
 from ti_tui.run.recipe import FORMAT, TABLES, RunFile, SchemeTable, Table, TrainingTable
 from ti_tui.run.scheme import SchemeError

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ti_tui.errors import UserError
-from ti_tui.run import atomic
+from ti_tui import atomic
 from ti_tui.run.process import ProcessId
 
 Phase = Literal["starting", "loading", "caching", "training", "sampling", "saving", "done", "stopped", "failed"]

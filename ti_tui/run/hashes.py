@@ -7,7 +7,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from ti_tui.run import atomic
+from ti_tui import atomic
 from ti_tui.settings import cache_folder
 
 REMEMBER_FROM_BYTES = 50_000_000

@@ -141,10 +141,10 @@ def _inspect_file(path: Path) -> ModelFacts:
     if None in tables:
         raise ModelError(f"{path} lacks a text encoder's token table", remedy="Use the full checkpoint.")
     _check_channels(shapes[f"{UNET}input_blocks.0.0.weight"][1], path)
-    scale = 2 ** (1 + max((_number_after(name, "encoder.down.") for name in shapes if "encoder.down." in name), default=3) - 0)
-    scale //= 2
+    levels = [_number_after(name, "encoder.down.") for name in shapes if "encoder.down." in name]
+    scale = 2 ** max(levels, default=3)
     downs = sum(name.startswith(f"{UNET}input_blocks.") and name.endswith(".0.op.weight") for name in shapes)
-    facts = ModelFacts(
+    return ModelFacts(
         path=path,
         single_file=True,
         family=family,
@@ -155,7 +155,6 @@ def _inspect_file(path: Path) -> ModelFacts:
         scale=scale,
         multiple=scale * 2**downs,
     )
-    return facts
 
 
 def with_prediction(facts: ModelFacts, wanted: str) -> ModelFacts:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from ti_tui.run import atomic
+from ti_tui import atomic
 from ti_tui.run.folder import RunFolder
 
 RequestKind = Literal[

@@ -1,0 +1,192 @@
+"""CLIP's tokenizer for prompts that hold [name]: the learned vectors get ids of their own behind the vocabulary."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
+from tokenizers.models import BPE
+
+from ti_tui.dataset.templates import NAME
+from ti_tui.errors import UserError
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+PROMPT_PLACES = 75
+"""Places of a prompt between the start and the end mark."""
+
+_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+class TokenizerError(UserError):
+    """No tokenizer, or one that does not belong to the model."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A prompt as ids, padded to the encoder's length.
+
+    used: places that the whole prompt needs, start and end not counted; above `room` it was cut.
+    whole_token: whether every vector of every [name] is still there.
+    """
+
+    ids: tuple[int, ...]
+    used: int
+    room: int
+    whole_token: bool
+
+    @property
+    def cut(self) -> bool:
+        return self.used > self.room
+
+
+class PromptTokenizer:
+    """Turns prompts into ids for one text encoder.
+
+    vocabulary: rows of the encoder's token table; the learned vectors have the ids from there on.
+    length:     positions of the encoder (77).
+    pad:        the padding mark: `<|endoftext|>` for CLIP-L, "!" for OpenCLIP (SD 2 and SDXL's second).
+    """
+
+    def __init__(self, vocab: dict[str, int], merges: list[tuple[str, str]], *, length: int = 77, pad: str = END) -> None:
+        self._vocab = vocab
+        self._tokenizer = Tokenizer(
+            BPE(vocab=vocab, merges=merges, end_of_word_suffix="</w>", continuing_subword_prefix="", unk_token=END)
+        )
+        self._tokenizer.normalizer = normalizers.Sequence(
+            [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+        )
+        self._tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True),
+                pre_tokenizers.ByteLevel(add_prefix_space=False),
+            ]
+        )
+        self.length = length
+        self.start, self.end = vocab[START], vocab[END]
+        self.pad = vocab.get(pad, vocab.get(f"{pad}</w>", self.end))
+
+    @classmethod
+    def clip(cls, *, length: int = 77, pad: str = END) -> PromptTokenizer:
+        """The vocabulary of every published SD 1, SD 2 and SDXL text encoder; it ships with the program."""
+        packed = resources.files("ti_tui").joinpath("data/clip/merges.txt.gz").read_bytes()
+        merges = [_pair(line) for line in gzip.decompress(packed).decode("utf-8").split("\n")]
+        letters = _byte_letters()
+        words = [*letters, *(f"{letter}</w>" for letter in letters), *(a + b for a, b in merges), START, END]
+        return cls({word: number for number, word in enumerate(words)}, merges, length=length, pad=pad)
+
+    @classmethod
+    def from_folder(cls, folder: Path, *, length: int = 77, pad: str = END) -> PromptTokenizer:
+        """The tokenizer in a diffusers `tokenizer/` folder: vocab.json + merges.txt, or tokenizer.json.
+
+        Raises TokenizerError that names what is missing.
+        """
+        try:
+            if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+                vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+                lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
+                merges = [_pair(line) for line in lines if line.strip() and not line.startswith("#version")]
+            elif (folder / "tokenizer.json").is_file():
+                model = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+                vocab = model["vocab"]
+                merges = [_pair(pair) if isinstance(pair, str) else (pair[0], pair[1]) for pair in model["merges"]]
+            else:
+                raise TokenizerError(
+                    f"{folder} holds no tokenizer", remedy=f"Copy vocab.json and merges.txt of the model into {folder}."
+                )
+            return cls(vocab, merges, length=length, pad=_pad_of(folder) or pad)
+        except TokenizerError:
+            raise
+        except Exception as error:
+            raise TokenizerError(
+                f"the tokenizer in {folder} cannot be read: {error}", remedy="Copy vocab.json and merges.txt again."
+            ) from None
+
+    @property
+    def size(self) -> int:
+        """Number of tokens in the vocabulary."""
+        return len(self._vocab)
+
+    @property
+    def room(self) -> int:
+        """Places for a prompt, start and end mark not counted."""
+        return self.length - 2
+
+    def words(self, text: str) -> list[int]:
+        """Ids of plain text, without marks and padding."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def is_word(self, text: str) -> bool:
+        """Whether the vocabulary holds `text` as one entry, as a word or as the beginning of one."""
+        return text.lower() in self._vocab or f"{text.lower()}</w>" in self._vocab
+
+    def encode(self, prompt: str, vectors: int, vocabulary: int) -> Encoded:
+        """Ids of `prompt` with each [name] expanded into `vectors` ids from `vocabulary` on."""
+        learned = list(range(vocabulary, vocabulary + vectors))
+        ids: list[int] = []
+        whole_token = True
+        for index, piece in enumerate(prompt.split(NAME)):
+            if index:
+                ids += learned
+                whole_token = whole_token and len(ids) <= self.room
+            ids += self.words(piece)
+        kept = ids[: self.room]
+        padded = [self.start, *kept, self.end]
+        padded += [self.pad] * (self.length - len(padded))
+        return Encoded(tuple(padded), len(ids), self.room, whole_token)
+
+
+def find_tokenizer(
+    model: Path, given: Path | None, *, vocabulary: int, second: bool = False, length: int = 77, pad: str = END
+) -> PromptTokenizer:
+    """The tokenizer for a model: the given folder, else the model's own, else CLIP's, which ships with ti_tui.
+
+    second: SDXL's second encoder. Raises TokenizerError if it does not have as many tokens as the text
+    encoder has rows; a wrong one would train on other words than it shows.
+    """
+    name = "tokenizer_2" if second else "tokenizer"
+    if given is not None:
+        tokenizer, source = PromptTokenizer.from_folder(given, length=length, pad=pad), str(given)
+    elif model.is_dir() and (model / name).is_dir():
+        tokenizer, source = PromptTokenizer.from_folder(model / name, length=length, pad=pad), str(model / name)
+    elif vocabulary == 49408:
+        return PromptTokenizer.clip(length=length, pad=pad)
+    else:
+        raise TokenizerError(
+            f"{model.name} has a vocabulary of its own ({vocabulary} tokens; CLIP's has 49408) and no tokenizer",
+            remedy="Copy its vocab.json and merges.txt into a folder and name that folder in model.tokenizer.",
+        )
+    if tokenizer.size != vocabulary:
+        raise TokenizerError(
+            f"the tokenizer in {source} has {tokenizer.size} tokens, the model's text encoder {vocabulary}",
+            remedy="Use the tokenizer that belongs to the model.",
+        )
+    return tokenizer
+
+
+def _pair(line: str) -> tuple[str, str]:
+    first, _, second = line.strip().partition(" ")
+    return first, second
+
+
+def _pad_of(folder: Path) -> str | None:
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        path = folder / name
+        if path.is_file():
+            pad = json.loads(path.read_text(encoding="utf-8")).get("pad_token")
+            if isinstance(pad, dict):
+                pad = pad.get("content")
+            if isinstance(pad, str):
+                return pad
+    return None
+
+
+def _byte_letters() -> list[str]:
+    """The 256 letters that stand for bytes, in the order of CLIP's vocabulary: printable bytes first."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    hidden = [byte for byte in range(256) if byte not in printable]
+    return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(len(hidden))]

@@ -1,0 +1,290 @@
+"""The embedding and its file forms: kohya/ti_tui safetensors, A1111 .pt and PNG, diffusers, OneTrainer, SDXL."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ti_tui import atomic
+from ti_tui.embeddings import pictures
+from ti_tui.errors import UserError
+
+Form = Literal["safetensors", "a1111-pt", "diffusers"]
+FORMS: tuple[Form, ...] = ("safetensors", "a1111-pt", "diffusers")
+SUFFIXES: dict[Form, str] = {"safetensors": ".safetensors", "a1111-pt": ".pt", "diffusers": ".diffusers.safetensors"}
+READABLE = (".safetensors", ".pt", ".bin", ".ckpt", ".png", ".webp")
+
+ONLY, CLIP_L, CLIP_G = "emb_params", "clip_l", "clip_g"
+"""Names of the vectors of each encoder: one for SD 1 and 2 (kohya's key), two for SDXL."""
+
+A1111_PLACEHOLDER_ID = 265
+"""Id of "*" in CLIP's vocabulary; A1111 writes it into every file."""
+
+Vectors = NDArray[np.float32]
+
+
+class EmbeddingError(UserError):
+    """A file that is no embedding, is damaged, or does not fit."""
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Learned vectors with what is known about them.
+
+    vectors:  [n, width] float32 for each text encoder: {"emb_params": ...}, or {"clip_l": ..., "clip_g": ...}.
+    token:    the word it was trained as; "" if the file does not say.
+    form:     how the file that it was read from holds it; "" for one made here.
+    """
+
+    vectors: dict[str, Vectors]
+    token: str = ""
+    step: int | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    form: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        counts = {array.shape[0] for array in self.vectors.values()}
+        if not self.vectors or len(counts) != 1 or any(array.ndim != 2 for array in self.vectors.values()):
+            shapes = {name: array.shape for name, array in self.vectors.items()}
+            raise EmbeddingError(f"the vectors have impossible shapes: {shapes}")
+
+    @property
+    def count(self) -> int:
+        """Number of vectors (places that the token takes in a prompt)."""
+        return int(next(iter(self.vectors.values())).shape[0])
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Width of the vectors for each text encoder, in the model's order."""
+        return tuple(int(self.vectors[name].shape[1]) for name in (ONLY, CLIP_L, CLIP_G) if name in self.vectors)
+
+    @property
+    def family(self) -> str:
+        """The models that it fits, in words."""
+        known = {(768,): "Stable Diffusion 1", (1024,): "Stable Diffusion 2", (768, 1280): "Stable Diffusion XL"}
+        return known.get(self.widths, f"a model with text width {' + '.join(map(str, self.widths))}")
+
+    def in_order(self) -> list[Vectors]:
+        """The vectors of each text encoder, in the model's order."""
+        return [self.vectors[name] for name in (ONLY, CLIP_L, CLIP_G) if name in self.vectors]
+
+    @classmethod
+    def from_rows(cls, rows: list[Vectors], **more: Any) -> Embedding:
+        """An embedding from the vectors of one encoder (SD 1 and 2) or two (SDXL)."""
+        names = (ONLY,) if len(rows) == 1 else (CLIP_L, CLIP_G)
+        return cls({name: np.ascontiguousarray(row, dtype=np.float32) for name, row in zip(names, rows, strict=True)}, **more)
+
+
+def read(path: Path) -> Embedding:
+    """Read any of the forms in use. Raises EmbeddingError for anything else; nothing in the file is run."""
+    if not path.is_file():
+        raise EmbeddingError(f"there is no file {path}")
+    try:
+        match path.suffix.lower():
+            case ".safetensors":
+                return _from_tensors(*_read_safetensors(path), path)
+            case ".pt" | ".bin" | ".ckpt":
+                return _from_content(_read_pickle(path), path)
+            case ".png" | ".webp":
+                return _from_content(_as_arrays(pictures.read_data(path)), path, form="A1111 picture")
+    except EmbeddingError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise EmbeddingError(f"{path} cannot be read as an embedding: {error}") from None
+    raise EmbeddingError(f"{path} has an ending that no embedding has", remedy=f"Known are {', '.join(READABLE)}.")
+
+
+def write(embedding: Embedding, path: Path, form: Form) -> None:
+    """Write `embedding` in float32, atomically. Raises CannotWrite.
+
+    safetensors: key `emb_params`, or `clip_l` and `clip_g` (kohya, A1111, Forge, ComfyUI, InvokeAI; diffusers
+                 with `token=`), with everything that is known as metadata.
+    a1111-pt:    A1111's own dict; for SDXL a dict with `clip_l` and `clip_g`, as A1111 reads it.
+    diffusers:   the token as the key, so that diffusers knows it by itself; SDXL as in `safetensors`.
+    """
+    if form == "a1111-pt":
+        atomic.write_with(path, lambda temporary: _write_pickle(embedding, temporary))
+        return
+    tensors = dict(embedding.vectors)
+    if form == "diffusers" and len(tensors) == 1:
+        tensors = {embedding.token or path.stem.partition(".")[0]: next(iter(tensors.values()))}
+    metadata = {"format": "pt", **_described(embedding)}
+    atomic.write_bytes(path, _safetensors(tensors, metadata))
+
+
+def with_suffix(path: Path, form: Form) -> Path:
+    """`path` with the ending of `form`."""
+    stem = path.name
+    for suffix in sorted((*SUFFIXES.values(), *READABLE), key=len, reverse=True):
+        if stem.lower().endswith(suffix):
+            stem = stem[: -len(suffix)]
+            break
+    return path.with_name(stem + SUFFIXES[form])
+
+
+def _described(embedding: Embedding) -> dict[str, str]:
+    architectures = {(768,): "stable-diffusion-v1", (1024,): "stable-diffusion-v2-512", (768, 1280): "stable-diffusion-xl-v1-base"}
+    described = dict(embedding.metadata)
+    if embedding.token:
+        described["token"] = embedding.token
+        described.setdefault("modelspec.title", embedding.token)
+        described.setdefault("modelspec.trigger_phrase", embedding.token)
+    if embedding.step is not None:
+        described["step"] = str(embedding.step)
+    described["vectors"] = str(embedding.count)
+    if embedding.widths in architectures:
+        described["modelspec.sai_model_spec"] = "1.0.1"
+        described["modelspec.architecture"] = f"{architectures[embedding.widths]}/textual-inversion"
+    return {key: value for key, value in described.items() if key != "format"}
+
+
+def _from_tensors(tensors: Mapping[str, Vectors], metadata: dict[str, str], path: Path, form: str = "") -> Embedding:
+    """Tell the forms apart by their keys."""
+    names = set(tensors)
+    step = int(metadata["step"]) if metadata.get("step", "").isdigit() else None
+    token = metadata.get("token", "")
+    outputs = sorted(name for name in names if name.endswith("_out"))
+    notes = ("its vectors behind the text encoder (OneTrainer's output embedding) are not used",) if outputs else ()
+    if {CLIP_L, CLIP_G} <= names:
+        found = {CLIP_L: tensors[CLIP_L], CLIP_G: tensors[CLIP_G]}
+        return Embedding(_matrices(found), token, step, metadata, form or "SDXL (clip_l, clip_g)", notes)
+    for key, by in ((ONLY, "kohya / ti_tui"), ("emp_params", "OneTrainer")):
+        if key in names:
+            return Embedding(_matrices({ONLY: tensors[key]}), token, step, metadata, form or f"{by} ({key})", notes)
+    if len(names) == 1:
+        name = next(iter(names))
+        return Embedding(_matrices({ONLY: tensors[name]}), token or name, step, metadata, form or "diffusers", notes)
+    shown = ", ".join(sorted(names)[:4])
+    raise EmbeddingError(f"{path} is no embedding: it holds {len(names)} tensors ({shown}{', ...' if len(names) > 4 else ''})")
+
+
+def _from_content(content: Any, path: Path, form: str = "") -> Embedding:
+    """An embedding from what a pickle or a picture held, its tensors already arrays."""
+    if isinstance(content, np.ndarray):
+        return Embedding(_matrices({ONLY: content}), form=form or "bare tensor")
+    if not isinstance(content, Mapping):
+        raise EmbeddingError(f"{path} is no embedding")
+    params = content.get("string_to_param")
+    if isinstance(params, Mapping):
+        params = params.get("_parameters", params)
+        if len(params) != 1:
+            raise EmbeddingError(f"{path} holds {len(params)} embeddings; a file should hold one")
+        step = content.get("step")
+        metadata = {
+            key: str(content[key]) for key in ("sd_checkpoint", "sd_checkpoint_name") if content.get(key) is not None
+        }
+        name = content.get("name")
+        return Embedding(
+            _matrices({ONLY: next(iter(params.values()))}),
+            name if isinstance(name, str) else "",
+            step if isinstance(step, int) else None,
+            metadata,
+            form or "A1111 (string_to_param)",
+        )
+    tensors = {str(key): value for key, value in content.items() if isinstance(value, np.ndarray)}
+    return _from_tensors(tensors, {}, path, form)
+
+
+def _matrices(tensors: Mapping[str, Any]) -> dict[str, Vectors]:
+    arrays = {name: np.asarray(value, dtype=np.float32) for name, value in tensors.items()}
+    return {name: np.ascontiguousarray(array[None] if array.ndim == 1 else array) for name, array in arrays.items()}
+
+
+_NUMPY_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Vectors], dict[str, str]]:
+    """Tensors in float32 and metadata. Read by hand because numpy knows no bfloat16; the form is 20 lines."""
+    from ti_tui.run.tensors import read_shapes
+
+    read_shapes(path)
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    metadata = {str(key): str(value) for key, value in header.pop("__metadata__", {}).items()}
+    tensors: dict[str, Vectors] = {}
+    for name, entry in header.items():
+        start, end = entry["data_offsets"]
+        raw = content[8 + length + start : 8 + length + end]
+        if entry["dtype"] == "BF16":
+            array = (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
+        elif entry["dtype"] in _NUMPY_TYPES:
+            array = np.frombuffer(raw, _NUMPY_TYPES[entry["dtype"]])
+        else:
+            raise EmbeddingError(f"{path}: {name} has the number format {entry['dtype']}, which no embedding has")
+        tensors[name] = array.reshape(entry["shape"]).astype(np.float32)
+    return tensors, metadata
+
+
+def _safetensors(tensors: Mapping[str, Vectors], metadata: dict[str, str]) -> bytes:
+    from safetensors.numpy import save
+
+    return bytes(save({name: np.ascontiguousarray(value) for name, value in tensors.items()}, metadata=metadata))
+
+
+def _read_pickle(path: Path) -> Any:
+    import pickle
+
+    import torch
+
+    try:
+        # Early A1111 files hold a ParameterDict, which is a plain container of tensors.
+        with torch.serialization.safe_globals([torch.nn.ParameterDict]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = str(error).partition("Unsupported global: GLOBAL ")[2].split(" ")[0]
+        raise EmbeddingError(
+            f"{path} holds code ({named or 'not named'}) and is not opened: an embedding needs none",
+            remedy="Get it as .safetensors.",
+        ) from None
+    except Exception as error:
+        raise EmbeddingError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+
+    def arrays(value: Any) -> Any:
+        if isinstance(value, torch.nn.ParameterDict):
+            return {key: arrays(item) for key, item in value.items()}
+        if isinstance(value, torch.Tensor):
+            return value.detach().to(torch.float32).numpy()
+        if isinstance(value, dict):
+            return {key: arrays(item) for key, item in value.items()}
+        return value
+
+    return arrays(content)
+
+
+def _write_pickle(embedding: Embedding, path: Path) -> None:
+    import torch
+
+    tensors = {name: torch.from_numpy(array.copy()) for name, array in embedding.vectors.items()}
+    content: dict[str, Any]
+    if len(tensors) == 1:
+        content = {
+            "string_to_token": {"*": A1111_PLACEHOLDER_ID},
+            "string_to_param": {"*": next(iter(tensors.values()))},
+            "name": embedding.token,
+            "step": embedding.step or 0,
+            "sd_checkpoint": embedding.metadata.get("base_model_sha256", "")[:10] or None,
+            "sd_checkpoint_name": embedding.metadata.get("base_model") or None,
+        }
+    else:
+        content = {**tensors, "name": embedding.token, "step": embedding.step or 0}
+    with path.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+    atomic.sync(path)
+
+
+def _as_arrays(value: Any) -> Any:
+    if isinstance(value, dict):
+        if set(value) == {"TORCHTENSOR"}:
+            return np.asarray(value["TORCHTENSOR"], dtype=np.float32)
+        return {key: _as_arrays(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,80 @@
+"""A1111's picture embeddings: the data in a PNG text chunk, or hidden in the strips at both sides.
+
+The layout (AUTOMATIC1111/stable-diffusion-webui, modules/textual_inversion/image_embedding.py): the chunk
+`sd-ti-embedding` holds base64 JSON. The strips hold zlib-compressed JSON, low half-bytes left and high ones
+right, in the low 4 bits of the colours, xored with a linear congruential sequence.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ti_tui.errors import UserError
+
+CHUNK = "sd-ti-embedding"
+Bytes = NDArray[np.uint8]
+
+
+class NoEmbeddingInside(UserError):
+    """A picture without an embedding in it."""
+
+
+def read_data(path: Path) -> dict[str, Any]:
+    """The embedding's dict in the picture at `path`. Raises NoEmbeddingInside."""
+    nothing = NoEmbeddingInside(f"{path} is a picture without an embedding in it")
+    try:
+        with Image.open(path) as image:
+            chunk = image.info.get(CHUNK)
+            if chunk:
+                return _table(json.loads(base64.b64decode(chunk)))
+            found = from_strips(np.asarray(image.convert("RGB")))
+    except (OSError, ValueError, binascii.Error, Image.DecompressionBombError):
+        raise nothing from None
+    if found is None:
+        raise nothing
+    return found
+
+
+def from_strips(pixels: Bytes) -> dict[str, Any] | None:
+    """The dict hidden in the side strips of an RGB picture [h, w, 3], or None."""
+    lit = (pixels > 0).all(axis=2)
+    if not lit.any():
+        return None
+    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
+    low_bits = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] & 0x0F
+    black = np.flatnonzero(low_bits.sum(axis=(0, 2)) == 0)
+    if len(black) < 2:
+        return None
+    low, high = unmask(low_bits[:, : black[0]]), unmask(low_bits[:, black[-1] + 1 :])
+    if low.shape != high.shape or low.size == 0:
+        return None
+    packed = ((high << 4) | low).astype(np.uint8).tobytes()
+    try:
+        return _table(json.loads(zlib.decompressobj().decompress(packed)))
+    except (zlib.error, ValueError):
+        return None
+
+
+def unmask(block: Bytes) -> Bytes:
+    """Xor the low 4 bits with the sequence x -> (1664525 x + 1013904223) mod 2^32, taken mod 255. Its own inverse."""
+    sequence = np.empty(block.size, dtype=np.uint8)
+    state = 0
+    for index in range(block.size):
+        state = (1664525 * state + 1013904223) % 2**32
+        sequence[index] = (state % 255) & 0x0F
+    return np.bitwise_xor(block & 0x0F, sequence.reshape(block.shape))
+
+
+def _table(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("not a table")
+    return value
