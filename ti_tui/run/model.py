@@ -48,6 +48,7 @@ class ModelFacts:
 
     widths:     width of each text encoder (one for SD 1 and 2, two for SDXL).
     prediction: None if only its weights can tell; the trainer then asks them.
+    positions:  length of a prompt with its marks, as the text encoder reads it.
     scale:      pixels per latent, in each direction.
     multiple:   sizes in pixels must be a multiple of this.
     """
@@ -59,6 +60,7 @@ class ModelFacts:
     widths: tuple[int, ...]
     vocabulary: int
     has_vae: bool
+    positions: int = 77
     scale: int = 8
     multiple: int = 64
 
@@ -129,6 +131,7 @@ def _inspect_folder(path: Path) -> ModelFacts:
         widths=tuple(int(text["hidden_size"]) for text in texts),
         vocabulary=int(texts[0].get("vocab_size", 49408)),
         has_vae=True,
+        positions=int(texts[0].get("max_position_embeddings", 77)),
         scale=scale,
         multiple=scale * 2 ** (len(unet["block_out_channels"]) - 1),
     )
@@ -152,9 +155,15 @@ def _inspect_file(path: Path) -> ModelFacts:
         widths=tuple(shapes[name][1] for name in tables if name),
         vocabulary=shapes[tables[0] or ""][0],
         has_vae=any(name.startswith("first_stage_model.encoder.") for name in shapes),
+        positions=_positions(shapes, tables[0] or ""),
         scale=scale,
         multiple=scale * 2**downs,
     )
+
+
+def _positions(shapes: Shapes, table: str) -> int:
+    names = (table.replace("token_embedding", "position_embedding"), table.replace("token_embedding.weight", "positional_embedding"))
+    return next((shapes[name][0] for name in names if name in shapes), 77)
 
 
 def with_prediction(facts: ModelFacts, wanted: str) -> ModelFacts:

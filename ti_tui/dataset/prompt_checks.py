@@ -1,0 +1,124 @@
+"""Checks of the words: the token, the captions, the templates, and whether every prompt fits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ti_tui.dataset.sample_prompts import SamplePromptError, parse_sample_prompt
+from ti_tui.dataset.scan import Picture
+from ti_tui.dataset.templates import FILEWORDS, NAME, fill, name_token
+from ti_tui.dataset.tokens import PromptTokenizer
+from ti_tui.run.problems import Problems
+
+
+def check_token(token: str, vectors: int, tokenizer: PromptTokenizer) -> Problems:
+    """Whether the token can be told from the model's own words, and its vectors fit into a prompt."""
+    problems = Problems()
+    if tokenizer.is_word(token):
+        problems.error(
+            f"{token!r} is already a word of the model: diffusers refuses such a name, and elsewhere it hides the word",
+            field="embedding.token",
+            remedy=f"Choose another, such as {_free_name(token, tokenizer)}.",
+        )
+    if vectors >= tokenizer.room:
+        problems.error(
+            f"{vectors} vectors leave no place for words: a prompt has {tokenizer.room}", field="embedding.vectors",
+            remedy="4 to 16 are usual.",
+        )
+    return problems
+
+
+def check_captions(pictures: Sequence[Picture], token: str, templates: Sequence[str]) -> Problems:
+    """Captions that hold the token, captions that the templates do not use, templates that miss captions."""
+    problems = Problems()
+    with_caption = [picture for picture in pictures if picture.caption]
+    uses_captions = any(FILEWORDS in template for template in templates)
+    whole = re.compile(rf"(?<!\w){re.escape(token)}(?!\w)", re.IGNORECASE)
+    holding = [picture for picture in with_caption if whole.search(picture.caption)]
+    within = [p for p in with_caption if token.lower() in p.caption.lower() and p not in holding]
+    if holding:
+        problems.warning(
+            f"{_names(holding)} hold{'s' if len(holding) == 1 else ''} the token {token!r}; it is put in by the template",
+            field="embedding.token", remedy="Take it out of the captions.",
+        )  # fmt: skip
+    if within:
+        problems.warning(
+            f"{token!r} is part of another word in the caption of {_names(within)}: some programs replace it there too",
+            field="embedding.token", remedy="Choose a token that stands in no other word.",
+        )  # fmt: skip
+    if uses_captions and len(with_caption) < len(pictures):
+        missing = [picture for picture in pictures if not picture.caption]
+        problems.warning(
+            f"{len(missing)} of {len(pictures)} pictures have no caption ({_names(missing)}): "
+            f"their prompts go without {FILEWORDS}",
+            field="dataset.template",
+        )
+    if with_caption and not uses_captions:
+        problems.info(
+            f"{len(with_caption)} captions are not used: this template has no {FILEWORDS}", field="dataset.template",
+            remedy='The template "captions" uses them.',
+        )
+    return problems
+
+
+def check_prompt_lengths(
+    pictures: Sequence[Picture], templates: Sequence[str], vectors: int, tokenizer: PromptTokenizer, vocabulary: int
+) -> Problems:
+    """Prompts that are longer than the text encoder reads: a warning if words are cut, an error if vectors are."""
+    problems = Problems()
+    too_long: list[tuple[int, Picture]] = []
+    without_token: list[Picture] = []
+    for picture in pictures:
+        encoded = [tokenizer.encode(fill(template, picture.caption), vectors, vocabulary) for template in templates]
+        if not all(one.whole_token for one in encoded):
+            without_token.append(picture)
+        elif any(one.cut for one in encoded):
+            too_long.append((max(one.used for one in encoded), picture))
+    if without_token:
+        problems.error(
+            f"the prompt of {_names(without_token)} cuts the token's {vectors} vectors off: "
+            f"only {tokenizer.room} places are read",
+            field="dataset.template", remedy="Put [name] before [filewords], or use fewer vectors.",
+        )  # fmt: skip
+    if too_long:
+        longest = max(used for used, _ in too_long)
+        problems.warning(
+            f"{len(too_long)} prompts are too long, up to {longest} of {tokenizer.room} places "
+            f"({_names([picture for _, picture in too_long])}): the end is not read",
+            field="dataset.template", remedy="Shorten these captions.",
+        )  # fmt: skip
+    return problems
+
+
+def check_sample_prompts(
+    prompts: Sequence[str], token: str, vectors: int, tokenizer: PromptTokenizer, vocabulary: int
+) -> Problems:
+    """Preview prompts that cannot be read, that do not name the token, or that are too long."""
+    problems = Problems()
+    for number, line in enumerate(prompts, start=1):
+        try:
+            prompt = parse_sample_prompt(line)
+        except SamplePromptError as error:
+            problems.error(f"prompt {number}: {error.message}", field="sample.prompts")
+            continue
+        named = name_token(prompt.text, token)
+        if prompt.unknown:
+            options = ", ".join(f"--{name}" for name in prompt.unknown)
+            problems.warning(f"prompt {number}: {options} is not used here", field="sample.prompts")
+        if NAME not in named:
+            problems.info(f"prompt {number} does not hold {NAME}: it shows the model without the embedding", field="sample.prompts")
+        if tokenizer.encode(named, vectors, vocabulary).cut:
+            problems.warning(f"prompt {number} is too long: its end is not read", field="sample.prompts")
+    return problems
+
+
+def _names(pictures: Sequence[Picture], most: int = 3) -> str:
+    names = [picture.path.name for picture in pictures[:most]]
+    more = len(pictures) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more > 0 else "")
+
+
+def _free_name(token: str, tokenizer: PromptTokenizer) -> str:
+    candidates = [f"{token}-x1", f"my-{token}", f"{token}-ti"]
+    return next((name for name in candidates if not tokenizer.is_word(name)), f"{token}-embedding")

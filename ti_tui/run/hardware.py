@@ -1,0 +1,64 @@
+"""The device that a run would use, asked through NVML and the system's tables: no torch, no CUDA context."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """A device. Bytes are of its own memory: the card's, or the machine's for the CPU.
+
+    bf16: whether it computes bfloat16 at full speed (NVIDIA: compute capability 8.0 and above).
+    """
+
+    kind: Literal["cuda", "cpu"]
+    name: str
+    total_bytes: int
+    free_bytes: int
+    bf16: bool
+    index: int = 0
+
+    def describe(self) -> str:
+        return f"{self.name}, {self.free_bytes / GIB:.1f} of {self.total_bytes / GIB:.1f} GiB free"
+
+
+def find_hardware(wanted: str = "auto") -> Hardware:
+    """The device that `training.device` means; auto takes the first NVIDIA card, else the CPU."""
+    if wanted != "cpu":
+        index = int(wanted.partition(":")[2] or 0)
+        if card := _card(index):
+            return card
+    return cpu()
+
+
+def cpu() -> Hardware:
+    """The CPU with the machine's memory."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    return Hardware("cpu", "CPU", memory.total, memory.available, bf16=False)
+
+
+def _card(index: int) -> Hardware | None:
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:
+        # No driver, no library, no card: each has an error class of its own, and all mean the same here.
+        return None
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        name = pynvml.nvmlDeviceGetName(handle)
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        major, _minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+        text = name.decode() if isinstance(name, bytes) else str(name)
+        return Hardware("cuda", text, int(memory.total), int(memory.free), bf16=major >= 8, index=index)
+    except pynvml.NVMLError:
+        return None
+    finally:
+        pynvml.nvmlShutdown()

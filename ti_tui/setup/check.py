@@ -1,0 +1,223 @@
+"""Everything that can be found out before the GPU starts; `check`, `plan`, the wizard and the trainer use it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from ti_tui.dataset.prompt_checks import check_captions, check_prompt_lengths, check_sample_prompts, check_token
+from ti_tui.dataset.scan import DatasetError, Scan, scan
+from ti_tui.dataset.templates import TemplateError, load_templates
+from ti_tui.dataset.tokens import PromptTokenizer, TokenizerError, find_tokenizer
+from ti_tui.embeddings import files as embedding_files
+from ti_tui.embeddings.files import EmbeddingError
+from ti_tui.embeddings.install import embeddings_folder
+from ti_tui.errors import UserError
+from ti_tui.run.file import lines_of, load
+from ti_tui.run.folder import RunFolder
+from ti_tui.run.model import ModelError, ModelFacts, families, find_model, inspect_model, with_prediction
+from ti_tui.run.problems import Problems, ProblemsError, nearest
+from ti_tui.run.recipe import RunFile
+from ti_tui.run.tensors import WeightsError
+
+OPTIMIZERS = ("adamw", "adamw8bit", "prodigy")
+TORCH_OPTIMIZERS = (
+    "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "ASGD", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD",
+)  # fmt: skip
+PACKAGE_OF = {"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt"}
+KEEP_FREE_BYTES = 50 * 1024**2
+
+
+class CheckFailed(ProblemsError):
+    """A run that may not start; `problems` holds all findings, errors among them."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A run file with everything that it names, found and looked at."""
+
+    folder: RunFolder
+    run: RunFile
+    problems: Problems
+    pictures: Scan | None
+    regularisation: Scan | None
+    templates: tuple[str, ...]
+    facts: ModelFacts | None
+    tokenizers: tuple[PromptTokenizer, ...]
+    init: embedding_files.Embedding | None
+
+    def raise_errors(self) -> None:
+        """Raises CheckFailed if anything keeps the run from starting."""
+        if self.problems.errors:
+            raise CheckFailed(self.problems.errors)
+
+
+def check_run(folder: RunFolder, *, decode: bool = True) -> Checked:
+    """Look at everything that the run file in `folder` names, and collect every problem, each with its line.
+
+    decode: also decode each picture, the only way to find a truncated one. Raises RunFileError if the run
+    file itself cannot be used.
+    """
+    run = load(folder.file)
+    problems = Problems()
+    facts = _check_model(run, folder, problems)
+    tokenizers = _find_tokenizers(run, folder, facts, problems)
+    pictures = _scan(run.dataset.images, folder, "dataset.images", problems, decode=decode)
+    reg = run.dataset.regularisation
+    regularisation = _scan(reg, folder, "dataset.regularisation", problems, decode=decode) if reg else None
+    templates = _templates(run, folder, problems)
+    init = _init(run, folder, facts, problems)
+    if pictures is not None and 0 < len(pictures.pictures) < 3:
+        problems.warning(
+            f"only {len(pictures.pictures)} pictures: 5 to 30 are useful, fewer than 3 are rarely enough", field="dataset.images"
+        )
+    if facts is not None and run.dataset.resolution % facts.multiple:
+        problems.error(
+            f"{run.dataset.resolution} is not a multiple of {facts.multiple}, which this model needs", field="dataset.resolution"
+        )
+    if tokenizers and facts is not None:
+        problems.add(check_token(run.embedding.token, run.embedding.vectors, tokenizers[0]))
+        arguments = (run.embedding.vectors, tokenizers[0], facts.vocabulary)
+        if pictures is not None and templates:
+            problems.add(check_captions(pictures.pictures, run.embedding.token, templates))
+            problems.add(check_prompt_lengths(pictures.pictures, templates, *arguments))
+        problems.add(check_sample_prompts(run.sample.prompts, run.embedding.token, *arguments))
+    _check_packages(run, problems)
+    _check_disk(run, folder, pictures, problems)
+    placed = problems.placed(folder.file, lines_of(folder.file))
+    return Checked(folder, run, placed, pictures, regularisation, templates, facts, tokenizers, init)
+
+
+def _check_model(run: RunFile, folder: RunFolder, problems: Problems) -> ModelFacts | None:
+    try:
+        path = find_model(run.model.base, folder.root)
+        if path is None:
+            problems.info(
+                f"{run.model.base} is not on this machine: it is downloaded at the start", field="model.base",
+                remedy="A file or folder needs no network.",
+            )  # fmt: skip
+            return None
+        facts = with_prediction(inspect_model(path), run.model.prediction)
+    except (ModelError, WeightsError) as error:
+        problems.error(error.message, field="model.base", remedy=error.remedy)
+        return None
+    if run.model.vae and not folder.path(run.model.vae).exists():
+        problems.error(f"there is no VAE at {folder.path(run.model.vae)}", field="model.vae")
+    if not facts.has_vae and not run.model.vae:
+        problems.error("the model holds no VAE", field="model.vae", remedy="Give a VAE file, such as vae-ft-mse-840000.safetensors.")
+    if facts.family == "sdxl" and run.model.clip_skip != 1:
+        problems.error("SDXL reads a fixed layer", field="model.clip_skip", remedy="Write 1.")
+    return facts
+
+
+def _find_tokenizers(
+    run: RunFile, folder: RunFolder, facts: ModelFacts | None, problems: Problems
+) -> tuple[PromptTokenizer, ...]:
+    if facts is None:
+        return ()
+    given = folder.path(run.model.tokenizer) if run.model.tokenizer else None
+    encoders = families()[facts.family]["text_encoders"]
+    try:
+        return tuple(
+            find_tokenizer(
+                facts.path, given, vocabulary=facts.vocabulary, second=index == 1, length=facts.positions, pad=encoder["pad_token"]
+            )
+            for index, encoder in enumerate(encoders)
+        )
+    except TokenizerError as error:
+        problems.error(error.message, field="model.tokenizer", remedy=error.remedy)
+        return ()
+
+
+def _scan(text: str, folder: RunFolder, field: str, problems: Problems, *, decode: bool) -> Scan | None:
+    try:
+        found = scan(folder.path(text), field=field, decode=decode)
+    except DatasetError as error:
+        problems.error(error.message, field=field, remedy=error.remedy)
+        return None
+    problems.add(found.problems)
+    return found
+
+
+def _templates(run: RunFile, folder: RunFolder, problems: Problems) -> tuple[str, ...]:
+    try:
+        return load_templates(run.dataset.template, folder.root)
+    except TemplateError as error:
+        where = f"{error.where}: " if error.where else ""
+        problems.error(f"{where}{error.message}", field="dataset.template", remedy=error.remedy)
+        return ()
+
+
+def _init(
+    run: RunFile, folder: RunFolder, facts: ModelFacts | None, problems: Problems
+) -> embedding_files.Embedding | None:
+    text = run.embedding.init
+    if not text.lower().endswith(embedding_files.READABLE):
+        return None
+    try:
+        init = embedding_files.read(folder.path(text))
+    except (EmbeddingError, WeightsError, UserError) as error:
+        problems.error(error.message, field="embedding.init", remedy=error.remedy)
+        return None
+    if init.count != run.embedding.vectors:
+        problems.error(
+            f"{text} has {init.count} vectors, the run {run.embedding.vectors}", field="embedding.vectors",
+            remedy=f"Write {init.count}.",
+        )  # fmt: skip
+    if facts is not None and init.widths != facts.widths:
+        problems.error(f"{text} is for {init.family}, the model is {facts.family_name}", field="embedding.init")
+    return init
+
+
+def _check_packages(run: RunFile, problems: Problems) -> None:
+    name = run.training.optimizer
+    package = PACKAGE_OF.get(name.lower())
+    if package and importlib.util.find_spec(package) is None:
+        problems.error(f"{name} needs {package}", field="training.optimizer", remedy=f"Install it: pip install {package}")
+    known = {*OPTIMIZERS, *(optimizer.lower() for optimizer in TORCH_OPTIMIZERS)}
+    if name.lower() not in known:
+        guess = nearest(name, known)
+        remedy = f"Did you mean {guess}?" if guess else f"Known are {', '.join((*OPTIMIZERS, *TORCH_OPTIMIZERS))}."
+        problems.error(f"there is no optimizer {name!r}", field="training.optimizer", remedy=remedy)
+    if run.training.attention == "xformers" and importlib.util.find_spec("xformers") is None:
+        problems.error("xformers is not installed", field="training.attention", remedy="pip install ti_tui[xformers], or use sdpa.")
+
+
+def _check_disk(run: RunFile, folder: RunFolder, pictures: Scan | None, problems: Problems) -> None:
+    if run.save.install_to:
+        try:
+            embeddings_folder(folder.path(run.save.install_to))
+        except EmbeddingError as error:
+            problems.error(error.message, field="save.install_to", remedy=error.remedy)
+    if not os.access(folder.root, os.W_OK):
+        problems.error(f"{folder.root} cannot be written to", remedy="Copy the run to a folder of your own.")
+        return
+    need = disk_need(run, pictures)
+    free = shutil.disk_usage(folder.root).free
+    if free < need + KEEP_FREE_BYTES:
+        problems.error(
+            f"the run needs about {need / 1e6:.0f} MB and {free / 1e6:.0f} MB are free in {folder.root}",
+            remedy="Free some space, or save less often.",
+        )
+
+
+def disk_need(run: RunFile, pictures: Scan | None) -> int:
+    """Bytes that a run will write, about: latents, checkpoints with optimizer state, exports, previews."""
+    images = len(pictures.pictures) if pictures else 0
+    latents = images * 2 * 4 * 4 * (run.dataset.resolution // 8) ** 2 * (2 if run.dataset.flip else 1)
+    total = run.scheme.scheme().total_steps
+    saves = total // run.save.every_steps if run.save.every_steps else 1
+    kept = min(saves, run.save.keep) if run.save.keep else saves
+    checkpoint = run.embedding.vectors * 2048 * 4 * 4 + 20_000
+    samples = (total // run.sample.every_steps if run.sample.every_steps else 0) * len(run.sample.prompts)
+    picture = int(run.dataset.resolution**2 * 1.8)
+    return latents * (run.training.cache_latents == "disk") + kept * checkpoint + samples * picture
+
+
+def describe_location(path: Path) -> str:
+    """A path as people write it: the home folder as ~."""
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
