@@ -1,0 +1,150 @@
+"""Which images a step uses, with which prompt, timestep and noise: a pure function of the step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
+
+import numpy as np
+
+from ti_tui.run.plan import Plan
+from ti_tui.run.recipe import TrainingTable
+from ti_tui.training.randomness import numpy_stream, seed_for
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a step.
+
+    picture:  index into the pictures (of the training set, or of the regularisation set).
+    template: index into the templates.
+    timestep: 0..999.
+    seed:     of this sample's noise and latent draw.
+    weight:   of its loss in the step's mean.
+    """
+
+    picture: int
+    template: int
+    timestep: int
+    seed: int
+    flipped: bool
+    regularisation: bool
+    weight: float
+
+
+class Sampler:
+    """Goes through the pictures epoch by epoch, each once per epoch (times its repeats), across step borders.
+
+    The step says everything: the samples of step s are those at places s*E .. s*E + E - 1 of the endless
+    sequence of shuffled epochs. So there is no position to save, and resuming is exact.
+    """
+
+    def __init__(
+        self,
+        *,
+        repeats: Sequence[int],
+        regularisation: int,
+        templates: int,
+        flip: bool,
+        effective_batch: int,
+        training: TrainingTable,
+    ) -> None:
+        self._items = [index for index, count in enumerate(repeats) for _ in range(count)]
+        self._regularisation = regularisation
+        self._templates = templates
+        self._flip = flip
+        self._effective_batch = effective_batch
+        self._training = training
+        # One instance's cache, freed with it: a step looks at two epochs at most.
+        self._epoch = lru_cache(maxsize=4)(self._shuffled)
+
+    def step(self, step: int, attempt: int = 0) -> list[Sample]:
+        """The samples of optimizer step `step` (0-based). `attempt` > 0 draws other noise for the same images."""
+        training, size = self._training, self._effective_batch
+        choices = numpy_stream(training.seed, "samples", step, attempt)
+        timesteps = self._timesteps(choices, size)
+        samples = []
+        for position in range(size):
+            samples.append(
+                Sample(
+                    picture=self._at("train", self._items, step * size + position),
+                    template=int(choices.integers(self._templates)),
+                    timestep=int(timesteps[position]),
+                    seed=seed_for(training.seed, "noise", step, position, attempt),
+                    flipped=self._flip and bool(choices.integers(2)),
+                    regularisation=False,
+                    weight=1.0 / size,
+                )
+            )
+        if self._regularisation and training.prior_loss_weight:
+            samples += self._regularising(step, attempt, size)
+        return samples
+
+    def _regularising(self, step: int, attempt: int, size: int) -> list[Sample]:
+        choices = numpy_stream(self._training.seed, "regularisation", step, attempt)
+        timesteps = self._timesteps(choices, size)
+        items = list(range(self._regularisation))
+        return [
+            Sample(
+                picture=self._at("regularisation order", items, step * size + position),
+                template=int(choices.integers(self._templates)),
+                timestep=int(timesteps[position]),
+                seed=seed_for(self._training.seed, "regularisation noise", step, position, attempt),
+                flipped=False,
+                regularisation=True,
+                weight=self._training.prior_loss_weight / size,
+            )
+            for position in range(size)
+        ]
+
+    def _timesteps(self, choices: np.random.Generator, size: int) -> np.ndarray:
+        """`size` timesteps in [min, max). Stratified: one from each of `size` equal parts, in random order."""
+        low, high = self._training.min_timestep, self._training.max_timestep
+        if self._training.timesteps == "uniform":
+            return choices.integers(low, high, size=size)
+        parts = (choices.permutation(size) + choices.random(size)) / size
+        return np.minimum(low + np.floor(parts * (high - low)), high - 1).astype(np.int64)
+
+    def _at(self, name: str, items: list[int], place: int) -> int:
+        epoch, position = divmod(place, len(items))
+        return items[self._epoch(name, len(items), epoch)[position]]
+
+    def _shuffled(self, name: str, count: int, epoch: int) -> np.ndarray:
+        return numpy_stream(self._training.seed, f"{name} epoch", epoch).permutation(count)
+
+
+_Item = TypeVar("_Item")
+
+
+def micro_batches(samples: Sequence[tuple[Size, _Item]], batch_size: int) -> list[list[_Item]]:
+    """Split a step's samples into micro-batches of at most `batch_size`, each of one size of picture.
+
+    Sizes in order of first appearance; within a size the parts differ by at most one, the larger first.
+    """
+    by_size: dict[Size, list[_Item]] = {}
+    for size, item in samples:
+        by_size.setdefault(size, []).append(item)
+    batches: list[list[_Item]] = []
+    for items in by_size.values():
+        parts = -(-len(items) // batch_size)
+        batches += [list(part) for part in _evenly(items, parts)]
+    return batches
+
+
+def _evenly(items: list[_Item], parts: int) -> list[list[_Item]]:
+    short, long = divmod(len(items), parts)
+    cut, pieces = 0, []
+    for part in range(parts):
+        size = short + (part < long)
+        pieces.append(items[cut : cut + size])
+        cut += size
+    return pieces
+
+
+def effective_batch(plan: Plan, processes: int, *, explicit: bool) -> int:
+    """Images of one step over all processes: an explicit batch x accumulation holds for each process."""
+    return plan.effective_batch * processes if explicit else plan.effective_batch

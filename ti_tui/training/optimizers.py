@@ -1,0 +1,95 @@
+"""Optimizers of the rows, by name; the scheme sets their learning rate before every step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ti_tui.run.problems import Problem, ProblemsError
+from ti_tui.run.recipe import TrainingTable
+
+
+def make_optimizer(rows: Sequence[nn.Parameter], training: TrainingTable, learning_rate: float) -> torch.optim.Optimizer:
+    """The optimizer of the run file over the learned rows only. Raises ProblemsError for unusable arguments."""
+    arguments: dict[str, Any] = {"lr": learning_rate, "weight_decay": training.weight_decay, **training.optimizer_arguments}
+    for key in ("betas", "eps"):
+        if isinstance(arguments.get(key), list):
+            arguments[key] = tuple(arguments[key])
+    try:
+        return _class_of(training.optimizer)(list(rows), **arguments)
+    except (TypeError, ValueError, ImportError) as error:
+        problem = Problem("error", f"{training.optimizer} does not take these arguments: {error}", "training.optimizer_arguments")
+        raise ProblemsError([problem]) from None
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The learning rate of the next step. Always from the scheme: a restored optimizer brings its old one along."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def clip_gradients(rows: Sequence[nn.Parameter], longest: float) -> Tensor:
+    """Shorten the gradient of all rows together to `longest` (0: never); returns its length before."""
+    gradients = [row.grad for row in rows if row.grad is not None]
+    length = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
+    if longest > 0:
+        factor = (longest / (length + 1e-6)).clamp_max(1.0)
+        for gradient in gradients:
+            gradient.mul_(factor)
+    return length
+
+
+class LossScale:
+    """Factor on the loss that keeps fp16 gradients from vanishing; 1 and idle for the other formats.
+
+    Halves at an overflow, doubles after `growth_steps` steps without one. At 512x512 the mean runs over so
+    many values that unscaled fp16 gradients underflow (measured: first component off by 27 % at batch 1).
+    """
+
+    growth_steps = 500
+    largest = 2.0**20
+
+    def __init__(self, *, active: bool) -> None:
+        self.active = active
+        self.factor = 2.0**14 if active else 1.0
+        self.good_steps = 0
+
+    def overflowed(self) -> bool:
+        """Note an overflow; whether a smaller factor may mend it."""
+        self.good_steps = 0
+        if not self.active or self.factor <= 1.0:
+            return False
+        self.factor /= 2
+        return True
+
+    def succeeded(self) -> None:
+        """Note a step whose gradients were finite."""
+        self.good_steps += 1
+        if self.active and self.good_steps >= self.growth_steps and self.factor < self.largest:
+            self.factor *= 2
+            self.good_steps = 0
+
+    def state(self) -> dict[str, float]:
+        return {"factor": self.factor, "good_steps": self.good_steps}
+
+    def restore(self, state: dict[str, float]) -> None:
+        if self.active:
+            self.factor, self.good_steps = float(state["factor"]), int(state["good_steps"])
+
+
+def _class_of(name: str) -> Any:
+    lower = name.lower()
+    if lower == "adamw8bit":
+        from bitsandbytes.optim import AdamW8bit
+
+        return AdamW8bit
+    if lower == "prodigy":
+        from prodigyopt import Prodigy
+
+        return Prodigy
+    return next(
+        value for key, value in vars(torch.optim).items() if key.lower() == lower and isinstance(value, type)
+    )

@@ -1,0 +1,103 @@
+"""The text side: prompts to what the U-Net attends to, with the learned rows in the place of the token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ti_tui.dataset.templates import name_token
+from ti_tui.dataset.tokens import PromptTokenizer
+from ti_tui.run.recipe import Family
+from ti_tui.training.placeholder import PlaceholderEmbedding
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the U-Net gets of a prompt: hidden [b, 77, width], and for SDXL the pooled text [b, width]."""
+
+    hidden: Tensor
+    pooled: Tensor | None = None
+
+    def detached(self) -> Context:
+        """The same numbers as leaves in float32: gradients gather there over micro-batches."""
+        pooled = None if self.pooled is None else self.pooled.detach().float().requires_grad_()
+        return Context(self.hidden.detach().float().requires_grad_(), pooled)
+
+    def rows(self, index: Tensor) -> Context:
+        return Context(self.hidden[index], None if self.pooled is None else self.pooled[index])
+
+
+class TextSide:
+    """The frozen text encoder(s) of a model with the learned rows spliced in.
+
+    rows: for each encoder the learned vectors [n, width], float32.
+    """
+
+    def __init__(
+        self,
+        encoders: Sequence[Any],
+        tokenizers: Sequence[PromptTokenizer],
+        rows: Sequence[nn.Parameter],
+        *,
+        family: Family,
+        token: str,
+        clip_skip: int,
+    ) -> None:
+        self.encoders = list(encoders)
+        self.rows = list(rows)
+        self._tokenizers = list(tokenizers)
+        self._family = family
+        self._token = token
+        self._clip_skip = clip_skip
+        self._vocabulary = [encoder.get_input_embeddings().num_embeddings for encoder in encoders]
+        for encoder, row in zip(self.encoders, self.rows, strict=True):
+            encoder.set_input_embeddings(PlaceholderEmbedding(encoder.get_input_embeddings(), row))
+
+    @property
+    def device(self) -> torch.device:
+        return self.rows[0].device
+
+    def ids(self, prompts: Sequence[str]) -> list[Tensor]:
+        """Ids [b, 77] of prompts for each encoder; [name], or the token as a word, becomes the learned rows."""
+        named = [name_token(prompt, self._token) for prompt in prompts]
+        count = self.rows[0].shape[0]
+        return [
+            torch.tensor([tokenizer.encode(prompt, count, vocabulary).ids for prompt in named])
+            for tokenizer, vocabulary in zip(self._tokenizers, self._vocabulary, strict=True)
+        ]
+
+    def encode(self, ids: Sequence[Tensor]) -> Context:
+        """Run the encoder(s) on ids [b, 77] each."""
+        ids = [one.to(self.device) for one in ids]
+        if self._family == "sdxl":
+            first = self.encoders[0](ids[0], output_hidden_states=True)
+            second = self.encoders[1](ids[1], output_hidden_states=True)
+            # SDXL reads the layer before the last of both, without the final norm (its paper's code).
+            hidden = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
+            return Context(hidden, second.text_embeds)
+        if self._clip_skip == 1:
+            return Context(self.encoders[0](ids[0]).last_hidden_state)
+        output = self.encoders[0](ids[0], output_hidden_states=True)
+        return Context(_final_norm(self.encoders[0])(output.hidden_states[-self._clip_skip]))
+
+
+def spread(words: Tensor, count: int) -> Tensor:
+    """Spread the embeddings [k, width] of k words over `count` vectors, as A1111 does: vector i gets word i*k//count."""
+    index = torch.arange(count) * words.shape[0] // count
+    return words[index]
+
+
+def initial_rows(table: Tensor, ids: Sequence[int], count: int, generator: torch.Generator) -> Tensor:
+    """Start vectors [count, width] float32: of the words `ids`, or random like the table's own where there are none."""
+    if ids:
+        return spread(table[torch.tensor(list(ids), device=table.device)].float().cpu(), count).clone()
+    sample = table.float().cpu()
+    return sample.mean(dim=0) + sample.std(dim=0) * torch.randn((count, table.shape[1]), generator=generator)
+
+
+def _final_norm(encoder: Any) -> nn.Module:
+    return encoder.final_layer_norm if hasattr(encoder, "final_layer_norm") else encoder.text_model.final_layer_norm
