@@ -1,0 +1,111 @@
+"""Exact checkpoints: everything that the next step depends on, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ti_tui import atomic
+from ti_tui.embeddings import files
+from ti_tui.embeddings.files import Embedding, Form
+from ti_tui.errors import UserError
+from ti_tui.run.folder import RunFolder
+
+FORM = 1
+VECTORS, OPTIMIZER, REST = "vectors.safetensors", "optimizer.pt", "state.json"
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is damaged, or that belongs to another run."""
+
+
+@dataclass
+class State:
+    """What a step starts from. Random numbers and the sampler's place follow from the step (`randomness`).
+
+    rows:        the learned vectors of each text encoder [n, width], float32, on the CPU.
+    optimizer:   the optimizer's state dict.
+    loss_scale:  LossScale.state().
+    loss:        train loss of the last step, for the list of checkpoints.
+    recipe:      what a resumed run must share to be exact.
+    """
+
+    step: int
+    rows: list[Tensor]
+    optimizer: dict[str, Any]
+    loss_scale: dict[str, float]
+    loss: float | None = None
+    recipe: dict[str, Any] = field(default_factory=dict)
+
+
+def save_state(folder: RunFolder, state: State) -> Path:
+    """Write `state` as RUN/state/step.../. A kill at any instant leaves the older checkpoints whole. Raises CannotWrite."""
+    target = folder.state(state.step)
+    with atomic.new_folder(target) as temporary:
+        tensors = {f"rows{index}": row.contiguous() for index, row in enumerate(state.rows)}
+        save_file(tensors, temporary / VECTORS)
+        content = io.BytesIO()
+        torch.save(state.optimizer, content)
+        (temporary / OPTIMIZER).write_bytes(content.getvalue())
+        rest = {
+            "form": FORM, "step": state.step, "loss": state.loss, "loss_scale": state.loss_scale, "recipe": state.recipe,
+        }  # fmt: skip
+        (temporary / REST).write_text(json.dumps(rest), encoding="utf-8")
+    return target
+
+
+def load_state(folder: RunFolder, step: int) -> State:
+    """Read the checkpoint at `step`. Raises CheckpointError if it is damaged."""
+    path = folder.state(step)
+    try:
+        rest = json.loads((path / REST).read_text(encoding="utf-8"))
+        tensors = load_file(path / VECTORS)
+        optimizer = torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True)
+        rows = [tensors[f"rows{index}"] for index in range(len(tensors))]
+        return State(int(rest["step"]), rows, optimizer, rest["loss_scale"], rest.get("loss"), rest.get("recipe", {}))
+    except Exception as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"the checkpoint {path} is damaged: {first}") from None
+
+
+def latest_state(folder: RunFolder) -> tuple[State | None, list[str]]:
+    """(newest checkpoint that can be read, or None; what was passed over and why)."""
+    atomic.recover_folders(folder.states)
+    notes: list[str] = []
+    for step in reversed(folder.checkpoints()):
+        try:
+            return load_state(folder, step), notes
+        except CheckpointError as error:
+            notes.append(f"{error.message}; the one before it is used")
+    return None, notes
+
+
+def drop_old(folder: RunFolder, keep: int, token: str, forms: Sequence[Form]) -> None:
+    """Leave only the last `keep` checkpoints (0: all), with their exported files."""
+    if not keep:
+        return
+    for step in folder.checkpoints()[:-keep]:
+        shutil.rmtree(folder.state(step), ignore_errors=True)
+        for form in forms:
+            with contextlib.suppress(OSError):
+                folder.embedding(token, step, files.SUFFIXES[form]).unlink(missing_ok=True)
+
+
+def export(folder: RunFolder, embedding: Embedding, step: int | None, forms: Sequence[Form]) -> list[Path]:
+    """Write `embedding` in each form to RUN/model; step None is the final one. Raises CannotWrite."""
+    paths = []
+    for form in forms:
+        path = folder.embedding(embedding.token, step, files.SUFFIXES[form])
+        files.write(embedding, path, form)
+        paths.append(path)
+    return paths

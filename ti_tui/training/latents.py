@@ -1,0 +1,137 @@
+"""Latents: each picture is encoded once, as mean and standard deviation, then the VAE leaves the device."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from ti_tui import atomic
+from ti_tui.dataset.crop import Size, load_fitted
+from ti_tui.dataset.scan import DatasetError
+from ti_tui.run.hashes import file_hash
+
+FORM = 1
+"""Raised when latents of an older program must not be used any more."""
+
+
+@dataclass(frozen=True)
+class Latents:
+    """The VAE's posterior of a picture: mean and std [4, h, w] float32, scaled as the U-Net wants them.
+
+    Keeping both, and drawing anew at every step, is what kohya gives up by freezing one draw.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def draw(self, unit: Tensor) -> Tensor:
+        """A latent from standard normal numbers of the same shape."""
+        return self.mean + self.std * unit
+
+    @property
+    def size(self) -> Size:
+        """(width, height) in latents."""
+        return int(self.mean.shape[2]), int(self.mean.shape[1])
+
+
+@dataclass(frozen=True)
+class ToEncode:
+    """A picture as it will be trained: file, size in pixels, mirrored or not."""
+
+    path: Path
+    size: Size
+    flipped: bool = False
+
+
+class LatentCache:
+    """Latents by content of picture, size, flip and VAE; on disk they serve the next run as well."""
+
+    def __init__(self, folder: Path | None, vae_hash: str) -> None:
+        self._folder = folder
+        self._vae_hash = vae_hash
+
+    def get(
+        self,
+        wanted: Sequence[ToEncode],
+        open_vae: Callable[[], Any],
+        *,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> list[Latents]:
+        """Latents of `wanted`, on the CPU. `open_vae` is called only if one has to be encoded.
+
+        Raises DatasetError for a picture that cannot be read or encodes to NaN.
+        """
+        found: list[Latents] = []
+        vae: Any = None
+        for number, item in enumerate(wanted, start=1):
+            key = self._key(item)
+            latents = self._read(key)
+            if latents is None:
+                vae = vae if vae is not None else open_vae()
+                latents = encode(vae, item)
+                self._write(key, latents)
+            found.append(latents)
+            progress(number, len(wanted))
+        return found
+
+    def _key(self, item: ToEncode) -> str:
+        try:
+            content = file_hash(item.path)
+        except OSError as error:
+            raise DatasetError(f"{item.path} cannot be read: {error.strerror}") from None
+        parts = f"{FORM}|{content}|{item.size}|{item.flipped}|{self._vae_hash}"
+        return hashlib.sha256(parts.encode()).hexdigest()[:32]
+
+    def _read(self, key: str) -> Latents | None:
+        if self._folder is None:
+            return None
+        path = self._folder / f"{key}.safetensors"
+        try:
+            tensors = load_file(path)
+            return Latents(tensors["mean"], tensors["std"])
+        except Exception:
+            # Not there, or damaged by something else: encoding again is always right.
+            return None
+
+    def _write(self, key: str, latents: Latents) -> None:
+        if self._folder is not None:
+            content = save({"mean": latents.mean.contiguous(), "std": latents.std.contiguous()})
+            atomic.write_bytes(self._folder / f"{key}.safetensors", content)
+
+
+def encode(vae: Any, item: ToEncode) -> Latents:
+    """Encode one picture in float32. Raises DatasetError if the result is not finite."""
+    image = load_fitted(item.path, item.size)
+    if item.flipped:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    pixels = to_tensor(image).unsqueeze(0).to(vae.device, vae.dtype)
+    with torch.no_grad():
+        posterior = vae.encode(pixels).latent_dist
+    scale = float(vae.config.scaling_factor)
+    shift = float(getattr(vae.config, "shift_factor", None) or 0.0)
+    mean = ((posterior.mean[0].float() - shift) * scale).cpu()
+    std = (posterior.std[0].float() * scale).cpu()
+    if not (mean.isfinite().all() and std.isfinite().all()):
+        raise DatasetError(f"{item.path.name} is encoded to numbers that are not finite", remedy="Try another VAE (model.vae).")
+    return Latents(mean, std)
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """RGB picture -> [3, h, w] float32 in -1..1."""
+    pixels = np.asarray(image, dtype=np.float32) / 127.5 - 1.0
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def to_image(tensor: Tensor) -> Image.Image:
+    """[3, h, w] in -1..1 -> RGB picture."""
+    pixels = ((tensor.float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())

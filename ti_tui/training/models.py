@@ -1,0 +1,227 @@
+"""The frozen parts of a model, each loaded when it is needed, every tensor matched by name and shape."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ti_tui.run.model import HUB_FILES, ModelError, ModelFacts, Prediction, families
+from ti_tui.training import single_file
+from ti_tui.training.objective import NoiseSchedule
+from ti_tui.training.randomness import torch_stream
+from ti_tui.training.single_file import Checkpoint, Tensors
+
+IGNORED = ("position_ids", "logit_scale")
+"""Endings of names that old checkpoints hold and no model needs."""
+
+
+@dataclass
+class ModelSource:
+    """Where the parts come from: a single file or a diffusers folder, and perhaps another VAE.
+
+    end_id: id of the end mark. Published text encoders' configs hold a wrong one (2), with which transformers
+            takes the pooled text at the highest id: at the learned rows instead of the prompt's end.
+    """
+
+    facts: ModelFacts
+    vae: Path | None
+    end_id: int
+
+    def __post_init__(self) -> None:
+        self._checkpoint: Checkpoint | None = None
+
+    def text_encoder(self, index: int, dtype: torch.dtype) -> Any:
+        """Text encoder `index` (SDXL has two), frozen. Raises ModelError unless every tensor is matched."""
+        from accelerate import init_empty_weights
+        from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+        if self.facts.single_file:
+            values, tensors = single_file.text_tensors(self._single(), self.facts, index)
+        else:
+            folder = self.facts.path / ("text_encoder" if index == 0 else "text_encoder_2")
+            values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            tensors = _folder_tensors(folder)
+        config = CLIPTextConfig(**{**values, "eos_token_id": self.end_id})
+        with init_empty_weights():
+            model = (CLIPTextModelWithProjection if index == 1 else CLIPTextModel)(config)
+        return _filled(model, tensors, dtype, what=f"text encoder {index + 1}", path=self.facts.path, drop="text_model.")
+
+    def unet(self, dtype: torch.dtype) -> Any:
+        """The U-Net, frozen. Raises ModelError unless every tensor is matched."""
+        from accelerate import init_empty_weights
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+        if self.facts.single_file:
+            values = single_file.unet_config(self._single(), self.facts)
+            tensors = single_file.unet_tensors(self._single(), values)
+        else:
+            values = json.loads((self.facts.path / "unet" / "config.json").read_text(encoding="utf-8"))
+            tensors = _folder_tensors(self.facts.path / "unet")
+        with init_empty_weights():
+            model = UNet2DConditionModel.from_config(values)
+        return _filled(model, tensors, dtype, what="U-Net", path=self.facts.path)
+
+    def load_vae(self, dtype: torch.dtype) -> Any:
+        """The VAE, frozen: the given one, or the model's. Raises ModelError unless every tensor is matched."""
+        from accelerate import init_empty_weights
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+        values, tensors, path = self._vae_parts()
+        with init_empty_weights():
+            model = AutoencoderKL.from_config(values)
+        return _filled(model, _new_attention_names(tensors), dtype, what="VAE", path=path)
+
+    def noise_schedule(self) -> NoiseSchedule:
+        """The schedule that the model was trained with. Its prediction is a guess until `ask_prediction`."""
+        from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+
+        values = self.scheduler_values()
+        scheduler = DDPMScheduler.from_config(values)
+        prediction: Prediction = self.facts.prediction or "v_prediction"
+        return NoiseSchedule(scheduler.alphas_cumprod.float(), prediction)
+
+    def scheduler_values(self) -> dict[str, Any]:
+        """The scheduler's configuration: the folder's own, else the family's."""
+        if not self.facts.single_file:
+            path = self.facts.path / "scheduler" / "scheduler_config.json"
+            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        else:
+            values = {**families()["noise"], **families()[self.facts.family]["scheduler"]}
+            if "ztsnr" in self._single():
+                values["rescale_betas_zero_snr"] = True
+        return {key: value for key, value in values.items() if not key.startswith("_")}
+
+    def ask_prediction(self, unet: Any) -> Prediction:
+        """What the U-Net predicts: from the files, or from the U-Net itself where they do not say."""
+        if self.facts.prediction is None:
+            self.facts = replace(self.facts, prediction=detect_prediction(unet, self.facts))
+        assert self.facts.prediction is not None
+        return self.facts.prediction
+
+    def close(self) -> None:
+        """Let go of the file; parts that were loaded stay."""
+        self._checkpoint = None
+
+    def _single(self) -> Checkpoint:
+        if self._checkpoint is None:
+            self._checkpoint = Checkpoint(self.facts.path)
+        return self._checkpoint
+
+    def _vae_parts(self) -> tuple[dict[str, Any], Tensors, Path]:
+        path = self.vae or self.facts.path
+        if path.is_dir():
+            folder = path if self.vae and not (path / "vae").is_dir() else path / "vae"
+            config = folder / "config.json"
+            if not config.is_file():
+                raise ModelError(f"{folder} is not a VAE (no config.json)", remedy="Give a VAE file or a diffusers vae folder.")
+            return json.loads(config.read_text(encoding="utf-8")), _folder_tensors(folder), folder
+        checkpoint = self._single() if path == self.facts.path else Checkpoint(path)
+        if any(".down_blocks." in name for name in checkpoint):
+            raise ModelError(
+                f"{path} is a VAE with diffusers' names in a single file", remedy="Give its folder, with config.json, instead."
+            )
+        values = single_file.vae_config(checkpoint, self.facts)
+        return values, single_file.vae_tensors(checkpoint, values), path
+
+
+def detect_prediction(unet: Any, facts: ModelFacts) -> Prediction:
+    """What a U-Net was trained to predict, told by its answer to pure noise at the last timestep.
+
+    There the noise is nearly all of the input: an epsilon model gives its input back (correlation near 1), a
+    v model gives minus the picture that it imagines (correlation near 0).
+    """
+    size = 16
+    noise = torch.randn((1, 4, size, size), generator=torch_stream(0)).to(unet.device, unet.dtype)
+    context = torch.zeros((1, facts.positions, sum(facts.widths)), device=unet.device, dtype=unet.dtype)
+    with torch.no_grad():
+        answer = unet(noise, torch.tensor([999], device=unet.device), encoder_hidden_states=context).sample
+    both = torch.stack([noise.float().flatten(), answer.float().flatten()])
+    return "epsilon" if torch.corrcoef(both)[0, 1] > 0.5 else "v_prediction"
+
+
+def download(hub_id: str) -> Path:
+    """Fetch a model from the hub into the local cache. Raises ModelError if it cannot be reached."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=HUB_FILES))
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{hub_id} is neither a path nor on this machine, and could not be downloaded: {reason}",
+            remedy="Copy the model here and give its path.",
+        ) from None
+
+
+def _folder_tensors(folder: Path) -> Tensors:
+    """The weights in a diffusers part folder: safetensors before .bin, full before fp16, shards joined."""
+    from safetensors.torch import load_file
+
+    for pattern in ("*.safetensors", "*.bin"):
+        files = sorted(folder.glob(pattern))
+        plain = [file for file in files if ".fp16." not in file.name and ".non_ema." not in file.name]
+        chosen = plain or [file for file in files if ".fp16." in file.name]
+        if not chosen:
+            continue
+        shards = [file for file in chosen if "-of-" in file.name]
+        tensors: Tensors = {}
+        for file in shards or chosen[:1]:
+            if pattern == "*.safetensors":
+                tensors.update(load_file(file))
+            else:
+                tensors.update({name: value for name, value in Checkpoint(file).items()})
+        return tensors
+    raise ModelError(f"{folder} holds no weights", remedy="Copy the whole model folder.")
+
+
+def _filled(model: Any, tensors: Tensors, dtype: torch.dtype, *, what: str, path: Path, drop: str = "") -> Any:
+    """Put `tensors` into the empty `model`, each under its name. Raises ModelError if any is missing or left over.
+
+    drop: a prefix that either side may have (transformers 5 writes CLIP without `text_model.`, the published
+          folders have it).
+    """
+    wanted = {name.removeprefix(drop): name for name in model.state_dict()}
+    given = {name.removeprefix(drop): value for name, value in tensors.items() if not name.endswith(IGNORED)}
+    if "text_projection.weight" not in wanted:
+        given.pop("text_projection.weight", None)
+    missing, extra = wanted.keys() - given.keys(), given.keys() - wanted.keys()
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    wrong = [name for name in wanted.keys() & given.keys() if shapes[wanted[name]] != tuple(given[name].shape)]
+    for names, reason in ((missing, "lacks"), (extra, "holds unknown"), (wrong, "holds another shape of")):
+        if names:
+            raise ModelError(
+                f"{path}: the {what} {reason} {len(names)} of {len(wanted)} tensors ({_some(names)})",
+                remedy="The file is not complete, or its config is of another model.",
+            )
+    model.load_state_dict({wanted[name]: _cast(value, dtype) for name, value in given.items()}, strict=True, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = sorted(names)
+    return ", ".join(listed[:2]) + (", ..." if len(listed) > 2 else "")
+
+
+_OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+def _new_attention_names(tensors: Tensors) -> Tensors:
+    """diffusers before 0.15 named a VAE's attention query, key, value, proj_attn; published folders still do."""
+    renamed: Tensors = {}
+    for name, tensor in tensors.items():
+        parts = name.split(".")
+        if len(parts) > 2 and parts[-2] in _OLD_ATTENTION and "attentions" in parts:
+            parts[-2] = _OLD_ATTENTION[parts[-2]]
+            tensor = tensor.reshape(tensor.shape[:2]) if tensor.ndim == 4 else tensor
+        renamed[".".join(parts)] = tensor
+    return renamed

@@ -1,0 +1,140 @@
+"""Preview images while training: fixed seeds, the VAE on the device only while it decodes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from ti_tui import atomic
+from ti_tui.dataset.sample_prompts import SamplePrompt
+from ti_tui.dataset.templates import name_token
+from ti_tui.run.model import Prediction
+from ti_tui.training.latents import to_image
+from ti_tui.training.randomness import torch_stream
+from ti_tui.training.text import Context, TextSide
+
+SAMPLER = "DPM++ 2M"
+
+
+@dataclass
+class Previewer:
+    """Draws images with the model as it is being trained.
+
+    open_vae: loads the VAE; it is called for the first image, and the VAE is then kept in main memory.
+    size:     (width, height) in pixels for prompts that name none.
+    """
+
+    unet: Any
+    text: TextSide
+    scheduler_values: dict[str, Any]
+    prediction: Prediction
+    open_vae: Callable[[], Any]
+    size: tuple[int, int]
+    scale: int
+    multiple: int
+    seed: int
+    token: str
+    model_hash: str
+    stop_asked: Callable[[], bool] = lambda: False
+
+    def __post_init__(self) -> None:
+        self._vae: Any = None
+
+    def draw(self, prompts: Sequence[SamplePrompt], folder: Path, step: int) -> list[Path]:
+        """Draw each prompt into `folder` as 01.png, 02.png, ...; their settings are in the PNG. Raises CannotWrite.
+
+        Ends early, with what is done, when a stop is asked.
+        """
+        paths: list[Path] = []
+        for number, prompt in enumerate(prompts, start=1):
+            latents = self._denoise(prompt)
+            if latents is None:
+                break
+            path = folder / f"{number:02d}.png"
+            self._write(self._decode(latents), prompt, path, step)
+            paths.append(path)
+        return paths
+
+    @torch.no_grad()
+    def _denoise(self, prompt: SamplePrompt) -> Tensor | None:
+        from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+
+        device, dtype = self.text.device, self.unet.dtype
+        scheduler = DPMSolverMultistepScheduler.from_config({**self.scheduler_values, "prediction_type": self.prediction})
+        scheduler.set_timesteps(prompt.steps, device=device)
+        width, height = self._size_of(prompt)
+        shape = (1, 4, height // self.scale, width // self.scale)
+        latents = torch.randn(shape, generator=torch_stream(self._seed_of(prompt))) * float(scheduler.init_noise_sigma)
+        latents = latents.to(device)
+        guided = prompt.guidance > 1.0
+        texts = [prompt.negative, prompt.text] if guided else [prompt.text]
+        context = self.text.encode(self.text.ids(texts))
+        conditions = conditions_for(context, [(width, height)] * len(texts), dtype)
+        for timestep in scheduler.timesteps:
+            if self.stop_asked():
+                return None
+            inputs = scheduler.scale_model_input(torch.cat([latents] * len(texts)), timestep).to(dtype)
+            answer = self.unet(inputs, timestep, **conditions).sample.float()
+            if guided:
+                without, with_prompt = answer.chunk(2)
+                answer = without + prompt.guidance * (with_prompt - without)
+            latents = scheduler.step(answer, timestep, latents, return_dict=False)[0]
+        return latents
+
+    @torch.no_grad()
+    def _decode(self, latents: Tensor) -> Tensor:
+        if self._vae is None:
+            self._vae = self.open_vae()
+        vae = self._vae.to(latents.device)
+        try:
+            shift = float(getattr(vae.config, "shift_factor", None) or 0.0)
+            return vae.decode(latents.to(vae.dtype) / float(vae.config.scaling_factor) + shift).sample[0]
+        finally:
+            if latents.device.type != "cpu":
+                self._vae.to("cpu")
+                torch.cuda.empty_cache()
+
+    def _write(self, pixels: Tensor, prompt: SamplePrompt, path: Path, step: int) -> None:
+        text = name_token(prompt.text, self.token).replace("[name]", self.token)
+        width, height = self._size_of(prompt)
+        # A1111's "parameters" text: its PNG info tab, Forge and InvokeAI read the settings back from it.
+        lines = [text]
+        if prompt.negative:
+            lines.append(f"Negative prompt: {prompt.negative}")
+        lines.append(
+            f"Steps: {prompt.steps}, Sampler: {SAMPLER}, CFG scale: {prompt.guidance:g}, Seed: {self._seed_of(prompt)}, "
+            f"Size: {width}x{height}, Model hash: {self.model_hash[:10]}, Embedding: {self.token}, Embedding step: {step}"
+        )
+        info = PngInfo()
+        info.add_itxt("parameters", "\n".join(lines))
+        content = io.BytesIO()
+        to_image(pixels).save(content, "PNG", pnginfo=info)
+        atomic.write_bytes(path, content.getvalue())
+
+    def _size_of(self, prompt: SamplePrompt) -> tuple[int, int]:
+        width, height = prompt.width or self.size[0], prompt.height or self.size[1]
+        return (
+            max(self.multiple, width // self.multiple * self.multiple),
+            max(self.multiple, height // self.multiple * self.multiple),
+        )
+
+    def _seed_of(self, prompt: SamplePrompt) -> int:
+        return self.seed if prompt.seed is None else prompt.seed
+
+
+def conditions_for(context: Context, sizes: Sequence[tuple[int, int]], dtype: torch.dtype) -> dict[str, Any]:
+    """The U-Net's keyword arguments for a context; sizes (width, height) in pixels are what SDXL is told of each image."""
+    conditions: dict[str, Any] = {"encoder_hidden_states": context.hidden.to(dtype)}
+    if context.pooled is not None:
+        # original size, crop corner, target size; height before width.
+        ids = [[height, width, 0, 0, height, width] for width, height in sizes]
+        time_ids = torch.tensor(ids, device=context.hidden.device, dtype=dtype)
+        conditions["added_cond_kwargs"] = {"text_embeds": context.pooled.to(dtype), "time_ids": time_ids}
+    return conditions
