@@ -1,0 +1,87 @@
+"""`python -m ti_tui.training RUN`: one training as a process of its own. `accelerate launch -m ti_tui.training RUN` too."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from types import FrameType
+
+from ti_tui.errors import UserError
+from ti_tui.run.folder import RunFolder
+from ti_tui.run.problems import ProblemsError
+from ti_tui.setup.check import check_run
+from ti_tui.training.reporter import Reporter
+
+
+def main(path: str) -> int:
+    """Train the run at `path` until it is done or stopped; returns the exit status (2: bad input, 3: failed)."""
+    stop = threading.Event()
+
+    def ask_stop(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, ask_stop)
+    is_main = os.environ.get("RANK", "0") == "0"
+    try:
+        folder = RunFolder.find(path)
+        if not is_main:
+            return _train(folder, Reporter(folder, main=False), stop)
+        with folder.lock():
+            folder.create()
+            return _train(folder, Reporter(folder), stop)
+    except UserError as error:
+        print(error, file=sys.stderr, flush=True)
+        return error.exit_status
+
+
+def _train(folder: RunFolder, report: Reporter, stop: threading.Event) -> int:
+    try:
+        checked = check_run(folder)
+        checked.raise_errors()
+        _quiet()
+        # The heavy imports come after the checks: bad input is told in a second.
+        from ti_tui.training.device import make_accelerator
+        from ti_tui.training.trainer import Trainer
+
+        for problem in checked.problems:
+            if problem.severity == "warning":
+                report.warn(str(problem))
+        trainer = Trainer(checked, make_accelerator(checked.run.training.device), report, stop.is_set)
+        outcome = trainer.run()
+        report.end("done" if outcome == "done" else "stopped", "")
+        return 0
+    except ProblemsError as error:
+        report.end("failed", "\n".join(str(problem) for problem in error.problems))
+        print(error, file=sys.stderr, flush=True)
+        return error.exit_status
+    except UserError as error:
+        report.end("failed", str(error))
+        print(error, file=sys.stderr, flush=True)
+        return 3 if report.step else error.exit_status
+    except Exception as error:
+        traceback.print_exc()
+        report.end("failed", f"{type(error).__name__}: {error}. The details are in {folder.log}")
+        return 3
+
+
+def _quiet() -> None:
+    """Keep the libraries' notes and progress bars out of the log; errors still come through."""
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    for name in ("diffusers", "transformers", "accelerate"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        print("usage: python -m ti_tui.training RUN", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(main(sys.argv[1]))

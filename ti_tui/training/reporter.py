@@ -1,0 +1,101 @@
+"""What the trainer tells the world: events, status, and the requests that it takes. Silent in helper processes."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+from ti_tui import atomic
+from ti_tui.run import requests
+from ti_tui.run.events import EventWriter, Kind
+from ti_tui.run.folder import Phase, RunFolder, Status
+from ti_tui.run.process import ProcessId
+from ti_tui.run.requests import Request
+
+STATUS_SECONDS = 1.0
+REQUEST_SECONDS = 0.2
+
+
+class Reporter:
+    """Writes log/events.jsonl and status.json, and reads the request spool, for the main process of a run."""
+
+    def __init__(self, folder: RunFolder, *, main: bool = True) -> None:
+        self.main = main
+        self._folder = folder
+        self._events = EventWriter(folder.events) if main else None
+        me = ProcessId.mine()
+        now = time.time()
+        self._status = Status(me.pid, me.started, me.host, "starting", 0, 0, now, now)
+        self._written = 0.0
+        self._asked = 0.0
+        if main:
+            requests.clear(folder)
+            self._write_status()
+
+    @property
+    def step(self) -> int:
+        return self._status.step
+
+    def event(self, kind: Kind, **values: Any) -> None:
+        """Write one event. Raises CannotWrite."""
+        if self._events is not None:
+            self._events.write(kind, **values)
+
+    def warn(self, message: str) -> None:
+        """A warning event, and a line in trainer.log."""
+        self.event("warning", message=message, step=self._status.step)
+        if self.main:
+            print(f"warning: {message}", file=sys.stderr, flush=True)
+
+    def phase(self, phase: Phase, message: str = "") -> None:
+        """Enter a phase: status at once, and an event."""
+        self._status = replace(self._status, phase=phase, message=message)
+        self.event("phase", phase=phase, message=message)
+        self._write_status()
+
+    def progress(self, message: str) -> None:
+        """Say within a phase how far it is."""
+        self._status = replace(self._status, message=message)
+        self._maybe_write_status()
+
+    def position(self, step: int, total_steps: int) -> None:
+        """Say where the run is, without an event."""
+        self._status = replace(self._status, step=step, total_steps=total_steps)
+        self._maybe_write_status()
+
+    def take_requests(self) -> list[Request]:
+        """Waiting requests; looks at the spool a few times a second at most."""
+        now = time.monotonic()
+        if not self.main or now - self._asked < REQUEST_SECONDS:
+            return []
+        self._asked = now
+        taken = requests.take(self._folder)
+        for request in taken:
+            self.event("request", request=request.kind, message="taken")
+        return taken
+
+    def end(self, outcome: Phase, message: str) -> None:
+        """The last event and status. Never raises: a full disk must not hide why a run ended."""
+        with contextlib.suppress(atomic.CannotWrite):
+            if outcome == "failed":
+                self.event("error", message=message, step=self._status.step)
+            seconds = round(time.time() - self._status.started, 3)
+            self.event("end", outcome=outcome, step=self._status.step, message=message, seconds=seconds)
+        with contextlib.suppress(atomic.CannotWrite):
+            self._status = replace(self._status, phase=outcome, message=message)
+            self._write_status(durable=True)
+        if self._events is not None:
+            self._events.close()
+
+    def _maybe_write_status(self) -> None:
+        if time.monotonic() - self._written >= STATUS_SECONDS:
+            self._write_status()
+
+    def _write_status(self, *, durable: bool = False) -> None:
+        if self.main:
+            self._status = replace(self._status, updated=time.time())
+            self._folder.write_status(self._status, durable=durable)
+            self._written = time.monotonic()

@@ -1,0 +1,331 @@
+"""Setting a run up: models, vectors, latents, prompts, optimizer, and the checkpoint that it goes on from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ti_tui import __version__
+from ti_tui.dataset.crop import bucket_for
+from ti_tui.dataset.sample_prompts import parse_sample_prompt
+from ti_tui.dataset.scan import Picture, Scan
+from ti_tui.dataset.templates import fill
+from ti_tui.embeddings.files import Embedding
+from ti_tui.run.hashes import file_hash, weights_hash
+from ti_tui.run.model import find_model, inspect_model, with_prediction
+from ti_tui.run.plan import Plan, make_plan
+from ti_tui.run.problems import Problem
+from ti_tui.run.scheme import format_scheme
+from ti_tui.setup.check import CheckFailed, Checked, check_run
+from ti_tui.training import checkpoints
+from ti_tui.training.batches import Sample, Sampler, effective_batch
+from ti_tui.training.checkpoints import State
+from ti_tui.training.device import DTYPES, choose_device, hardware_of, set_attention, use_fast_arithmetic
+from ti_tui.training.latents import LatentCache, Latents, ToEncode
+from ti_tui.training.models import ModelSource, download
+from ti_tui.training.objective import NoiseSchedule
+from ti_tui.training.optimizers import LossScale, make_optimizer
+from ti_tui.training.previews import Previewer
+from ti_tui.training.randomness import seed_for, torch_stream
+from ti_tui.training.reporter import Reporter
+from ti_tui.training.text import TextSide, initial_rows
+
+
+@dataclass
+class Session:
+    """Everything that the training loop works with.
+
+    latents: by (picture, flipped) of the training set; regularisation: the same of the regularisation set.
+    step:    number of optimizer steps done.
+    """
+
+    checked: Checked
+    accelerator: Accelerator
+    device: torch.device
+    plan: Plan
+    effective_batch: int
+    unet: Any
+    text: TextSide
+    schedule: NoiseSchedule
+    sampler: Sampler
+    latents: dict[tuple[int, bool], Latents]
+    regularisation: dict[tuple[int, bool], Latents]
+    optimizer: torch.optim.Optimizer
+    loss_scale: LossScale
+    previewer: Previewer
+    recipe: dict[str, Any]
+    metadata: dict[str, str]
+    step: int = 0
+    loss: float | None = None
+    prompts: dict[str, list[Tensor]] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> list[nn.Parameter]:
+        return self.text.rows
+
+    def latents_of(self, sample: Sample) -> Latents:
+        return (self.regularisation if sample.regularisation else self.latents)[sample.picture, sample.flipped]
+
+    def prompt_of(self, sample: Sample) -> str:
+        """The prompt of a sample: its template, filled in with its picture's caption."""
+        scan = self.checked.regularisation if sample.regularisation else self.checked.pictures
+        assert scan is not None
+        return fill(self.checked.templates[sample.template], scan.pictures[sample.picture].caption)
+
+    def ids_of(self, prompt: str) -> list[Tensor]:
+        """Ids of a prompt for each encoder, remembered."""
+        if prompt not in self.prompts:
+            self.prompts[prompt] = self.text.ids([prompt])
+        return self.prompts[prompt]
+
+    def embedding(self) -> Embedding:
+        """The vectors as they are now, with what is known about them."""
+        rows = [row.detach().float().cpu().numpy() for row in self.rows]
+        metadata = {**self.metadata, "step": str(self.step)}
+        return Embedding.from_rows(rows, token=self.checked.run.embedding.token, step=self.step, metadata=metadata)
+
+    def state(self) -> State:
+        """The exact state after `step` steps."""
+        rows = [row.detach().cpu().clone() for row in self.rows]
+        return State(self.step, rows, self.optimizer.state_dict(), self.loss_scale.state(), self.loss, self.recipe)
+
+    def restore(self, state: State) -> None:
+        """Go on from `state`. The learning rate inside the optimizer's state is not used: the scheme sets it."""
+        with torch.no_grad():
+            for row, saved in zip(self.rows, state.rows, strict=True):
+                row.copy_(saved)
+        self.optimizer.load_state_dict(state.optimizer)
+        self.loss_scale.restore(state.loss_scale)
+        self.step, self.loss = state.step, state.loss
+
+
+def open_session(checked: Checked, accelerator: Accelerator, report: Reporter, stop_asked: Callable[[], bool]) -> Session:
+    """Load and prepare everything, in the order that needs the least memory: VAE, latents, then the rest.
+
+    Raises UserError for whatever keeps the run from starting.
+    """
+    run, folder = checked.run, checked.folder
+    report.phase("loading", "checking the model")
+    checked = _with_model(checked, report)
+    facts, pictures = checked.facts, checked.pictures
+    assert facts is not None and pictures is not None
+    device = choose_device(accelerator, run.training.device)
+    use_fast_arithmetic(device)
+    plan = make_plan(run, facts, pictures.count, hardware_of(device))
+    source = ModelSource(facts, folder.path(run.model.vae) if run.model.vae else None, checked.tokenizers[0].end)
+
+    report.phase("caching", "encoding the pictures")
+    vae_hash = weights_hash(source.vae) if source.vae else weights_hash(facts.path, part="" if facts.single_file else "vae")
+    cache = LatentCache(folder.cache if run.training.cache_latents == "disk" else None, vae_hash)
+    with accelerator.main_process_first():
+        latents = _encode(cache, pictures, checked, source, device, report)
+        regularisation = (
+            _encode(cache, checked.regularisation, checked, source, device, report) if checked.regularisation else {}
+        )
+
+    report.phase("loading", "loading the text encoder and the U-Net")
+    dtype = DTYPES[plan.precision]
+    encoders = [source.text_encoder(index, dtype).to(device) for index in range(len(facts.widths))]
+    rows = _start_rows(checked, encoders, device)
+    token = run.embedding.token
+    text = TextSide(
+        encoders, checked.tokenizers, rows, family=facts.family, token=token, clip_skip=run.model.clip_skip
+    )
+    unet = source.unet(dtype).to(device)
+    set_attention(unet, plan.attention)
+    if plan.recompute:
+        unet.enable_gradient_checkpointing()
+    schedule = NoiseSchedule(source.noise_schedule().alphas_cumprod, source.ask_prediction(unet)).to(device)
+    explicit = run.training.accumulation != "auto"
+    effective = effective_batch(plan, accelerator.num_processes, explicit=explicit)
+    model_hash = weights_hash(facts.path)
+    session = Session(
+        checked=checked,
+        accelerator=accelerator,
+        device=device,
+        plan=plan,
+        effective_batch=effective,
+        unet=unet,
+        text=text,
+        schedule=schedule,
+        sampler=Sampler(
+            repeats=[picture.repeats for picture in pictures.pictures],
+            regularisation=len(checked.regularisation.pictures) if checked.regularisation else 0,
+            templates=len(checked.templates),
+            flip=run.dataset.flip,
+            effective_batch=effective,
+            training=run.training,
+        ),
+        latents=latents,
+        regularisation=regularisation,
+        optimizer=make_optimizer(rows, run.training, plan.scheme.rate_at(0)),
+        loss_scale=LossScale(active=plan.precision == "fp16"),
+        previewer=Previewer(
+            unet=unet,
+            text=text,
+            scheduler_values=source.scheduler_values(),
+            prediction=schedule.prediction,
+            open_vae=lambda: _preview_vae(source, dtype, facts.family == "sdxl"),
+            size=(run.dataset.resolution, run.dataset.resolution),
+            scale=facts.scale,
+            multiple=facts.multiple,
+            seed=run.training.seed,
+            token=token,
+            model_hash=model_hash,
+            stop_asked=stop_asked,
+        ),
+        recipe=_recipe(checked, model_hash, effective),
+        metadata=_metadata(checked, plan, model_hash),
+    )
+    source.close()
+    _go_on(session, report)
+    return session
+
+
+def _with_model(checked: Checked, report: Reporter) -> Checked:
+    """`checked` with the model found: a hub id that was not here is downloaded now."""
+    if checked.facts is not None:
+        return checked
+    base = checked.run.model.base
+    report.phase("loading", f"downloading {base} from the hub")
+    path = find_model(base, checked.folder.root) or download(base)
+    with_prediction(inspect_model(path), checked.run.model.prediction)
+    again = check_run(checked.folder, decode=False)
+    again.raise_errors()
+    if again.facts is None:
+        raise CheckFailed([Problem("error", f"{base} was downloaded but cannot be found", "model.base")])
+    return again
+
+
+def _encode(
+    cache: LatentCache, pictures: Scan, checked: Checked, source: ModelSource, device: torch.device, report: Reporter
+) -> dict[tuple[int, bool], Latents]:
+    """Latents of every picture (and its mirror image), on the device: a few hundred KB each."""
+    flips = [False, True] if checked.run.dataset.flip else [False]
+    wanted = [(index, flipped) for index in range(len(pictures.pictures)) for flipped in flips]
+    items = [ToEncode(pictures.pictures[index].path, _size_of(pictures.pictures[index], checked), flipped) for index, flipped in wanted]
+    vae: list[Any] = []
+
+    def open_vae() -> Any:
+        # float32: it runs once, and half precision costs detail (and overflows in SDXL's VAE).
+        vae.append(source.load_vae(torch.float32).to(device))
+        return vae[0]
+
+    found = cache.get(items, open_vae, progress=lambda done, total: report.progress(f"encoded {done} of {total} pictures"))
+    vae.clear()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return {key: Latents(one.mean.to(device), one.std.to(device)) for key, one in zip(wanted, found, strict=True)}
+
+
+def _size_of(picture: Picture, checked: Checked) -> tuple[int, int]:
+    dataset, facts = checked.run.dataset, checked.facts
+    if not dataset.buckets or facts is None:
+        return dataset.resolution, dataset.resolution
+    return bucket_for(picture.width, picture.height, dataset.resolution, step=facts.multiple)
+
+
+def _start_rows(checked: Checked, encoders: list[Any], device: torch.device) -> list[nn.Parameter]:
+    embedding = checked.run.embedding
+    if checked.init is not None:
+        starts = [torch.from_numpy(array.copy()) for array in checked.init.in_order()]
+    else:
+        seed = checked.run.training.seed
+        starts = [
+            initial_rows(
+                encoder.get_input_embeddings().weight, tokenizer.words(embedding.init), embedding.vectors,
+                torch_stream(seed_for(seed, "init", index)),
+            )  # fmt: skip
+            for index, (encoder, tokenizer) in enumerate(zip(encoders, checked.tokenizers, strict=True))
+        ]
+    return [nn.Parameter(start.to(device, torch.float32)) for start in starts]
+
+
+def _preview_vae(source: ModelSource, dtype: torch.dtype, tiled: bool) -> Any:
+    vae = source.load_vae(dtype)
+    if getattr(vae.config, "force_upcast", False) and dtype == torch.float16:
+        vae = source.load_vae(torch.float32)
+    if tiled:
+        vae.enable_tiling()
+    source.close()
+    return vae
+
+
+def _recipe(checked: Checked, model_hash: str, effective: int) -> dict[str, Any]:
+    """What two parts of one run must share for the second to go on exactly."""
+    run = checked.run
+    training = run.training.model_dump(exclude={"batch_size", "accumulation", "device", "attention", "recompute",
+                                                "cache_latents", "vram_limit_gib", "compile"})
+    return {
+        "model": model_hash,
+        "vae": run.model.vae,
+        "clip_skip": run.model.clip_skip,
+        "dataset": dataset_hash(checked),
+        "resolution": run.dataset.resolution,
+        "flip": run.dataset.flip,
+        "buckets": run.dataset.buckets,
+        "templates": list(checked.templates),
+        "token": run.embedding.token,
+        "effective_batch": effective,
+        "training": training,
+    }
+
+
+def _metadata(checked: Checked, plan: Plan, model_hash: str) -> dict[str, str]:
+    """What goes into the embedding's file. No dates: equal runs give equal files."""
+    run = checked.run
+    assert checked.facts is not None
+    return {
+        "base_model": Path(run.model.base).name,
+        "base_model_sha256": model_hash,
+        "base_model_family": checked.facts.family,
+        "dataset_sha256": dataset_hash(checked),
+        "images": str(plan.images),
+        "init": run.embedding.init,
+        "scheme": format_scheme(plan.scheme.segments),
+        "seed": str(run.training.seed),
+        "modelspec.implementation": "ti_tui",
+        "ti_tui_version": __version__,
+    }
+
+
+def dataset_hash(checked: Checked) -> str:
+    """SHA-256 over the content of every picture, its caption and its repeats, in order."""
+    total = hashlib.sha256()
+    for scan in (checked.pictures, checked.regularisation):
+        for picture in scan.pictures if scan else ():
+            total.update(f"{file_hash(picture.path)}|{picture.repeats}|{picture.caption}\n".encode())
+    return total.hexdigest()
+
+
+def _go_on(session: Session, report: Reporter) -> None:
+    """Restore the newest checkpoint, if there is one. Raises CheckFailed if it is of another shape."""
+    if session.accelerator.is_main_process:
+        state, notes = checkpoints.latest_state(session.checked.folder)
+        for note in notes:
+            report.warn(note)
+        session.accelerator.wait_for_everyone()
+    else:
+        session.accelerator.wait_for_everyone()
+        state, _ = checkpoints.latest_state(session.checked.folder)
+    if state is None:
+        return
+    have, want = [tuple(row.shape) for row in state.rows], [tuple(row.shape) for row in session.rows]
+    if have != want:
+        message = f"the checkpoint at step {state.step} has {have[0][0]} vectors of width {have[0][1]}, the run {want[0][0]} of {want[0][1]}"
+        remedy = "Put the value back, or start a new run with `ti-tui init`."
+        raise CheckFailed([Problem("error", message, "embedding.vectors", remedy)])
+    changed = [key for key in session.recipe if state.recipe.get(key) != session.recipe[key]]
+    if "training" in changed and state.recipe.get("training", {}).get("optimizer") != session.recipe["training"]["optimizer"]:
+        # Another optimizer's moments mean nothing to this one.
+        state.optimizer = session.optimizer.state_dict()
+    if changed:
+        report.warn(f"changed since step {state.step}: {', '.join(changed)}; the run goes on, but not as if uninterrupted")
+    session.restore(state)
