@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -66,9 +67,12 @@ def take(folder: RunFolder) -> list[Request]:
     return taken
 
 
-def clear(folder: RunFolder) -> None:
-    """Drop requests that nobody will answer any more: a stop meant for an earlier trainer must not end this one."""
-    take(folder)
+def clear(folder: RunFolder, *, before: float) -> None:
+    """Drop requests made before the time `before` (unix seconds), which were meant for an earlier trainer."""
+    for entry in list(folder.requests.glob("*.json")):
+        with contextlib.suppress(OSError):
+            if _is_request(entry.name) and entry.stat().st_mtime < before:
+                entry.unlink()
 
 
 def _is_request(name: str) -> bool:

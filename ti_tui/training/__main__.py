@@ -47,13 +47,17 @@ def _train(folder: RunFolder, report: Reporter, stop: threading.Event) -> int:
         _quiet()
         # The heavy imports come after the checks: bad input is told in a second.
         from ti_tui.training.device import make_accelerator
+        from ti_tui.training.session import StoppedWhileLoading
         from ti_tui.training.trainer import Trainer
 
         for problem in checked.problems:
             if problem.severity == "warning":
                 report.warn(str(problem))
-        trainer = Trainer(checked, make_accelerator(checked.run.training.device), report, stop.is_set)
-        outcome = trainer.run()
+        try:
+            trainer = Trainer(checked, make_accelerator(checked.run.training.device), report, stop.is_set)
+            outcome = trainer.run()
+        except StoppedWhileLoading:
+            outcome = "stopped"
         report.end("done" if outcome == "done" else "stopped", "")
         return 0
     except ProblemsError as error:

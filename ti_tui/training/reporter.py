@@ -32,7 +32,7 @@ class Reporter:
         self._written = 0.0
         self._asked = 0.0
         if main:
-            requests.clear(folder)
+            requests.clear(folder, before=me.started)
             self._write_status()
 
     @property

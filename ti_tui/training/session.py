@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from ti_tui import __version__
 from ti_tui.dataset.crop import bucket_for
-from ti_tui.dataset.sample_prompts import parse_sample_prompt
 from ti_tui.dataset.scan import Picture, Scan
 from ti_tui.dataset.templates import fill
 from ti_tui.embeddings.files import Embedding
@@ -36,6 +35,10 @@ from ti_tui.training.previews import Previewer
 from ti_tui.training.randomness import seed_for, torch_stream
 from ti_tui.training.reporter import Reporter
 from ti_tui.training.text import TextSide, initial_rows
+
+
+class StoppedWhileLoading(Exception):
+    """A stop was asked before the first step; there is nothing to save."""
 
 
 @dataclass
@@ -125,10 +128,14 @@ def open_session(checked: Checked, accelerator: Accelerator, report: Reporter, s
     vae_hash = weights_hash(source.vae) if source.vae else weights_hash(facts.path, part="" if facts.single_file else "vae")
     cache = LatentCache(folder.cache if run.training.cache_latents == "disk" else None, vae_hash)
     with accelerator.main_process_first():
-        latents = _encode(cache, pictures, checked, source, device, report)
-        regularisation = (
-            _encode(cache, checked.regularisation, checked, source, device, report) if checked.regularisation else {}
-        )
+        def progress(done: int, total: int) -> None:
+            report.progress(f"encoded {done} of {total} pictures")
+            if stop_asked() and accelerator.num_processes == 1:
+                raise StoppedWhileLoading
+
+        latents = _encode(cache, pictures, checked, source, device, progress)
+        reg = checked.regularisation
+        regularisation = _encode(cache, reg, checked, source, device, progress) if reg else {}
 
     report.phase("loading", "loading the text encoder and the U-Net")
     dtype = DTYPES[plan.precision]
@@ -205,7 +212,12 @@ def _with_model(checked: Checked, report: Reporter) -> Checked:
 
 
 def _encode(
-    cache: LatentCache, pictures: Scan, checked: Checked, source: ModelSource, device: torch.device, report: Reporter
+    cache: LatentCache,
+    pictures: Scan,
+    checked: Checked,
+    source: ModelSource,
+    device: torch.device,
+    progress: Callable[[int, int], None],
 ) -> dict[tuple[int, bool], Latents]:
     """Latents of every picture (and its mirror image), on the device: a few hundred KB each."""
     flips = [False, True] if checked.run.dataset.flip else [False]
@@ -218,7 +230,7 @@ def _encode(
         vae.append(source.load_vae(torch.float32).to(device))
         return vae[0]
 
-    found = cache.get(items, open_vae, progress=lambda done, total: report.progress(f"encoded {done} of {total} pictures"))
+    found = cache.get(items, open_vae, progress=progress)
     vae.clear()
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -256,8 +256,7 @@ class Trainer:
         if scheme.total_steps <= self.session.step:
             self._report.warn(f"the changed scheme ends at step {scheme.total_steps}, which is past: the run ends here")
         self._scheme = scheme
-        self._plan = copy.copy(self._plan)
-        object.__setattr__(self._plan, "scheme", scheme)
+        self._plan = replace(self._plan, scheme=scheme)
         message = f"new scheme: {scheme.total_steps} steps in all"
         self._report.event("request", request="scheme", message=message, step=self.session.step, total_steps=scheme.total_steps)
         self._report.position(self.session.step, scheme.total_steps)

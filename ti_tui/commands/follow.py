@@ -1,0 +1,162 @@
+"""Following a run in plain lines or with a progress bar, until its trainer ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import click
+
+from ti_tui.commands import show
+from ti_tui.run.events import Event, EventReader
+from ti_tui.run.folder import RunFolder
+
+POLL_SECONDS = 0.2
+LINE_SECONDS = 5.0
+
+
+class Display(Protocol):
+    """Shows events as they come."""
+
+    def show(self, event: Event) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def follow(reader: EventReader, display: Display, alive: Callable[[], bool]) -> Event | None:
+    """Show new events until the trainer has ended; returns the `end` event, or None if it ended without one."""
+    last: Event | None = None
+    try:
+        while True:
+            # Asked before reading: what a trainer wrote before it died is still read.
+            lives = alive()
+            events = reader.read_new()
+            for event in events:
+                if event.kind == "run":
+                    last = None
+                if event.kind == "end":
+                    last = event
+                display.show(event)
+            if not lives and not events:
+                return last
+            if not events:
+                time.sleep(POLL_SECONDS)
+    finally:
+        display.close()
+
+
+class PlainLines:
+    """A line every few seconds, and one for everything that is not a step; for logs, pipes and cron."""
+
+    def __init__(self, token: str = "") -> None:
+        self._token = token
+        self._total = 0
+        self._next = 0.0
+        self._mean: float | None = None
+        self._pace: float | None = None
+
+    def show(self, event: Event) -> None:
+        if event.kind == "run":
+            self._total = event.get("total_steps", 0)
+            self._next = 0.0
+        if event.kind == "request" and event.get("total_steps"):
+            self._total = event["total_steps"]
+        if event.kind == "step":
+            self._step(event)
+        elif (line := describe(event)) is not None:
+            click.echo(line)
+
+    def close(self) -> None:
+        pass
+
+    def _step(self, event: Event) -> None:
+        self._mean, self._pace = smooth(self._mean, event.get("loss")), smooth(self._pace, event.get("seconds"))
+        last = event["step"] == self._total
+        if event.t < self._next and not last:
+            return
+        self._next = event.t + LINE_SECONDS
+        left = (self._total - event["step"]) * (self._pace or 0)
+        loss = "not a number" if event.get("loss") is None else f"{event['loss']:.4f} (mean {self._mean or 0:.4f})"
+        rest = f"  {show.seconds(left)} left" if not last else ""
+        click.echo(f"step {event['step']} of {self._total}  loss {loss}  rate {event['rate']:g}  {self._pace or 0:.2g} s a step{rest}")
+
+
+class ProgressBar:
+    """A rich progress bar for a terminal; everything else is a line above it."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[detail]}", markup=False),
+            TimeRemainingColumn(),
+        )
+        self._task = self._progress.add_task("starting", total=None, detail="")
+        self._mean: float | None = None
+        self._progress.start()
+
+    def show(self, event: Event) -> None:
+        match event.kind:
+            case "run":
+                self._progress.update(self._task, total=event.get("total_steps"), completed=event.get("step", 0))
+            case "phase":
+                self._progress.update(self._task, description=event.get("phase", ""))
+            case "step":
+                self._mean = smooth(self._mean, event.get("loss"))
+                detail = f"loss {self._mean or 0:.4f}  rate {event['rate']:g}"
+                self._progress.update(self._task, completed=event["step"], detail=detail)
+            case "request" if event.get("total_steps"):
+                self._progress.update(self._task, total=event["total_steps"])
+        if event.kind != "phase" and (line := describe(event)) is not None:
+            self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def smooth(mean: float | None, value: float | None, weight: float = 0.1) -> float | None:
+    """Exponential mean; a value that was not a number changes nothing."""
+    if value is None:
+        return mean
+    return value if mean is None else mean + weight * (value - mean)
+
+
+def describe(event: Event) -> str | None:
+    """An event as a line for people, or None for those that are not shown."""
+    match event.kind:
+        case "run":
+            verb = "goes on at" if event.get("step") else "starts at"
+            plan = event.get("plan", {})
+            return (
+                f"{verb} step {event.get('step', 0)} of {event.get('total_steps')}: {event.get('images')} images, "
+                f"{plan.get('batch_size')} x {plan.get('accumulation')} on {plan.get('device_name')}, {plan.get('precision')}"
+            )
+        case "phase" if event.get("phase") in {"loading", "caching"}:
+            return f"{event['phase']}: {event.get('message') or '...'}"
+        case "checkpoint" if event.get("installed"):
+            return f"installed {event['installed']}"
+        case "checkpoint":
+            return f"saved step {event.get('step')}: {', '.join(event.get('files', []))}"
+        case "sample":
+            return f"drew {', '.join(event.get('files', []))}"
+        case "eval":
+            return f"eval loss {event.get('loss')} at step {event.get('step')}"
+        case "warning":
+            return f"warning: {event.get('message')}"
+        case "request":
+            return f"asked: {event.get('request')} ({event.get('message')})"
+        case "end":
+            took = show.seconds(event.get("seconds", 0))
+            return f"{event.get('outcome')} at step {event.get('step')}, after {took}"
+    return None
+
+
+def ended_how(end: Event | None, folder: RunFolder) -> tuple[str, str]:
+    """(outcome, message) of a run: from its end event, else "failed"."""
+    if end is not None:
+        return end.get("outcome", "failed"), end.get("message", "")
+    return "failed", f"the trainer ended without a word; see {folder.log}, then `ti-tui train {folder.root}` goes on"

@@ -1,0 +1,80 @@
+"""`ti-tui init`: a new run from a folder of photographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ti_tui.commands import show
+from ti_tui.run.file import RunFileError, with_value
+from ti_tui.run.problems import Problem
+from ti_tui.run.scheme import PRESETS, Reading, SchemeError, parse, readings
+from ti_tui.setup.create import create_run
+
+
+@click.command(short_help="Make a run: its folder, its pictures, its run file.")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder with the photographs; it is only read.")
+@click.option("--model", required=True, help="A .safetensors or .ckpt file, a diffusers folder, or a hub id.")
+@click.option("--token", required=True, help="The word that will call the subject in prompts.")
+@click.option("--init", "init_", default="", help="Words that the vectors start from, such as woman, or an embedding file.")
+@click.option("--vectors", type=int, help="How many vectors the token has.")
+@click.option("--scheme", help=f"LR scheme: {', '.join(PRESETS)}, or text such as `0.05:10, 0.005:200`.")
+@click.option(
+    "--read-as", type=click.Choice(["for", "until"]), help="Numbers of the scheme: for N steps, or until step N (as A1111)."
+)
+@click.option("--set", "settings", multiple=True, metavar="TABLE.FIELD=VALUE", help="Any other field of the run file; repeat as needed.")
+def command(
+    run: Path, images: Path, model: str, token: str, init_: str, vectors: int | None, scheme: str | None,
+    read_as: Reading | None, settings: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Make the folder RUN with prepared pictures and a run file.
+
+    The photographs are turned upright, cropped around the centre and resized; their captions (.txt beside them)
+    come along. Then look at it with `ti-tui plan RUN` and start it with `ti-tui train RUN`.
+    """
+    values: dict[str, Any] = {"model": {"base": _as_given(model)}, "embedding": {"token": token, "init": _as_given(init_, file=True)}}
+    if vectors is not None:
+        values["embedding"]["vectors"] = vectors
+    if scheme is not None:
+        values["scheme"] = {"segments": _segments(scheme, read_as)}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise RunFileError([Problem("error", f"{setting!r} has no value", "--set", "Write --set training.seed=7.")])
+        with_value(values, name.strip(), text.strip())
+
+    def progress(done: int, total: int) -> None:
+        if done == total or done % 10 == 0:
+            click.echo(f"  prepared {done} of {total}", err=True)
+
+    made = create_run(run, images, values, progress=progress)
+    show.problems(made.prepared.problems, err=True)
+    captions = f", {made.prepared.captions} with captions" if made.prepared.captions else ""
+    click.echo(f"Made {made.folder.root}: {show.number(made.prepared.images, 'image')}{captions}.")
+    click.echo(f"Next: ti-tui plan {run}, then ti-tui train {run}")
+
+
+def _segments(text: str, read_as: Reading | None) -> list[dict[str, Any]]:
+    if text in PRESETS:
+        chosen = parse(PRESETS[text], "for")
+    elif read_as:
+        chosen = parse(text, read_as)
+    else:
+        both = readings(text)
+        if both.ambiguous:
+            raise SchemeError(f"the scheme can be read in two ways: {both.describe()}", remedy="Say which: --read-as for, or --read-as until.")
+        chosen = both.for_steps or parse(text, "for")
+    return [{"learning_rate": segment.learning_rate, "steps": segment.steps} for segment in chosen.segments]
+
+
+def _as_given(text: str, *, file: bool = False) -> str:
+    """A path that exists here is kept in full: the run file's own paths count from the run folder."""
+    if not text:
+        return text
+    path = Path(text).expanduser()
+    if path.exists() and (path.suffix or not file):
+        return str(path.absolute())
+    return text

@@ -1,0 +1,23 @@
+"""`ti-tui paths`: where ti_tui keeps its things."""
+
+from __future__ import annotations
+
+import click
+
+from ti_tui import settings
+from ti_tui.commands import show
+
+
+@click.command(short_help="Say where ti_tui keeps its things.")
+def command() -> None:
+    """Say where settings, themes, caches and the list of runs lie. Nothing is made by asking."""
+    show.table(
+        [
+            ("settings", str(settings.config_folder())),
+            ("own themes", str(settings.config_folder() / "themes")),
+            ("shipped themes", str(settings.shipped_themes_folder())),
+            ("cache", str(settings.cache_folder())),
+            ("state", str(settings.state_folder())),
+        ],
+        indent=0,
+    )

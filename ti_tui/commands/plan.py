@@ -1,0 +1,76 @@
+"""`ti-tui plan`: what a run will do, and what `auto` decided and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+
+import click
+
+from ti_tui.commands import show
+from ti_tui.run.events import EventReader
+from ti_tui.run.folder import RunFolder
+from ti_tui.run.hardware import find_hardware
+from ti_tui.run.plan import Plan, make_plan
+from ti_tui.run.scheme import Scheme, SchemeError, format_scheme, step_rules
+from ti_tui.setup.check import Checked, check_run, describe_location, disk_need
+
+
+@click.command(short_help="Show what a run will do, and what `auto` decided and why.")
+@click.argument("run", type=click.Path(path_type=Path))
+def command(run: Path) -> None:
+    """Show what RUN will do: steps, epochs, saves, time and memory, and every automatic decision with its reason."""
+    folder = RunFolder.find(run)
+    checked = check_run(folder, decode=False)
+    show.problems(checked.problems)
+    checked.raise_errors()
+    recipe = checked.run
+    embedding = recipe.embedding
+    start = f'"{embedding.init}"' if embedding.init else "random vectors"
+    click.echo(f"{embedding.token}: {show.number(embedding.vectors, 'vector')} from {start}")
+    if checked.facts is None or checked.pictures is None:
+        click.echo(f"The model {recipe.model.base} is downloaded at the start; the plan is made then.")
+        return
+    plan = make_plan(recipe, checked.facts, checked.pictures.count, find_hardware(recipe.training.device))
+    click.echo(f"model: {checked.facts.describe()}")
+    _show_steps(checked, plan)
+    click.echo("decided:")
+    show.table(list(plan.reasons.items()))
+    _show_scheme(plan.scheme)
+
+
+def _show_steps(checked: Checked, plan: Plan) -> None:
+    per_epoch = plan.epoch_steps
+    epochs = plan.total_steps / per_epoch
+    samples = sum(plan.sample_due(step) for step in range(1, plan.total_steps + 1)) * len(checked.run.sample.prompts)
+    rows = [
+        ("images", f"{plan.images}, trained at {checked.run.dataset.resolution} pixels"),
+        ("steps", f"{plan.total_steps} in one run = {epochs:g} epochs of {per_epoch:g} {'step' if per_epoch == 1 else 'steps'}"),
+        ("saves", f"{plan.saves()} checkpoints, {samples} preview images"),
+        ("disk", f"about {show.size(disk_need(checked.run, checked.pictures))} in {describe_location(checked.folder.root)}"),
+        ("time", _time(checked.folder, plan)),
+    ]
+    if done := checked.folder.checkpoints():
+        rows.append(("goes on", f"from the checkpoint at step {done[-1]}"))
+    show.table(rows)
+
+
+def _time(folder: RunFolder, plan: Plan) -> str:
+    seconds = [event.get("seconds") for event in EventReader(folder.events).read_all() if event.kind == "step"]
+    known = [value for value in seconds[-200:] if isinstance(value, (int, float))]
+    if not known:
+        return "not known before the first steps"
+    each = median(known)
+    left = max(0, plan.total_steps - (folder.checkpoints() or [0])[-1])
+    return f"about {show.seconds(each * left)} for {left} steps ({each:.2g} s each, measured in this run)"
+
+
+def _show_scheme(scheme: Scheme) -> None:
+    click.echo(f"scheme: {format_scheme(scheme.segments)}  (for N steps each)")
+    click.echo(f"        {format_scheme(scheme.segments, 'until')}  (until step N, as A1111)")
+    try:
+        rules = step_rules(scheme)
+        rate = scheme.segments[0].learning_rate
+        click.echo(f"        kohya: learning_rate {rate:g}, max_train_steps {scheme.total_steps}, step_rules={rules}")
+    except SchemeError:
+        click.echo(f"        drawn as {scheme.shape}, {scheme.warmup_steps} steps of warm-up")

@@ -1,0 +1,37 @@
+"""`ti-tui stop`: save a running training and end it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ti_tui.errors import UserError
+from ti_tui.run import requests
+from ti_tui.run.folder import RunFolder
+
+
+@click.command(short_help="Save a running training and end it.")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--wait", "seconds", default=120.0, show_default=True, help="Seconds to wait for its end; 0 does not wait.")
+def command(run: Path, seconds: float) -> None:
+    """Ask the trainer of RUN to save an exact checkpoint and to end. `ti-tui train` goes on from there."""
+    folder = RunFolder.find(run)
+    trainer = folder.trainer()
+    if trainer is None:
+        click.echo(f"No trainer works in {folder.root}.")
+        return
+    requests.submit(folder, "stop")
+    # The signal also reaches a trainer that is still loading; a request alone waits for its first step.
+    if trainer.alive():
+        trainer.terminate()
+    if seconds <= 0:
+        click.echo("Asked to stop.")
+        return
+    if not trainer.wait(seconds):
+        raise UserError(
+            f"the trainer (process {trainer.pid}) has not ended within {seconds:g} s; it was asked to",
+            remedy=f"See {folder.log}.",
+        )
+    status = folder.read_status()
+    click.echo(f"Stopped at step {status.step} of {status.total_steps}." if status else "Stopped.")

@@ -1,0 +1,104 @@
+"""`ti-tui train`: train a run, or go on with it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from ti_tui.commands import show
+from ti_tui.commands.follow import Display, PlainLines, ProgressBar, ended_how, follow
+from ti_tui.errors import TrainingError, UserError
+from ti_tui.run.events import EventReader
+from ti_tui.run.folder import RunFolder, RunLocked
+from ti_tui.run.process import start_detached
+from ti_tui.settings import remember_run
+from ti_tui.setup.check import check_run
+
+START_SECONDS = 30.0
+
+
+@click.command(short_help="Train a run, or go on with it.")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--detach", is_flag=True, help="Start the trainer and come back at once; see it with `ti-tui watch`.")
+@click.option("--plain", is_flag=True, help="Plain lines, also on a terminal.")
+def command(run: Path, detach: bool, plain: bool) -> None:
+    """Train RUN (a run folder or its run.toml), or go on with it where it was.
+
+    The trainer is a process of its own: closing the terminal does not end it. Ctrl+C (or SIGTERM) saves an exact
+    checkpoint and ends it; the same command goes on from there.
+    """
+    folder = RunFolder.find(run)
+    if held := folder.trainer():
+        raise RunLocked(
+            f"a trainer (process {held.pid}) already works in {folder.root}",
+            remedy=f"See it with `ti-tui watch {run}`, or end it with `ti-tui stop {run}`.",
+        )
+    checked = check_run(folder, decode=False)
+    show.problems([problem for problem in checked.problems if problem.severity != "error"], err=True)
+    checked.raise_errors()
+    total = checked.run.scheme.scheme().total_steps
+    done = folder.checkpoints()
+    final = folder.embedding(checked.run.embedding.token, None)
+    if done and done[-1] >= total and final.exists():
+        click.echo(f"Done: the scheme ends at step {total} and the run is at step {done[-1]}: {final}")
+        click.echo("Lengthen [scheme] in the run file to go on.")
+        return
+    remember_run(folder.root)
+    folder.create()
+    reader = EventReader(folder.events, from_end=True)
+    process = start_detached(folder.root, folder.log)
+    if detach:
+        _wait_for_start(process, folder)
+        click.echo(f"The trainer is process {process.pid}. See it with `ti-tui watch {run}`, end it with `ti-tui stop {run}`.")
+        return
+    _stay(process, folder, reader, ProgressBar() if sys.stdout.isatty() and not plain else PlainLines())
+
+
+def _stay(process: subprocess.Popen[bytes], folder: RunFolder, reader: EventReader, display: Display) -> None:
+    """Show the run until it ends, hand signals on to the trainer, and end as it ends."""
+
+    def hand_on(number: int, _frame: FrameType | None) -> None:
+        if process.poll() is None:
+            click.echo("saving and ending ...", err=True)
+            process.send_signal(signal.SIGTERM)
+
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, hand_on)
+    end = follow(reader, display, lambda: process.poll() is None)
+    status = process.wait()
+    outcome, message = ended_how(end, folder)
+    if outcome == "done":
+        click.echo(f"The embedding is in {folder.models}")
+    elif outcome == "stopped":
+        click.echo(f"Stopped; `ti-tui train {folder.root}` goes on.")
+    elif status == 2:
+        raise UserError(message if end else _last_words(folder))
+    else:
+        raise TrainingError(message)
+
+
+def _wait_for_start(process: subprocess.Popen[bytes], folder: RunFolder) -> None:
+    """Wait until the trainer has reported itself, or has ended at once. Raises UserError if it has."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        status = folder.read_status()
+        if status is not None and status.pid == process.pid:
+            return
+        if process.poll() is not None:
+            raise UserError(_last_words(folder))
+        time.sleep(0.05)
+
+
+def _last_words(folder: RunFolder) -> str:
+    """The last lines of the trainer's log: what it said before it ended without an event."""
+    try:
+        lines = folder.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    return "\n".join(lines[-2:]) or f"the trainer ended at once; see {folder.log}"

@@ -1,0 +1,43 @@
+"""`ti-tui watch`: follow a run that is going or done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ti_tui.commands.follow import PlainLines, follow
+from ti_tui.run.events import EventReader
+from ti_tui.run.folder import RunFolder, RunFolderError
+from ti_tui.settings import known_runs
+
+
+@click.command(short_help="Follow a run that is going or done.")
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.option("--plain", is_flag=True, help="Plain lines (the only form in this version).")
+def command(run: Path | None, plain: bool) -> None:
+    """Follow RUN, by default the run that is going or was last: everything since its beginning, then what comes.
+
+    Ctrl+C leaves it running.
+    """
+    folder = RunFolder.find(run) if run else _latest()
+    status = folder.current_status()
+    if status is None:
+        raise RunFolderError(f"{folder.root} was never trained", remedy=f"Start it with `ti-tui train {folder.root}`.")
+    click.echo(f"{folder.root}: {status.phase} at step {status.step} of {status.total_steps}")
+    try:
+        follow(EventReader(folder.events), PlainLines(), lambda: folder.trainer() is not None)
+    except KeyboardInterrupt:
+        click.echo("The run goes on; `ti-tui stop` ends it.")
+        return
+    ended = folder.current_status()
+    if ended is not None and ended.phase == "failed":
+        click.echo(f"failed: {ended.message}")
+
+
+def _latest() -> RunFolder:
+    runs = [RunFolder(root) for root in known_runs()]
+    going = next((run for run in runs if run.trainer() is not None), None)
+    if going or runs:
+        return going or runs[0]
+    raise RunFolderError("no run is known", remedy="Name its folder: ti-tui watch RUN.")

@@ -1,0 +1,88 @@
+"""Making a new run: its folder, its prepared pictures and its run file. `ti-tui init` and the wizard use it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ti_tui.dataset.prepare import Prepared, prepare
+from ti_tui.run import file as run_file
+from ti_tui.run.folder import RunFolder, RunFolderError
+from ti_tui.run.model import find_model, inspect_model
+from ti_tui.run.recipe import FORMAT, RunFile
+from ti_tui.settings import remember_run
+
+
+@dataclass(frozen=True)
+class Created:
+    """A run that was made, and what was said about its pictures."""
+
+    folder: RunFolder
+    run: RunFile
+    prepared: Prepared
+
+
+def create_run(
+    root: Path,
+    images: Path,
+    values: dict[str, dict[str, Any]],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Created:
+    """Make the run folder `root` from photographs in `images` and the run file's `values` (nested tables).
+
+    values["dataset"]["images"] is filled in here: pictures are copied to `img/1_<token> <init>`, at the size they
+    are trained at. Nothing is left behind if anything is wrong. Raises UserError.
+    """
+    folder = RunFolder(root)
+    if folder.root.exists() and any(folder.root.iterdir() if folder.root.is_dir() else [folder.root]):
+        raise RunFolderError(f"{folder.root} exists and is not empty", remedy="Choose another folder for the run.")
+    token = str(values.get("embedding", {}).get("token", ""))
+    kohya_name = f"1_{token} {_class_word(str(values.get('embedding', {}).get('init', '')))}".rstrip()
+    dataset = {**values.get("dataset", {}), "images": f"img/{kohya_name}"}
+    run = run_file.from_values({"format": FORMAT, **values, "dataset": dataset}, folder.file)
+    step = 64
+    # A missing model is told by `check`; it does not keep the pictures from being prepared.
+    path = find_model(run.model.base, folder.root)
+    if path is not None:
+        step = inspect_model(path).multiple
+    existed = folder.root.exists()
+    try:
+        folder.create()
+        prepared = prepare(
+            images,
+            folder.images / kohya_name,
+            resolution=run.dataset.resolution,
+            buckets=run.dataset.buckets,
+            step=step,
+            progress=progress,
+        )
+        run_file.save(run, folder.file)
+    except BaseException:
+        _undo(folder, existed=existed)
+        raise
+    remember_run(folder.root)
+    return Created(folder, run, prepared)
+
+
+def _class_word(init: str) -> str:
+    """The class in kohya's folder name: the init words, if they are words and not a file."""
+    if Path(init).suffix.lower() in {".safetensors", ".pt", ".bin", ".png", ".webp", ".ckpt"}:
+        return ""
+    return " ".join(re.findall(r"[\w-]+", init))[:40].strip()
+
+
+def _undo(folder: RunFolder, *, existed: bool) -> None:
+    """Take back a folder that could not be finished; it held nothing before."""
+    if not existed:
+        shutil.rmtree(folder.root, ignore_errors=True)
+        return
+    for entry in folder.root.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
