@@ -14,7 +14,17 @@ from ti_tui import __version__
 from ti_tui.commands import show
 from ti_tui.run.hardware import find_hardware
 
-NEEDED = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "tokenizers", "pillow", "numpy", "textual")
+NEEDED = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "accelerate",
+    "safetensors",
+    "tokenizers",
+    "pillow",
+    "numpy",
+    "textual",
+)
 OPTIONAL = (
     ("xformers", "xformers", "another attention kernel", "pip install 'ti_tui[xformers]'"),
     ("bitsandbytes", "bitsandbytes", "the optimizer adamw8bit", "pip install bitsandbytes"),
@@ -37,8 +47,15 @@ def command() -> None:
     if "torch" not in missing:
         problems += _device()
     click.echo("optional:")
-    show.table([(name, f"{_version(name)}" if importlib.util.find_spec(module) else f"not installed; for {what}: {how}")
-                for module, name, what, how in OPTIONAL])
+    show.table(
+        [
+            (
+                name,
+                f"{_version(name)}" if importlib.util.find_spec(module) else f"not installed; for {what}: {how}",
+            )
+            for module, name, what, how in OPTIONAL
+        ]
+    )
     click.echo("disk:")
     here = Path.cwd()
     show.table([(str(here), f"{show.size(shutil.disk_usage(here).free)} free")])
@@ -59,8 +76,11 @@ def _device() -> list[str]:
         built = torch.version.cuda
         problems.append(
             f"there is a {card.name}, but torch {torch.__version__} "
-            + ("was built without CUDA. Mend it: pip install --force-reinstall torch" if built is None
-               else f"(CUDA {built}) cannot use it: the driver is too old. Mend it: update the NVIDIA driver")
+            + (
+                "was built without CUDA. Mend it: pip install --force-reinstall torch"
+                if built is None
+                else f"(CUDA {built}) cannot use it: the driver is too old. Mend it: update the NVIDIA driver"
+            )
         )
     elif card.kind == "cuda":
         major, minor = torch.cuda.get_device_capability()

@@ -15,7 +15,10 @@ from ti_tui.embeddings.install import install as install_file
 FILE = click.Path(path_type=Path)
 
 
-@click.group(short_help="Look into, convert and install embedding files.", context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    short_help="Look into, convert and install embedding files.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 def command() -> None:
     """Embedding files of A1111, Forge, ComfyUI, InvokeAI, kohya, OneTrainer and diffusers, SD 1, 2 and XL."""
 
@@ -30,12 +33,22 @@ def inspect(paths: tuple[Path, ...]) -> None:
         rows = [
             ("form", embedding.form),
             ("token", embedding.token or "not said; the file's name is used"),
-            ("vectors", f"{embedding.count} of width {' + '.join(map(str, embedding.widths))}: {embedding.family}"),
-            ("length", f"{min(norms):.3g} to {max(norms):.3g}, mean {sum(norms) / len(norms):.3g} (words of SD 1 have about 0.4)"),
+            (
+                "vectors",
+                f"{embedding.count} of width {' + '.join(map(str, embedding.widths))}: {embedding.family}",
+            ),
+            (
+                "length",
+                f"{min(norms):.3g} to {max(norms):.3g}, mean {sum(norms) / len(norms):.3g} (words of SD 1 have about 0.4)",
+            ),
         ]
         if embedding.step is not None:
             rows.append(("step", str(embedding.step)))
-        rows += [(key, value) for key, value in sorted(embedding.metadata.items()) if key not in {"token", "step", "vectors", "format"}]
+        rows += [
+            (key, value)
+            for key, value in sorted(embedding.metadata.items())
+            if key not in {"token", "step", "vectors", "format"}
+        ]
         click.echo(path)
         show.table(rows)
         for note in embedding.notes:
@@ -58,7 +71,9 @@ def convert(source: Path, target: Path | None, form: Form | None, token: str | N
         raise EmbeddingError(f"{target} exists", remedy="Give --force to replace it, or another TARGET.")
     read = files.read(source)
     name = token or read.token or files.with_suffix(source, "safetensors").stem
-    renamed = files.Embedding(read.vectors, name, read.step, {key: value for key, value in read.metadata.items() if key != "format"})
+    renamed = files.Embedding(
+        read.vectors, name, read.step, {key: value for key, value in read.metadata.items() if key != "format"}
+    )
     files.write(renamed, target, form)
     click.echo(f"Wrote {target} ({form}, {show.number(renamed.count, 'vector')}, token {name})")
 

@@ -71,7 +71,10 @@ class PlainLines:
         pass
 
     def _step(self, event: Event) -> None:
-        self._mean, self._pace = smooth(self._mean, event.get("loss")), smooth(self._pace, event.get("seconds"))
+        self._mean, self._pace = (
+            smooth(self._mean, event.get("loss")),
+            smooth(self._pace, event.get("seconds")),
+        )
         last = event["step"] == self._total
         if event.t < self._next and not last:
             return
@@ -79,7 +82,9 @@ class PlainLines:
         left = (self._total - event["step"]) * (self._pace or 0)
         loss = "not a number" if event.get("loss") is None else f"{event['loss']:.4f} (mean {self._mean or 0:.4f})"
         rest = f"  {show.seconds(left)} left" if not last else ""
-        click.echo(f"step {event['step']} of {self._total}  loss {loss}  rate {event['rate']:g}  {self._pace or 0:.2g} s a step{rest}")
+        click.echo(
+            f"step {event['step']} of {self._total}  loss {loss}  rate {event['rate']:g}  {self._pace or 0:.2g} s a step{rest}"
+        )
 
 
 class ProgressBar:
@@ -159,4 +164,7 @@ def ended_how(end: Event | None, folder: RunFolder) -> tuple[str, str]:
     """(outcome, message) of a run: from its end event, else "failed"."""
     if end is not None:
         return end.get("outcome", "failed"), end.get("message", "")
-    return "failed", f"the trainer ended without a word; see {folder.log}, then `ti-tui train {folder.root}` goes on"
+    return (
+        "failed",
+        f"the trainer ended without a word; see {folder.log}, then `ti-tui train {folder.root}` goes on",
+    )

@@ -16,16 +16,34 @@ from ti_tui.setup.create import create_run
 
 @click.command(short_help="Make a run: its folder, its pictures, its run file.")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder with the photographs; it is only read.")
+@click.option(
+    "--images",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder with the photographs; it is only read.",
+)
 @click.option("--model", required=True, help="A .safetensors or .ckpt file, a diffusers folder, or a hub id.")
 @click.option("--token", required=True, help="The word that will call the subject in prompts.")
-@click.option("--init", "init_", default="", help="Words that the vectors start from, such as woman, or an embedding file.")
+@click.option(
+    "--init",
+    "init_",
+    default="",
+    help="Words that the vectors start from, such as woman, or an embedding file.",
+)
 @click.option("--vectors", type=int, help="How many vectors the token has.")
 @click.option("--scheme", help=f"LR scheme: {', '.join(PRESETS)}, or text such as `0.05:10, 0.005:200`.")
 @click.option(
-    "--read-as", type=click.Choice(["for", "until"]), help="Numbers of the scheme: for N steps, or until step N (as A1111)."
+    "--read-as",
+    type=click.Choice(["for", "until"]),
+    help="Numbers of the scheme: for N steps, or until step N (as A1111).",
 )
-@click.option("--set", "settings", multiple=True, metavar="TABLE.FIELD=VALUE", help="Any other field of the run file; repeat as needed.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="TABLE.FIELD=VALUE",
+    help="Any other field of the run file; repeat as needed.",
+)
 def command(
     run: Path, images: Path, model: str, token: str, init_: str, vectors: int | None, scheme: str | None,
     read_as: Reading | None, settings: tuple[str, ...],
@@ -35,7 +53,10 @@ def command(
     The photographs are turned upright, cropped around the centre and resized; their captions (.txt beside them)
     come along. Then look at it with `ti-tui plan RUN` and start it with `ti-tui train RUN`.
     """
-    values: dict[str, Any] = {"model": {"base": _as_given(model)}, "embedding": {"token": token, "init": _as_given(init_, file=True)}}
+    values: dict[str, Any] = {
+        "model": {"base": _as_given(model)},
+        "embedding": {"token": token, "init": _as_given(init_, file=True)},
+    }
     if vectors is not None:
         values["embedding"]["vectors"] = vectors
     if scheme is not None:
@@ -65,7 +86,10 @@ def _segments(text: str, read_as: Reading | None) -> list[dict[str, Any]]:
     else:
         both = readings(text)
         if both.ambiguous:
-            raise SchemeError(f"the scheme can be read in two ways: {both.describe()}", remedy="Say which: --read-as for, or --read-as until.")
+            raise SchemeError(
+                f"the scheme can be read in two ways: {both.describe()}",
+                remedy="Say which: --read-as for, or --read-as until.",
+            )
         chosen = both.for_steps or parse(text, "for")
     return [{"learning_rate": segment.learning_rate, "steps": segment.steps} for segment in chosen.segments]
 

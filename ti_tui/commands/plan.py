@@ -45,9 +45,15 @@ def _show_steps(checked: Checked, plan: Plan) -> None:
     samples = sum(plan.sample_due(step) for step in range(1, plan.total_steps + 1)) * len(checked.run.sample.prompts)
     rows = [
         ("images", f"{plan.images}, trained at {checked.run.dataset.resolution} pixels"),
-        ("steps", f"{plan.total_steps} in one run = {epochs:g} epochs of {per_epoch:g} {'step' if per_epoch == 1 else 'steps'}"),
+        (
+            "steps",
+            f"{plan.total_steps} in one run = {epochs:g} epochs of {per_epoch:g} {'step' if per_epoch == 1 else 'steps'}",
+        ),
         ("saves", f"{plan.saves()} checkpoints, {samples} preview images"),
-        ("disk", f"about {show.size(disk_need(checked.run, checked.pictures))} in {describe_location(checked.folder.root)}"),
+        (
+            "disk",
+            f"about {show.size(disk_need(checked.run, checked.pictures))} in {describe_location(checked.folder.root)}",
+        ),
         ("time", _time(checked.folder, plan)),
     ]
     if done := checked.folder.checkpoints():

@@ -13,7 +13,13 @@ from ti_tui.run.folder import RunFolder
 
 @click.command(short_help="Save a running training and end it.")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--wait", "seconds", default=120.0, show_default=True, help="Seconds to wait for its end; 0 does not wait.")
+@click.option(
+    "--wait",
+    "seconds",
+    default=120.0,
+    show_default=True,
+    help="Seconds to wait for its end; 0 does not wait.",
+)
 def command(run: Path, seconds: float) -> None:
     """Ask the trainer of RUN to save an exact checkpoint and to end. `ti-tui train` goes on from there."""
     folder = RunFolder.find(run)

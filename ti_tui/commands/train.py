@@ -55,7 +55,9 @@ def command(run: Path, detach: bool, plain: bool) -> None:
     process = start_detached(folder.root, folder.log)
     if detach:
         _wait_for_start(process, folder)
-        click.echo(f"The trainer is process {process.pid}. See it with `ti-tui watch {run}`, end it with `ti-tui stop {run}`.")
+        click.echo(
+            f"The trainer is process {process.pid}. See it with `ti-tui watch {run}`, end it with `ti-tui stop {run}`."
+        )
         return
     _stay(process, folder, reader, ProgressBar() if sys.stdout.isatty() and not plain else PlainLines())
 

@@ -23,7 +23,8 @@ def check_token(token: str, vectors: int, tokenizer: PromptTokenizer) -> Problem
         )
     if vectors >= tokenizer.room:
         problems.error(
-            f"{vectors} vectors leave no place for words: a prompt has {tokenizer.room}", field="embedding.vectors",
+            f"{vectors} vectors leave no place for words: a prompt has {tokenizer.room}",
+            field="embedding.vectors",
             remedy="4 to 16 are usual.",
         )
     return problems
@@ -56,14 +57,19 @@ def check_captions(pictures: Sequence[Picture], token: str, templates: Sequence[
         )
     if with_caption and not uses_captions:
         problems.info(
-            f"{len(with_caption)} captions are not used: this template has no {FILEWORDS}", field="dataset.template",
+            f"{len(with_caption)} captions are not used: this template has no {FILEWORDS}",
+            field="dataset.template",
             remedy='The template "captions" uses them.',
         )
     return problems
 
 
 def check_prompt_lengths(
-    pictures: Sequence[Picture], templates: Sequence[str], vectors: int, tokenizer: PromptTokenizer, vocabulary: int
+    pictures: Sequence[Picture],
+    templates: Sequence[str],
+    vectors: int,
+    tokenizer: PromptTokenizer,
+    vocabulary: int,
 ) -> Problems:
     """Prompts that are longer than the text encoder reads: a warning if words are cut, an error if vectors are."""
     problems = Problems()
@@ -107,7 +113,10 @@ def check_sample_prompts(
             options = ", ".join(f"--{name}" for name in prompt.unknown)
             problems.warning(f"prompt {number}: {options} is not used here", field="sample.prompts")
         if NAME not in named:
-            problems.info(f"prompt {number} does not hold {NAME}: it shows the model without the embedding", field="sample.prompts")
+            problems.info(
+                f"prompt {number} does not hold {NAME}: it shows the model without the embedding",
+                field="sample.prompts",
+            )
         if tokenizer.encode(named, vectors, vocabulary).cut:
             problems.warning(f"prompt {number} is too long: its end is not read", field="sample.prompts")
     return problems

@@ -180,7 +180,8 @@ def _check_shared_stems(pictures: list[Picture], problems: Problems, field: str)
         stem = picture.path.with_suffix("")
         if stem in seen:
             problems.error(
-                f"{seen[stem].name} and {picture.path.name} would share one caption file", field=field,
+                f"{seen[stem].name} and {picture.path.name} would share one caption file",
+                field=field,
                 remedy="Rename one of them.",
             )
         seen[stem] = picture.path

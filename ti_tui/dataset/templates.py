@@ -55,7 +55,9 @@ def load_templates(name: str, folder: Path) -> tuple[str, ...]:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         choices = ", ".join(BUILT_IN)
-        raise TemplateError(f"there is no template file {path}", remedy=f"Use {choices}, or the path of a file.") from None
+        raise TemplateError(
+            f"there is no template file {path}", remedy=f"Use {choices}, or the path of a file."
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
         raise TemplateError(f"{path} cannot be read: {reason}") from None
@@ -66,11 +68,15 @@ def load_templates(name: str, folder: Path) -> tuple[str, ...]:
             continue
         if NAME not in line:
             raise TemplateError(
-                f"the line has no {NAME} and would train nothing", where=f"{path}:{number}", remedy=f"Add {NAME}: {line!r}"
+                f"the line has no {NAME} and would train nothing",
+                where=f"{path}:{number}",
+                remedy=f"Add {NAME}: {line!r}",
             )
         lines.append(line)
     if not lines:
-        raise TemplateError(f"{path} holds no template", remedy=f"Write one a line, such as `a photo of {NAME}, {FILEWORDS}`.")
+        raise TemplateError(
+            f"{path} holds no template", remedy=f"Write one a line, such as `a photo of {NAME}, {FILEWORDS}`."
+        )
     return tuple(lines)
 
 

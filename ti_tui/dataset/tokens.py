@@ -51,10 +51,18 @@ class PromptTokenizer:
     pad:        the padding mark: `<|endoftext|>` for CLIP-L, "!" for OpenCLIP (SD 2 and SDXL's second).
     """
 
-    def __init__(self, vocab: dict[str, int], merges: list[tuple[str, str]], *, length: int = 77, pad: str = END) -> None:
+    def __init__(
+        self, vocab: dict[str, int], merges: list[tuple[str, str]], *, length: int = 77, pad: str = END
+    ) -> None:
         self._vocab = vocab
         self._tokenizer = Tokenizer(
-            BPE(vocab=vocab, merges=merges, end_of_word_suffix="</w>", continuing_subword_prefix="", unk_token=END)
+            BPE(
+                vocab=vocab,
+                merges=merges,
+                end_of_word_suffix="</w>",
+                continuing_subword_prefix="",
+                unk_token=END,
+            )
         )
         self._tokenizer.normalizer = normalizers.Sequence(
             [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
@@ -95,14 +103,16 @@ class PromptTokenizer:
                 merges = [_pair(pair) if isinstance(pair, str) else (pair[0], pair[1]) for pair in model["merges"]]
             else:
                 raise TokenizerError(
-                    f"{folder} holds no tokenizer", remedy=f"Copy vocab.json and merges.txt of the model into {folder}."
+                    f"{folder} holds no tokenizer",
+                    remedy=f"Copy vocab.json and merges.txt of the model into {folder}.",
                 )
             return cls(vocab, merges, length=length, pad=_pad_of(folder) or pad)
         except TokenizerError:
             raise
         except Exception as error:
             raise TokenizerError(
-                f"the tokenizer in {folder} cannot be read: {error}", remedy="Copy vocab.json and merges.txt again."
+                f"the tokenizer in {folder} cannot be read: {error}",
+                remedy="Copy vocab.json and merges.txt again.",
             ) from None
 
     @property
@@ -141,7 +151,13 @@ class PromptTokenizer:
 
 
 def find_tokenizer(
-    model: Path, given: Path | None, *, vocabulary: int, second: bool = False, length: int = 77, pad: str = END
+    model: Path,
+    given: Path | None,
+    *,
+    vocabulary: int,
+    second: bool = False,
+    length: int = 77,
+    pad: str = END,
 ) -> PromptTokenizer:
     """The tokenizer for a model: the given folder, else the model's own, else CLIP's, which ships with ti_tui.
 
@@ -152,7 +168,10 @@ def find_tokenizer(
     if given is not None:
         tokenizer, source = PromptTokenizer.from_folder(given, length=length, pad=pad), str(given)
     elif model.is_dir() and (model / name).is_dir():
-        tokenizer, source = PromptTokenizer.from_folder(model / name, length=length, pad=pad), str(model / name)
+        tokenizer, source = (
+            PromptTokenizer.from_folder(model / name, length=length, pad=pad),
+            str(model / name),
+        )
     elif vocabulary == 49408:
         return PromptTokenizer.clip(length=length, pad=pad)
     else:

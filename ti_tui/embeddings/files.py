@@ -18,7 +18,11 @@ from ti_tui.errors import UserError
 
 Form = Literal["safetensors", "a1111-pt", "diffusers"]
 FORMS: tuple[Form, ...] = ("safetensors", "a1111-pt", "diffusers")
-SUFFIXES: dict[Form, str] = {"safetensors": ".safetensors", "a1111-pt": ".pt", "diffusers": ".diffusers.safetensors"}
+SUFFIXES: dict[Form, str] = {
+    "safetensors": ".safetensors",
+    "a1111-pt": ".pt",
+    "diffusers": ".diffusers.safetensors",
+}
 READABLE = (".safetensors", ".pt", ".bin", ".ckpt", ".png", ".webp")
 
 ONLY, CLIP_L, CLIP_G = "emb_params", "clip_l", "clip_g"
@@ -69,7 +73,11 @@ class Embedding:
     @property
     def family(self) -> str:
         """The models that it fits, in words."""
-        known = {(768,): "Stable Diffusion 1", (1024,): "Stable Diffusion 2", (768, 1280): "Stable Diffusion XL"}
+        known = {
+            (768,): "Stable Diffusion 1",
+            (1024,): "Stable Diffusion 2",
+            (768, 1280): "Stable Diffusion XL",
+        }
         return known.get(self.widths, f"a model with text width {' + '.join(map(str, self.widths))}")
 
     def in_order(self) -> list[Vectors]:
@@ -80,7 +88,10 @@ class Embedding:
     def from_rows(cls, rows: list[Vectors], **more: Any) -> Embedding:
         """An embedding from the vectors of one encoder (SD 1 and 2) or two (SDXL)."""
         names = (ONLY,) if len(rows) == 1 else (CLIP_L, CLIP_G)
-        return cls({name: np.ascontiguousarray(row, dtype=np.float32) for name, row in zip(names, rows, strict=True)}, **more)
+        return cls(
+            {name: np.ascontiguousarray(row, dtype=np.float32) for name, row in zip(names, rows, strict=True)},
+            **more,
+        )
 
 
 def read(path: Path) -> Embedding:
@@ -131,7 +142,11 @@ def with_suffix(path: Path, form: Form) -> Path:
 
 
 def _described(embedding: Embedding) -> dict[str, str]:
-    architectures = {(768,): "stable-diffusion-v1", (1024,): "stable-diffusion-v2-512", (768, 1280): "stable-diffusion-xl-v1-base"}
+    architectures = {
+        (768,): "stable-diffusion-v1",
+        (1024,): "stable-diffusion-v2-512",
+        (768, 1280): "stable-diffusion-xl-v1-base",
+    }
     described = dict(embedding.metadata)
     if embedding.token:
         described["token"] = embedding.token
@@ -163,7 +178,9 @@ def _from_tensors(tensors: Mapping[str, Vectors], metadata: dict[str, str], path
         name = next(iter(names))
         return Embedding(_matrices({ONLY: tensors[name]}), token or name, step, metadata, form or "diffusers", notes)
     shown = ", ".join(sorted(names)[:4])
-    raise EmbeddingError(f"{path} is no embedding: it holds {len(names)} tensors ({shown}{', ...' if len(names) > 4 else ''})")
+    raise EmbeddingError(
+        f"{path} is no embedding: it holds {len(names)} tensors ({shown}{', ...' if len(names) > 4 else ''})"
+    )
 
 
 def _from_content(content: Any, path: Path, form: str = "") -> Embedding:
@@ -225,9 +242,21 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Vectors], dict[str, str]]:
 
 
 def _safetensors(tensors: Mapping[str, Vectors], metadata: dict[str, str]) -> bytes:
-    from safetensors.numpy import save
-
-    return bytes(save({name: np.ascontiguousarray(value) for name, value in tensors.items()}, metadata=metadata))
+    """The bytes of a safetensors file. By hand: the library orders metadata at random, and equal runs should give
+    equal files."""
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    content = b""
+    for name in sorted(tensors):
+        raw = np.ascontiguousarray(tensors[name], dtype="<f4").tobytes()
+        header[name] = {
+            "dtype": "F32",
+            "shape": list(tensors[name].shape),
+            "data_offsets": [len(content), len(content) + len(raw)],
+        }
+        content += raw
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + content
 
 
 def _read_pickle(path: Path) -> Any:

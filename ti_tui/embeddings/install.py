@@ -14,7 +14,9 @@ def embeddings_folder(given: Path) -> Path:
     Raises EmbeddingError if there is none; it is never made, because a wrong path would go unnoticed.
     """
     if not given.is_dir():
-        raise EmbeddingError(f"there is no folder {given}", remedy="Give the embeddings folder of A1111, Forge or ComfyUI.")
+        raise EmbeddingError(
+            f"there is no folder {given}", remedy="Give the embeddings folder of A1111, Forge or ComfyUI."
+        )
     if given.name == "embeddings":
         return given
     for inner in (given / "embeddings", given / "models" / "embeddings"):

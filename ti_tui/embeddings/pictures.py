@@ -46,15 +46,15 @@ def read_data(path: Path) -> dict[str, Any]:
 
 def from_strips(pixels: Bytes) -> dict[str, Any] | None:
     """The dict hidden in the side strips of an RGB picture [h, w, 3], or None."""
-    lit = (pixels > 0).all(axis=2)
-    if not lit.any():
+    lit = np.all(pixels > 0, axis=2)
+    rows, columns = np.flatnonzero(np.any(lit, axis=1)), np.flatnonzero(np.any(lit, axis=0))
+    if not len(rows):
         return None
-    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
-    low_bits = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] & 0x0F
+    low_bits = (pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] & 0x0F).astype(np.uint8)
     black = np.flatnonzero(low_bits.sum(axis=(0, 2)) == 0)
     if len(black) < 2:
         return None
-    low, high = unmask(low_bits[:, : black[0]]), unmask(low_bits[:, black[-1] + 1 :])
+    low, high = unmask(low_bits[:, : black[0]].copy()), unmask(low_bits[:, black[-1] + 1 :].copy())
     if low.shape != high.shape or low.size == 0:
         return None
     packed = ((high << 4) | low).astype(np.uint8).tobytes()
@@ -71,7 +71,8 @@ def unmask(block: Bytes) -> Bytes:
     for index in range(block.size):
         state = (1664525 * state + 1013904223) % 2**32
         sequence[index] = (state % 255) & 0x0F
-    return np.bitwise_xor(block & 0x0F, sequence.reshape(block.shape))
+    unmasked: Bytes = np.bitwise_xor(block & 0x0F, sequence.reshape(block.shape)).astype(np.uint8)
+    return unmasked
 
 
 def _table(value: Any) -> dict[str, Any]:

@@ -15,17 +15,17 @@ from typing import IO, Any, Literal, get_args
 from ti_tui import atomic
 
 Kind = Literal[
-    "run",         # step, total_steps, epoch_steps, images, decisions: a trainer began or went on at `step`
-    "phase",       # phase, message
-    "step",        # step, loss, rate, gradient_norm, seconds (of this step)
-    "eval",        # step, loss
+    "run",  # step, total_steps, epoch_steps, images, decisions: a trainer began or went on at `step`
+    "phase",  # phase, message
+    "step",  # step, loss, rate, gradient_norm, seconds (of this step)
+    "eval",  # step, loss
     "checkpoint",  # step, state, files, loss, norms
-    "sample",      # step, files, prompts
-    "memory",      # used_bytes, peak_bytes (of the device; of the process on a CPU)
-    "warning",     # message, step
-    "error",       # message, step
-    "request",     # request, message
-    "end",         # outcome: done, stopped or failed; step, message, seconds
+    "sample",  # step, files, prompts
+    "memory",  # used_bytes, peak_bytes (of the device; of the process on a CPU)
+    "warning",  # message, step
+    "error",  # message, step
+    "request",  # request, message
+    "end",  # outcome: done, stopped or failed; step, message, seconds
 ]
 KINDS: frozenset[str] = frozenset(get_args(Kind))
 
@@ -153,8 +153,12 @@ def as_one_run(events: Iterable[Event]) -> list[Event]:
     for event in events:
         if event.kind == "run":
             resumed = event.get("step", 0)
-            kept = [old for old in kept if old.kind in {"warning", "error", "request", "run", "phase", "end", "memory"}
-                    or old.get("step", 0) <= resumed]
+            kept = [
+                old
+                for old in kept
+                if old.kind in {"warning", "error", "request", "run", "phase", "end", "memory"}
+                or old.get("step", 0) <= resumed
+            ]
         kept.append(event)
     return kept
 

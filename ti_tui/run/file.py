@@ -157,7 +157,7 @@ def _validated(data: dict[str, Any], path: Path, lines: dict[str, int]) -> RunFi
     problems += _across_fields(data).found
     if problems:
         placed = Problems(problems).placed(path, lines).found
-        raise RunFileError(sorted(placed, key=lambda problem: (problem.line or 0)))
+        raise RunFileError(sorted(placed, key=lambda problem: problem.line or 0))
     assert run is not None
     return run
 
@@ -270,7 +270,9 @@ def _accepts(annotation: Any, metadata: Iterable[Any]) -> list[str]:
         rules = [rule for item in more for rule in (item.metadata if isinstance(item, FieldInfo) else [item])]
         return _accepts(inner, rules)
     if origin is Literal:
-        values = [str(value).lower() if isinstance(value, bool) else str(value) for value in typing.get_args(annotation)]
+        values = [
+            str(value).lower() if isinstance(value, bool) else str(value) for value in typing.get_args(annotation)
+        ]
         return [values[0] if len(values) == 1 else f"one of {', '.join(values)}"]
     if origin in (types.UnionType, typing.Union):
         return [text for part in typing.get_args(annotation) for text in _accepts(part, metadata)]
@@ -360,4 +362,15 @@ def _toml_key(key: str) -> str:
     return tomli_w.dumps({key: 0})[: -len(" = 0\n")]
 
 
-__all__ = ["RunFileError", "accepts", "from_values", "line_of", "lines_of", "load", "parse_run_file", "save", "to_toml", "with_value"]
+__all__ = [
+    "RunFileError",
+    "accepts",
+    "from_values",
+    "line_of",
+    "lines_of",
+    "load",
+    "parse_run_file",
+    "save",
+    "to_toml",
+    "with_value",
+]

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ti_tui.errors import UserError
 from ti_tui import atomic
+from ti_tui.errors import UserError
 from ti_tui.run.process import ProcessId
 
 Phase = Literal["starting", "loading", "caching", "training", "sampling", "saving", "done", "stopped", "failed"]
@@ -152,7 +152,14 @@ class RunFolder:
         """Make the folder and the ones in it, private to the user. Raises CannotWrite."""
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for folder in (self.images, self.models, self.events.parent, self.states, self.samples, self.requests):
+            for folder in (
+                self.images,
+                self.models,
+                self.events.parent,
+                self.states,
+                self.samples,
+                self.requests,
+            ):
                 folder.mkdir(exist_ok=True, mode=0o700)
         except OSError as error:
             raise atomic.cannot_write(Path(error.filename or self.root), error) from error
@@ -223,7 +230,8 @@ class RunFolder:
         held = _read_lock(self.lock_file)
         if held is None and self.lock_file.exists() and self.lock_file.stat().st_size > 0:
             raise RunLocked(
-                f"{self.lock_file} cannot be read", remedy="If no trainer works in this folder, delete that file."
+                f"{self.lock_file} cannot be read",
+                remedy="If no trainer works in this folder, delete that file.",
             )
         alive = held.alive() if held is not None else False
         if held is not None and alive is not False:

@@ -36,7 +36,14 @@ CONTEXT_MIB = 500
 
 
 def predict_bytes(
-    family: Family, widths: tuple[int, ...], resolution: int, batch_size: int, *, half: bool, recompute: bool, cuda: bool
+    family: Family,
+    widths: tuple[int, ...],
+    resolution: int,
+    batch_size: int,
+    *,
+    half: bool,
+    recompute: bool,
+    cuda: bool,
 ) -> int | None:
     """Peak bytes of training and previews, or None for a model that is not of the family's full size."""
     coefficients = COEFFICIENTS[family]

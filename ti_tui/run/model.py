@@ -93,7 +93,10 @@ def find_model(base: str, folder: Path) -> Path | None:
         return path
     if HUB_ID.fullmatch(base) and not base.startswith("."):
         return _cached_snapshot(base)
-    raise ModelError(f"there is no model at {path}", remedy="Give a .safetensors or .ckpt file, a diffusers folder or a hub id.")
+    raise ModelError(
+        f"there is no model at {path}",
+        remedy="Give a .safetensors or .ckpt file, a diffusers folder or a hub id.",
+    )
 
 
 def inspect_model(path: Path) -> ModelFacts:
@@ -106,7 +109,9 @@ def inspect_model(path: Path) -> ModelFacts:
 def _inspect_folder(path: Path) -> ModelFacts:
     if not (path / "unet" / "config.json").is_file():
         inside = sorted(p.name for p in path.glob("*.safetensors")) + sorted(p.name for p in path.glob("*.ckpt"))
-        remedy = f"Did you mean {path / inside[0]}?" if inside else "It needs unet/, vae/, text_encoder/ and scheduler/."
+        remedy = (
+            f"Did you mean {path / inside[0]}?" if inside else "It needs unet/, vae/, text_encoder/ and scheduler/."
+        )
         raise ModelError(f"{path} is not a diffusers model (no unet/config.json)", remedy=remedy)
     unet = _config(path / "unet")
     vae = _config(path / "vae")
@@ -162,13 +167,18 @@ def _inspect_file(path: Path) -> ModelFacts:
 
 
 def _positions(shapes: Shapes, table: str) -> int:
-    names = (table.replace("token_embedding", "position_embedding"), table.replace("token_embedding.weight", "positional_embedding"))
+    names = (
+        table.replace("token_embedding", "position_embedding"),
+        table.replace("token_embedding.weight", "positional_embedding"),
+    )
     return next((shapes[name][0] for name in names if name in shapes), 77)
 
 
 def with_prediction(facts: ModelFacts, wanted: str) -> ModelFacts:
     """`facts` with the prediction that the run file asks for, unless that is "auto"."""
-    return facts if wanted == "auto" else replace(facts, prediction="epsilon" if wanted == "epsilon" else "v_prediction")
+    return (
+        facts if wanted == "auto" else replace(facts, prediction="epsilon" if wanted == "epsilon" else "v_prediction")
+    )
 
 
 def _family_of(shapes: Shapes, path: Path) -> Family:
@@ -181,14 +191,21 @@ def _family_of(shapes: Shapes, path: Path) -> Family:
         if any_starts("conditioner.embedders.1.model."):
             return "sdxl"
         if any_starts("conditioner.embedders.0.model."):
-            raise ModelError(f"{path} is the SDXL refiner, which embeddings are not trained on", remedy="Use the SDXL base model.")
+            raise ModelError(
+                f"{path} is the SDXL refiner, which embeddings are not trained on",
+                remedy="Use the SDXL base model.",
+            )
         if any_starts("cond_stage_model.model."):
             return "sd2"
         if any_starts("cond_stage_model.transformer."):
             return "sd1"
         raise ModelError(f"{path} holds a U-Net without its text encoder", remedy="Use the full checkpoint.")
     other = next((name for sign, name in _OTHER_FILES if any(sign in key for key in names)), None)
-    what = f"{path} is {other}, not a Stable Diffusion checkpoint" if other else f"{path} is not a Stable Diffusion checkpoint"
+    what = (
+        f"{path} is {other}, not a Stable Diffusion checkpoint"
+        if other
+        else f"{path} is not a Stable Diffusion checkpoint"
+    )
     raise ModelError(what, remedy="SD 1, SD 2 and SDXL models can be trained on.")
 
 
@@ -213,7 +230,9 @@ def _prediction_of(shapes: Shapes, family: Family) -> Prediction | None:
 
 def _check_channels(channels: int, path: Path) -> None:
     if channels == 9:
-        raise ModelError(f"{path} is an inpainting model", remedy="Train on the plain model; the embedding works on both.")
+        raise ModelError(
+            f"{path} is an inpainting model", remedy="Train on the plain model; the embedding works on both."
+        )
     if channels != 4:
         raise ModelError(f"{path} takes {channels} input channels; a plain model takes 4")
 

@@ -148,7 +148,12 @@ def _effective_batch(run: RunFile, images: int, reasons: dict[str, str]) -> int:
 
 
 def _fit(
-    run: RunFile, facts: ModelFacts, hardware: Hardware, precision: Precision, effective: int, reasons: dict[str, str]
+    run: RunFile,
+    facts: ModelFacts,
+    hardware: Hardware,
+    precision: Precision,
+    effective: int,
+    reasons: dict[str, str],
 ) -> tuple[bool, int, int | None]:
     training = run.training
     limit = int(training.vram_limit_gib * GIB) or int(hardware.free_bytes * SAFE_SHARE)

@@ -56,7 +56,7 @@ class ProcessId:
             process = psutil.Process(self.pid)
             # The kernel's clock can be adjusted by a second or two between two readings of the same start.
             same = abs(process.create_time() - self.started) < 2.0
-            return same and process.status() != psutil.STATUS_ZOMBIE
+            return bool(same and process.status() != psutil.STATUS_ZOMBIE)
         except psutil.Error:
             return False
 

@@ -18,7 +18,7 @@ Family = Literal["sd1", "sd2", "sdxl"]
 
 
 def _field(default: Any, help: str, *, unit: str = "", basic: bool = False, **bounds: Any) -> Any:
-    extra = {"unit": unit, "basic": basic}
+    extra: Any = {"unit": unit, "basic": basic}
     if callable(default):
         return Field(default_factory=default, description=help, json_schema_extra=extra, **bounds)
     return Field(default, description=help, json_schema_extra=extra, **bounds)
@@ -34,7 +34,10 @@ class ModelTable(Table):
     """The Stable Diffusion model that the embedding is for."""
 
     base: str = _field(
-        ..., "The model: a .safetensors or .ckpt file, a diffusers folder, or a hub id.", basic=True, min_length=1
+        ...,
+        "The model: a .safetensors or .ckpt file, a diffusers folder, or a hub id.",
+        basic=True,
+        min_length=1,
     )
     vae: str = _field("", "Another VAE, a file or a folder; empty takes the model's own.")
     tokenizer: str = _field("", "A folder with vocab.json and merges.txt; empty takes the model's own or CLIP's.")
@@ -48,14 +51,26 @@ class DatasetTable(Table):
     """The pictures and their captions."""
 
     images: str = _field(
-        ..., "Folder with the training pictures, or with kohya's <repeats>_<name> folders.", basic=True, min_length=1
+        ...,
+        "Folder with the training pictures, or with kohya's <repeats>_<name> folders.",
+        basic=True,
+        min_length=1,
     )
     regularisation: str = _field("", "Folder with pictures of the class; empty uses none.")
     resolution: int = _field(
-        512, "Side of the square that each picture is trained at.", unit="pixels", basic=True, ge=16, le=4096, multiple_of=8
+        512,
+        "Side of the square that each picture is trained at.",
+        unit="pixels",
+        basic=True,
+        ge=16,
+        le=4096,
+        multiple_of=8,
     )
     template: str = _field(
-        "object", "Prompt patterns: object, style, captions, or a file with [name] and [filewords].", basic=True, min_length=1
+        "object",
+        "Prompt patterns: object, style, captions, or a file with [name] and [filewords].",
+        basic=True,
+        min_length=1,
     )
     flip: bool = _field(False, "Show each picture mirrored half of the time. Not for faces: they are not symmetric.")
     buckets: bool = _field(False, "Keep each picture's shape (about the same area) instead of a square crop.")
@@ -66,13 +81,19 @@ class EmbeddingTable(Table):
     """What is learned."""
 
     token: str = _field(
-        ..., "The word that will call the subject in prompts.", basic=True, min_length=1, max_length=64,
+        ...,
+        "The word that will call the subject in prompts.",
+        basic=True,
+        min_length=1,
+        max_length=64,
         pattern=r"^[^\s\[\]/\\:*?\"<>|,.]+$",
     )
     init: str = _field(
         "", "Words that the vectors start from, or an embedding file; empty starts near zero.", basic=True
     )
-    vectors: int = _field(8, "How many vectors the token has; each uses one of the prompt's 75 places.", basic=True, ge=1, le=75)
+    vectors: int = _field(
+        8, "How many vectors the token has; each uses one of the prompt's 75 places.", basic=True, ge=1, le=75
+    )
     norm: Literal["free"] = _field("free", "What is done about the length of the vectors: free leaves it.")
 
 
@@ -88,7 +109,9 @@ class SchemeTable(Table):
 
     segments: list[SegmentItem] = _field(
         lambda: segment_items(parse(PRESETS["faces"], "for").segments),
-        "Learning rate and for how many steps it holds, one after the other.", basic=True, min_length=1,
+        "Learning rate and for how many steps it holds, one after the other.",
+        basic=True,
+        min_length=1,
     )
     warmup_steps: int = _field(0, "Ramp at the start, inside the first segment.", unit="steps", ge=0)
     shape: Literal["segments", "constant", "cosine", "linear"] = _field(
@@ -111,27 +134,39 @@ class TrainingTable(Table):
         "auto", "Micro-batches per step; auto makes one step use every image once.", basic=True
     )
     optimizer: str = _field("adamw", "adamw, adamw8bit, prodigy, or any class of torch.optim.", min_length=1)
-    optimizer_arguments: dict[str, Any] = _field(dict, "Further arguments of the optimizer, such as { betas = [0.9, 0.99] }.")
-    weight_decay: float = _field(0.0, "Pull of the vectors towards zero; more than 0 is rarely wanted here.", ge=0, le=1)
+    optimizer_arguments: dict[str, Any] = _field(
+        dict, "Further arguments of the optimizer, such as { betas = [0.9, 0.99] }."
+    )
+    weight_decay: float = _field(
+        0.0, "Pull of the vectors towards zero; more than 0 is rarely wanted here.", ge=0, le=1
+    )
     max_gradient_norm: float = _field(1.0, "Longest gradient of the vectors; 0 never shortens it.", ge=0)
     seed: int = _field(42, "Start of all random numbers: the same seed gives the same run.", ge=0, le=2**63 - 1)
     device: str = _field("auto", "auto, cpu, cuda, or cuda:1.", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = _field(
-        "auto", "Number format of the frozen parts; auto takes bf16 where the card has it, fp16 elsewhere, fp32 on a CPU."
+        "auto",
+        "Number format of the frozen parts; auto takes bf16 where the card has it, fp16 elsewhere, fp32 on a CPU.",
     )
-    attention: Literal["auto", "sdpa", "xformers", "plain"] = _field("auto", "Attention kernel of the U-Net; auto is sdpa.")
+    attention: Literal["auto", "sdpa", "xformers", "plain"] = _field(
+        "auto", "Attention kernel of the U-Net; auto is sdpa."
+    )
     recompute: Literal["auto", "off", "on"] = _field(
         "auto", "Compute activations twice to need less memory; auto does so only if nothing else fits."
     )
     compile: Literal["off"] = _field("off", "torch.compile; not in this version.")
-    cache_latents: Literal["memory", "disk"] = _field("disk", "Where encoded pictures are kept; disk also serves the next run.")
+    cache_latents: Literal["memory", "disk"] = _field(
+        "disk", "Where encoded pictures are kept; disk also serves the next run."
+    )
     vram_limit_gib: float = _field(0.0, "Use at most so much of the card; 0 is all that is free.", unit="GiB", ge=0)
     loss: Literal["l2", "l1", "huber"] = _field("l2", "How the difference of prediction and target is measured.")
     huber_delta: float = _field(0.1, "Where the huber loss turns from l2 to l1.", gt=0)
     min_snr_gamma: float = _field(0.0, "Weigh timesteps by signal-to-noise (5 is usual); 0 weighs all alike.", ge=0)
-    noise_offset: float = _field(0.0, "Shift of the noise's mean, for very dark or bright pictures; 0.05 is usual.", ge=0, le=1)
+    noise_offset: float = _field(
+        0.0, "Shift of the noise's mean, for very dark or bright pictures; 0.05 is usual.", ge=0, le=1
+    )
     timesteps: Literal["stratified", "uniform"] = _field(
-        "stratified", "stratified spreads the images of a step evenly over the timesteps: a steadier gradient for free."
+        "stratified",
+        "stratified spreads the images of a step evenly over the timesteps: a steadier gradient for free.",
     )
     min_timestep: int = _field(0, "Lowest timestep that is trained.", ge=0, le=999)
     max_timestep: int = _field(1000, "Timesteps below this one are trained.", ge=1, le=1000)
@@ -147,7 +182,9 @@ class SaveTable(Table):
     formats: list[Literal["safetensors", "a1111-pt", "diffusers"]] = _field(
         lambda: ["safetensors"], "Forms of the embedding that are written.", min_length=1
     )
-    install_to: str = _field("", "The embeddings folder of A1111, Forge or ComfyUI to copy the result into.", basic=True)
+    install_to: str = _field(
+        "", "The embeddings folder of A1111, Forge or ComfyUI to copy the result into.", basic=True
+    )
 
 
 class SampleTable(Table):
@@ -157,14 +194,15 @@ class SampleTable(Table):
     every_epochs: int = _field(0, "Draw previews every so many epochs as well; 0 does not.", unit="epochs", ge=0)
     prompts: list[str] = _field(
         lambda: ["a photo of [name] --d 1"],
-        "One line a picture; [name] is the token, options as in kohya: --n --w --h --d --l --s.", basic=True,
+        "One line a picture; [name] is the token, options as in kohya: --n --w --h --d --l --s.",
+        basic=True,
     )
 
 
 class RunFile(Table):
     """The complete recipe of a run: everything that is needed to repeat it."""
 
-    format: Literal[1] = Field(FORMAT, description="Version of this file's form.")
+    format: Literal[1] = Field(1, description="Version of this file's form.")
     model: ModelTable
     dataset: DatasetTable
     embedding: EmbeddingTable

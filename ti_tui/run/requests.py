@@ -15,8 +15,8 @@ from ti_tui import atomic
 from ti_tui.run.folder import RunFolder
 
 RequestKind = Literal[
-    "stop",    # save an exact checkpoint and end
-    "save",    # save a checkpoint after this step
+    "stop",  # save an exact checkpoint and end
+    "save",  # save a checkpoint after this step
     "sample",  # draw the preview images after this step
     "scheme",  # read [scheme] of the run file again, for the steps ahead
 ]

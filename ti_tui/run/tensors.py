@@ -70,7 +70,8 @@ def _safetensors_shapes(path: Path, size: int) -> Shapes:
             raise damaged from None
     if 8 + length + end != size:
         raise WeightsError(
-            f"{path} is truncated: {size:,} of {8 + length + end:,} bytes are there", remedy="Copy or download it again."
+            f"{path} is truncated: {size:,} of {8 + length + end:,} bytes are there",
+            remedy="Copy or download it again.",
         )
     return shapes
 

@@ -8,7 +8,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from ti_tui.dataset.prompt_checks import check_captions, check_prompt_lengths, check_sample_prompts, check_token
+from ti_tui.dataset.prompt_checks import (
+    check_captions,
+    check_prompt_lengths,
+    check_sample_prompts,
+    check_token,
+)
 from ti_tui.dataset.scan import DatasetError, Scan, scan
 from ti_tui.dataset.templates import TemplateError, load_templates
 from ti_tui.dataset.tokens import PromptTokenizer, TokenizerError, find_tokenizer
@@ -72,11 +77,13 @@ def check_run(folder: RunFolder, *, decode: bool = True) -> Checked:
     init = _init(run, folder, facts, problems)
     if pictures is not None and 0 < len(pictures.pictures) < 3:
         problems.warning(
-            f"only {len(pictures.pictures)} pictures: 5 to 30 are useful, fewer than 3 are rarely enough", field="dataset.images"
+            f"only {len(pictures.pictures)} pictures: 5 to 30 are useful, fewer than 3 are rarely enough",
+            field="dataset.images",
         )
     if facts is not None and run.dataset.resolution % facts.multiple:
         problems.error(
-            f"{run.dataset.resolution} is not a multiple of {facts.multiple}, which this model needs", field="dataset.resolution"
+            f"{run.dataset.resolution} is not a multiple of {facts.multiple}, which this model needs",
+            field="dataset.resolution",
         )
     if tokenizers and facts is not None:
         problems.add(check_token(run.embedding.token, run.embedding.vectors, tokenizers[0]))
@@ -107,7 +114,11 @@ def _check_model(run: RunFile, folder: RunFolder, problems: Problems) -> ModelFa
     if run.model.vae and not folder.path(run.model.vae).exists():
         problems.error(f"there is no VAE at {folder.path(run.model.vae)}", field="model.vae")
     if not facts.has_vae and not run.model.vae:
-        problems.error("the model holds no VAE", field="model.vae", remedy="Give a VAE file, such as vae-ft-mse-840000.safetensors.")
+        problems.error(
+            "the model holds no VAE",
+            field="model.vae",
+            remedy="Give a VAE file, such as vae-ft-mse-840000.safetensors.",
+        )
     if facts.family == "sdxl" and run.model.clip_skip != 1:
         problems.error("SDXL reads a fixed layer", field="model.clip_skip", remedy="Write 1.")
     return facts
@@ -123,7 +134,12 @@ def _find_tokenizers(
     try:
         return tuple(
             find_tokenizer(
-                facts.path, given, vocabulary=facts.vocabulary, second=index == 1, length=facts.positions, pad=encoder["pad_token"]
+                facts.path,
+                given,
+                vocabulary=facts.vocabulary,
+                second=index == 1,
+                length=facts.positions,
+                pad=encoder["pad_token"],
             )
             for index, encoder in enumerate(encoders)
         )
@@ -176,14 +192,20 @@ def _check_packages(run: RunFile, problems: Problems) -> None:
     name = run.training.optimizer
     package = PACKAGE_OF.get(name.lower())
     if package and importlib.util.find_spec(package) is None:
-        problems.error(f"{name} needs {package}", field="training.optimizer", remedy=f"Install it: pip install {package}")
+        problems.error(
+            f"{name} needs {package}", field="training.optimizer", remedy=f"Install it: pip install {package}"
+        )
     known = {*OPTIMIZERS, *(optimizer.lower() for optimizer in TORCH_OPTIMIZERS)}
     if name.lower() not in known:
         guess = nearest(name, known)
         remedy = f"Did you mean {guess}?" if guess else f"Known are {', '.join((*OPTIMIZERS, *TORCH_OPTIMIZERS))}."
         problems.error(f"there is no optimizer {name!r}", field="training.optimizer", remedy=remedy)
     if run.training.attention == "xformers" and importlib.util.find_spec("xformers") is None:
-        problems.error("xformers is not installed", field="training.attention", remedy="pip install ti_tui[xformers], or use sdpa.")
+        problems.error(
+            "xformers is not installed",
+            field="training.attention",
+            remedy="pip install ti_tui[xformers], or use sdpa.",
+        )
 
 
 def _check_disk(run: RunFile, folder: RunFolder, pictures: Scan | None, problems: Problems) -> None:

@@ -31,16 +31,16 @@ def main(path: str) -> int:
     try:
         folder = RunFolder.find(path)
         if not is_main:
-            return _train(folder, Reporter(folder, main=False), stop)
+            return train(folder, Reporter(folder, main=False), stop)
         with folder.lock():
             folder.create()
-            return _train(folder, Reporter(folder), stop)
+            return train(folder, Reporter(folder), stop)
     except UserError as error:
         print(error, file=sys.stderr, flush=True)
         return error.exit_status
 
 
-def _train(folder: RunFolder, report: Reporter, stop: threading.Event) -> int:
+def train(folder: RunFolder, report: Reporter, stop: threading.Event) -> int:
     try:
         checked = check_run(folder)
         checked.raise_errors()

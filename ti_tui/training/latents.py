@@ -121,7 +121,10 @@ def encode(vae: Any, item: ToEncode) -> Latents:
     mean = ((posterior.mean[0].float() - shift) * scale).cpu()
     std = (posterior.std[0].float() * scale).cpu()
     if not (mean.isfinite().all() and std.isfinite().all()):
-        raise DatasetError(f"{item.path.name} is encoded to numbers that are not finite", remedy="Try another VAE (model.vae).")
+        raise DatasetError(
+            f"{item.path.name} is encoded to numbers that are not finite",
+            remedy="Try another VAE (model.vae).",
+        )
     return Latents(mean, std)
 
 

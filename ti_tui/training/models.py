@@ -50,7 +50,9 @@ class ModelSource:
         config = CLIPTextConfig(**{**values, "eos_token_id": self.end_id})
         with init_empty_weights():
             model = (CLIPTextModelWithProjection if index == 1 else CLIPTextModel)(config)
-        return _filled(model, tensors, dtype, what=f"text encoder {index + 1}", path=self.facts.path, drop="text_model.")
+        return _filled(
+            model, tensors, dtype, what=f"text encoder {index + 1}", path=self.facts.path, drop="text_model."
+        )
 
     def unet(self, dtype: torch.dtype) -> Any:
         """The U-Net, frozen. Raises ModelError unless every tensor is matched."""
@@ -119,12 +121,16 @@ class ModelSource:
             folder = path if self.vae and not (path / "vae").is_dir() else path / "vae"
             config = folder / "config.json"
             if not config.is_file():
-                raise ModelError(f"{folder} is not a VAE (no config.json)", remedy="Give a VAE file or a diffusers vae folder.")
+                raise ModelError(
+                    f"{folder} is not a VAE (no config.json)",
+                    remedy="Give a VAE file or a diffusers vae folder.",
+                )
             return json.loads(config.read_text(encoding="utf-8")), _folder_tensors(folder), folder
         checkpoint = self._single() if path == self.facts.path else Checkpoint(path)
         if any(".down_blocks." in name for name in checkpoint):
             raise ModelError(
-                f"{path} is a VAE with diffusers' names in a single file", remedy="Give its folder, with config.json, instead."
+                f"{path} is a VAE with diffusers' names in a single file",
+                remedy="Give its folder, with config.json, instead.",
             )
         values = single_file.vae_config(checkpoint, self.facts)
         return values, single_file.vae_tensors(checkpoint, values), path
@@ -199,7 +205,9 @@ def _filled(model: Any, tensors: Tensors, dtype: torch.dtype, *, what: str, path
                 f"{path}: the {what} {reason} {len(names)} of {len(wanted)} tensors ({_some(names)})",
                 remedy="The file is not complete, or its config is of another model.",
             )
-    model.load_state_dict({wanted[name]: _cast(value, dtype) for name, value in given.items()}, strict=True, assign=True)
+    model.load_state_dict(
+        {wanted[name]: _cast(value, dtype) for name, value in given.items()}, strict=True, assign=True
+    )
     return model.eval().requires_grad_(False)
 
 

@@ -12,16 +12,26 @@ from ti_tui.run.problems import Problem, ProblemsError
 from ti_tui.run.recipe import TrainingTable
 
 
-def make_optimizer(rows: Sequence[nn.Parameter], training: TrainingTable, learning_rate: float) -> torch.optim.Optimizer:
+def make_optimizer(
+    rows: Sequence[nn.Parameter], training: TrainingTable, learning_rate: float
+) -> torch.optim.Optimizer:
     """The optimizer of the run file over the learned rows only. Raises ProblemsError for unusable arguments."""
-    arguments: dict[str, Any] = {"lr": learning_rate, "weight_decay": training.weight_decay, **training.optimizer_arguments}
+    arguments: dict[str, Any] = {
+        "lr": learning_rate,
+        "weight_decay": training.weight_decay,
+        **training.optimizer_arguments,
+    }
     for key in ("betas", "eps"):
         if isinstance(arguments.get(key), list):
             arguments[key] = tuple(arguments[key])
     try:
         return _class_of(training.optimizer)(list(rows), **arguments)
     except (TypeError, ValueError, ImportError) as error:
-        problem = Problem("error", f"{training.optimizer} does not take these arguments: {error}", "training.optimizer_arguments")
+        problem = Problem(
+            "error",
+            f"{training.optimizer} does not take these arguments: {error}",
+            "training.optimizer_arguments",
+        )
         raise ProblemsError([problem]) from None
 
 
@@ -90,6 +100,4 @@ def _class_of(name: str) -> Any:
         from prodigyopt import Prodigy
 
         return Prodigy
-    return next(
-        value for key, value in vars(torch.optim).items() if key.lower() == lower and isinstance(value, type)
-    )
+    return next(value for key, value in vars(torch.optim).items() if key.lower() == lower and isinstance(value, type))

@@ -67,7 +67,9 @@ class Previewer:
         from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
         device, dtype = self.text.device, self.unet.dtype
-        scheduler = DPMSolverMultistepScheduler.from_config({**self.scheduler_values, "prediction_type": self.prediction})
+        scheduler = DPMSolverMultistepScheduler.from_config(
+            {**self.scheduler_values, "prediction_type": self.prediction}
+        )
         scheduler.set_timesteps(prompt.steps, device=device)
         width, height = self._size_of(prompt)
         shape = (1, 4, height // self.scale, width // self.scale)

@@ -22,7 +22,7 @@ from ti_tui.run.model import find_model, inspect_model, with_prediction
 from ti_tui.run.plan import Plan, make_plan
 from ti_tui.run.problems import Problem
 from ti_tui.run.scheme import format_scheme
-from ti_tui.setup.check import CheckFailed, Checked, check_run
+from ti_tui.setup.check import Checked, CheckFailed, check_run
 from ti_tui.training import checkpoints
 from ti_tui.training.batches import Sample, Sampler, effective_batch
 from ti_tui.training.checkpoints import State
@@ -109,7 +109,9 @@ class Session:
         self.step, self.loss = state.step, state.loss
 
 
-def open_session(checked: Checked, accelerator: Accelerator, report: Reporter, stop_asked: Callable[[], bool]) -> Session:
+def open_session(
+    checked: Checked, accelerator: Accelerator, report: Reporter, stop_asked: Callable[[], bool]
+) -> Session:
     """Load and prepare everything, in the order that needs the least memory: VAE, latents, then the rest.
 
     Raises UserError for whatever keeps the run from starting.
@@ -125,9 +127,12 @@ def open_session(checked: Checked, accelerator: Accelerator, report: Reporter, s
     source = ModelSource(facts, folder.path(run.model.vae) if run.model.vae else None, checked.tokenizers[0].end)
 
     report.phase("caching", "encoding the pictures")
-    vae_hash = weights_hash(source.vae) if source.vae else weights_hash(facts.path, part="" if facts.single_file else "vae")
+    vae_hash = (
+        weights_hash(source.vae) if source.vae else weights_hash(facts.path, part="" if facts.single_file else "vae")
+    )
     cache = LatentCache(folder.cache if run.training.cache_latents == "disk" else None, vae_hash)
     with accelerator.main_process_first():
+
         def progress(done: int, total: int) -> None:
             report.progress(f"encoded {done} of {total} pictures")
             if stop_asked() and accelerator.num_processes == 1:
@@ -142,9 +147,7 @@ def open_session(checked: Checked, accelerator: Accelerator, report: Reporter, s
     encoders = [source.text_encoder(index, dtype).to(device) for index in range(len(facts.widths))]
     rows = _start_rows(checked, encoders, device)
     token = run.embedding.token
-    text = TextSide(
-        encoders, checked.tokenizers, rows, family=facts.family, token=token, clip_skip=run.model.clip_skip
-    )
+    text = TextSide(encoders, checked.tokenizers, rows, family=facts.family, token=token, clip_skip=run.model.clip_skip)
     unet = source.unet(dtype).to(device)
     set_attention(unet, plan.attention)
     if plan.recompute:
@@ -222,7 +225,10 @@ def _encode(
     """Latents of every picture (and its mirror image), on the device: a few hundred KB each."""
     flips = [False, True] if checked.run.dataset.flip else [False]
     wanted = [(index, flipped) for index in range(len(pictures.pictures)) for flipped in flips]
-    items = [ToEncode(pictures.pictures[index].path, _size_of(pictures.pictures[index], checked), flipped) for index, flipped in wanted]
+    items = [
+        ToEncode(pictures.pictures[index].path, _size_of(pictures.pictures[index], checked), flipped)
+        for index, flipped in wanted
+    ]
     vae: list[Any] = []
 
     def open_vae() -> Any:
@@ -252,7 +258,9 @@ def _start_rows(checked: Checked, encoders: list[Any], device: torch.device) -> 
         seed = checked.run.training.seed
         starts = [
             initial_rows(
-                encoder.get_input_embeddings().weight, tokenizer.words(embedding.init), embedding.vectors,
+                encoder.get_input_embeddings().weight,
+                tokenizer.words(embedding.init),
+                embedding.vectors,
                 torch_stream(seed_for(seed, "init", index)),
             )  # fmt: skip
             for index, (encoder, tokenizer) in enumerate(zip(encoders, checked.tokenizers, strict=True))
@@ -273,8 +281,18 @@ def _preview_vae(source: ModelSource, dtype: torch.dtype, tiled: bool) -> Any:
 def _recipe(checked: Checked, model_hash: str, effective: int) -> dict[str, Any]:
     """What two parts of one run must share for the second to go on exactly."""
     run = checked.run
-    training = run.training.model_dump(exclude={"batch_size", "accumulation", "device", "attention", "recompute",
-                                                "cache_latents", "vram_limit_gib", "compile"})
+    training = run.training.model_dump(
+        exclude={
+            "batch_size",
+            "accumulation",
+            "device",
+            "attention",
+            "recompute",
+            "cache_latents",
+            "vram_limit_gib",
+            "compile",
+        }
+    )
     return {
         "model": model_hash,
         "vae": run.model.vae,
@@ -335,9 +353,14 @@ def _go_on(session: Session, report: Reporter) -> None:
         remedy = "Put the value back, or start a new run with `ti-tui init`."
         raise CheckFailed([Problem("error", message, "embedding.vectors", remedy)])
     changed = [key for key in session.recipe if state.recipe.get(key) != session.recipe[key]]
-    if "training" in changed and state.recipe.get("training", {}).get("optimizer") != session.recipe["training"]["optimizer"]:
+    if (
+        "training" in changed
+        and state.recipe.get("training", {}).get("optimizer") != session.recipe["training"]["optimizer"]
+    ):
         # Another optimizer's moments mean nothing to this one.
         state.optimizer = session.optimizer.state_dict()
     if changed:
-        report.warn(f"changed since step {state.step}: {', '.join(changed)}; the run goes on, but not as if uninterrupted")
+        report.warn(
+            f"changed since step {state.step}: {', '.join(changed)}; the run goes on, but not as if uninterrupted"
+        )
     session.restore(state)

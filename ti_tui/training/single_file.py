@@ -77,7 +77,9 @@ def unet_config(checkpoint: Checkpoint, facts: ModelFacts) -> dict[str, Any]:
             cross = checkpoint.shape(f"{here}1.transformer_blocks.0.attn2.to_k.weight")[1]
             linear = len(checkpoint.shape(f"{here}1.proj_in.weight")) == 2
     heads: Any = family["heads"] if "heads" in family else [max(1, width // family["head_dim"]) for width in widths]
-    middle_depth = sum(f"{UNET}middle_block.1.transformer_blocks.{n}.attn2.to_k.weight" in checkpoint for n in range(64))
+    middle_depth = sum(
+        f"{UNET}middle_block.1.transformer_blocks.{n}.attn2.to_k.weight" in checkpoint for n in range(64)
+    )
     transformer_layers = [depth or 1 for depth in depths]
     config: dict[str, Any] = {
         "sample_size": 64,
@@ -119,7 +121,10 @@ def vae_config(checkpoint: Checkpoint, facts: ModelFacts) -> dict[str, Any]:
     family = families()[facts.family]["vae"]
     prefix = VAE if any(name.startswith(VAE) for name in checkpoint) else ""
     downs = f"{prefix}encoder.down."
-    levels = 1 + max((int(name[len(downs) :].partition(".")[0]) for name in checkpoint if name.startswith(downs)), default=-1)
+    levels = 1 + max(
+        (int(name[len(downs) :].partition(".")[0]) for name in checkpoint if name.startswith(downs)),
+        default=-1,
+    )
     if not levels:
         raise ModelError("the file holds no VAE", remedy="Give a VAE file or a diffusers vae folder.")
     layers = sum(f"{downs}0.block.{n}.conv1.weight" in checkpoint for n in range(16))
@@ -175,7 +180,9 @@ def text_tensors(checkpoint: Checkpoint, facts: ModelFacts, index: int) -> tuple
         "num_attention_heads": max(1, table.shape[1] // family["head_dim"]),
         "max_position_embeddings": tensors["embeddings.position_embedding.weight"].shape[0],
         "hidden_act": family["hidden_act"],
-        "projection_dim": tensors["text_projection.weight"].shape[0] if "text_projection.weight" in tensors else table.shape[1],
+        "projection_dim": tensors["text_projection.weight"].shape[0]
+        if "text_projection.weight" in tensors
+        else table.shape[1],
     }
     return config, tensors
 

@@ -98,7 +98,11 @@ class Trainer:
         rate = self._scheme.rate_at(session.step)
         set_rate(session.optimizer, rate)
         length = clip_gradients(session.rows, session.checked.run.training.max_gradient_norm)
-        self._undo = Undo(session.step, [row.detach().clone() for row in session.rows], copy.deepcopy(session.optimizer.state_dict()))
+        self._undo = Undo(
+            session.step,
+            [row.detach().clone() for row in session.rows],
+            copy.deepcopy(session.optimizer.state_dict()),
+        )
         session.optimizer.step()
         session.step += 1
         session.loss = loss
@@ -176,7 +180,10 @@ class Trainer:
         session, training = self.session, self.session.checked.run.training
         device, schedule = session.device, session.schedule
         posteriors = [session.latents_of(sample) for sample in batch]
-        drawn = [draw(sample.seed, tuple(one.mean.shape), training.noise_offset) for sample, one in zip(batch, posteriors, strict=True)]
+        drawn = [
+            draw(sample.seed, tuple(one.mean.shape), training.noise_offset)
+            for sample, one in zip(batch, posteriors, strict=True)
+        ]
         units = torch.stack([one.latent for one in drawn]).to(device)
         noise = torch.stack([one.noise for one in drawn]).to(device)
         latents = torch.stack([one.draw(unit) for one, unit in zip(posteriors, units, strict=True)])
@@ -258,7 +265,13 @@ class Trainer:
         self._scheme = scheme
         self._plan = replace(self._plan, scheme=scheme)
         message = f"new scheme: {scheme.total_steps} steps in all"
-        self._report.event("request", request="scheme", message=message, step=self.session.step, total_steps=scheme.total_steps)
+        self._report.event(
+            "request",
+            request="scheme",
+            message=message,
+            step=self.session.step,
+            total_steps=scheme.total_steps,
+        )
         self._report.position(self.session.step, scheme.total_steps)
 
     def _stop_now(self) -> bool:
@@ -317,7 +330,12 @@ class Trainer:
             try:
                 paths = session.previewer.draw(self._prompts, folder.sample(session.step), session.step)
                 files = [path.relative_to(folder.root).as_posix() for path in paths]
-                self._report.event("sample", step=session.step, files=files, prompts=session.checked.run.sample.prompts[: len(files)])
+                self._report.event(
+                    "sample",
+                    step=session.step,
+                    files=files,
+                    prompts=session.checked.run.sample.prompts[: len(files)],
+                )
             except Exception as error:
                 # Previews are a service: a picture too large for the card must not end the run.
                 if not is_out_of_memory(error):
@@ -337,7 +355,14 @@ class Trainer:
         if run.save.install_to:
             try:
                 target = install(paths[0], folder.path(run.save.install_to), name=run.embedding.token)
-                self._report.event("checkpoint", step=session.step, files=[], installed=str(target), loss=session.loss, norms=[])
+                self._report.event(
+                    "checkpoint",
+                    step=session.step,
+                    files=[],
+                    installed=str(target),
+                    loss=session.loss,
+                    norms=[],
+                )
             except UserError as error:
                 self._report.warn(f"not installed: {error}")
 
@@ -360,7 +385,11 @@ class _TextGradients:
             return
         with torch.no_grad():
             parts = [self._encode(part) for part in self._chunks]
-        pooled = None if not parts or parts[0].pooled is None else torch.cat([part.pooled for part in parts if part.pooled is not None])
+        pooled = (
+            None
+            if not parts or parts[0].pooled is None
+            else torch.cat([part.pooled for part in parts if part.pooled is not None])
+        )
         hidden = torch.cat([part.hidden for part in parts]) if parts else torch.zeros(0)
         self.context = Context(hidden, pooled).detached()
 
@@ -371,7 +400,10 @@ class _TextGradients:
             context = self._kept or self._encode(part)
             end = start + len(part)
             outputs, gradients = [], []
-            for output, leaf in ((context.hidden, self.context.hidden), (context.pooled, self.context.pooled)):
+            for output, leaf in (
+                (context.hidden, self.context.hidden),
+                (context.pooled, self.context.pooled),
+            ):
                 if output is not None and leaf is not None and leaf.grad is not None:
                     outputs.append(output)
                     gradients.append(leaf.grad[start:end].to(output.dtype))

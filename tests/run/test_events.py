@@ -1,0 +1,142 @@
+"""The event log: appended, followed, cut in half, replaced; and what a resumed run takes back."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ti_tui.run.events import Event, EventReader, EventWriter, as_one_run, parse_lines
+
+
+def test_what_is_written_is_read_once(tmp_path: Path) -> None:
+    writer, reader = EventWriter(tmp_path / "e.jsonl"), EventReader(tmp_path / "e.jsonl")
+    writer.write("run", step=0, total_steps=10)
+    writer.write("warning", message="zügig\nund [bold]")
+    first = reader.read_new()
+    assert [event.kind for event in first] == ["run", "warning"]
+    assert first[1]["message"] == "zügig\nund [bold]"
+    assert reader.read_new() == []
+    writer.write("end", outcome="done")
+    assert [event.kind for event in reader.read_new()] == ["end"]
+
+
+def test_numbers_that_are_not_finite_become_null_with_a_warning(tmp_path: Path) -> None:
+    writer = EventWriter(tmp_path / "e.jsonl")
+    writer.write("step", step=3, loss=float("nan"), rate=float("inf"))
+    writer.close()
+    step, warning = EventReader(tmp_path / "e.jsonl").read_new()
+    assert step["loss"] is None and step["rate"] is None
+    assert warning.kind == "warning" and "loss, rate are not" in warning["message"] and warning["step"] == 3
+
+
+def test_steps_are_flushed_once_a_second_and_the_rest_at_once(tmp_path: Path) -> None:
+    now = [100.0]
+    writer, reader = EventWriter(tmp_path / "e.jsonl", clock=lambda: now[0]), EventReader(tmp_path / "e.jsonl")
+    writer.write("step", step=1)
+    assert len(reader.read_new()) == 1
+    writer.write("step", step=2)
+    assert reader.read_new() == []
+    now[0] += 1.0
+    writer.write("step", step=3)
+    assert len(reader.read_new()) == 2
+    writer.write("step", step=4)
+    writer.write("checkpoint", step=4)
+    assert len(reader.read_new()) == 2
+
+
+def test_a_half_written_last_line_waits_for_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "e.jsonl"
+    line = json.dumps({"t": 1.0, "kind": "step", "step": 1})
+    path.write_text(line[:10])
+    reader = EventReader(path)
+    assert reader.read_new() == []
+    with path.open("a") as file:
+        file.write(line[10:] + "\n")
+    assert [event["step"] for event in reader.read_new()] == [1]
+
+
+def test_a_line_cut_by_a_kill_spoils_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "e.jsonl"
+    path.write_text('{"t":1,"kind":"step","st')
+    EventWriter(path).write("run", step=0)
+    assert [event.kind for event in EventReader(path).read_new()] == ["run"]
+
+
+def test_a_replaced_or_shortened_file_is_read_from_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "e.jsonl"
+    path.write_text('{"t":1,"kind":"a"}\n{"t":1,"kind":"b"}\n')
+    reader = EventReader(path)
+    assert len(reader.read_new()) == 2
+    path.write_text('{"t":1,"kind":"c"}\n')
+    assert [event.kind for event in reader.read_new()] == ["c"]
+    (tmp_path / "new").write_text('{"t":1,"kind":"d"}\n{"t":1,"kind":"e"}\n')
+    os.replace(tmp_path / "new", path)
+    assert [event.kind for event in reader.read_new()] == ["d", "e"]
+
+
+def test_a_reader_can_start_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "e.jsonl"
+    path.write_text('{"t":1,"kind":"old"}\n')
+    reader = EventReader(path, from_end=True)
+    assert reader.read_new() == []
+    with path.open("a") as file:
+        file.write('{"t":2,"kind":"new"}\n')
+    assert [event.kind for event in reader.read_new()] == ["new"]
+
+
+def test_a_missing_file_is_an_empty_one(tmp_path: Path) -> None:
+    assert EventReader(tmp_path / "none").read_new() == []
+
+
+def test_a_million_lines_are_read_in_pieces_and_only_once(tmp_path: Path) -> None:
+    path = tmp_path / "e.jsonl"
+    line = b'{"t":1795403584.8,"kind":"step","step":1,"loss":0.1}\n'
+    path.write_bytes(line * 1_000_000)
+    reader = EventReader(path)
+    largest, count = 0, 0
+    while events := reader.read_new():
+        largest, count = max(largest, len(events)), count + len(events)
+    assert count == 1_000_000
+    assert largest < 150_000
+    started = time.perf_counter()
+    assert reader.read_new() == []
+    assert time.perf_counter() - started < 1.0
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_can_be_read(content: bytes) -> None:
+    assert isinstance(list(parse_lines(content.split(b"\n"))), list)
+
+
+def test_a_line_longer_than_a_piece_is_still_read(tmp_path: Path) -> None:
+    path = tmp_path / "e.jsonl"
+    path.write_text(json.dumps({"t": 1, "kind": "warning", "message": "x" * 5000}) + "\n" + '{"t":1,"kind":"b"}\n')
+    reader = EventReader(path)
+    kinds = []
+    while events := reader.read_new(limit_bytes=100):
+        kinds += [event.kind for event in events]
+    assert kinds == ["warning", "b"]
+
+
+def test_a_resumed_run_takes_back_the_steps_after_its_checkpoint() -> None:
+    def step(number: int) -> Event:
+        return Event(0, "step", {"step": number})
+
+    events = [Event(0, "run", {"step": 0}), step(1), step(2), step(3), Event(0, "run", {"step": 2}), step(3), step(4)]
+    assert [event["step"] for event in as_one_run(events) if event.kind == "step"] == [1, 2, 3, 4]
+
+
+def test_a_log_that_cannot_be_written_says_so_in_words(tmp_path: Path) -> None:
+    from ti_tui.atomic import CannotWrite
+
+    with pytest.raises(CannotWrite, match="cannot write"):
+        EventWriter(Path("/dev/null/log.jsonl"))
+    writer = EventWriter(Path("/dev/full"))
+    with pytest.raises(CannotWrite, match="disk is full"):
+        writer.write("end", outcome="done")

@@ -1,0 +1,217 @@
+"""The run file: round trips, every problem with its line, older and newer forms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ti_tui.run.file import RunFileError, from_values, load, parse_run_file, save, to_toml, with_value
+from ti_tui.run.recipe import TABLES, RunFile
+from ti_tui.run.toml_lines import key_lines
+
+HERE = Path("run.toml")
+SMALLEST = 'format = 1\n[model]\nbase = "m"\n[dataset]\nimages = "i"\n[embedding]\ntoken = "zkz"\n'
+
+TEN_MISTAKES = """format = 1
+[model]
+base = 3
+clip_skp = 2
+[dataset]
+images = "x"
+resolution = 515
+flip = "no"
+batch_size = 3
+[embedding]
+token = "a b"
+vectors = 0
+[scheme]
+segments = [
+  { learning_rate = 0.05, steps = 10 },
+  { learning_rate = -1, steps = 20 },
+]
+[training]
+precision = "fp23"
+accumulation = 0
+min_timestep = 1500
+[evaluatoin]
+"""
+
+
+def problems_of(text: str) -> list[str]:
+    with pytest.raises(RunFileError) as caught:
+        parse_run_file(text, HERE)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_the_smallest_file_gets_every_default() -> None:
+    run = parse_run_file(SMALLEST, HERE)
+    assert run.embedding.vectors == 8
+    assert run.scheme.scheme().total_steps == 3790
+    assert run.training.batch_size == "auto"
+
+
+def test_ten_mistakes_are_reported_together_each_with_its_line_and_field() -> None:
+    found = problems_of(TEN_MISTAKES)
+    starts = [line.split(": ")[0] + ": " + line.split(": ")[1] for line in found]
+    assert starts == [
+        "run.toml:3: model.base",
+        "run.toml:4: model.clip_skp",
+        "run.toml:7: dataset.resolution",
+        "run.toml:8: dataset.flip",
+        "run.toml:9: dataset.batch_size",
+        "run.toml:11: embedding.token",
+        "run.toml:12: embedding.vectors",
+        "run.toml:14: scheme.segments",
+        "run.toml:19: training.precision",
+        "run.toml:20: training.accumulation",
+        "run.toml:21: training.min_timestep",
+        "run.toml:22: evaluatoin",
+    ]
+
+
+def test_an_unknown_key_names_the_nearest_known_one() -> None:
+    found = "\n".join(problems_of(TEN_MISTAKES))
+    assert "Did you mean clip_skip?" in found
+    assert "It belongs under [training]." in found
+    assert "Did you mean fp32?" in found
+
+
+def test_problems_say_what_the_field_takes() -> None:
+    found = "\n".join(problems_of(TEN_MISTAKES))
+    assert "515 is not a whole number from 16 to 4096, a multiple of 8" in found
+    assert "0 is not auto or a whole number from 1 to 1024" in found
+    assert "item 2: learning_rate -1 is not a number above 0" in found
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "format: is missing"),
+        ("format = 2", "made by a newer ti_tui"),
+        ("format = 0", "0 is not a version"),
+        ('format = "1"', "'1' is not a version"),
+        ("format = 1", "the table [model] is missing. Add [model] with base."),
+        ("format = 1\nx = [", "not valid TOML"),
+        ("format = 1\nformat = 1", "not valid TOML"),
+        ('format = 1\nmodel = "m"', "model: is a table"),
+        (SMALLEST + "[scheme]\nwarmup_steps = 99\n", "a warm-up of 99 steps does not fit into the first segment (10 steps)"),
+        (SMALLEST + "[scheme]\nsegments = []\n", "scheme.segments: [] is not a list of"),
+        (SMALLEST + "[scheme]\nsegments = [3]\n", "item 1: 3 is not a segment"),
+        (SMALLEST + "[scheme]\nsegments = [{ learning_rate = 0.1 }]\n", "item 1: steps is missing"),
+        (SMALLEST + "[training]\nloss = 1\n", "1 is not one of l2, l1, huber"),
+        (SMALLEST + "[training]\nnoise_offset = nan\n", "nan is not a number from 0 to 1"),
+        (SMALLEST + "[training]\nflip = true\n", "It belongs under [dataset]"),
+        (SMALLEST + "[save]\nformats = ['safetensor']\n", "item 1: 'safetensor' is not one of safetensors"),
+    ],
+)
+def test_each_kind_of_mistake_has_its_message(text: str, says: str) -> None:
+    assert says in "\n".join(problems_of(text))
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(RunFileError, match="ti-tui init"):
+        load(tmp_path / "run.toml")
+
+
+def test_a_file_that_is_not_text_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_bytes(b"format = 1 \xff\xfe")
+    with pytest.raises(RunFileError, match="not UTF-8"):
+        load(tmp_path / "run.toml")
+
+
+def test_the_file_explains_each_field_in_a_comment() -> None:
+    text = to_toml(parse_run_file(SMALLEST, HERE))
+    for table in TABLES.values():
+        for info in table.model_fields.values():
+            assert info.description and info.description in text
+
+
+def test_save_and_load_round_trip(tmp_path: Path) -> None:
+    run = parse_run_file(SMALLEST, HERE)
+    save(run, tmp_path / "run.toml")
+    assert load(tmp_path / "run.toml") == run
+
+
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=30)
+values = st.fixed_dictionaries(
+    {
+        "model": st.fixed_dictionaries({"base": texts}, optional={"vae": texts, "clip_skip": st.integers(1, 12)}),
+        "dataset": st.fixed_dictionaries(
+            {"images": texts}, optional={"resolution": st.integers(2, 512).map(lambda n: n * 8), "flip": st.booleans()}
+        ),
+        "embedding": st.fixed_dictionaries(
+            {"token": st.from_regex(r"[a-z][a-z0-9_-]{0,20}", fullmatch=True)},
+            optional={"init": texts, "vectors": st.integers(1, 75)},
+        ),
+        "training": st.fixed_dictionaries(
+            {},
+            optional={
+                "batch_size": st.just("auto") | st.integers(1, 64),
+                "seed": st.integers(0, 2**63 - 1),
+                "noise_offset": st.floats(0, 1),
+                "optimizer_arguments": st.dictionaries(texts, st.integers() | st.booleans() | texts | st.floats(0, 1), max_size=3),
+            },
+        ),
+        "scheme": st.fixed_dictionaries(
+            {
+                "segments": st.lists(
+                    st.fixed_dictionaries({"learning_rate": st.floats(1e-9, 10), "steps": st.integers(1, 10**6)}),
+                    min_size=1,
+                    max_size=5,
+                )
+            }
+        ),
+        "sample": st.fixed_dictionaries({}, optional={"prompts": st.lists(texts, max_size=4)}),
+    }
+)
+
+
+@given(values)
+def test_any_run_file_survives_being_written_and_read(made: dict[str, Any]) -> None:
+    run = from_values({"format": 1, **made}, HERE)
+    assert parse_run_file(to_toml(run), HERE) == run
+
+
+@given(values)
+@settings(max_examples=30)
+def test_the_line_of_every_field_is_where_it_stands(made: dict[str, Any]) -> None:
+    text = to_toml(from_values({"format": 1, **made}, HERE))
+    lines, rows = key_lines(text), text.split("\n")
+    for table, model in TABLES.items():
+        for key in model.model_fields:
+            assert rows[lines[f"{table}.{key}"] - 1].startswith(f"{key} = ")
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_read_or_refused_with_problems(text: str) -> None:
+    try:
+        assert isinstance(parse_run_file(text, HERE), RunFile)
+    except RunFileError as error:
+        assert error.problems
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "value"),
+    [
+        ("training.seed", "7", 7),
+        ("training.batch_size", "auto", "auto"),
+        ("embedding.token", "123", "123"),
+        ("dataset.flip", "true", True),
+        ("sample.prompts", '["a", "b"]', ["a", "b"]),
+        ("training.optimizer_arguments", "{ eps = 1e-6 }", {"eps": 1e-6}),
+    ],
+)
+def test_a_typed_value_becomes_what_the_field_holds(name: str, typed: str, value: Any) -> None:
+    made: dict[str, Any] = {}
+    with_value(made, name, typed)
+    table, key = name.split(".")
+    assert made == {table: {key: value}}
+
+
+def test_a_typed_name_that_does_not_exist_names_the_nearest() -> None:
+    with pytest.raises(RunFileError, match=r"Did you mean training\.seed\?"):
+        with_value({}, "training.sead", "7")

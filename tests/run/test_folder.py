@@ -1,0 +1,182 @@
+"""The run folder: paths, status, the lock, requests, processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from ti_tui import atomic
+from ti_tui.run import requests
+from ti_tui.run.folder import RunFolder, RunFolderError, RunLocked, Status, step_name, step_of
+from ti_tui.run.process import ProcessId, start_detached
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    made = RunFolder(tmp_path / "run")
+    made.create()
+    made.file.write_text("format = 1\n")
+    return made
+
+
+def test_folders_are_private(folder: RunFolder) -> None:
+    for path in (folder.root, folder.images, folder.models, folder.states, folder.requests):
+        assert path.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_run_is_found_by_its_folder_or_its_file(folder: RunFolder) -> None:
+    assert RunFolder.find(folder.root).root == folder.root
+    assert RunFolder.find(folder.file).root == folder.root
+
+
+def test_what_is_no_run_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match=r"holds no run\.toml"):
+        RunFolder.find(tmp_path)
+    (tmp_path / "x.txt").touch()
+    with pytest.raises(RunFolderError, match="is not a run"):
+        RunFolder.find(tmp_path / "x.txt")
+
+
+def test_step_names_are_kohyas() -> None:
+    assert step_name(500) == "step00000500"
+    assert step_of("step00000500") == 500
+    assert step_of("stepX") is None and step_of("500") is None
+
+
+def test_checkpoints_are_listed_in_order_without_unfinished_ones(folder: RunFolder) -> None:
+    for name in ("step00000010", "step00000002", ".step00000011.abc.tmp", "other"):
+        (folder.states / name).mkdir()
+    assert folder.checkpoints() == [2, 10]
+
+
+def test_a_second_trainer_is_refused_and_told_who_holds_the_folder(folder: RunFolder) -> None:
+    with folder.lock(), pytest.raises(RunLocked, match=rf"process {os.getpid()}"), folder.lock():
+        pass
+    with folder.lock():
+        assert folder.trainer() == ProcessId.mine()
+    assert folder.trainer() is None
+
+
+def test_of_many_starters_exactly_one_gets_the_lock(folder: RunFolder) -> None:
+    code = (
+        "import sys,time; from ti_tui.run.folder import RunFolder, RunLocked\n"
+        "try:\n"
+        "    with RunFolder(sys.argv[1]).lock():\n"
+        "        print('got', flush=True); sys.stdin.read()\n"
+        "except RunLocked: print('refused', flush=True)\n"
+    )
+    starters = [
+        subprocess.Popen([sys.executable, "-c", code, str(folder.root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for _ in range(6)
+    ]
+    answers = [starter.stdout.readline().strip() for starter in starters if starter.stdout]
+    for starter in starters:
+        starter.communicate()
+    assert sorted(answers) == [b"got"] + [b"refused"] * 5
+
+
+@pytest.mark.parametrize("gone", ["dead", "pid given to another"])
+def test_the_lock_of_a_dead_trainer_is_taken_over(folder: RunFolder, gone: str) -> None:
+    me = ProcessId.mine()
+    stale = ProcessId(2**22 + 1, me.started, me.host) if gone == "dead" else ProcessId(me.pid, me.started - 1000, me.host)
+    folder.lock_file.write_text(json.dumps(asdict(stale)))
+    with folder.lock():
+        assert folder.trainer() == me
+
+
+def test_a_lock_from_another_machine_is_respected(folder: RunFolder) -> None:
+    folder.lock_file.write_text(json.dumps({"pid": 1, "started": 0.0, "host": "elsewhere"}))
+    with pytest.raises(RunLocked, match="elsewhere"), folder.lock():
+        pass
+
+
+def test_a_status_of_a_killed_trainer_reads_as_failed(folder: RunFolder) -> None:
+    me = ProcessId.mine()
+    folder.write_status(Status(2**22 + 1, me.started, me.host, "training", 5, 10, 0.0, 0.0))
+    status = folder.current_status()
+    assert status is not None and status.phase == "failed" and "killed" in status.message
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1}', "null"])
+def test_a_damaged_status_is_none(folder: RunFolder, content: str) -> None:
+    folder.status_file.write_text(content)
+    assert folder.read_status() is None
+
+
+def test_requests_are_taken_once_and_in_order(folder: RunFolder) -> None:
+    for kind in ("save", "sample", "stop"):
+        requests.submit(folder, kind)  # type: ignore[arg-type]
+    assert [request.kind for request in requests.take(folder)] == ["save", "sample", "stop"]
+    assert requests.take(folder) == []
+    assert list(folder.requests.iterdir()) == []
+
+
+def test_of_two_takers_each_request_goes_to_one(folder: RunFolder) -> None:
+    for _ in range(200):
+        requests.submit(folder, "save")
+    taken: list[int] = []
+
+    def take() -> None:
+        taken.append(len(requests.take(folder)))
+
+    takers = [threading.Thread(target=take) for _ in range(4)]
+    for taker in takers:
+        taker.start()
+    for taker in takers:
+        taker.join()
+    assert sum(taken) == 200
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"kind": "format the disk", "t": 1}', "[]", '{"kind": "stop"}'])
+def test_a_file_that_is_no_request_is_moved_aside(folder: RunFolder, content: str) -> None:
+    (folder.requests / "0-x.json").write_text(content)
+    assert requests.take(folder) == []
+    assert [path.suffix for path in folder.requests.iterdir()] == [".bad"]
+
+
+def test_requests_for_an_earlier_trainer_are_dropped_and_newer_ones_kept(folder: RunFolder) -> None:
+    old = requests.submit(folder, "stop")
+    os.utime(old, (1, 1))
+    requests.submit(folder, "save")
+    requests.clear(folder, before=time.time() - 60)
+    assert [request.kind for request in requests.take(folder)] == ["save"]
+
+
+def test_a_detached_process_is_in_a_session_of_its_own(folder: RunFolder) -> None:
+    process = start_detached(folder.root, folder.log)
+    try:
+        assert os.getsid(process.pid) == process.pid != os.getsid(0)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    atomic.write_text(target, "old")
+
+    def fails(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(atomic.CannotWrite, match="disk is full"):
+        atomic.write_with(target, fails)
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"] == []
+
+
+def test_a_folder_replaced_by_half_is_put_back(folder: RunFolder) -> None:
+    (folder.states / ".state.old").mkdir()
+    (folder.states / ".state.old" / "x").write_text("good")
+    (folder.states / ".state.123.tmp").mkdir()
+    atomic.recover_folders(folder.states)
+    assert (folder.states / "state" / "x").read_text() == "good"
+    assert [path.name for path in folder.states.iterdir()] == ["state"]

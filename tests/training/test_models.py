@@ -1,0 +1,249 @@
+"""Models: families told apart, single files equal to their folders, nothing random, nothing unsafe."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ti_tui.errors import UserError
+from ti_tui.run.model import ModelError, find_model, inspect_model
+from ti_tui.run.tensors import WeightsError, read_shapes
+from ti_tui.training.models import ModelSource, detect_prediction
+
+FAMILIES = {"sd1": ("sd1", "epsilon", (64,)), "sd2-v": ("sd2", "v_prediction", (64,)), "sdxl": ("sdxl", "epsilon", (64, 128))}
+
+
+def source(path: Path, vae: Path | None = None) -> ModelSource:
+    return ModelSource(inspect_model(path), vae, end_id=7)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_family_and_prediction_are_read_from_a_folder(models: dict[str, Path], name: str) -> None:
+    facts = inspect_model(models[name])
+    assert (facts.family, facts.prediction, facts.widths) == FAMILIES[name]
+    assert (facts.scale, facts.multiple, facts.positions) == (8, 16, 77)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_family_is_read_from_a_single_file(models: dict[str, Path], name: str) -> None:
+    folder, file = inspect_model(models[name]), inspect_model(models[f"{name}.safetensors"])
+    assert file.single_file and not folder.single_file
+    for field in ("family", "widths", "vocabulary", "positions", "scale", "multiple", "has_vae"):
+        assert getattr(file, field) == getattr(folder, field), field
+    # SD 2 files do not say what they predict; their U-Net is asked at the start.
+    assert file.prediction == (None if name == "sd2-v" else "epsilon")
+
+
+@pytest.mark.parametrize("single", ["sd1.safetensors", "sd1.ckpt", "sd2-v.safetensors", "sdxl.safetensors"])
+def test_a_single_file_gives_the_same_tensors_and_shape_as_its_folder(models: dict[str, Path], single: str) -> None:
+    folder, file = source(models[single.rsplit(".", 1)[0]]), source(models[single])
+    parts: list[Any] = [lambda s: s.unet(torch.float32), lambda s: s.load_vae(torch.float32)]
+    parts += [lambda s, i=i: s.text_encoder(i, torch.float32) for i in range(len(folder.facts.widths))]
+    for part in parts:
+        ours, theirs = part(file), part(folder)
+        tensors = theirs.state_dict()
+        assert ours.state_dict().keys() == tensors.keys()
+        assert all(torch.equal(value, tensors[key]) for key, value in ours.state_dict().items())
+    ids = torch.tensor([[1, 5, 9, 7] + [7] * 73])
+    assert torch.equal(file.text_encoder(0, torch.float32)(ids)[0], folder.text_encoder(0, torch.float32)(ids)[0])
+    assert _answer(file.unet(torch.float32), file) == pytest.approx(_answer(folder.unet(torch.float32), folder))
+    image = torch.linspace(-1, 1, 3 * 32 * 32).view(1, 3, 32, 32)
+    ours, theirs = file.load_vae(torch.float32), folder.load_vae(torch.float32)
+    assert torch.equal(ours.encode(image).latent_dist.mean, theirs.encode(image).latent_dist.mean)
+    assert ours.config.scaling_factor == theirs.config.scaling_factor
+    assert torch.allclose(file.noise_schedule().alphas_cumprod, folder.noise_schedule().alphas_cumprod)
+
+
+def _answer(unet: Any, model: ModelSource) -> float:
+    width = sum(model.facts.widths)
+    more = {"added_cond_kwargs": {"text_embeds": torch.ones(1, 128), "time_ids": torch.ones(1, 6)}} if model.facts.family == "sdxl" else {}
+    with torch.no_grad():
+        answer = unet(torch.ones(1, 4, 8, 8), torch.tensor([500]), encoder_hidden_states=torch.ones(1, 77, width), **more)
+    return float(answer.sample.double().square().sum())
+
+
+def test_both_spellings_of_clips_names_load_with_every_tensor_matched(models: dict[str, Path], tmp_path: Path) -> None:
+    """transformers 5 writes `encoder...`, published folders hold `text_model.encoder...`."""
+    copy = tmp_path / "sd1"
+    shutil.copytree(models["sd1"], copy)
+    weights = copy / "text_encoder" / "model.safetensors"
+    plain = {key.removeprefix("text_model."): value for key, value in load_file(weights).items()}
+    expected = source(models["sd1"]).text_encoder(0, torch.float32).state_dict()
+    for prefix in ("", "text_model."):
+        save_file({f"{prefix}{key}": value for key, value in plain.items()}, weights)
+        loaded = source(copy).text_encoder(0, torch.float32).state_dict()
+        assert all(torch.equal(value, expected[key]) for key, value in loaded.items())
+
+
+@pytest.mark.parametrize("spoil", ["missing", "extra", "shape"])
+def test_a_tensor_that_does_not_match_is_an_error_never_random_weights(
+    models: dict[str, Path], tmp_path: Path, spoil: str
+) -> None:
+    copy = tmp_path / "sd1"
+    shutil.copytree(models["sd1"], copy)
+    weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    if spoil == "missing":
+        del tensors["conv_in.weight"]
+    elif spoil == "extra":
+        tensors["other.weight"] = torch.ones(1)
+    else:
+        tensors["conv_in.weight"] = torch.ones(1)
+    save_file(tensors, weights)
+    with pytest.raises(ModelError, match=r"conv_in\.weight|other\.weight"):
+        source(copy).unet(torch.float32)
+
+
+def test_published_folders_with_old_vae_attention_names_load(models: dict[str, Path], tmp_path: Path) -> None:
+    copy = tmp_path / "sd1"
+    shutil.copytree(models["sd1"], copy)
+    weights = copy / "vae" / "diffusion_pytorch_model.safetensors"
+    old = {"to_q": "query", "to_k": "key", "to_v": "value"}
+    tensors = {}
+    for key, value in load_file(weights).items():
+        for new, name in old.items():
+            key = key.replace(f"attentions.0.{new}.", f"attentions.0.{name}.")
+        tensors[key.replace("attentions.0.to_out.0.", "attentions.0.proj_attn.")] = value
+    save_file(tensors, weights)
+    loaded, expected = (source(path).load_vae(torch.float32).state_dict() for path in (copy, models["sd1"]))
+    assert all(torch.equal(value, expected[key]) for key, value in loaded.items())
+
+
+def test_fp16_files_of_a_folder_are_found(models: dict[str, Path], tmp_path: Path) -> None:
+    copy = tmp_path / "sd1"
+    shutil.copytree(models["sd1"], copy)
+    weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({key: value.half() for key, value in load_file(weights).items()}, copy / "unet" / "diffusion_pytorch_model.fp16.safetensors")
+    weights.unlink()
+    assert source(copy).unet(torch.float32).dtype == torch.float32
+
+
+@pytest.mark.parametrize("form", ["folder", "prefixed file", "bare file"])
+def test_another_vae_can_be_given(models: dict[str, Path], tmp_path: Path, form: str) -> None:
+    tensors = {key.removeprefix("first_stage_model."): value for key, value in load_file(models["sd1.safetensors"]).items()
+               if key.startswith("first_stage_model.")}
+    path = models["sd1"] / "vae"
+    if form != "folder":
+        path = tmp_path / "vae.safetensors"
+        prefix = "first_stage_model." if form == "prefixed file" else ""
+        save_file({f"{prefix}{key}": value.contiguous() for key, value in tensors.items()}, path)
+    given = source(models["sd2-v"], path).load_vae(torch.float32).state_dict()
+    expected = source(models["sd1"]).load_vae(torch.float32).state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in given.items())
+
+
+def test_what_an_sd2_file_predicts_is_told_by_its_answer_to_noise(models: dict[str, Path]) -> None:
+    facts = inspect_model(models["sd2-v.safetensors"])
+    unet = source(models["sd2-v.safetensors"]).unet(torch.float32)
+    assert detect_prediction(unet, facts) == "v_prediction"
+
+    class AnswersNoise(torch.nn.Module):
+        device, dtype = torch.device("cpu"), torch.float32
+
+        def forward(self, x: torch.Tensor, *_: Any, **__: Any) -> Any:
+            return type("Answer", (), {"sample": x * 0.97 + 0.1})()
+
+    assert detect_prediction(AnswersNoise(), facts) == "epsilon"
+
+
+def test_a_v_pred_mark_in_an_sdxl_file_is_heeded(models: dict[str, Path], tmp_path: Path) -> None:
+    tensors = {**load_file(models["sdxl.safetensors"]), "v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}
+    save_file(tensors, tmp_path / "v.safetensors")
+    facts = inspect_model(tmp_path / "v.safetensors")
+    assert facts.prediction == "v_prediction"
+    assert source(tmp_path / "v.safetensors").noise_schedule().alphas_cumprod[-1] < 1e-6
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return (print, ("code ran",))
+
+
+def test_a_ckpt_with_code_is_refused_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"state_dict": {"a": torch.ones(1)}, "callbacks": Evil()}, tmp_path / "x.ckpt")
+    with pytest.raises(WeightsError, match=r"holds code \(__builtin__\.print\)"):
+        inspect_model(tmp_path / "x.ckpt")
+    assert "code ran" not in capsys.readouterr().out
+
+
+def test_shapes_of_a_ckpt_are_those_of_its_safetensors(models: dict[str, Path]) -> None:
+    assert read_shapes(models["sd1.ckpt"]) == read_shapes(models["sd1.safetensors"])
+
+
+@pytest.mark.parametrize("cut", [0, 4, 100, -1000])
+def test_a_truncated_safetensors_is_told_from_its_header(models: dict[str, Path], tmp_path: Path, cut: int) -> None:
+    (tmp_path / "x.safetensors").write_bytes(models["sd1.safetensors"].read_bytes()[: cut or 0])
+    with pytest.raises(WeightsError, match=r"truncated|empty|not a valid"):
+        inspect_model(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["lora_unet_down.weight"], "is a LoRA"),
+        (["emb_params"], "is an embedding"),
+        (["double_blocks.0.img_attn.weight"], "is a Flux model"),
+        (["model.diffusion_model.joint_blocks.0.weight"], "Stable Diffusion 3"),
+        (["encoder.down.0.block.0.conv1.weight"], "is a VAE"),
+        (["model.diffusion_model.input_blocks.0.0.weight"], "without its text encoder"),
+        (["whatever"], "is not a Stable Diffusion checkpoint"),
+    ],
+)
+def test_other_files_are_named_for_what_they_are(tmp_path: Path, names: list[str], says: str) -> None:
+    save_file({name: torch.ones(4, 4, 3, 3) for name in names}, tmp_path / "x.safetensors")
+    with pytest.raises(ModelError, match=says):
+        inspect_model(tmp_path / "x.safetensors")
+
+
+def test_an_inpainting_model_is_told(models: dict[str, Path], tmp_path: Path) -> None:
+    tensors = load_file(models["sd1.safetensors"])
+    tensors["model.diffusion_model.input_blocks.0.0.weight"] = torch.ones(32, 9, 3, 3)
+    save_file(tensors, tmp_path / "x.safetensors")
+    with pytest.raises(ModelError, match="inpainting"):
+        inspect_model(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html>", b"version https://git-lfs", b"\x80\x02}q\x00.", b"PK\x03\x04"])
+def test_a_file_that_is_no_model_is_refused_in_words(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.ckpt").write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        inspect_model(tmp_path / "x.ckpt")
+    assert len(str(caught.value).splitlines()) <= 3
+
+
+def test_an_incomplete_folder_is_told(models: dict[str, Path], tmp_path: Path) -> None:
+    copy = tmp_path / "sd1"
+    shutil.copytree(models["sd1"], copy)
+    (copy / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(ModelError, match="vae holds no weights"):
+        inspect_model(copy)
+    (copy / "unet" / "config.json").write_text("{")
+    with pytest.raises(ModelError, match="not valid JSON"):
+        inspect_model(copy)
+    shutil.copy(models["sd1.safetensors"], tmp_path)
+    with pytest.raises(ModelError, match=r"Did you mean .*sd1\.safetensors"):
+        try:
+            inspect_model(tmp_path)
+        except ModelError as error:
+            raise ModelError(str(error)) from None
+
+
+def test_a_path_that_is_not_there_and_is_no_hub_id_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="there is no model at"):
+        find_model("models/of/mine.safetensors", tmp_path)
+    assert find_model("nobody/nothing", tmp_path) is None
+
+
+def test_a_scheduler_that_predicts_something_else_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
+    copy = tmp_path / "sd1"
+    shutil.copytree(models["sd1"], copy)
+    config = copy / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "prediction_type": "sample"}))
+    with pytest.raises(ModelError, match="predicts 'sample'"):
+        inspect_model(copy)

@@ -1,0 +1,531 @@
+"""Training itself: what changes and what does not, gradients, batches, rates, resume, requests, NaN."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from tests.conftest import MakeRun, edit, result
+from ti_tui.dataset.templates import NAME
+from ti_tui.embeddings import files
+from ti_tui.run import requests
+from ti_tui.run.events import Event, EventReader
+from ti_tui.run.folder import RunFolder
+from ti_tui.setup.check import check_run
+from ti_tui.training.device import make_accelerator
+from ti_tui.training.placeholder import PlaceholderEmbedding
+from ti_tui.training.reporter import Reporter
+from ti_tui.training.session import Session
+from ti_tui.training.trainer import Trainer
+
+Train = Callable[..., int]
+
+
+def events(folder: RunFolder, kind: str) -> list[Event]:
+    return [event for event in EventReader(folder.events).read_all() if event.kind == kind]
+
+
+def open_trainer(folder: RunFolder) -> Trainer:
+    folder.create()
+    return Trainer(check_run(folder), make_accelerator("cpu"), Reporter(folder), lambda: False)
+
+
+def same(a: RunFolder, b: RunFolder) -> bool:
+    """Whether two runs ended with the same bits: vectors and optimizer."""
+    last = a.checkpoints()[-1]
+    if b.checkpoints()[-1] != last:
+        return False
+    rows = [load_file(folder.state(last) / "vectors.safetensors") for folder in (a, b)]
+    states = [torch.load(folder.state(last) / "optimizer.pt", weights_only=True)["state"] for folder in (a, b)]
+    equal_rows = all(torch.equal(value, rows[1][key]) for key, value in rows[0].items())
+    return equal_rows and all(
+        torch.equal(value, states[1][index][key]) for index, state in states[0].items() for key, value in state.items()
+    )
+
+
+@pytest.mark.parametrize("model", ["sd1", "sd2-v", "sdxl", "sd1.safetensors", "sd1.ckpt", "sd2-v.safetensors", "sdxl.safetensors"])
+def test_every_family_and_form_trains_and_gives_vectors_of_its_widths(make_run: MakeRun, train: Train, model: str) -> None:
+    folder = make_run(model, scheme="0.01:2")
+    assert train(folder) == 0
+    embedding = result(folder)
+    assert embedding.widths == ((64, 128) if model.startswith("sdxl") else (64,))
+    assert embedding.count == 2 and embedding.step == 2 and embedding.token == "zkz"
+    start = events(folder, "run")[0]
+    assert start["prediction"] == ("v_prediction" if model.startswith("sd2") else "epsilon")
+
+
+def test_folder_and_single_file_train_to_the_same_bits(make_run: MakeRun, train: Train) -> None:
+    folders = [make_run(model, name=f"run{index}") for index, model in enumerate(["sd1", "sd1.safetensors", "sd1.ckpt"])]
+    assert [train(folder) for folder in folders] == [0, 0, 0]
+    first, *others = [result(folder).in_order()[0] for folder in folders]
+    for other in others:
+        np.testing.assert_array_equal(first, other)
+
+
+def test_only_the_rows_change_and_every_frozen_tensor_stays_bit_identical(make_run: MakeRun) -> None:
+    trainer = open_trainer(make_run("sdxl", scheme="0.1:3"))
+    session = trainer.session
+    parts = [session.unet, *session.text.encoders]
+    before = [{key: value.clone() for key, value in part.state_dict().items() if not key.endswith(".rows")} for part in parts]
+    rows = [row.detach().clone() for row in session.rows]
+    assert trainer.run() == "done"
+    for part, tensors in zip(parts, before, strict=True):
+        state = part.state_dict()
+        assert all(torch.equal(state[key], value) for key, value in tensors.items())
+        assert all(parameter.grad is None for name, parameter in part.named_parameters() if not name.endswith("rows"))
+    assert all(not torch.equal(row, old) for row, old in zip(session.rows, rows, strict=True))
+    trained = {name for part in parts for name, parameter in part.named_parameters() if parameter.requires_grad}
+    assert {name.rsplit(".", 1)[1] for name in trained} == {"rows"}
+
+
+def test_the_gradient_is_that_of_the_full_table_method(make_run: MakeRun) -> None:
+    """As in the diffusers example: the table grows by the new rows, all of it is trained, the loss is the same."""
+    trainer = open_trainer(make_run("sd1", **{"training.max_gradient_norm": 0.0}))
+    session = trainer.session
+    loss = trainer._accumulate(0)
+    ours = session.rows[0].grad.clone()
+
+    encoder = session.text.encoders[0]
+    spliced = encoder.get_input_embeddings()
+    assert isinstance(spliced, PlaceholderEmbedding)
+    table = nn.Embedding(spliced.table.num_embeddings + 2, 64)
+    with torch.no_grad():
+        table.weight[:-2] = spliced.table.weight
+        table.weight[-2:] = session.rows[0]
+    encoder.set_input_embeddings(table)
+    samples = session.sampler.step(0)
+    context = encoder(torch.cat([session.ids_of(session.prompt_of(sample))[0] for sample in samples])).last_hidden_state
+    from ti_tui.training.objective import draw
+
+    total = 0.0
+    for index, sample in enumerate(samples):
+        latents = session.latents_of(sample)
+        drawn = draw(sample.seed, tuple(latents.mean.shape), 0.0)
+        clean, timestep = latents.draw(drawn.latent)[None], torch.tensor([sample.timestep])
+        noisy = session.schedule.noisy(clean, drawn.noise[None], timestep)
+        answer = session.unet(noisy, timestep, encoder_hidden_states=context[index : index + 1]).sample
+        total = total + (answer - drawn.noise[None]).square().mean() / len(samples)
+    total.backward()
+    assert total.item() == pytest.approx(loss, rel=1e-5)
+    theirs = table.weight.grad[-2:]
+    assert theirs.abs().max() > 0
+    assert (ours - theirs).abs().max() < 1e-4 * theirs.abs().max()
+
+
+def test_effective_batch_4_is_the_same_as_1x4_and_2x2(make_run: MakeRun, train: Train) -> None:
+    results = []
+    for batch, accumulation in ((4, 1), (1, 4), (2, 2)):
+        folder = make_run(
+            name=f"run{batch}", **{"training.batch_size": batch, "training.accumulation": accumulation, "dataset.template": "captions"}
+        )
+        assert train(folder) == 0
+        results.append(result(folder).in_order()[0])
+    for other in results[1:]:
+        np.testing.assert_allclose(results[0], other, rtol=1e-3, atol=1e-4)
+
+
+def test_auto_uses_each_image_once_a_step_also_when_the_batch_does_not_divide(make_run: MakeRun) -> None:
+    trainer = open_trainer(make_run(**{"training.batch_size": 3}))
+    assert trainer.session.effective_batch == 4
+    for step in range(5):
+        assert sorted(sample.picture for sample in trainer.session.sampler.step(step)) == [0, 1, 2, 3]
+
+
+def test_every_image_comes_once_an_epoch_across_step_borders(make_run: MakeRun) -> None:
+    session = open_trainer(make_run(**{"training.batch_size": 3, "training.accumulation": 1})).session
+    pictures = [sample.picture for step in range(8) for sample in session.sampler.step(step)]
+    for epoch in range(6):
+        assert sorted(pictures[epoch * 4 : epoch * 4 + 4]) == [0, 1, 2, 3]
+    assert len({tuple(pictures[epoch * 4 : epoch * 4 + 4]) for epoch in range(6)}) > 1
+
+
+def test_stratified_timesteps_cover_every_part_and_uniform_ones_need_not(make_run: MakeRun) -> None:
+    session = open_trainer(make_run()).session
+    for step in range(50):
+        timesteps = sorted(sample.timestep for sample in session.sampler.step(step))
+        assert [timestep // 250 for timestep in timesteps] == [0, 1, 2, 3]
+    session = open_trainer(make_run(name="uniform", **{"training.timesteps": "uniform"})).session
+    parts = [sorted(sample.timestep // 250 for sample in session.sampler.step(step)) for step in range(50)]
+    assert any(part != [0, 1, 2, 3] for part in parts)
+
+
+def test_the_timestep_range_is_kept(make_run: MakeRun) -> None:
+    session = open_trainer(make_run(**{"training.min_timestep": 400, "training.max_timestep": 410})).session
+    timesteps = {sample.timestep for step in range(40) for sample in session.sampler.step(step)}
+    assert timesteps <= set(range(400, 410)) and len(timesteps) > 5
+
+
+def test_each_step_has_the_rate_of_the_scheme(make_run: MakeRun, train: Train) -> None:
+    folder = make_run(scheme="0.05:2, 0.02:3, 0.001:2", **{"scheme.warmup_steps": 1})
+    assert train(folder) == 0
+    assert [event["rate"] for event in events(folder, "step")] == pytest.approx([0.025, 0.05, 0.02, 0.02, 0.02, 0.001, 0.001])
+
+
+def test_n_steps_are_k_steps_and_the_rest_bit_for_bit(make_run: MakeRun, train: Train) -> None:
+    settings = {"training.batch_size": 3, "training.accumulation": 1, "dataset.flip": True, "dataset.template": "captions"}
+    whole, parts = make_run(name="whole", **settings), make_run(name="parts", **settings)
+    assert train(whole) == 0
+    for stop_at in (1, 4):
+        stop = threading.Event()
+        _stop_at_step(parts, stop_at, stop, train)
+    assert train(parts) == 0
+    assert parts.checkpoints() == [1, 3, 4, 6]
+    assert same(whole, parts)
+    assert [event["loss"] for event in events(whole, "step")] == [event["loss"] for event in events(parts, "step")]
+    for name in ("zkz.safetensors", "zkz-step00000003.safetensors"):
+        assert (whole.models / name).read_bytes() == (parts.models / name).read_bytes()
+
+
+def _stop_at_step(folder: RunFolder, step: int, stop: threading.Event, train: Train) -> None:
+    """Train until `step` steps are done and ask to stop there, as SIGTERM does."""
+    original = Reporter.event
+
+    def event(self: Reporter, kind: Any, **values: Any) -> None:
+        original(self, kind, **values)
+        if kind == "step" and values["step"] == step:
+            stop.set()
+
+    Reporter.event = event  # type: ignore[method-assign]
+    try:
+        assert train(folder, stop=stop) == 0
+    finally:
+        Reporter.event = original  # type: ignore[method-assign]
+    status = folder.read_status()
+    assert status is not None and (status.phase, status.step) == ("stopped", step)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "SGD", "RMSprop", "Adamax"])
+def test_every_optimizer_resumes_exactly(make_run: MakeRun, train: Train, optimizer: str) -> None:
+    whole, parts = (make_run(name=name, scheme="0.01:4", **{"training.optimizer": optimizer}) for name in ("whole", "parts"))
+    assert train(whole) == 0
+    _stop_at_step(parts, 2, threading.Event(), train)
+    assert train(parts) == 0
+    np.testing.assert_array_equal(result(whole).in_order()[0], result(parts).in_order()[0])
+
+
+def test_a_finished_run_goes_on_when_the_scheme_is_lengthened_at_the_new_rate(make_run: MakeRun, train: Train) -> None:
+    folder, longer = make_run(scheme="0.05:4"), make_run(name="longer", scheme="0.05:4, 0.001:3")
+    assert train(folder) == 0 and train(longer) == 0
+    edit(folder, "{ learning_rate = 0.05, steps = 4 }", "{ learning_rate = 0.05, steps = 4 }, { learning_rate = 0.001, steps = 3 }")
+    assert train(folder) == 0
+    assert [event["rate"] for event in events(folder, "step")] == [0.05] * 4 + [0.001] * 3
+    np.testing.assert_array_equal(result(folder).in_order()[0], result(longer).in_order()[0])
+
+
+def test_the_rate_of_a_resumed_run_comes_from_the_run_file(make_run: MakeRun, train: Train) -> None:
+    folder = make_run(scheme="0.05:6")
+    _stop_at_step(folder, 3, threading.Event(), train)
+    edit(folder, "learning_rate = 0.05", "learning_rate = 0.0005")
+    assert train(folder) == 0
+    assert [event["rate"] for event in events(folder, "step")] == [0.05] * 3 + [0.0005] * 3
+
+
+def test_a_resumed_run_says_what_was_changed(make_run: MakeRun, train: Train) -> None:
+    folder = make_run(scheme="0.01:4")
+    _stop_at_step(folder, 2, threading.Event(), train)
+    edit(folder, "seed = 42", "seed = 43")
+    assert train(folder) == 0
+    assert any("changed since step 2: training" in event["message"] for event in events(folder, "warning"))
+
+
+def test_another_number_of_vectors_cannot_go_on(make_run: MakeRun, train: Train) -> None:
+    folder = make_run(scheme="0.01:2")
+    assert train(folder) == 0
+    edit(folder, "vectors = 2", "vectors = 3")
+    assert train(folder) == 2
+    message = events(folder, "error")[-1]["message"]
+    assert "embedding.vectors" in message and "has 2 vectors of width 64, the run 3" in message
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(make_run: MakeRun, train: Train) -> None:
+    whole, folder = make_run(name="whole"), make_run()
+    assert train(whole) == 0 and train(folder) == 0
+    (folder.state(6) / "vectors.safetensors").write_bytes(b"broken")
+    assert train(folder) == 0
+    assert any("is damaged" in event["message"] for event in events(folder, "warning"))
+    assert same(whole, folder)
+
+
+def test_only_the_last_checkpoints_are_kept_when_asked(make_run: MakeRun, train: Train) -> None:
+    folder = make_run(**{"save.every_steps": 1, "save.keep": 2, "save.formats": ["safetensors", "a1111-pt", "diffusers"]})
+    assert train(folder) == 0
+    assert folder.checkpoints() == [5, 6]
+    assert sorted(path.name for path in folder.models.iterdir()) == sorted(
+        f"zkz{step}{suffix}" for step in ("", "-step00000005", "-step00000006") for suffix in (".safetensors", ".pt", ".diffusers.safetensors")
+    )
+
+
+def test_saves_by_epoch_come_after_whole_epochs(make_run: MakeRun, train: Train) -> None:
+    folder = make_run(scheme="0.01:8", **{"training.batch_size": 2, "training.accumulation": 1, "save.every_steps": 0, "save.every_epochs": 2})
+    assert train(folder) == 0
+    assert folder.checkpoints() == [4, 8]
+
+
+def test_requests_are_answered(make_run: MakeRun, train: Train) -> None:
+    folder = make_run(scheme="0.01:40", **{"save.every_steps": 0, "sample.prompts": ["[name] --s 2"]})
+    original = Reporter.event
+
+    def event(self: Reporter, kind: Any, **values: Any) -> None:
+        original(self, kind, **values)
+        if kind == "step":
+            self._asked = 0.0
+            if values["step"] == 2:
+                requests.submit(folder, "save")
+                requests.submit(folder, "sample")
+            if values["step"] == 4:
+                edit(folder, "{ learning_rate = 0.01, steps = 40 }", "{ learning_rate = 0.01, steps = 6 }, { learning_rate = 0.002, steps = 50 }")
+                requests.submit(folder, "scheme")
+            if values["step"] == 8:
+                requests.submit(folder, "stop")
+
+    Reporter.event = event  # type: ignore[method-assign]
+    try:
+        assert train(folder) == 0
+    finally:
+        Reporter.event = original  # type: ignore[method-assign]
+    assert folder.checkpoints() == [3, 8]
+    assert (folder.sample(3) / "01.png").exists()
+    assert [event["rate"] for event in events(folder, "step")] == [0.01] * 6 + [0.002] * 2
+    status = folder.read_status()
+    assert status is not None and (status.phase, status.step, status.total_steps) == ("stopped", 8, 56)
+
+
+def test_a_changed_scheme_with_a_mistake_is_not_used_and_told(make_run: MakeRun, train: Train) -> None:
+    folder = make_run(scheme="0.01:5")
+    trainer = open_trainer(folder)
+    edit(folder, "learning_rate = 0.01", "learning_rate = -1")
+    requests.submit(folder, "scheme")
+    assert trainer.run() == "done"
+    assert any("the changed scheme is not used" in event["message"] for event in events(folder, "warning"))
+
+
+def test_numbers_that_are_not_finite_undo_the_step_and_training_goes_on(make_run: MakeRun, train: Train) -> None:
+    folder = make_run(scheme="0.01:6")
+    trainer = open_trainer(folder)
+    before: list[torch.Tensor] = []
+    loss, spoiled = trainer._loss, []
+
+    def spoil(batch: Any, context: Any) -> torch.Tensor:
+        if trainer.session.step == 3 and not spoiled:
+            spoiled.append(True)
+            before.append(trainer.session.rows[0].detach().clone())
+            return loss(batch, context) * float("nan")
+        return loss(batch, context)
+
+    trainer._loss = spoil  # type: ignore[method-assign]
+    assert trainer.run() == "done"
+    (warning,) = events(folder, "warning")
+    assert "the loss is not a number at step 4: undone, back at step 2" in warning["message"]
+    assert np.isfinite(result(folder).in_order()[0]).all()
+    assert folder.checkpoints() == [3, 6]
+
+
+def test_training_stops_with_the_last_good_vectors_if_it_repeats(make_run: MakeRun, train: Train) -> None:
+    folder = make_run(scheme="0.01:6")
+    from ti_tui.training import trainer as module
+
+    original, calls = module.losses, []
+
+    def spoil(prediction: torch.Tensor, target: torch.Tensor, training: Any) -> torch.Tensor:
+        calls.append(1)
+        return original(prediction, target, training) * float("inf" if len(calls) > 4 else 1)
+
+    module.losses = spoil  # type: ignore[assignment]
+    try:
+        assert train(folder) == 3
+    finally:
+        module.losses = original
+    status = folder.read_status()
+    assert status is not None and status.phase == "failed"
+    assert "3 times over" in status.message and "Lower the learning rate" in status.message
+    assert len(status.message.splitlines()) <= 3
+    assert folder.checkpoints()[-1] >= 2
+    assert train(folder) == 0, "the folder is intact: without the fault the run goes on"
+
+
+def test_bf16_and_fp16_train_with_fp32_rows(make_run: MakeRun, train: Train) -> None:
+    results = {}
+    for precision in ("fp32", "bf16", "fp16"):
+        folder = make_run(name=precision, scheme="0.01:3", **{"training.precision": precision})
+        trainer = open_trainer(folder)
+        assert trainer.session.rows[0].dtype == torch.float32
+        assert trainer.session.unet.dtype == {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        trainer._accumulate(0)
+        results[precision] = trainer.session.rows[0].grad.clone()
+    for precision in ("bf16", "fp16"):
+        cosine = torch.cosine_similarity(results["fp32"].flatten(), results[precision].flatten(), dim=0)
+        assert cosine > 0.99
+
+
+def test_an_overflow_lowers_the_loss_scale_and_uses_up_no_step(make_run: MakeRun) -> None:
+    folder = make_run(scheme="0.05:2, 0.01:2", **{"training.precision": "fp16"})
+    trainer = open_trainer(folder)
+    trainer.session.loss_scale.factor = 2.0**40
+    assert trainer.run() == "done"
+    assert trainer.session.loss_scale.factor < 2.0**40
+    assert [event["rate"] for event in events(folder, "step")] == [0.05, 0.05, 0.01, 0.01]
+    assert not events(folder, "warning")
+
+
+def test_out_of_memory_makes_smaller_micro_batches_with_the_same_result(make_run: MakeRun, train: Train) -> None:
+    whole, folder = make_run(name="whole"), make_run()
+    assert train(whole) == 0
+    trainer = open_trainer(folder)
+    loss = trainer._loss
+
+    def too_large(batch: Any, context: Any) -> torch.Tensor:
+        if len(batch) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return loss(batch, context)
+
+    trainer._loss = too_large  # type: ignore[method-assign]
+    assert trainer.run() == "done"
+    assert [("2 images at once" in event["message"], "1 images at once" in event["message"]) for event in events(folder, "warning")] == [
+        (True, False), (False, True),
+    ]  # fmt: skip
+    np.testing.assert_allclose(result(whole).in_order()[0], result(folder).in_order()[0], rtol=1e-3, atol=1e-4)
+
+
+def test_recomputing_gives_the_same_gradient(make_run: MakeRun) -> None:
+    gradients = []
+    for recompute in ("off", "on"):
+        trainer = open_trainer(make_run(name=recompute, **{"training.recompute": recompute}))
+        trainer._accumulate(0)
+        gradients.append(trainer.session.rows[0].grad.clone())
+    torch.testing.assert_close(*gradients)
+
+
+def test_plain_attention_gives_the_same_gradient(make_run: MakeRun) -> None:
+    gradients = []
+    for attention in ("sdpa", "plain"):
+        trainer = open_trainer(make_run(name=attention, **{"training.attention": attention}))
+        trainer._accumulate(0)
+        gradients.append(trainer.session.rows[0].grad.clone())
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"training.loss": "l1"},
+        {"training.loss": "huber"},
+        {"training.min_snr_gamma": 5.0},
+        {"training.noise_offset": 0.1},
+        {"training.timesteps": "uniform"},
+        {"model.clip_skip": 2},
+        {"dataset.flip": True},
+        {"embedding.init": ""},
+        {"dataset.template": "captions"},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_every_choice_changes_the_result_and_is_repeatable(make_run: MakeRun, train: Train, settings: dict[str, Any]) -> None:
+    plain, first, second = (make_run(name="plain"), make_run(name="a", **settings), make_run(name="b", **settings))
+    assert train(plain) == train(first) == train(second) == 0
+    assert not np.array_equal(result(plain).in_order()[0], result(first).in_order()[0])
+    np.testing.assert_array_equal(result(first).in_order()[0], result(second).in_order()[0])
+
+
+def test_pictures_of_different_shapes_are_trained_in_buckets(make_run: MakeRun, train: Train, photos: Path) -> None:
+    folder = make_run(**{"dataset.buckets": True, "dataset.resolution": 128})
+    trainer = open_trainer(folder)
+    sizes = {latents.size for latents in trainer.session.latents.values()}
+    assert len(sizes) > 1
+    assert trainer.run() == "done"
+
+
+def test_regularisation_pictures_count_with_their_weight(make_run: MakeRun, photos: Path) -> None:
+    trainer = open_trainer(make_run(**{"dataset.regularisation": str(photos), "training.prior_loss_weight": 0.5}))
+    samples = trainer.session.sampler.step(0)
+    assert [sample.weight for sample in samples] == [0.25] * 4 + [0.125] * 4
+    assert [sample.regularisation for sample in samples] == [False] * 4 + [True] * 4
+    assert trainer.run() == "done"
+
+
+def test_training_goes_on_from_an_embedding_file(make_run: MakeRun, train: Train) -> None:
+    first = make_run(name="first", scheme="0.05:3")
+    assert train(first) == 0
+    second = make_run(name="second", **{"embedding.init": str(first.embedding("zkz", None))})
+    start = open_trainer(second).session.rows[0].detach().numpy()
+    np.testing.assert_array_equal(start, result(first).in_order()[0])
+
+
+def test_init_words_are_spread_over_the_vectors(make_run: MakeRun) -> None:
+    session = open_trainer(make_run(**{"embedding.init": "red cat", "embedding.vectors": 4})).session
+    table = session.text.encoders[0].get_input_embeddings().table.weight
+    words = session.checked.tokenizers[0].words("red cat")
+    assert len(words) == 2
+    expected = torch.stack([table[words[0]], table[words[0]], table[words[1]], table[words[1]]])
+    assert torch.equal(session.rows[0].detach(), expected)
+
+
+def test_latents_are_encoded_once_and_found_again_by_content(make_run: MakeRun, train: Train) -> None:
+    from ti_tui.training import latents
+
+    folder, encoded = make_run(), []
+    original = latents.encode
+
+    def count(*arguments: Any) -> Any:
+        encoded.append(arguments)
+        return original(*arguments)
+
+    latents.encode = count  # type: ignore[assignment]
+    try:
+        assert train(folder) == 0 and len(encoded) == 4
+        edit(folder, "steps = 6", "steps = 8")
+        assert train(folder) == 0 and len(encoded) == 4
+        picture = next(folder.images.rglob("0001.png"))
+        picture.write_bytes(next(folder.images.rglob("0002.png")).read_bytes())
+        edit(folder, "steps = 8", "steps = 9")
+        assert train(folder) == 0 and len(encoded) == 4, "the same content has the same latents"
+        next(folder.cache.iterdir()).write_bytes(b"broken")
+        edit(folder, "steps = 9", "steps = 10")
+        assert train(folder) == 0 and len(encoded) == 5
+    finally:
+        latents.encode = original
+
+
+def test_latents_can_be_kept_in_memory_only(make_run: MakeRun, train: Train) -> None:
+    disk, memory = make_run(name="disk"), make_run(name="memory", **{"training.cache_latents": "memory"})
+    assert train(disk) == train(memory) == 0
+    assert not memory.cache.exists()
+    np.testing.assert_array_equal(result(disk).in_order()[0], result(memory).in_order()[0])
+
+
+def test_the_result_is_installed_where_asked(make_run: MakeRun, train: Train, tmp_path: Path) -> None:
+    (tmp_path / "webui" / "embeddings").mkdir(parents=True)
+    folder = make_run(**{"save.install_to": str(tmp_path / "webui")})
+    assert train(folder) == 0
+    assert files.read(tmp_path / "webui" / "embeddings" / "zkz.safetensors").step == 6
+
+
+def test_the_placeholder_leaves_every_other_word_as_it_was() -> None:
+    table, rows = nn.Embedding(10, 4), nn.Parameter(torch.randn(3, 4))
+    spliced = PlaceholderEmbedding(table, rows)
+    ids = torch.tensor([[0, 9, 10, 11, 12, 3]])
+    out = spliced(ids)
+    assert torch.equal(out[0, [0, 1, 5]], table.weight[[0, 9, 3]])
+    assert torch.equal(out[0, 2:5], rows)
+    out.sum().backward()
+    assert torch.equal(rows.grad, torch.ones(3, 4)) and table.weight.grad is None
+    with pytest.raises(ValueError, match="float32"):
+        PlaceholderEmbedding(table, nn.Parameter(torch.randn(3, 5)))
+
+
+def test_the_pooled_text_of_sdxl_is_that_of_the_prompts_end(make_run: MakeRun) -> None:
+    """Learned ids are the highest of all: with the published config's end id the pooled text would be taken there."""
+    session: Session = open_trainer(make_run("sdxl")).session
+    encoder = session.text.encoders[1]
+    ids = session.text.ids([f"a photo of {NAME} on a table"])
+    output = encoder(ids[1], output_hidden_states=True)
+    end = ids[1][0].tolist().index(session.checked.tokenizers[1].end)
+    expected = encoder.text_projection(output.last_hidden_state[:, end])
+    torch.testing.assert_close(session.text.encode(ids).pooled, expected)
