@@ -21,7 +21,6 @@ from ti_tui.embeddings.files import Embedding
 from ti_tui.run.folder import RunFolder
 from ti_tui.setup.create import create_run
 
-
 # Shared machines stall now and then; how long one example takes is no property of the code.
 hypothesis.settings.register_profile("ours", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("ours")

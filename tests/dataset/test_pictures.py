@@ -23,7 +23,12 @@ def messages(folder: Path) -> str:
 
 def test_real_photographs_are_found_in_natural_order_with_their_captions(photos: Path) -> None:
     found = scan(photos)
-    assert [picture.path.name for picture in found.pictures] == ["astronaut.jpg", "chelsea.jpg", "coffee.jpg", "rocket.jpg"]
+    assert [picture.path.name for picture in found.pictures] == [
+        "astronaut.jpg",
+        "chelsea.jpg",
+        "coffee.jpg",
+        "rocket.jpg",
+    ]
     assert [picture.caption for picture in found.pictures] == ["", "", "a cup on a table", ""]
     assert not found.problems
 
@@ -39,7 +44,10 @@ def test_kohyas_folders_give_repeats(tmp_path: Path) -> None:
         (tmp_path / "img" / name).mkdir(parents=True)
         Image.new("RGB", (64, 64)).save(tmp_path / "img" / name / "a.png")
     found = scan(tmp_path / "img")
-    assert {picture.path.parent.name: picture.repeats for picture in found.pictures} == {"3_zkz woman": 3, "1_zkz far": 1}
+    assert {picture.path.parent.name: picture.repeats for picture in found.pictures} == {
+        "3_zkz woman": 3,
+        "1_zkz far": 1,
+    }
     assert found.count == 4
     assert scan(tmp_path / "img" / "3_zkz woman").count == 3
 
@@ -124,7 +132,9 @@ def test_prepared_pictures_are_upright_square_rgb_and_carry_no_place(tmp_path: P
     exif = Image.Exif()
     exif[0x0112] = 6
     exif[0x010F] = "camera"
-    half = Image.fromarray(np.repeat(np.array([[[255, 0, 0]], [[0, 0, 255]]], dtype=np.uint8), 100, axis=0).repeat(200, axis=1))
+    half = Image.fromarray(
+        np.repeat(np.array([[[255, 0, 0]], [[0, 0, 255]]], dtype=np.uint8), 100, axis=0).repeat(200, axis=1)
+    )
     half.save(source / "1.jpg", exif=exif, quality=98)
     Image.new("RGBA", (300, 200), (255, 0, 0, 0)).save(source / "2.png")
     Image.new("CMYK", (200, 200), (0, 255, 255, 0)).save(source / "3.jpg")
@@ -168,14 +178,17 @@ def test_enlarging_is_told(tmp_path: Path) -> None:
 
 
 @given(st.integers(64, 6000), st.integers(64, 6000), st.sampled_from([256, 512, 768, 1024]))
-def test_a_bucket_is_in_steps_within_the_area_and_of_the_nearest_shape(width: int, height: int, resolution: int) -> None:
+def test_a_bucket_is_in_steps_within_the_area_and_of_the_nearest_shape(
+    width: int, height: int, resolution: int
+) -> None:
     bucket = bucket_for(width, height, resolution)
     assert bucket[0] % 64 == bucket[1] % 64 == 0
     assert bucket[0] * bucket[1] <= resolution * resolution
     wanted = np.log(width / height)
-    assert abs(np.log(bucket[0] / bucket[1]) - wanted) <= min(
-        abs(np.log(w / h) - wanted) for w, h in buckets(resolution)
-    ) + 1e-9
+    assert (
+        abs(np.log(bucket[0] / bucket[1]) - wanted)
+        <= min(abs(np.log(w / h) - wanted) for w, h in buckets(resolution)) + 1e-9
+    )
 
 
 @given(st.integers(8, 300), st.integers(8, 300))

@@ -118,7 +118,9 @@ def test_a_token_that_is_a_word_is_refused_with_another_name(clip: PromptTokeniz
 
 
 def test_captions_that_hold_the_token_or_a_word_around_it_are_told() -> None:
-    found = check_captions([picture("a zkz in snow", "1.png"), picture("zkzs house", "2.png")], "zkz", ["[name], [filewords]"])
+    found = check_captions(
+        [picture("a zkz in snow", "1.png"), picture("zkzs house", "2.png")], "zkz", ["[name], [filewords]"]
+    )
     text = [problem.message for problem in found]
     assert "1.png holds the token 'zkz'" in text[0]
     assert "part of another word in the caption of 2.png" in text[1]
@@ -126,7 +128,9 @@ def test_captions_that_hold_the_token_or_a_word_around_it_are_told() -> None:
 
 def test_missing_and_unused_captions_are_told() -> None:
     pictures = [picture("snow", "1.png"), picture("", "2.png")]
-    assert "1 of 2 pictures have no caption (2.png)" in str(next(iter(check_captions(pictures, "zkz", ["[name], [filewords]"]))))
+    assert "1 of 2 pictures have no caption (2.png)" in str(
+        next(iter(check_captions(pictures, "zkz", ["[name], [filewords]"])))
+    )
     assert "1 captions are not used" in str(next(iter(check_captions(pictures, "zkz", ["a [name]"]))))
 
 
@@ -150,7 +154,11 @@ def test_a_bad_preview_prompt_is_refused(line: str) -> None:
         parse_sample_prompt(line)
 
 
-plain = st.text("abc ,.()[]:-", min_size=1, max_size=30).map(lambda t: " ".join(t.split())).filter(lambda t: t and "--" not in t)
+plain = (
+    st.text("abc ,.()[]:-", min_size=1, max_size=30)
+    .map(lambda t: " ".join(t.split()))
+    .filter(lambda t: t and "--" not in t)
+)
 
 
 @given(
@@ -170,7 +178,9 @@ def test_preview_prompts_round_trip(prompt: SamplePrompt) -> None:
 
 
 def test_preview_prompts_are_checked(clip: PromptTokenizer) -> None:
-    found = check_sample_prompts(["a [name] --ss ddim", "a cat", "a --s no", "[name] " + "snow " * 90], "zkz", 2, clip, 49408)
+    found = check_sample_prompts(
+        ["a [name] --ss ddim", "a cat", "a --s no", "[name] " + "snow " * 90], "zkz", 2, clip, 49408
+    )
     assert [problem.severity for problem in found] == ["warning", "info", "error", "warning"]
 
 

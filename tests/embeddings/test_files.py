@@ -60,7 +60,7 @@ def test_any_embedding_round_trips(
 
 def test_safetensors_has_kohyas_key_in_fp32_and_tells_everything(tmp_path: Path) -> None:
     write(SD1, tmp_path / "z.safetensors", "safetensors")
-    (key, tensor), = load_file(tmp_path / "z.safetensors").items()
+    ((key, tensor),) = load_file(tmp_path / "z.safetensors").items()
     assert key == "emb_params" and tensor.dtype == torch.float32 and tensor.shape == (2, 768)
     metadata = read(tmp_path / "z.safetensors").metadata
     assert metadata["token"] == "zkz" and metadata["step"] == "500" and metadata["vectors"] == "2"
@@ -116,7 +116,12 @@ def test_early_a1111_files_with_a_parameter_dict_are_read(tmp_path: Path) -> Non
     assert (embedding.token, embedding.step, embedding.count) == ("old", 9, 2)
 
 
-A1111_DICT = {"string_to_token": {"*": 265}, "string_to_param": {"*": {"TORCHTENSOR": ROWS.tolist()}}, "name": "pic", "step": 3}
+A1111_DICT = {
+    "string_to_token": {"*": 265},
+    "string_to_param": {"*": {"TORCHTENSOR": ROWS.tolist()}},
+    "name": "pic",
+    "step": 3,
+}
 
 
 def test_a1111s_picture_is_read_from_its_text_chunk(tmp_path: Path) -> None:
@@ -151,7 +156,7 @@ def test_code_in_a_file_is_named_and_never_run(tmp_path: Path, capsys: pytest.Ca
     torch.save({"string_to_param": {"*": torch.ones(1, 768)}, "name": Evil()}, tmp_path / "x.pt")
     (tmp_path / "y.bin").write_bytes(pickle.dumps(Evil()))
     for name in ("x.pt", "y.bin"):
-        with pytest.raises(EmbeddingError, match="holds code|cannot be read"):
+        with pytest.raises(EmbeddingError, match=r"holds code|cannot be read"):
             read(tmp_path / name)
     assert "code ran" not in capsys.readouterr().out
 

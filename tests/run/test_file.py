@@ -98,7 +98,10 @@ def test_problems_say_what_the_field_takes() -> None:
         ("format = 1\nx = [", "not valid TOML"),
         ("format = 1\nformat = 1", "not valid TOML"),
         ('format = 1\nmodel = "m"', "model: is a table"),
-        (SMALLEST + "[scheme]\nwarmup_steps = 99\n", "a warm-up of 99 steps does not fit into the first segment (10 steps)"),
+        (
+            SMALLEST + "[scheme]\nwarmup_steps = 99\n",
+            "a warm-up of 99 steps does not fit into the first segment (10 steps)",
+        ),
         (SMALLEST + "[scheme]\nsegments = []\n", "scheme.segments: [] is not a list of"),
         (SMALLEST + "[scheme]\nsegments = [3]\n", "item 1: 3 is not a segment"),
         (SMALLEST + "[scheme]\nsegments = [{ learning_rate = 0.1 }]\n", "item 1: steps is missing"),
@@ -153,7 +156,9 @@ values = st.fixed_dictionaries(
                 "batch_size": st.just("auto") | st.integers(1, 64),
                 "seed": st.integers(0, 2**63 - 1),
                 "noise_offset": st.floats(0, 1),
-                "optimizer_arguments": st.dictionaries(texts, st.integers() | st.booleans() | texts | st.floats(0, 1), max_size=3),
+                "optimizer_arguments": st.dictionaries(
+                    texts, st.integers() | st.booleans() | texts | st.floats(0, 1), max_size=3
+                ),
             },
         ),
         "scheme": st.fixed_dictionaries(

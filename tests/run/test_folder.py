@@ -86,7 +86,9 @@ def test_of_many_starters_exactly_one_gets_the_lock(folder: RunFolder) -> None:
 @pytest.mark.parametrize("gone", ["dead", "pid given to another"])
 def test_the_lock_of_a_dead_trainer_is_taken_over(folder: RunFolder, gone: str) -> None:
     me = ProcessId.mine()
-    stale = ProcessId(2**22 + 1, me.started, me.host) if gone == "dead" else ProcessId(me.pid, me.started - 1000, me.host)
+    stale = (
+        ProcessId(2**22 + 1, me.started, me.host) if gone == "dead" else ProcessId(me.pid, me.started - 1000, me.host)
+    )
     folder.lock_file.write_text(json.dumps(asdict(stale)))
     with folder.lock():
         assert folder.trainer() == me

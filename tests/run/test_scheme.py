@@ -68,7 +68,7 @@ def test_until_step_n_is_cut_at_the_total_as_in_a1111() -> None:
     ],
 )
 def test_a_bad_scheme_says_which_part_is_wrong(text: str, says: str) -> None:
-    with pytest.raises(SchemeError, match="part|empty") as caught:
+    with pytest.raises(SchemeError, match=r"part|empty") as caught:
         parse(text, "for")
     assert says in str(caught.value)
 

@@ -16,7 +16,11 @@ from ti_tui.run.model import ModelError, find_model, inspect_model
 from ti_tui.run.tensors import WeightsError, read_shapes
 from ti_tui.training.models import ModelSource, detect_prediction
 
-FAMILIES = {"sd1": ("sd1", "epsilon", (64,)), "sd2-v": ("sd2", "v_prediction", (64,)), "sdxl": ("sdxl", "epsilon", (64, 128))}
+FAMILIES = {
+    "sd1": ("sd1", "epsilon", (64,)),
+    "sd2-v": ("sd2", "v_prediction", (64,)),
+    "sdxl": ("sdxl", "epsilon", (64, 128)),
+}
 
 
 def source(path: Path, vae: Path | None = None) -> ModelSource:
@@ -62,9 +66,15 @@ def test_a_single_file_gives_the_same_tensors_and_shape_as_its_folder(models: di
 
 def _answer(unet: Any, model: ModelSource) -> float:
     width = sum(model.facts.widths)
-    more = {"added_cond_kwargs": {"text_embeds": torch.ones(1, 128), "time_ids": torch.ones(1, 6)}} if model.facts.family == "sdxl" else {}
+    more = (
+        {"added_cond_kwargs": {"text_embeds": torch.ones(1, 128), "time_ids": torch.ones(1, 6)}}
+        if model.facts.family == "sdxl"
+        else {}
+    )
     with torch.no_grad():
-        answer = unet(torch.ones(1, 4, 8, 8), torch.tensor([500]), encoder_hidden_states=torch.ones(1, 77, width), **more)
+        answer = unet(
+            torch.ones(1, 4, 8, 8), torch.tensor([500]), encoder_hidden_states=torch.ones(1, 77, width), **more
+        )
     return float(answer.sample.double().square().sum())
 
 
@@ -119,15 +129,21 @@ def test_fp16_files_of_a_folder_are_found(models: dict[str, Path], tmp_path: Pat
     copy = tmp_path / "sd1"
     shutil.copytree(models["sd1"], copy)
     weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
-    save_file({key: value.half() for key, value in load_file(weights).items()}, copy / "unet" / "diffusion_pytorch_model.fp16.safetensors")
+    save_file(
+        {key: value.half() for key, value in load_file(weights).items()},
+        copy / "unet" / "diffusion_pytorch_model.fp16.safetensors",
+    )
     weights.unlink()
     assert source(copy).unet(torch.float32).dtype == torch.float32
 
 
 @pytest.mark.parametrize("form", ["folder", "prefixed file", "bare file"])
 def test_another_vae_can_be_given(models: dict[str, Path], tmp_path: Path, form: str) -> None:
-    tensors = {key.removeprefix("first_stage_model."): value for key, value in load_file(models["sd1.safetensors"]).items()
-               if key.startswith("first_stage_model.")}
+    tensors = {
+        key.removeprefix("first_stage_model."): value
+        for key, value in load_file(models["sd1.safetensors"]).items()
+        if key.startswith("first_stage_model.")
+    }
     path = models["sd1"] / "vae"
     if form != "folder":
         path = tmp_path / "vae.safetensors"
@@ -209,7 +225,9 @@ def test_an_inpainting_model_is_told(models: dict[str, Path], tmp_path: Path) ->
         inspect_model(tmp_path / "x.safetensors")
 
 
-@pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html>", b"version https://git-lfs", b"\x80\x02}q\x00.", b"PK\x03\x04"])
+@pytest.mark.parametrize(
+    "content", [b"", b"<!DOCTYPE html>", b"version https://git-lfs", b"\x80\x02}q\x00.", b"PK\x03\x04"]
+)
 def test_a_file_that_is_no_model_is_refused_in_words(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.ckpt").write_bytes(content)
     with pytest.raises(UserError) as caught:

@@ -51,8 +51,12 @@ def same(a: RunFolder, b: RunFolder) -> bool:
     )
 
 
-@pytest.mark.parametrize("model", ["sd1", "sd2-v", "sdxl", "sd1.safetensors", "sd1.ckpt", "sd2-v.safetensors", "sdxl.safetensors"])
-def test_every_family_and_form_trains_and_gives_vectors_of_its_widths(make_run: MakeRun, train: Train, model: str) -> None:
+@pytest.mark.parametrize(
+    "model", ["sd1", "sd2-v", "sdxl", "sd1.safetensors", "sd1.ckpt", "sd2-v.safetensors", "sdxl.safetensors"]
+)
+def test_every_family_and_form_trains_and_gives_vectors_of_its_widths(
+    make_run: MakeRun, train: Train, model: str
+) -> None:
     folder = make_run(model, scheme="0.01:2")
     assert train(folder) == 0
     embedding = result(folder)
@@ -63,7 +67,9 @@ def test_every_family_and_form_trains_and_gives_vectors_of_its_widths(make_run: 
 
 
 def test_folder_and_single_file_train_to_the_same_bits(make_run: MakeRun, train: Train) -> None:
-    folders = [make_run(model, name=f"run{index}") for index, model in enumerate(["sd1", "sd1.safetensors", "sd1.ckpt"])]
+    folders = [
+        make_run(model, name=f"run{index}") for index, model in enumerate(["sd1", "sd1.safetensors", "sd1.ckpt"])
+    ]
     assert [train(folder) for folder in folders] == [0, 0, 0]
     first, *others = [result(folder).in_order()[0] for folder in folders]
     for other in others:
@@ -74,7 +80,9 @@ def test_only_the_rows_change_and_every_frozen_tensor_stays_bit_identical(make_r
     trainer = open_trainer(make_run("sdxl", scheme="0.1:3"))
     session = trainer.session
     parts = [session.unet, *session.text.encoders]
-    before = [{key: value.clone() for key, value in part.state_dict().items() if not key.endswith(".rows")} for part in parts]
+    before = [
+        {key: value.clone() for key, value in part.state_dict().items() if not key.endswith(".rows")} for part in parts
+    ]
     rows = [row.detach().clone() for row in session.rows]
     assert trainer.run() == "done"
     for part, tensors in zip(parts, before, strict=True):
@@ -124,7 +132,8 @@ def test_effective_batch_4_is_the_same_as_1x4_and_2x2(make_run: MakeRun, train: 
     results = []
     for batch, accumulation in ((4, 1), (1, 4), (2, 2)):
         folder = make_run(
-            name=f"run{batch}", **{"training.batch_size": batch, "training.accumulation": accumulation, "dataset.template": "captions"}
+            name=f"run{batch}",
+            **{"training.batch_size": batch, "training.accumulation": accumulation, "dataset.template": "captions"},
         )
         assert train(folder) == 0
         results.append(result(folder).in_order()[0])
@@ -166,11 +175,18 @@ def test_the_timestep_range_is_kept(make_run: MakeRun) -> None:
 def test_each_step_has_the_rate_of_the_scheme(make_run: MakeRun, train: Train) -> None:
     folder = make_run(scheme="0.05:2, 0.02:3, 0.001:2", **{"scheme.warmup_steps": 1})
     assert train(folder) == 0
-    assert [event["rate"] for event in events(folder, "step")] == pytest.approx([0.025, 0.05, 0.02, 0.02, 0.02, 0.001, 0.001])
+    assert [event["rate"] for event in events(folder, "step")] == pytest.approx(
+        [0.025, 0.05, 0.02, 0.02, 0.02, 0.001, 0.001]
+    )
 
 
 def test_n_steps_are_k_steps_and_the_rest_bit_for_bit(make_run: MakeRun, train: Train) -> None:
-    settings = {"training.batch_size": 3, "training.accumulation": 1, "dataset.flip": True, "dataset.template": "captions"}
+    settings = {
+        "training.batch_size": 3,
+        "training.accumulation": 1,
+        "dataset.flip": True,
+        "dataset.template": "captions",
+    }
     whole, parts = make_run(name="whole", **settings), make_run(name="parts", **settings)
     assert train(whole) == 0
     for stop_at in (1, 4):
@@ -204,7 +220,9 @@ def _stop_at_step(folder: RunFolder, step: int, stop: threading.Event, train: Tr
 
 @pytest.mark.parametrize("optimizer", ["adamw", "SGD", "RMSprop", "Adamax"])
 def test_every_optimizer_resumes_exactly(make_run: MakeRun, train: Train, optimizer: str) -> None:
-    whole, parts = (make_run(name=name, scheme="0.01:4", **{"training.optimizer": optimizer}) for name in ("whole", "parts"))
+    whole, parts = (
+        make_run(name=name, scheme="0.01:4", **{"training.optimizer": optimizer}) for name in ("whole", "parts")
+    )
     assert train(whole) == 0
     _stop_at_step(parts, 2, threading.Event(), train)
     assert train(parts) == 0
@@ -214,7 +232,11 @@ def test_every_optimizer_resumes_exactly(make_run: MakeRun, train: Train, optimi
 def test_a_finished_run_goes_on_when_the_scheme_is_lengthened_at_the_new_rate(make_run: MakeRun, train: Train) -> None:
     folder, longer = make_run(scheme="0.05:4"), make_run(name="longer", scheme="0.05:4, 0.001:3")
     assert train(folder) == 0 and train(longer) == 0
-    edit(folder, "{ learning_rate = 0.05, steps = 4 }", "{ learning_rate = 0.05, steps = 4 }, { learning_rate = 0.001, steps = 3 }")
+    edit(
+        folder,
+        "{ learning_rate = 0.05, steps = 4 }",
+        "{ learning_rate = 0.05, steps = 4 }, { learning_rate = 0.001, steps = 3 }",
+    )
     assert train(folder) == 0
     assert [event["rate"] for event in events(folder, "step")] == [0.05] * 4 + [0.001] * 3
     np.testing.assert_array_equal(result(folder).in_order()[0], result(longer).in_order()[0])
@@ -255,16 +277,23 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(make_run: MakeRu
 
 
 def test_only_the_last_checkpoints_are_kept_when_asked(make_run: MakeRun, train: Train) -> None:
-    folder = make_run(**{"save.every_steps": 1, "save.keep": 2, "save.formats": ["safetensors", "a1111-pt", "diffusers"]})
+    folder = make_run(
+        **{"save.every_steps": 1, "save.keep": 2, "save.formats": ["safetensors", "a1111-pt", "diffusers"]}
+    )
     assert train(folder) == 0
     assert folder.checkpoints() == [5, 6]
     assert sorted(path.name for path in folder.models.iterdir()) == sorted(
-        f"zkz{step}{suffix}" for step in ("", "-step00000005", "-step00000006") for suffix in (".safetensors", ".pt", ".diffusers.safetensors")
+        f"zkz{step}{suffix}"
+        for step in ("", "-step00000005", "-step00000006")
+        for suffix in (".safetensors", ".pt", ".diffusers.safetensors")
     )
 
 
 def test_saves_by_epoch_come_after_whole_epochs(make_run: MakeRun, train: Train) -> None:
-    folder = make_run(scheme="0.01:8", **{"training.batch_size": 2, "training.accumulation": 1, "save.every_steps": 0, "save.every_epochs": 2})
+    folder = make_run(
+        scheme="0.01:8",
+        **{"training.batch_size": 2, "training.accumulation": 1, "save.every_steps": 0, "save.every_epochs": 2},
+    )
     assert train(folder) == 0
     assert folder.checkpoints() == [4, 8]
 
@@ -281,7 +310,11 @@ def test_requests_are_answered(make_run: MakeRun, train: Train) -> None:
                 requests.submit(folder, "save")
                 requests.submit(folder, "sample")
             if values["step"] == 4:
-                edit(folder, "{ learning_rate = 0.01, steps = 40 }", "{ learning_rate = 0.01, steps = 6 }, { learning_rate = 0.002, steps = 50 }")
+                edit(
+                    folder,
+                    "{ learning_rate = 0.01, steps = 40 }",
+                    "{ learning_rate = 0.01, steps = 6 }, { learning_rate = 0.002, steps = 50 }",
+                )
                 requests.submit(folder, "scheme")
             if values["step"] == 8:
                 requests.submit(folder, "stop")
@@ -357,7 +390,10 @@ def test_bf16_and_fp16_train_with_fp32_rows(make_run: MakeRun, train: Train) -> 
         folder = make_run(name=precision, scheme="0.01:3", **{"training.precision": precision})
         trainer = open_trainer(folder)
         assert trainer.session.rows[0].dtype == torch.float32
-        assert trainer.session.unet.dtype == {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        assert (
+            trainer.session.unet.dtype
+            == {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        )
         trainer._accumulate(0)
         results[precision] = trainer.session.rows[0].grad.clone()
     for precision in ("bf16", "fp16"):
@@ -388,9 +424,8 @@ def test_out_of_memory_makes_smaller_micro_batches_with_the_same_result(make_run
 
     trainer._loss = too_large  # type: ignore[method-assign]
     assert trainer.run() == "done"
-    assert [("2 images at once" in event["message"], "1 images at once" in event["message"]) for event in events(folder, "warning")] == [
-        (True, False), (False, True),
-    ]  # fmt: skip
+    said = [event["message"].removeprefix("out of memory: ") for event in events(folder, "warning")]
+    assert [message[:16] for message in said] == ["2 images at once", "1 images at once"]
     np.testing.assert_allclose(result(whole).in_order()[0], result(folder).in_order()[0], rtol=1e-3, atol=1e-4)
 
 
@@ -427,7 +462,9 @@ def test_plain_attention_gives_the_same_gradient(make_run: MakeRun) -> None:
     ],
     ids=lambda settings: next(iter(settings)),
 )
-def test_every_choice_changes_the_result_and_is_repeatable(make_run: MakeRun, train: Train, settings: dict[str, Any]) -> None:
+def test_every_choice_changes_the_result_and_is_repeatable(
+    make_run: MakeRun, train: Train, settings: dict[str, Any]
+) -> None:
     plain, first, second = (make_run(name="plain"), make_run(name="a", **settings), make_run(name="b", **settings))
     assert train(plain) == train(first) == train(second) == 0
     assert not np.array_equal(result(plain).in_order()[0], result(first).in_order()[0])
@@ -486,9 +523,10 @@ def test_latents_are_encoded_once_and_found_again_by_content(make_run: MakeRun, 
         picture.write_bytes(next(folder.images.rglob("0002.png")).read_bytes())
         edit(folder, "steps = 8", "steps = 9")
         assert train(folder) == 0 and len(encoded) == 4, "the same content has the same latents"
-        next(folder.cache.iterdir()).write_bytes(b"broken")
+        for file in folder.cache.iterdir():
+            file.write_bytes(b"broken")
         edit(folder, "steps = 9", "steps = 10")
-        assert train(folder) == 0 and len(encoded) == 5
+        assert train(folder) == 0 and len(encoded) == 7, "three different pictures are left"
     finally:
         latents.encode = original
 

@@ -39,7 +39,7 @@ def inspect(paths: tuple[Path, ...]) -> None:
             ),
             (
                 "length",
-                f"{min(norms):.3g} to {max(norms):.3g}, mean {sum(norms) / len(norms):.3g} (words of SD 1 have about 0.4)",
+                f"{min(norms):.3g} to {max(norms):.3g} (words of SD 1 have about 0.4)",
             ),
         ]
         if embedding.step is not None:

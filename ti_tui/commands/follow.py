@@ -82,9 +82,8 @@ class PlainLines:
         left = (self._total - event["step"]) * (self._pace or 0)
         loss = "not a number" if event.get("loss") is None else f"{event['loss']:.4f} (mean {self._mean or 0:.4f})"
         rest = f"  {show.seconds(left)} left" if not last else ""
-        click.echo(
-            f"step {event['step']} of {self._total}  loss {loss}  rate {event['rate']:g}  {self._pace or 0:.2g} s a step{rest}"
-        )
+        pace = f"{self._pace or 0:.2g} s a step"
+        click.echo(f"step {event['step']} of {self._total}  loss {loss}  rate {event['rate']:g}  {pace}{rest}")
 
 
 class ProgressBar:
@@ -136,10 +135,9 @@ def describe(event: Event) -> str | None:
         case "run":
             verb = "goes on at" if event.get("step") else "starts at"
             plan = event.get("plan", {})
-            return (
-                f"{verb} step {event.get('step', 0)} of {event.get('total_steps')}: {event.get('images')} images, "
-                f"{plan.get('batch_size')} x {plan.get('accumulation')} on {plan.get('device_name')}, {plan.get('precision')}"
-            )
+            how = f"{plan.get('batch_size')} x {plan.get('accumulation')} on {plan.get('device_name')}"
+            where = f"step {event.get('step', 0)} of {event.get('total_steps')}"
+            return f"{verb} {where}: {event.get('images')} images, {how}, {plan.get('precision')}"
         case "phase" if event.get("phase") in {"loading", "caching"}:
             return f"{event['phase']}: {event.get('message') or '...'}"
         case "checkpoint" if event.get("installed"):

@@ -47,7 +47,7 @@ def _show_steps(checked: Checked, plan: Plan) -> None:
         ("images", f"{plan.images}, trained at {checked.run.dataset.resolution} pixels"),
         (
             "steps",
-            f"{plan.total_steps} in one run = {epochs:g} epochs of {per_epoch:g} {'step' if per_epoch == 1 else 'steps'}",
+            f"{plan.total_steps} in one run = {epochs:g} epochs of {per_epoch:g} step{'' if per_epoch == 1 else 's'}",
         ),
         ("saves", f"{plan.saves()} checkpoints, {samples} preview images"),
         (

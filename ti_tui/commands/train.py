@@ -39,7 +39,7 @@ def command(run: Path, detach: bool, plain: bool) -> None:
             f"a trainer (process {held.pid}) already works in {folder.root}",
             remedy=f"See it with `ti-tui watch {run}`, or end it with `ti-tui stop {run}`.",
         )
-    checked = check_run(folder, decode=False)
+    checked = check_run(folder)
     show.problems([problem for problem in checked.problems if problem.severity != "error"], err=True)
     checked.raise_errors()
     total = checked.run.scheme.scheme().total_steps

@@ -40,7 +40,7 @@ def check_captions(pictures: Sequence[Picture], token: str, templates: Sequence[
     within = [p for p in with_caption if token.lower() in p.caption.lower() and p not in holding]
     if holding:
         problems.warning(
-            f"{_names(holding)} hold{'s' if len(holding) == 1 else ''} the token {token!r}; it is put in by the template",
+            f"{_names(holding)} hold{'s' if len(holding) == 1 else ''} the token {token!r}; the template puts it in",
             field="embedding.token", remedy="Take it out of the captions.",
         )  # fmt: skip
     if within:

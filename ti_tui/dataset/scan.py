@@ -95,7 +95,7 @@ def open_picture(path: Path) -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
         megapixels = image.width * image.height / 1e6
         raise DatasetError(
-            f"is {image.width}x{image.height} ({megapixels:.0f} megapixels), over the limit of {MAX_PIXELS // 1_000_000}"
+            f"is {image.width}x{image.height} ({megapixels:.0f} megapixels), over the limit of {MAX_PIXELS / 1e6:.0f}"
         )
     return image
 

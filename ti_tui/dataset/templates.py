@@ -12,9 +12,11 @@ FILEWORDS = "[filewords]"
 
 _SUBJECT = (
     "a photo of a [name]", "a good photo of a [name]", "a cropped photo of the [name]", "a close-up of a [name]",
-    "a bright photo of the [name]", "a dark photo of the [name]", "a clean photo of a [name]", "a dirty photo of a [name]",
+    "a bright photo of the [name]", "a dark photo of the [name]", "a clean photo of a [name]",
+    "a dirty photo of a [name]",
     "a photo of one [name]", "a photo of my [name]", "a photo of the cool [name]", "a photo of a nice [name]",
-    "a photo of a small [name]", "a photo of a large [name]", "a photo of the weird [name]", "a bad photo of the [name]",
+    "a photo of a small [name]", "a photo of a large [name]", "a photo of the weird [name]",
+    "a bad photo of the [name]",
     "a sharp photo of a [name]", "a blurry photo of a [name]", "a picture of a [name]", "a picture of the [name]",
     "a snapshot of a [name]", "a portrait of a [name]", "a rendering of a [name]", "an image of the [name]",
     "the [name] in a photo", "a [name]", "the [name]",

@@ -15,7 +15,7 @@ from typing import IO, Any, Literal, get_args
 from ti_tui import atomic
 
 Kind = Literal[
-    "run",  # step, total_steps, epoch_steps, images, decisions: a trainer began or went on at `step`
+    "run",  # a trainer began or went on at `step`; total_steps, epoch_steps, images, family, plan, reasons
     "phase",  # phase, message
     "step",  # step, loss, rate, gradient_norm, seconds (of this step)
     "eval",  # step, loss

@@ -1,4 +1,4 @@
-"""`python -m ti_tui.training RUN`: one training as a process of its own. `accelerate launch -m ti_tui.training RUN` too."""
+"""`python -m ti_tui.training RUN`: one training as a process of its own, also under `accelerate launch`."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class State:
 
 
 def save_state(folder: RunFolder, state: State) -> Path:
-    """Write `state` as RUN/state/step.../. A kill at any instant leaves the older checkpoints whole. Raises CannotWrite."""
+    """Write `state` as RUN/state/step.../; a kill at any instant leaves the older ones whole. Raises CannotWrite."""
     target = folder.state(state.step)
     with atomic.new_folder(target) as temporary:
         tensors = {f"rows{index}": row.contiguous() for index, row in enumerate(state.rows)}
@@ -58,8 +58,12 @@ def save_state(folder: RunFolder, state: State) -> Path:
         torch.save(state.optimizer, content)
         (temporary / OPTIMIZER).write_bytes(content.getvalue())
         rest = {
-            "form": FORM, "step": state.step, "loss": state.loss, "loss_scale": state.loss_scale, "recipe": state.recipe,
-        }  # fmt: skip
+            "form": FORM,
+            "step": state.step,
+            "loss": state.loss,
+            "loss_scale": state.loss_scale,
+            "recipe": state.recipe,
+        }
         (temporary / REST).write_text(json.dumps(rest), encoding="utf-8")
     return target
 

@@ -181,7 +181,7 @@ def _folder_tensors(folder: Path) -> Tensors:
             if pattern == "*.safetensors":
                 tensors.update(load_file(file))
             else:
-                tensors.update({name: value for name, value in Checkpoint(file).items()})
+                tensors.update(Checkpoint(file))
         return tensors
     raise ModelError(f"{folder} holds no weights", remedy="Copy the whole model folder.")
 

@@ -110,10 +110,17 @@ class Previewer:
         lines = [text]
         if prompt.negative:
             lines.append(f"Negative prompt: {prompt.negative}")
-        lines.append(
-            f"Steps: {prompt.steps}, Sampler: {SAMPLER}, CFG scale: {prompt.guidance:g}, Seed: {self._seed_of(prompt)}, "
-            f"Size: {width}x{height}, Model hash: {self.model_hash[:10]}, Embedding: {self.token}, Embedding step: {step}"
-        )
+        settings = {
+            "Steps": prompt.steps,
+            "Sampler": SAMPLER,
+            "CFG scale": f"{prompt.guidance:g}",
+            "Seed": self._seed_of(prompt),
+            "Size": f"{width}x{height}",
+            "Model hash": self.model_hash[:10],
+            "Embedding": self.token,
+            "Embedding step": step,
+        }
+        lines.append(", ".join(f"{name}: {value}" for name, value in settings.items()))
         info = PngInfo()
         info.add_itxt("parameters", "\n".join(lines))
         content = io.BytesIO()
@@ -132,7 +139,7 @@ class Previewer:
 
 
 def conditions_for(context: Context, sizes: Sequence[tuple[int, int]], dtype: torch.dtype) -> dict[str, Any]:
-    """The U-Net's keyword arguments for a context; sizes (width, height) in pixels are what SDXL is told of each image."""
+    """The U-Net's keyword arguments for a context; sizes (width, height) in pixels are what SDXL is told."""
     conditions: dict[str, Any] = {"encoder_hidden_states": context.hidden.to(dtype)}
     if context.pooled is not None:
         # original size, crop corner, target size; height before width.

@@ -262,7 +262,7 @@ def _start_rows(checked: Checked, encoders: list[Any], device: torch.device) -> 
                 tokenizer.words(embedding.init),
                 embedding.vectors,
                 torch_stream(seed_for(seed, "init", index)),
-            )  # fmt: skip
+            )
             for index, (encoder, tokenizer) in enumerate(zip(encoders, checked.tokenizers, strict=True))
         ]
     return [nn.Parameter(start.to(device, torch.float32)) for start in starts]
@@ -349,7 +349,8 @@ def _go_on(session: Session, report: Reporter) -> None:
         return
     have, want = [tuple(row.shape) for row in state.rows], [tuple(row.shape) for row in session.rows]
     if have != want:
-        message = f"the checkpoint at step {state.step} has {have[0][0]} vectors of width {have[0][1]}, the run {want[0][0]} of {want[0][1]}"
+        has, wants = (f"{shapes[0][0]} vectors of width {shapes[0][1]}" for shapes in (have, want))
+        message = f"the checkpoint at step {state.step} has {has}, the run {wants}"
         remedy = "Put the value back, or start a new run with `ti-tui init`."
         raise CheckFailed([Problem("error", message, "embedding.vectors", remedy)])
     changed = [key for key in session.recipe if state.recipe.get(key) != session.recipe[key]]

@@ -85,8 +85,55 @@ class TextSide:
         return Context(_final_norm(self.encoders[0])(output.hidden_states[-self._clip_skip]))
 
 
+class TextGradients:
+    """Each prompt of a step encoded once: gradients gather on `context`, one backward carries them to the rows.
+
+    With few prompts the graph is kept. With more than `chunk`, they are encoded without it first and again,
+    chunk by chunk, for the backward: one more text forward (1 % of a step) instead of the memory of all.
+
+    ids: for each prompt, its ids [1, 77] for each encoder.
+    """
+
+    def __init__(self, text: TextSide, ids: Sequence[list[Tensor]], *, chunk: int) -> None:
+        self._text = text
+        self._chunks = [ids[start : start + chunk] for start in range(0, len(ids), chunk)]
+        self._kept: Context | None = None
+        if len(self._chunks) == 1:
+            self._kept = self._encode(self._chunks[0])
+            self.context = self._kept.detached()
+        else:
+            with torch.no_grad():
+                self.context = _joined([self._encode(part) for part in self._chunks]).detached()
+
+    def backward(self) -> None:
+        """Carry the gathered gradients on to the rows."""
+        start = 0
+        for part in self._chunks:
+            context = self._kept or self._encode(part)
+            end = start + len(part)
+            outputs, gradients = [], []
+            pairs = ((context.hidden, self.context.hidden), (context.pooled, self.context.pooled))
+            for output, leaf in pairs:
+                if output is not None and leaf is not None and leaf.grad is not None:
+                    outputs.append(output)
+                    gradients.append(leaf.grad[start:end].to(output.dtype))
+            if outputs:
+                torch.autograd.backward(outputs, gradients)
+            start = end
+
+    def _encode(self, part: Sequence[list[Tensor]]) -> Context:
+        return self._text.encode([torch.cat([ids[index] for ids in part]) for index in range(len(self._text.rows))])
+
+
+def _joined(parts: Sequence[Context]) -> Context:
+    if not parts:
+        return Context(torch.zeros(0))
+    pooled = [part.pooled for part in parts if part.pooled is not None]
+    return Context(torch.cat([part.hidden for part in parts]), torch.cat(pooled) if pooled else None)
+
+
 def spread(words: Tensor, count: int) -> Tensor:
-    """Spread the embeddings [k, width] of k words over `count` vectors, as A1111 does: vector i gets word i*k//count."""
+    """Spread the embeddings [k, width] of k words over `count` vectors as A1111 does: vector i gets word i*k//count."""
     index = torch.arange(count) * words.shape[0] // count
     return words[index]
 

@@ -28,7 +28,7 @@ from ti_tui.training.optimizers import clip_gradients, set_rate
 from ti_tui.training.previews import conditions_for
 from ti_tui.training.reporter import Reporter
 from ti_tui.training.session import Session, open_session
-from ti_tui.training.text import Context
+from ti_tui.training.text import Context, TextGradients
 
 MAX_TRIES = 3
 """A step that gives no finite numbers is undone and tried so often, each time with other noise."""
@@ -156,7 +156,8 @@ class Trainer:
         for row in session.rows:
             row.grad = torch.zeros_like(row)
         total = torch.zeros((), device=session.device)
-        text = _TextGradients(session, prompts, chunk=max(self._batch_size, 4))
+        ids = [session.ids_of(prompt) for prompt in prompts]
+        text = TextGradients(session.text, ids, chunk=max(self._batch_size, 4))
         for batch in mine:
             if self._stop_now():
                 return None
@@ -217,7 +218,7 @@ class Trainer:
         if self._tries >= MAX_TRIES:
             raise TrainingError(
                 f"{where}, {MAX_TRIES} times over; the vectors are those of step {session.step}",
-                remedy=f"Lower the learning rate (it was {rate:g}), or try precision fp32; then `ti-tui train` goes on.",
+                remedy=f"Lower the learning rate (it was {rate:g}) or try precision fp32; `ti-tui train` goes on.",
             )
         self._report.warn(f"{where}: undone, back at step {session.step}, tried again with other noise")
 
@@ -236,7 +237,7 @@ class Trainer:
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise TrainingError(
                 f"out of memory with the smallest micro-batches: {first}",
-                remedy="Lower dataset.resolution, or close other programs that use the card; then `ti-tui train` goes on.",
+                remedy="Lower dataset.resolution, or close other programs on the card; `ti-tui train` goes on.",
             ) from None
 
     def _answer_requests(self) -> None:
@@ -289,6 +290,7 @@ class Trainer:
             images=plan.images,
             family=session.checked.facts.family,
             prediction=session.schedule.prediction,
+            processes=self._accelerator.num_processes,
             plan={**plan.values(), "effective_batch": session.effective_batch},
             reasons=plan.reasons,
         )
@@ -365,52 +367,3 @@ class Trainer:
                 )
             except UserError as error:
                 self._report.warn(f"not installed: {error}")
-
-
-class _TextGradients:
-    """Each prompt of a step encoded once; the micro-batches' gradients gather on it, one backward goes through.
-
-    With few prompts the graph is kept. With more than a chunk, they are encoded without it first and again,
-    chunk by chunk, for the backward: one more text forward (1 % of a step) instead of the memory of all.
-    """
-
-    def __init__(self, session: Session, prompts: list[str], *, chunk: int) -> None:
-        self._session = session
-        ids = [session.ids_of(prompt) for prompt in prompts]
-        self._chunks = [ids[start : start + chunk] for start in range(0, len(ids), chunk)]
-        self._kept: Context | None = None
-        if len(self._chunks) == 1:
-            self._kept = self._encode(self._chunks[0])
-            self.context = self._kept.detached()
-            return
-        with torch.no_grad():
-            parts = [self._encode(part) for part in self._chunks]
-        pooled = (
-            None
-            if not parts or parts[0].pooled is None
-            else torch.cat([part.pooled for part in parts if part.pooled is not None])
-        )
-        hidden = torch.cat([part.hidden for part in parts]) if parts else torch.zeros(0)
-        self.context = Context(hidden, pooled).detached()
-
-    def backward(self) -> None:
-        """Carry the gathered gradients on to the rows."""
-        start = 0
-        for part in self._chunks:
-            context = self._kept or self._encode(part)
-            end = start + len(part)
-            outputs, gradients = [], []
-            for output, leaf in (
-                (context.hidden, self.context.hidden),
-                (context.pooled, self.context.pooled),
-            ):
-                if output is not None and leaf is not None and leaf.grad is not None:
-                    outputs.append(output)
-                    gradients.append(leaf.grad[start:end].to(output.dtype))
-            if outputs:
-                torch.autograd.backward(outputs, gradients)
-            start = end
-
-    def _encode(self, part: list[list[Tensor]]) -> Context:
-        encoders = range(len(self._session.rows))
-        return self._session.text.encode([torch.cat([ids[index] for ids in part]) for index in encoders])

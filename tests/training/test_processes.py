@@ -1,0 +1,208 @@
+"""The trainer as a process: killed at random instants, stopped by signals, several processes, detached."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.conftest import MakeRun, result
+from ti_tui.embeddings import files
+from ti_tui.run.events import EventReader, as_one_run
+from ti_tui.run.folder import RunFolder
+
+ROOT = Path(__file__).parents[2]
+KILLS = 20
+
+
+def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=240
+    )
+
+
+def wait_for_step(folder: RunFolder, step: int, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 120
+    while time.monotonic() < end and process.poll() is None:
+        status = folder.read_status()
+        if status is not None and status.step >= step:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"step {step} was not reached: {folder.log.read_text() if folder.log.exists() else ''}")
+
+
+def test_a_run_killed_at_twenty_random_instants_ends_with_the_same_bits(
+    make_run: MakeRun, train: Callable[..., int]
+) -> None:
+    settings = {
+        "dataset.resolution": 16, "training.batch_size": 2, "training.accumulation": 1, "save.every_steps": 1,
+        "sample.every_steps": 40, "sample.prompts": ["[name] --s 1"],
+    }  # fmt: skip
+    whole, killed = (make_run(name=name, scheme="0.05:20, 0.01:130", **settings) for name in ("whole", "killed"))
+    assert train(whole) == 0
+    seed = int.from_bytes(os.urandom(4))
+    outcome = launch("-m", "tests.fixtures.killer", str(killed.root), str(KILLS), str(seed))
+    assert outcome.returncode == 0, f"seed {seed}: {outcome.stderr}"
+    report = json.loads(outcome.stdout.splitlines()[-1])
+    assert report["kills"] == KILLS and report["status"] == 0, f"seed {seed}: {report}"
+    assert killed.checkpoints() == whole.checkpoints() == list(range(1, 151))
+    for step in whole.checkpoints():
+        ours, theirs = (load_file(folder.state(step) / "vectors.safetensors") for folder in (killed, whole))
+        assert torch.equal(ours["rows0"], theirs["rows0"]), f"seed {seed}, step {step}"
+        moments = [
+            torch.load(folder.state(step) / "optimizer.pt", weights_only=True)["state"][0] for folder in (killed, whole)
+        ]
+        assert all(torch.equal(moments[0][key], value) for key, value in moments[1].items()), (
+            f"seed {seed}, step {step}"
+        )
+    for path in whole.models.iterdir():
+        assert path.read_bytes() == (killed.models / path.name).read_bytes()
+    assert {path.parent.name for path in killed.samples.rglob("01.png")} == {
+        f"step000000{step}" for step in (40, 80)
+    } | {"step00000120"}
+    steps = [event["step"] for event in as_one_run(EventReader(killed.events).read_all()) if event.kind == "step"]
+    assert steps == list(range(1, 151))
+    leftovers = [path for path in killed.root.rglob("*") if path.name.endswith((".tmp", ".old"))]
+    assert len([path for path in leftovers if path.parent == killed.states]) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_an_exact_checkpoint_and_ends_with_0(make_run: MakeRun, number: signal.Signals) -> None:
+    folder = make_run(scheme="0.01:5000", **{"save.every_steps": 0})
+    process = subprocess.Popen([sys.executable, "-m", "ti_tui.training", str(folder.root)], cwd=ROOT)
+    wait_for_step(folder, 2, process)
+    process.send_signal(number)
+    assert process.wait(60) == 0
+    status = folder.read_status()
+    assert status is not None and status.phase == "stopped"
+    assert folder.checkpoints() == [status.step]
+    last = list(EventReader(folder.events).read_all())[-1]
+    assert (last.kind, last["outcome"], last["step"]) == ("end", "stopped", status.step)
+    assert not folder.lock_file.exists()
+
+
+def test_closing_the_terminal_does_not_end_a_detached_run(make_run: MakeRun) -> None:
+    """A terminal's end sends SIGHUP to every process of its session."""
+    folder = make_run(scheme="0.01:5000")
+    code = "import pty,sys; sys.exit(pty.spawn([sys.executable, '-m', 'ti_tui', 'train', '--detach', sys.argv[1]]))"
+    subprocess.run([sys.executable, "-c", code, str(folder.root)], cwd=ROOT, stdin=subprocess.DEVNULL,
+                   capture_output=True, timeout=120, check=True)  # fmt: skip
+    trainer = folder.trainer()
+    assert trainer is not None
+    try:
+        assert os.getsid(trainer.pid) == trainer.pid
+        time.sleep(0.5)
+        assert trainer.alive()
+        second = launch("-m", "ti_tui.training", str(folder.root))
+        assert second.returncode == 2 and f"process {trainer.pid}" in second.stderr
+        stopped = launch("-m", "ti_tui", "stop", str(folder.root))
+        assert stopped.returncode == 0 and "Stopped" in stopped.stdout
+    finally:
+        if trainer.alive():
+            os.kill(trainer.pid, signal.SIGKILL)
+    assert not trainer.alive()
+
+
+@pytest.mark.parametrize(("way", "processes"), [("--multi_gpu", 2), ("--cpu", 1)])
+def test_accelerate_gives_the_rows_of_one_process_with_the_same_effective_batch(
+    make_run: MakeRun, train: Callable[..., int], way: str, processes: int
+) -> None:
+    """`--multi_gpu` really starts two (on a machine without a card they are CPU processes, joined by gloo).
+
+    `--cpu --num_processes 2` starts one in accelerate 1.15 unless MPI is set up; the result is the same either way.
+    """
+    single = make_run(name="single", **{"training.batch_size": 1, "training.accumulation": 4})
+    assert train(single) == 0
+    other = make_run(name="other", **{"training.batch_size": 1, "training.accumulation": 4 // processes})
+    outcome = launch("-m", "accelerate.commands.launch", way, "--num_processes", "2", "--num_machines", "1",
+                     "--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no",
+                     "-m", "ti_tui.training", str(other.root))  # fmt: skip
+    assert outcome.returncode == 0, outcome.stderr
+    np.testing.assert_allclose(result(single).in_order()[0], result(other).in_order()[0], rtol=1e-3, atol=1e-4)
+    assert other.checkpoints() == [3, 6]
+    (start,) = (event for event in EventReader(other.events).read_all() if event.kind == "run")
+    assert start["processes"] == processes and start["plan"]["effective_batch"] == 4
+
+
+def test_the_result_loads_in_diffusers_and_changes_the_picture(make_run: MakeRun, train: Callable[..., int]) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    folder = make_run(scheme="0.3:10", **{"save.formats": ["safetensors", "a1111-pt", "diffusers"]})
+    assert train(folder) == 0
+    pictures = {}
+    for suffix, token in ((".safetensors", "zkz"), (".pt", None), (".diffusers.safetensors", None)):
+        pipe = StableDiffusionPipeline.from_pretrained(_model_of(folder), safety_checker=None)
+        pipe.set_progress_bar_config(disable=True)
+
+        def draw(prompt: str, pipe: StableDiffusionPipeline = pipe) -> np.ndarray:
+            return pipe(prompt, num_inference_steps=4, height=64, width=64, output_type="np",
+                        generator=torch.Generator().manual_seed(0)).images[0]  # fmt: skip
+
+        without = draw("a photo of zkz")
+        pipe.load_textual_inversion(str(folder.models / f"zkz{suffix}"), token=token)
+        pictures[suffix] = draw("a photo of zkz")
+        assert np.abs(pictures[suffix] - without).mean() > 0.005
+        loaded = pipe.text_encoder.get_input_embeddings().weight[-2:].detach().numpy()
+        np.testing.assert_allclose(loaded, result(folder).in_order()[0], rtol=1e-6)
+    np.testing.assert_allclose(pictures[".safetensors"], pictures[".pt"])
+
+
+def _model_of(folder: RunFolder) -> str:
+    return str(tomllib.loads(folder.file.read_text())["model"]["base"])
+
+
+def test_our_previews_are_those_of_diffusers_with_the_same_embedding(
+    make_run: MakeRun, train: Callable[..., int]
+) -> None:
+    """What the dashboard shows is what the user will get: same prompt, seed, sampler, and A1111's settings text."""
+    from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+    from PIL import Image
+
+    from ti_tui.training.randomness import torch_stream
+
+    prompts = ["a photo of zkz --n dark --w 64 --h 96 --d 5 --l 4 --s 6", "a cup --w 64 --h 64"]
+    folder = make_run(scheme="0.1:3", **{"sample.every_steps": 3, "sample.prompts": prompts})
+    assert train(folder) == 0
+    ours = Image.open(folder.sample(3) / "01.png")
+    assert ours.size == (64, 96)
+    assert ours.info["parameters"].splitlines()[:2] == ["a photo of zkz", "Negative prompt: dark"]
+    assert "Steps: 6, Sampler: DPM++ 2M, CFG scale: 4, Seed: 5, Size: 64x96" in ours.info["parameters"]
+    pipe = StableDiffusionPipeline.from_pretrained(_model_of(folder), safety_checker=None)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
+    pipe.load_textual_inversion(str(folder.embedding("zkz", 3)), token="zkz")
+    latents = torch.randn((1, 4, 12, 8), generator=torch_stream(5))
+    settings = {"width": 64, "height": 96, "guidance_scale": 4, "num_inference_steps": 6}
+    theirs = pipe("a photo of zkz", negative_prompt="dark", latents=latents, **settings).images[0]
+    difference = np.abs(np.asarray(ours, dtype=int) - np.asarray(theirs, dtype=int))
+    assert difference.max() <= 2
+
+
+def test_a_full_disk_ends_the_run_in_words_and_leaves_it_resumable(
+    make_run: MakeRun, train: Callable[..., int]
+) -> None:
+    """A limit on the size of files fails as a full disk does: in the middle of a write."""
+    folder = make_run(scheme="0.01:6", **{"save.every_steps": 3, "embedding.vectors": 40})
+    code = (
+        "import resource,signal,sys; from ti_tui.training.__main__ import main\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)); sys.exit(main(sys.argv[1]))"
+    )
+    outcome = launch("-c", code, str(folder.root))
+    assert outcome.returncode in (2, 3)
+    words = outcome.stderr.strip().splitlines()
+    assert "cannot write" in words[-2] and "larger than is allowed" in words[-2]
+    assert "Traceback" not in outcome.stderr
+    assert train(folder) == 0
+    assert files.read(folder.embedding("zkz", None)).step == 6
