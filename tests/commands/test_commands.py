@@ -33,7 +33,8 @@ def ti_tui(*arguments: object, cwd: Path = ROOT) -> Outcome:
 def init(run: Path, photos: Path, model: Path, *more: object) -> Outcome:
     return ti_tui(
         "init", run, "--images", photos, "--model", model, "--token", "zkz", "--init", "woman",
-        "--scheme", "0.05:3, 0.01:4", "--read-as", "for", "--set", "dataset.resolution=64", "--set", "sample.every_steps=7",
+        "--scheme", "0.05:3, 0.01:4", "--read-as", "for",
+        "--set", "dataset.resolution=64", "--set", "sample.every_steps=7",
         "--set", 'sample.prompts=["a photo of [name] --d 1 --s 2"]', *more,
     )  # fmt: skip
 

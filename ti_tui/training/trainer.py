@@ -27,7 +27,7 @@ from ti_tui.training.objective import draw, losses
 from ti_tui.training.optimizers import clip_gradients, set_rate
 from ti_tui.training.previews import conditions_for
 from ti_tui.training.reporter import Reporter
-from ti_tui.training.session import Session, open_session
+from ti_tui.training.session import open_session
 from ti_tui.training.text import Context, TextGradients
 
 MAX_TRIES = 3
