@@ -174,7 +174,7 @@ def main() -> None:
         print(json.dumps(measure(given.measure, model, steps, resolution)))
         return
     print(
-        f"SD 1.5 {given.size}, {resolution}x{resolution}, batch 1, {VECTORS} vectors, fp32, {given.threads} threads on the CPU"
+        f"SD 1.5 {given.size}, {resolution}x{resolution}, batch 1, {VECTORS} vectors, fp32, {given.threads} CPU threads"
     )
     print(f"{'way':<26}{'s/step':>9}{'ratio':>8}{'peak GiB':>10}{'ratio':>8}{'start to step 1, s':>21}")
     first: dict[str, float] = {}
@@ -188,9 +188,8 @@ def main() -> None:
         found = json.loads(outcome.stdout.splitlines()[-1])
         each, peak = statistics.median(found["seconds"][1:] or found["seconds"]), found["peak"] / 1024**3
         first = first or {"each": each, "peak": peak}
-        print(
-            f"{name:<26}{each:>9.3f}{each / first['each']:>8.2f}{peak:>10.2f}{peak / first['peak']:>8.2f}{found['start']:>21.1f}"
-        )
+        ratios = each / first["each"], peak / first["peak"]
+        print(f"{name:<26}{each:>9.3f}{ratios[0]:>8.2f}{peak:>10.2f}{ratios[1]:>8.2f}{found['start']:>21.1f}")
 
 
 if __name__ == "__main__":

@@ -122,7 +122,6 @@ def open_session(
     facts, pictures = checked.facts, checked.pictures
     assert facts is not None and pictures is not None
     device = choose_device(accelerator, run.training.device)
-    use_fast_arithmetic(device)
     plan = make_plan(run, facts, pictures.count, hardware_of(device))
     source = ModelSource(facts, folder.path(run.model.vae) if run.model.vae else None, checked.tokenizers[0].end)
 
@@ -149,6 +148,7 @@ def open_session(
     token = run.embedding.token
     text = TextSide(encoders, checked.tokenizers, rows, family=facts.family, token=token, clip_skip=run.model.clip_skip)
     unet = source.unet(dtype).to(device)
+    use_fast_arithmetic(device, sum(parameter.numel() for parameter in unet.parameters()))
     set_attention(unet, plan.attention)
     if plan.recompute:
         unet.enable_gradient_checkpointing()
