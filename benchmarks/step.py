@@ -87,6 +87,7 @@ def make_run(model: Path, out: Path, steps: int, resolution: int) -> Path:
         "training": {"device": "cpu", "batch_size": 1},
         "save": {"every_steps": 0},
         "sample": {"every_steps": 0},
+        "evaluation": {"every_steps": 0},
     }
     return create_run(out / "run", photos, values).folder.root
 

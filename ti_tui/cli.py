@@ -84,7 +84,8 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; errors for people end up on stderr in a few lines."""
     try:
-        cli.main(standalone_mode=False)
+        # https://no-color.org; click itself looks at the terminal only.
+        cli.main(standalone_mode=False, color=False if os.environ.get("NO_COLOR") else None)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.Abort:
@@ -102,3 +103,22 @@ def main() -> None:
         # The reader (head, less) has gone: nobody is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except Exception as error:
+        sys.exit(_unexpected(error))
+
+
+def _unexpected(error: Exception) -> int:
+    """A mistake of the program itself: two lines for the user, the traceback in a file for its makers."""
+    import traceback
+
+    from ti_tui.settings import state_folder
+
+    print(f"ti_tui made a mistake: {type(error).__name__}: {error}", file=sys.stderr)
+    try:
+        path = state_folder() / "crash.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{sys.argv}\n{traceback.format_exc()}", encoding="utf-8")
+        print(f"The details are in {path}; please report them.", file=sys.stderr)
+    except OSError:
+        traceback.print_exc()
+    return 1

@@ -75,7 +75,7 @@ def test_the_main_job_from_photographs_to_an_embedding(tmp_path: Path, photos: P
         "kohya / ti_tui (emb_params)",
         "token",
         "zkz",
-        "8 of width 64",
+        "12 of width 64",
         "0.05:3, 0.01:4",
         "base_model_sha256",
     ):

@@ -131,7 +131,7 @@ def test_missing_and_unused_captions_are_told() -> None:
     assert "1 of 2 pictures have no caption (2.png)" in str(
         next(iter(check_captions(pictures, "zkz", ["[name], [filewords]"])))
     )
-    assert "1 captions are not used" in str(next(iter(check_captions(pictures, "zkz", ["a [name]"]))))
+    assert "captions (1) are not used" in str(next(iter(check_captions(pictures, "zkz", ["a [name]"]))))
 
 
 def test_prompts_that_are_cut_are_named_before_the_start(clip: PromptTokenizer) -> None:

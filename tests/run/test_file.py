@@ -49,7 +49,7 @@ def problems_of(text: str) -> list[str]:
 
 def test_the_smallest_file_gets_every_default() -> None:
     run = parse_run_file(SMALLEST, HERE)
-    assert run.embedding.vectors == 8
+    assert run.embedding.vectors == 12
     assert run.scheme.scheme().total_steps == 3790
     assert run.training.batch_size == "auto"
 

@@ -567,3 +567,25 @@ def test_the_pooled_text_of_sdxl_is_that_of_the_prompts_end(make_run: MakeRun) -
     end = ids[1][0].tolist().index(session.checked.tokenizers[1].end)
     expected = encoder.text_projection(output.last_hidden_state[:, end])
     torch.testing.assert_close(session.text.encode(ids).pooled, expected)
+
+
+def test_the_eval_loss_is_taken_on_the_same_set_and_does_not_touch_training(make_run: MakeRun, train: Train) -> None:
+    """Two runs that differ in what they train with have the same questions; a rate of nearly 0 changes no answer."""
+    watched = make_run(scheme="0.000000001:4", name="watched", **{"evaluation.every_steps": 1})
+    assert train(watched) == 0
+    values = [event["loss"] for event in events(watched, "eval")]
+    assert [event["step"] for event in events(watched, "eval")] == [0, 1, 2, 3, 4]
+    assert values == pytest.approx([values[0]] * 5, abs=2e-6)
+    losses = [event["loss"] for event in events(watched, "step")]
+    assert max(losses) - min(losses) > 0.01, "the train loss moves although nothing is learned"
+    on, off = (make_run(name=f"run{every}", **{"evaluation.every_steps": every}) for every in (1, 0))
+    assert train(on) == train(off) == 0
+    assert not events(off, "eval")
+    np.testing.assert_array_equal(result(on).in_order()[0], result(off).in_order()[0])
+
+
+def test_the_eval_loss_falls_when_the_vectors_are_learned(make_run: MakeRun, train: Train) -> None:
+    folder = make_run(scheme="0.05:40", **{"evaluation.every_steps": 40, "save.every_steps": 0})
+    assert train(folder) == 0
+    first, last = (event["loss"] for event in events(folder, "eval"))
+    assert last < first

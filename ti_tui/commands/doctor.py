@@ -69,7 +69,7 @@ def command() -> None:
 def _device() -> list[str]:
     import torch
 
-    card = find_hardware()
+    card = find_hardware(any_torch=True)
     problems: list[str] = []
     rows = [("device", card.describe())]
     if card.kind == "cuda" and not torch.cuda.is_available():

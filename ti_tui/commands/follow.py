@@ -55,6 +55,8 @@ class PlainLines:
         self._next = 0.0
         self._mean: float | None = None
         self._pace: float | None = None
+        self._eval: float | None = None
+        self._first_eval: float | None = None
 
     def show(self, event: Event) -> None:
         if event.kind == "run":
@@ -62,6 +64,9 @@ class PlainLines:
             self._next = 0.0
         if event.kind == "request" and event.get("total_steps"):
             self._total = event["total_steps"]
+        if event.kind == "eval":
+            self._first_eval = self._first_eval if event["step"] else event.get("loss")
+            self._eval = event.get("loss")
         if event.kind == "step":
             self._step(event)
         elif (line := describe(event)) is not None:
@@ -83,6 +88,9 @@ class PlainLines:
         loss = "not a number" if event.get("loss") is None else f"{event['loss']:.4f} (mean {self._mean or 0:.4f})"
         rest = f"  {show.seconds(left)} left" if not last else ""
         pace = f"{self._pace or 0:.2g} s a step"
+        if self._eval is not None:
+            loss += f"  eval {self._eval:.4f}"
+            loss += f" (start {self._first_eval:.4f})" if self._first_eval is not None else ""
         click.echo(f"step {event['step']} of {self._total}  loss {loss}  rate {event['rate']:g}  {pace}{rest}")
 
 
@@ -101,6 +109,7 @@ class ProgressBar:
         )
         self._task = self._progress.add_task("starting", total=None, detail="")
         self._mean: float | None = None
+        self._eval: float | None = None
         self._progress.start()
 
     def show(self, event: Event) -> None:
@@ -109,9 +118,12 @@ class ProgressBar:
                 self._progress.update(self._task, total=event.get("total_steps"), completed=event.get("step", 0))
             case "phase":
                 self._progress.update(self._task, description=event.get("phase", ""))
+            case "eval":
+                self._eval = event.get("loss")
             case "step":
                 self._mean = smooth(self._mean, event.get("loss"))
-                detail = f"loss {self._mean or 0:.4f}  rate {event['rate']:g}"
+                evaluated = f"  eval {self._eval:.4f}" if self._eval is not None else ""
+                detail = f"loss {self._mean or 0:.4f}{evaluated}  rate {event['rate']:g}"
                 self._progress.update(self._task, completed=event["step"], detail=detail)
             case "request" if event.get("total_steps"):
                 self._progress.update(self._task, total=event["total_steps"])
@@ -146,8 +158,6 @@ def describe(event: Event) -> str | None:
             return f"saved step {event.get('step')}: {', '.join(event.get('files', []))}"
         case "sample":
             return f"drew {', '.join(event.get('files', []))}"
-        case "eval":
-            return f"eval loss {event.get('loss')} at step {event.get('step')}"
         case "warning":
             return f"warning: {event.get('message')}"
         case "request":

@@ -75,6 +75,8 @@ def command(
     show.problems(made.prepared.problems, err=True)
     captions = f", {made.prepared.captions} with captions" if made.prepared.captions else ""
     click.echo(f"Made {made.folder.root}: {show.number(made.prepared.images, 'image')}{captions}.")
+    if made.facts is not None:
+        click.echo(f"Model: {made.facts.describe()}")
     click.echo(f"Next: ti-tui plan {run}, then ti-tui train {run}")
 
 

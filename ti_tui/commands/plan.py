@@ -43,6 +43,7 @@ def _show_steps(checked: Checked, plan: Plan) -> None:
     per_epoch = plan.epoch_steps
     epochs = plan.total_steps / per_epoch
     samples = sum(plan.sample_due(step) for step in range(1, plan.total_steps + 1)) * len(checked.run.sample.prompts)
+    where = describe_location(checked.folder.root)
     rows = [
         ("images", f"{plan.images}, trained at {checked.run.dataset.resolution} pixels"),
         (
@@ -52,7 +53,7 @@ def _show_steps(checked: Checked, plan: Plan) -> None:
         ("saves", f"{plan.saves()} checkpoints, {samples} preview images"),
         (
             "disk",
-            f"about {show.size(disk_need(checked.run, checked.pictures))} in {describe_location(checked.folder.root)}",
+            f"about {show.size(disk_need(checked.run, checked.pictures, checked.facts))} in {where}",
         ),
         ("time", _time(checked.folder, plan)),
     ]

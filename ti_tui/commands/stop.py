@@ -27,10 +27,7 @@ def command(run: Path, seconds: float) -> None:
     if trainer is None:
         click.echo(f"No trainer works in {folder.root}.")
         return
-    requests.submit(folder, "stop")
-    # The signal also reaches a trainer that is still loading; a request alone waits for its first step.
-    if trainer.alive():
-        trainer.terminate()
+    requests.ask_to_stop(folder, trainer)
     if seconds <= 0:
         click.echo("Asked to stop.")
         return

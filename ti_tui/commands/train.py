@@ -13,10 +13,12 @@ import click
 
 from ti_tui.commands import show
 from ti_tui.commands.follow import Display, PlainLines, ProgressBar, ended_how, follow
+from ti_tui.embeddings import files as embedding_files
 from ti_tui.errors import TrainingError, UserError
+from ti_tui.run import requests
 from ti_tui.run.events import EventReader
 from ti_tui.run.folder import RunFolder, RunLocked
-from ti_tui.run.process import start_detached
+from ti_tui.run.process import ProcessId, start_detached
 from ti_tui.settings import remember_run
 from ti_tui.setup.check import check_run
 
@@ -40,12 +42,12 @@ def command(run: Path, detach: bool, plain: bool) -> None:
             remedy=f"See it with `ti-tui watch {run}`, or end it with `ti-tui stop {run}`.",
         )
     checked = check_run(folder)
-    show.problems([problem for problem in checked.problems if problem.severity != "error"], err=True)
+    show.problems([problem for problem in checked.problems if problem.severity == "warning"], err=True)
     checked.raise_errors()
     total = checked.run.scheme.scheme().total_steps
     done = folder.checkpoints()
     final = folder.embedding(checked.run.embedding.token, None)
-    if done and done[-1] >= total and final.exists():
+    if done and done[-1] >= total and final.exists() and embedding_files.read(final).step == done[-1]:
         click.echo(f"Done: the scheme ends at step {total} and the run is at step {done[-1]}: {final}")
         click.echo("Lengthen [scheme] in the run file to go on.")
         return
@@ -65,10 +67,12 @@ def command(run: Path, detach: bool, plain: bool) -> None:
 def _stay(process: subprocess.Popen[bytes], folder: RunFolder, reader: EventReader, display: Display) -> None:
     """Show the run until it ends, hand signals on to the trainer, and end as it ends."""
 
+    trainer = ProcessId.of(process.pid)
+
     def hand_on(number: int, _frame: FrameType | None) -> None:
-        if process.poll() is None:
+        if trainer is not None and process.poll() is None:
             click.echo("saving and ending ...", err=True)
-            process.send_signal(signal.SIGTERM)
+            requests.ask_to_stop(folder, trainer)
 
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, hand_on)

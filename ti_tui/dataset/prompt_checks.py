@@ -57,7 +57,7 @@ def check_captions(pictures: Sequence[Picture], token: str, templates: Sequence[
         )
     if with_caption and not uses_captions:
         problems.info(
-            f"{len(with_caption)} captions are not used: this template has no {FILEWORDS}",
+            f"captions ({len(with_caption)}) are not used: this template has no {FILEWORDS}",
             field="dataset.template",
             remedy='The template "captions" uses them.',
         )

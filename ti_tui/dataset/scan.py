@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -81,6 +83,8 @@ def open_picture(path: Path) -> Image.Image:
     try:
         if path.stat().st_size == 0:
             raise DatasetError("is empty (0 bytes)")
+        if path.suffix.lower() in {".heic", ".heif"}:
+            _read_heif()
         image = Image.open(path)
     except DatasetError:
         raise
@@ -98,6 +102,15 @@ def open_picture(path: Path) -> Image.Image:
             f"is {image.width}x{image.height} ({megapixels:.0f} megapixels), over the limit of {MAX_PIXELS / 1e6:.0f}"
         )
     return image
+
+
+@cache
+def _read_heif() -> None:
+    """Teach Pillow HEIC, if the extra is installed."""
+    if importlib.util.find_spec("pillow_heif") is not None:
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
 
 
 def load_pixels(image: Image.Image) -> None:

@@ -19,7 +19,7 @@ Kind = Literal[
     "phase",  # phase, message
     "step",  # step, loss, rate, gradient_norm, seconds (of this step)
     "eval",  # step, loss
-    "checkpoint",  # step, state, files, loss, norms
+    "checkpoint",  # step, state, files, loss, eval_loss, norms
     "sample",  # step, files, prompts
     "memory",  # used_bytes, peak_bytes (of the device; of the process on a CPU)
     "warning",  # message, step

@@ -90,11 +90,19 @@ def to_toml(run: RunFile) -> str:
         values = getattr(run, name)
         lines = [f"[{name}]"]
         for key, info in table.model_fields.items():
-            unit = (info.json_schema_extra or {}).get("unit", "") if isinstance(info.json_schema_extra, dict) else ""
-            lines.append(f"# {info.description}{f' Unit: {unit}.' if unit else ''}")
+            lines.append(f"# {info.description}{_takes(info)}")
             lines.append(f"{key} = {_toml_value(getattr(values, key))}")
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
+
+
+def _takes(info: FieldInfo) -> str:
+    """What a comment adds to a field's description: what it takes and its unit, where that is not plain."""
+    unit = info.json_schema_extra.get("unit", "") if isinstance(info.json_schema_extra, dict) else ""
+    words = accepts(info)
+    plain = "text" in words or "segment" in words or "table" in words
+    parts = [part for part in ("" if plain else words, str(unit)) if part]
+    return f" ({'; '.join(parts)})" if parts else ""
 
 
 def accepts(info: FieldInfo) -> str:

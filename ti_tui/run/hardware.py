@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 GIB = 1024**3
@@ -26,9 +27,12 @@ class Hardware:
         return f"{self.name}, {self.free_bytes / GIB:.1f} of {self.total_bytes / GIB:.1f} GiB free"
 
 
-def find_hardware(wanted: str = "auto") -> Hardware:
-    """The device that `training.device` means; auto takes the first NVIDIA card, else the CPU."""
-    if wanted != "cpu":
+def find_hardware(wanted: str = "auto", *, any_torch: bool = False) -> Hardware:
+    """The device that `training.device` means; auto takes the first NVIDIA card, else the CPU.
+
+    any_torch: also find a card that the installed torch, built without CUDA, cannot use.
+    """
+    if wanted != "cpu" and (any_torch or not _torch_is_for_cpu()):
         index = int(wanted.partition(":")[2] or 0)
         if card := _card(index):
             return card
@@ -41,6 +45,14 @@ def cpu() -> Hardware:
 
     memory = psutil.virtual_memory()
     return Hardware("cpu", "CPU", memory.total, memory.available, bf16=False)
+
+
+def _torch_is_for_cpu() -> bool:
+    """Whether the installed torch was built without CUDA, told from its version alone."""
+    try:
+        return version("torch").endswith("+cpu")
+    except PackageNotFoundError:
+        return False
 
 
 def _card(index: int) -> Hardware | None:

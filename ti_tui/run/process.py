@@ -70,8 +70,9 @@ class ProcessId:
         return True
 
     def terminate(self) -> None:
-        """Ask the process to save and end (SIGTERM). Nothing happens if it is gone."""
-        if self.alive():
+        """Ask the process to save and end (SIGTERM). Nothing happens if it is gone, and on Windows, where the
+        signal would kill it at once: there the stop request does it."""
+        if os.name != "nt" and self.alive():
             os.kill(self.pid, signal.SIGTERM)
 
 

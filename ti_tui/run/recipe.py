@@ -89,10 +89,12 @@ class EmbeddingTable(Table):
         pattern=r"^[^\s\[\]/\\:*?\"<>|,.]+$",
     )
     init: str = _field(
-        "", "Words that the vectors start from, or an embedding file; empty starts near zero.", basic=True
+        "",
+        "Words that the vectors start from, or an embedding file; empty starts at random.",
+        basic=True,
     )
     vectors: int = _field(
-        8, "How many vectors the token has; each uses one of the prompt's 75 places.", basic=True, ge=1, le=75
+        12, "How many vectors the token has; each uses one of the prompt's 75 places.", basic=True, ge=1, le=75
     )
     norm: Literal["free"] = _field("free", "What is done about the length of the vectors: free leaves it.")
 
@@ -180,7 +182,7 @@ class SaveTable(Table):
     every_epochs: int = _field(0, "Save every so many epochs as well; 0 does not.", unit="epochs", ge=0)
     keep: int = _field(0, "Keep only the last so many checkpoints; 0 keeps all.", ge=0)
     formats: list[Literal["safetensors", "a1111-pt", "diffusers"]] = _field(
-        lambda: ["safetensors"], "Forms of the embedding that are written.", min_length=1
+        lambda: ["safetensors", "a1111-pt"], "Forms of the embedding that are written.", min_length=1
     )
     install_to: str = _field(
         "", "The embeddings folder of A1111, Forge or ComfyUI to copy the result into.", basic=True
@@ -199,6 +201,16 @@ class SampleTable(Table):
     )
 
 
+class EvaluationTable(Table):
+    """The eval loss: on a fixed set, comparable from step to step."""
+
+    every_steps: Auto | Annotated[int, Field(ge=0)] = _field(
+        "auto", "Evaluate every so many steps; auto keeps its cost under 5 %, 0 does not.", unit="steps"
+    )
+    hold_out: Literal["off"] = _field("off", "Pictures kept back for it; not in this version.")
+    early_stop: Literal["off"] = _field("off", "End by itself when it is learned; not in this version.")
+
+
 class RunFile(Table):
     """The complete recipe of a run: everything that is needed to repeat it."""
 
@@ -210,6 +222,7 @@ class RunFile(Table):
     training: TrainingTable = Field(default_factory=TrainingTable)
     save: SaveTable = Field(default_factory=SaveTable)
     sample: SampleTable = Field(default_factory=SampleTable)
+    evaluation: EvaluationTable = Field(default_factory=EvaluationTable)
 
 
 TABLES: dict[str, type[Table]] = {
@@ -220,6 +233,7 @@ TABLES: dict[str, type[Table]] = {
     "training": TrainingTable,
     "save": SaveTable,
     "sample": SampleTable,
+    "evaluation": EvaluationTable,
 }
 
 

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 from ti_tui import atomic
 from ti_tui.run.folder import RunFolder
+from ti_tui.run.process import ProcessId
 
 RequestKind = Literal[
     "stop",  # save an exact checkpoint and end
@@ -37,6 +38,12 @@ def submit(folder: RunFolder, kind: RequestKind) -> Path:
     path = folder.requests / f"{time.time_ns():020d}-{kind}-{uuid.uuid4().hex[:6]}.json"
     atomic.write_json(path, {"kind": kind, "t": now})
     return path
+
+
+def ask_to_stop(folder: RunFolder, trainer: ProcessId) -> None:
+    """Ask a trainer to save and end. The request waits for its next step; the signal reaches it while it loads too."""
+    submit(folder, "stop")
+    trainer.terminate()
 
 
 def take(folder: RunFolder) -> list[Request]:

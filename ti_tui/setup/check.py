@@ -90,10 +90,11 @@ def check_run(folder: RunFolder, *, decode: bool = True) -> Checked:
         arguments = (run.embedding.vectors, tokenizers[0], facts.vocabulary)
         if pictures is not None and templates:
             problems.add(check_captions(pictures.pictures, run.embedding.token, templates))
-            problems.add(check_prompt_lengths(pictures.pictures, templates, *arguments))
+            shown = (*pictures.pictures, *(regularisation.pictures if regularisation else ()))
+            problems.add(check_prompt_lengths(shown, templates, *arguments))
         problems.add(check_sample_prompts(run.sample.prompts, run.embedding.token, *arguments))
     _check_packages(run, problems)
-    _check_disk(run, folder, pictures, problems)
+    _check_disk(run, folder, pictures, facts, problems)
     placed = problems.placed(folder.file, lines_of(folder.file))
     return Checked(folder, run, placed, pictures, regularisation, templates, facts, tokenizers, init)
 
@@ -208,7 +209,9 @@ def _check_packages(run: RunFile, problems: Problems) -> None:
         )
 
 
-def _check_disk(run: RunFile, folder: RunFolder, pictures: Scan | None, problems: Problems) -> None:
+def _check_disk(
+    run: RunFile, folder: RunFolder, pictures: Scan | None, facts: ModelFacts | None, problems: Problems
+) -> None:
     if run.save.install_to:
         try:
             embeddings_folder(folder.path(run.save.install_to))
@@ -217,7 +220,7 @@ def _check_disk(run: RunFile, folder: RunFolder, pictures: Scan | None, problems
     if not os.access(folder.root, os.W_OK):
         problems.error(f"{folder.root} cannot be written to", remedy="Copy the run to a folder of your own.")
         return
-    need = disk_need(run, pictures)
+    need = disk_need(run, pictures, facts)
     free = shutil.disk_usage(folder.root).free
     if free < need + KEEP_FREE_BYTES:
         problems.error(
@@ -226,14 +229,15 @@ def _check_disk(run: RunFile, folder: RunFolder, pictures: Scan | None, problems
         )
 
 
-def disk_need(run: RunFile, pictures: Scan | None) -> int:
+def disk_need(run: RunFile, pictures: Scan | None, facts: ModelFacts | None) -> int:
     """Bytes that a run will write, about: latents, checkpoints with optimizer state, exports, previews."""
     images = len(pictures.pictures) if pictures else 0
     latents = images * 2 * 4 * 4 * (run.dataset.resolution // 8) ** 2 * (2 if run.dataset.flip else 1)
     total = run.scheme.scheme().total_steps
     saves = total // run.save.every_steps if run.save.every_steps else 1
     kept = min(saves, run.save.keep) if run.save.keep else saves
-    checkpoint = run.embedding.vectors * 2048 * 4 * 4 + 20_000
+    width = sum(facts.widths) if facts else 2048
+    checkpoint = run.embedding.vectors * width * 4 * (3 + len(run.save.formats)) + 12_000
     samples = (total // run.sample.every_steps if run.sample.every_steps else 0) * len(run.sample.prompts)
     picture = int(run.dataset.resolution**2 * 1.8)
     return latents * (run.training.cache_latents == "disk") + kept * checkpoint + samples * picture

@@ -12,18 +12,19 @@ from typing import Any
 from ti_tui.dataset.prepare import Prepared, prepare
 from ti_tui.run import file as run_file
 from ti_tui.run.folder import RunFolder, RunFolderError
-from ti_tui.run.model import find_model, inspect_model
+from ti_tui.run.model import ModelFacts, find_model, inspect_model, with_prediction
 from ti_tui.run.recipe import FORMAT, RunFile
 from ti_tui.settings import remember_run
 
 
 @dataclass(frozen=True)
 class Created:
-    """A run that was made, and what was said about its pictures."""
+    """A run that was made, what was said about its pictures, and its model (None: a hub id that is not here yet)."""
 
     folder: RunFolder
     run: RunFile
     prepared: Prepared
+    facts: ModelFacts | None
 
 
 def create_run(
@@ -45,11 +46,8 @@ def create_run(
     kohya_name = f"1_{token} {_class_word(str(values.get('embedding', {}).get('init', '')))}".rstrip()
     dataset = {**values.get("dataset", {}), "images": f"img/{kohya_name}"}
     run = run_file.from_values({"format": FORMAT, **values, "dataset": dataset}, folder.file)
-    step = 64
-    # A missing model is told by `check`; it does not keep the pictures from being prepared.
     path = find_model(run.model.base, folder.root)
-    if path is not None:
-        step = inspect_model(path).multiple
+    facts = with_prediction(inspect_model(path), run.model.prediction) if path is not None else None
     existed = folder.root.exists()
     try:
         folder.create()
@@ -58,7 +56,7 @@ def create_run(
             folder.images / kohya_name,
             resolution=run.dataset.resolution,
             buckets=run.dataset.buckets,
-            step=step,
+            step=facts.multiple if facts else 64,
             progress=progress,
         )
         run_file.save(run, folder.file)
@@ -66,7 +64,7 @@ def create_run(
         _undo(folder, existed=existed)
         raise
     remember_run(folder.root)
-    return Created(folder, run, prepared)
+    return Created(folder, run, prepared, facts)
 
 
 def _class_word(init: str) -> str:

@@ -44,6 +44,7 @@ def train(folder: RunFolder, report: Reporter, stop: threading.Event) -> int:
     try:
         checked = check_run(folder)
         checked.raise_errors()
+        report.position((folder.checkpoints() or [0])[-1], checked.run.scheme.scheme().total_steps)
         _quiet()
         # The heavy imports come after the checks: bad input is told in a second.
         from ti_tui.training.device import make_accelerator
@@ -67,7 +68,7 @@ def train(folder: RunFolder, report: Reporter, stop: threading.Event) -> int:
     except UserError as error:
         report.end("failed", str(error))
         print(error, file=sys.stderr, flush=True)
-        return 3 if report.step else error.exit_status
+        return 3 if report.trained else error.exit_status
     except Exception as error:
         traceback.print_exc()
         report.end("failed", f"{type(error).__name__}: {error}. The details are in {folder.log}")

@@ -105,6 +105,13 @@ def drop_old(folder: RunFolder, keep: int, token: str, forms: Sequence[Form]) ->
                 folder.embedding(token, step, files.SUFFIXES[form]).unlink(missing_ok=True)
 
 
+def drop_after(folder: RunFolder, step: int) -> None:
+    """Drop checkpoints later than `step`: a step that was undone must not be gone on from."""
+    for later in folder.checkpoints():
+        if later > step:
+            shutil.rmtree(folder.state(later), ignore_errors=True)
+
+
 def export(folder: RunFolder, embedding: Embedding, step: int | None, forms: Sequence[Form]) -> list[Path]:
     """Write `embedding` in each form to RUN/model; step None is the final one. Raises CannotWrite."""
     paths = []

@@ -69,7 +69,12 @@ def use_fast_arithmetic(device: torch.device, parameters: int) -> None:
 def set_attention(unet: Any, attention: Attention) -> None:
     """Choose the U-Net's attention kernel: torch's fused one, xformers', or plain matrix products."""
     if attention == "xformers":
-        unet.enable_xformers_memory_efficient_attention()
+        try:
+            unet.enable_xformers_memory_efficient_attention()
+        except Exception as error:
+            # xformers has an error class for each reason: no card, an old card, a build for another torch.
+            message = f"xformers cannot be used here: {str(error).splitlines()[0]}"
+            raise ProblemsError([Problem("error", message, "training.attention", "Use sdpa.")]) from None
     elif attention == "plain":
         from diffusers.models.attention_processor import AttnProcessor
 

@@ -29,6 +29,7 @@ class Reporter:
         me = ProcessId.mine()
         now = time.time()
         self._status = Status(me.pid, me.started, me.host, "starting", 0, 0, now, now)
+        self._trained = False
         self._written = 0.0
         self._asked = 0.0
         if main:
@@ -36,8 +37,9 @@ class Reporter:
             self._write_status()
 
     @property
-    def step(self) -> int:
-        return self._status.step
+    def trained(self) -> bool:
+        """Whether the run has come to its steps: what fails then has failed while training."""
+        return self._trained
 
     def event(self, kind: Kind, **values: Any) -> None:
         """Write one event. Raises CannotWrite."""
@@ -52,6 +54,7 @@ class Reporter:
 
     def phase(self, phase: Phase, message: str = "") -> None:
         """Enter a phase: status at once, and an event."""
+        self._trained = self._trained or phase == "training"
         self._status = replace(self._status, phase=phase, message=message)
         self.event("phase", phase=phase, message=message)
         self._write_status()

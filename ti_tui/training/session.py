@@ -27,6 +27,7 @@ from ti_tui.training import checkpoints
 from ti_tui.training.batches import Sample, Sampler, effective_batch
 from ti_tui.training.checkpoints import State
 from ti_tui.training.device import DTYPES, choose_device, hardware_of, set_attention, use_fast_arithmetic
+from ti_tui.training.evaluation import Question, fixed_set
 from ti_tui.training.latents import LatentCache, Latents, ToEncode
 from ti_tui.training.models import ModelSource, download
 from ti_tui.training.objective import NoiseSchedule
@@ -63,6 +64,7 @@ class Session:
     optimizer: torch.optim.Optimizer
     loss_scale: LossScale
     previewer: Previewer
+    questions: list[Question]
     recipe: dict[str, Any]
     metadata: dict[str, str]
     step: int = 0
@@ -191,6 +193,7 @@ def open_session(
             model_hash=model_hash,
             stop_asked=stop_asked,
         ),
+        questions=_questions(checked, latents) if plan.evaluation_steps else [],
         recipe=_recipe(checked, model_hash, effective),
         metadata=_metadata(checked, plan, model_hash),
     )
@@ -266,6 +269,14 @@ def _start_rows(checked: Checked, encoders: list[Any], device: torch.device) -> 
             for index, (encoder, tokenizer) in enumerate(zip(encoders, checked.tokenizers, strict=True))
         ]
     return [nn.Parameter(start.to(device, torch.float32)) for start in starts]
+
+
+def _questions(checked: Checked, latents: dict[tuple[int, bool], Latents]) -> list[Question]:
+    """The fixed set of the eval loss, over the training pictures with the first template."""
+    assert checked.pictures is not None
+    pictures = checked.pictures.pictures
+    asked = [(latents[index, False], fill(checked.templates[0], one.caption)) for index, one in enumerate(pictures)]
+    return fixed_set(asked, checked.run.training.seed)
 
 
 def _preview_vae(source: ModelSource, dtype: torch.dtype, tiled: bool) -> Any:

@@ -23,6 +23,7 @@ from ti_tui.setup.check import Checked
 from ti_tui.training import checkpoints
 from ti_tui.training.batches import Sample, micro_batches
 from ti_tui.training.device import is_out_of_memory, memory_used
+from ti_tui.training.evaluation import eval_loss
 from ti_tui.training.objective import draw, losses
 from ti_tui.training.optimizers import clip_gradients, set_rate
 from ti_tui.training.previews import conditions_for
@@ -58,6 +59,7 @@ class Trainer:
         self._undo: Undo | None = None
         self._tries = 0
         self._failed_at = -1
+        self._eval_loss: float | None = None
         self._accelerator = accelerator
         self.session = open_session(checked, accelerator, report, self._stop_now)
         self._scheme = self.session.plan.scheme
@@ -71,10 +73,13 @@ class Trainer:
         self._begin()
         try:
             self._sample_if_missing()
+            if session.step == 0:
+                self._evaluate()
             while session.step < self._scheme.total_steps:
                 self._answer_requests()
                 if self._stopping or not self._train_step():
                     break
+                self._evaluate()
                 if self._save_asked or self._plan.save_due(session.step):
                     self._save()
                 if self._sample_asked or self._plan.sample_due(session.step):
@@ -215,6 +220,8 @@ class Trainer:
                     row.copy_(good)
             session.optimizer.load_state_dict(self._undo.optimizer)
             session.step, self._undo = self._undo.step, None
+            if self._accelerator.is_main_process:
+                checkpoints.drop_after(session.checked.folder, session.step)
         if self._tries >= MAX_TRIES:
             raise TrainingError(
                 f"{where}, {MAX_TRIES} times over; the vectors are those of step {session.step}",
@@ -297,6 +304,17 @@ class Trainer:
         self._report.position(session.step, self._scheme.total_steps)
         self._report.phase("training")
 
+    def _evaluate(self) -> None:
+        """The eval loss, if it is due; at step 0 it is that of the init word."""
+        session = self.session
+        if not self._plan.evaluation_due(session.step) or not session.questions:
+            return
+        if self._accelerator.is_main_process:
+            loss = eval_loss(session.questions, session.unet, session.text, session.schedule, session.previewer.scale)
+            self._eval_loss = loss
+            self._report.event("eval", step=session.step, loss=round(loss, 6))
+        self._accelerator.wait_for_everyone()
+
     def _save_if_new(self) -> None:
         if self.session.step and self.session.step not in self.session.checked.folder.checkpoints():
             self._save()
@@ -313,7 +331,8 @@ class Trainer:
             files = [path.relative_to(folder.root).as_posix() for path in paths]
             self._report.event(
                 "checkpoint", step=session.step, state=state.relative_to(folder.root).as_posix(), files=files,
-                loss=session.loss, norms=norms,
+                loss=session.loss,
+                eval_loss=self._eval_loss, norms=norms,
             )  # fmt: skip
             checkpoints.drop_old(folder, run.save.keep, run.embedding.token, run.save.formats)
         self._accelerator.wait_for_everyone()
