@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
+from tests.fixtures.tiny_models import ldm_unet, ldm_vae
 from ti_tui.errors import UserError
-from ti_tui.run.model import ModelError, find_model, inspect_model
+from ti_tui.run.model import ModelError, ModelFacts, find_model, inspect_model
 from ti_tui.run.tensors import WeightsError, read_shapes
 from ti_tui.training.models import ModelSource, detect_prediction
+from ti_tui.training.single_file import Checkpoint, unet_config, unet_tensors, vae_config, vae_tensors
 
 FAMILIES = {
     "sd1": ("sd1", "epsilon", (64,)),
@@ -265,3 +268,88 @@ def test_a_scheduler_that_predicts_something_else_is_refused(models: dict[str, P
     config.write_text(json.dumps({**json.loads(config.read_text()), "prediction_type": "sample"}))
     with pytest.raises(ModelError, match="predicts 'sample'"):
         inspect_model(copy)
+
+
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "sd1": {
+        "block_out_channels": (320, 640, 1280, 1280), "cross_attention_dim": 768, "attention_head_dim": 8,
+    },
+    "sd2": {
+        "block_out_channels": (320, 640, 1280, 1280), "cross_attention_dim": 1024,
+        "attention_head_dim": [5, 10, 20, 20], "use_linear_projection": True,
+    },
+    "sdxl": {
+        "block_out_channels": (320, 640, 1280), "cross_attention_dim": 2048, "attention_head_dim": [5, 10, 20],
+        "use_linear_projection": True, "transformer_layers_per_block": [1, 2, 10],
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "addition_embed_type": "text_time", "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 2816,
+    },
+}  # fmt: skip
+"""What the published model cards' unet/config.json say beyond diffusers' defaults."""
+
+
+class ShapesOnly(Checkpoint):
+    """A checkpoint of the published size without its gigabytes: tensors without content."""
+
+    def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
+        self._lazy = None
+        self._loaded = tensors
+        self._shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize("family", PUBLISHED)
+def test_the_published_unets_configuration_is_read_from_their_shapes(family: str) -> None:
+    with torch.device("meta"):
+        published = UNet2DConditionModel(sample_size=64, **PUBLISHED[family])
+    tensors = {f"model.diffusion_model.{k}": v for k, v in ldm_unet(published.state_dict(), published.config).items()}
+    widths = {"sd1": (768,), "sd2": (1024,), "sdxl": (768, 1280)}[family]
+    facts = ModelFacts(Path("x"), True, family, "epsilon", widths, 49408, True)  # type: ignore[arg-type]
+    config = unet_config(ShapesOnly(tensors), facts)
+    for key in (*PUBLISHED[family], "layers_per_block", "down_block_types", "up_block_types", "mid_block_type"):
+        ours, theirs = config[key], published.config[key]
+        assert (list(ours) if isinstance(ours, list | tuple) else ours) == (
+            list(theirs) if isinstance(theirs, list | tuple) else theirs
+        ), key
+    renamed = unet_tensors(ShapesOnly(tensors), config)
+    assert {k: v.shape for k, v in renamed.items()} == {k: v.shape for k, v in published.state_dict().items()}
+
+
+def test_the_published_vaes_configuration_is_read_from_its_shapes() -> None:
+    with torch.device("meta"):
+        published = AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4,
+            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        )  # fmt: skip
+    tensors = {f"first_stage_model.{k}": v for k, v in ldm_vae(published.state_dict(), published.config).items()}
+    facts = ModelFacts(Path("x"), True, "sd1", "epsilon", (768,), 49408, True)
+    config = vae_config(ShapesOnly(tensors), facts)
+    for key in ("block_out_channels", "layers_per_block", "latent_channels", "norm_num_groups"):
+        assert (
+            tuple(config[key]) == tuple(published.config[key])
+            if key == "block_out_channels"
+            else config[key] == published.config[key]
+        )
+    renamed = vae_tensors(ShapesOnly(tensors), config)
+    assert {k: v.shape for k, v in renamed.items()} == {k: v.shape for k, v in published.state_dict().items()}
+
+
+def test_what_else_published_files_hold_is_passed_over(models: dict[str, Path], tmp_path: Path) -> None:
+    """Schedules, EMA weights, position ids and CLIP's scale stand in real files and belong to no part."""
+    tensors = load_file(models["sd1.safetensors"])
+    more = {
+        "alphas_cumprod": torch.ones(1000), "betas": torch.ones(1000), "model_ema.decay": torch.ones(()),
+        "model_ema.diffusion_modelinput_blocks00weight": torch.ones(4), "denoiser.sigmas": torch.ones(1000),
+        "cond_stage_model.transformer.text_model.embeddings.position_ids": torch.arange(77)[None],
+        "cond_stage_model.logit_scale": torch.ones(()), "first_stage_model.loss.logvar": torch.zeros(()),
+    }  # fmt: skip
+    save_file({**tensors, **more}, tmp_path / "x.safetensors")
+    model, plain = source(tmp_path / "x.safetensors"), source(models["sd1.safetensors"])
+    for part in (
+        lambda s: s.unet(torch.float32),
+        lambda s: s.load_vae(torch.float32),
+        lambda s: s.text_encoder(0, torch.float32),
+    ):
+        expected = part(plain).state_dict()
+        assert all(torch.equal(value, expected[key]) for key, value in part(model).state_dict().items())
