@@ -46,7 +46,7 @@ def test_a_run_killed_at_twenty_random_instants_ends_with_the_same_bits(
     make_run: MakeRun, train: Callable[..., int]
 ) -> None:
     settings = {
-        "dataset.resolution": 16, "training.batch_size": 2, "training.accumulation": 1, "save.every_steps": 1,
+        "dataset.resolution": 32, "training.batch_size": 2, "training.accumulation": 1, "save.every_steps": 1,
         "sample.every_steps": 40, "sample.prompts": ["[name] --s 1"],
     }  # fmt: skip
     whole, killed = (make_run(name=name, scheme="0.05:20, 0.01:130", **settings) for name in ("whole", "killed"))

@@ -1,0 +1,101 @@
+"""The plan and the checks behind it, on hardware that this machine does not have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import MakeRun, edit
+from ti_tui.run.file import from_values
+from ti_tui.run.hardware import GIB, Hardware
+from ti_tui.run.model import ModelFacts
+from ti_tui.run.plan import MAX_AUTO_EFFECTIVE, Plan, make_plan
+from ti_tui.setup import check
+from ti_tui.setup.check import check_run
+
+RTX_2060 = Hardware("cuda", "RTX 2060", 6 * GIB, int(5.6 * GIB), bf16=False)
+RTX_4090 = Hardware("cuda", "RTX 4090", 24 * GIB, 23 * GIB, bf16=True)
+SD1 = ModelFacts(Path("m"), True, "sd1", "epsilon", (768,), 49408, True)
+SDXL = ModelFacts(Path("m"), True, "sdxl", "epsilon", (768, 1280), 49408, True)
+
+
+def plan(hardware: Hardware, images: int, facts: ModelFacts = SD1, resolution: int = 512, **training: object) -> Plan:
+    values = {
+        "format": 1,
+        "model": {"base": "m"},
+        "dataset": {"images": "i", "resolution": resolution},
+        "embedding": {"token": "zkz"},
+        "training": training,
+    }
+    return make_plan(from_values(values, Path("run.toml")), facts, images, hardware)
+
+
+def test_an_rtx_2060_gets_fp16_and_several_images_at_once_without_recomputing() -> None:
+    made = plan(RTX_2060, 23)
+    assert (made.precision, made.recompute) == ("fp16", False)
+    assert made.batch_size >= 3 and made.effective_batch == 23
+    assert made.memory_bytes is not None and made.memory_bytes <= RTX_2060.free_bytes
+    assert "one step uses each of the 23 images once" in made.reasons["step"]
+
+
+def test_a_newer_card_gets_bf16() -> None:
+    assert plan(RTX_4090, 23).precision == "bf16"
+
+
+def test_what_does_not_fit_is_computed_twice_and_then_told() -> None:
+    small = Hardware("cuda", "card", 3 * GIB, int(2.9 * GIB), bf16=False)
+    assert plan(small, 4).recompute and plan(small, 4).batch_size == 1
+    made = plan(RTX_2060, 4, SDXL, 1024)
+    assert made.recompute and "this may run out of memory" in made.reasons["memory"]
+
+
+def test_a_limit_on_the_cards_memory_is_kept() -> None:
+    made = plan(RTX_4090, 23, vram_limit_gib=4.0)
+    assert made.memory_bytes is not None and made.memory_bytes <= 4 * GIB
+    assert made.batch_size < plan(RTX_4090, 23).batch_size
+
+
+@given(st.integers(1, 500))
+def test_auto_uses_every_image_in_few_micro_batches_of_nearly_equal_size(images: int) -> None:
+    made = plan(RTX_4090, images)
+    assert made.batch_size * (made.accumulation - 1) < made.effective_batch <= made.batch_size * made.accumulation
+    if images <= MAX_AUTO_EFFECTIVE:
+        assert made.effective_batch == images and made.epoch_steps == 1
+    else:
+        assert made.effective_batch <= MAX_AUTO_EFFECTIVE and made.epoch_steps * made.effective_batch == images
+
+
+@given(st.integers(1, 60), st.integers(1, 16), st.integers(1, 16))
+def test_explicit_numbers_are_taken_as_they_are(images: int, batch: int, accumulation: int) -> None:
+    made = plan(RTX_4090, images, batch_size=batch, accumulation=accumulation)
+    assert (made.batch_size, made.accumulation, made.effective_batch) == (batch, accumulation, batch * accumulation)
+
+
+def test_saves_and_samples_come_when_they_are_due() -> None:
+    values = {
+        "format": 1,
+        "model": {"base": "m"},
+        "dataset": {"images": "i"},
+        "embedding": {"token": "zkz"},
+        "scheme": {"segments": [{"learning_rate": 0.1, "steps": 10}]},
+        "training": {"batch_size": 2, "accumulation": 1},
+        "save": {"every_steps": 4, "every_epochs": 2},
+        "sample": {"every_steps": 5},
+    }
+    made = make_plan(from_values(values, Path("run.toml")), SD1, 3, RTX_4090)
+    assert [step for step in range(1, 11) if made.save_due(step)] == [3, 4, 6, 8, 9, 10]
+    assert [step for step in range(1, 11) if made.sample_due(step)] == [5, 10]
+
+
+def test_an_optimizer_that_is_not_installed_says_how_to_install_it(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(check.PACKAGE_OF, "prodigy", "a_package_that_is_not_there")
+    folder = make_run()
+    edit(folder, 'optimizer = "adamw"', 'optimizer = "prodigy"')
+    (problem,) = check_run(folder).problems.errors
+    assert problem.field == "training.optimizer" and problem.line is not None
+    assert problem.remedy == "Install it: pip install a_package_that_is_not_there"
