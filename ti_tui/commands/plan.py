@@ -13,7 +13,7 @@ from ti_tui.run.folder import RunFolder
 from ti_tui.run.hardware import find_hardware
 from ti_tui.run.plan import Plan, make_plan
 from ti_tui.run.scheme import Scheme, SchemeError, format_scheme, step_rules
-from ti_tui.setup.check import Checked, check_run, describe_location, disk_need
+from ti_tui.setup.check import Checked, check_run, disk_need
 
 
 @click.command(short_help="Show what a run will do, and what `auto` decided and why.")
@@ -43,7 +43,7 @@ def _show_steps(checked: Checked, plan: Plan) -> None:
     per_epoch = plan.epoch_steps
     epochs = plan.total_steps / per_epoch
     samples = sum(plan.sample_due(step) for step in range(1, plan.total_steps + 1)) * len(checked.run.sample.prompts)
-    where = describe_location(checked.folder.root)
+    where = show.location(checked.folder.root)
     rows = [
         ("images", f"{plan.images}, trained at {checked.run.dataset.resolution} pixels"),
         (

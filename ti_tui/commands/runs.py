@@ -10,7 +10,6 @@ import click
 from ti_tui.commands import show
 from ti_tui.run.folder import RunFolder
 from ti_tui.settings import known_runs
-from ti_tui.setup.check import describe_location
 
 
 @click.command(short_help="List runs with where they are.")
@@ -30,9 +29,9 @@ def command(folder: Path | None) -> None:
 def _row(folder: RunFolder) -> tuple[str, str, str, str]:
     status = folder.current_status()
     if status is None:
-        return describe_location(folder.root), "not started", "", ""
+        return show.location(folder.root), "not started", "", ""
     ago = f"{show.seconds(max(0.0, time.time() - status.updated))} ago"
-    return describe_location(folder.root), status.phase, f"step {status.step} of {status.total_steps}", ago
+    return show.location(folder.root), status.phase, f"step {status.step} of {status.total_steps}", ago
 
 
 def _runs_in(folder: Path) -> list[Path]:

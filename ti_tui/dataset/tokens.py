@@ -15,8 +15,6 @@ from ti_tui.dataset.templates import NAME
 from ti_tui.errors import UserError
 
 START, END = "<|startoftext|>", "<|endoftext|>"
-PROMPT_PLACES = 75
-"""Places of a prompt between the start and the end mark."""
 
 _WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -263,10 +262,6 @@ def step_of(name: str) -> int | None:
     """The step that a name such as `step00000500` says, or None."""
     digits = name.removeprefix("step")
     return int(digits) if name.startswith("step") and digits.isdigit() else None
-
-
-def host_name() -> str:
-    return socket.gethostname()
 
 
 def _read_lock(path: Path) -> ProcessId | None:

@@ -6,7 +6,6 @@ import importlib.util
 import os
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 
 from ti_tui.dataset.prompt_checks import (
     check_captions,
@@ -87,6 +86,12 @@ def check_run(folder: RunFolder, *, decode: bool = True) -> Checked:
         )
     if tokenizers and facts is not None:
         problems.add(check_token(run.embedding.token, run.embedding.vectors, tokenizers[0]))
+        words = len(tokenizers[0].words(run.embedding.init)) if init is None else 0
+        if words > run.embedding.vectors:
+            problems.info(
+                f"the init text has {words} tokens, {run.embedding.vectors} of them start a vector",
+                field="embedding.init",
+            )
         arguments = (run.embedding.vectors, tokenizers[0], facts.vocabulary)
         if pictures is not None and templates:
             problems.add(check_captions(pictures.pictures, run.embedding.token, templates))
@@ -241,9 +246,3 @@ def disk_need(run: RunFile, pictures: Scan | None, facts: ModelFacts | None) -> 
     samples = (total // run.sample.every_steps if run.sample.every_steps else 0) * len(run.sample.prompts)
     picture = int(run.dataset.resolution**2 * 1.8)
     return latents * (run.training.cache_latents == "disk") + kept * checkpoint + samples * picture
-
-
-def describe_location(path: Path) -> str:
-    """A path as people write it: the home folder as ~."""
-    home = Path.home()
-    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)

@@ -96,7 +96,7 @@ class ModelSource:
         else:
             values = {**families()["noise"], **families()[self.facts.family]["scheduler"]}
             if "ztsnr" in self._single():
-                values["rescale_betas_zero_snr"] = True
+                values |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
         return {key: value for key, value in values.items() if not key.startswith("_")}
 
     def ask_prediction(self, unet: Any) -> Prediction:

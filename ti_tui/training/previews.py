@@ -144,6 +144,7 @@ def conditions_for(context: Context, sizes: Sequence[tuple[int, int]], dtype: to
     if context.pooled is not None:
         # original size, crop corner, target size; height before width.
         ids = [[height, width, 0, 0, height, width] for width, height in sizes]
-        time_ids = torch.tensor(ids, device=context.hidden.device, dtype=dtype)
+        # float32: half precision cannot hold every size above 2048.
+        time_ids = torch.tensor(ids, device=context.hidden.device, dtype=torch.float32)
         conditions["added_cond_kwargs"] = {"text_embeds": context.pooled.to(dtype), "time_ids": time_ids}
     return conditions

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ti_tui import __version__
 from ti_tui.dataset.crop import bucket_for
 from ti_tui.dataset.scan import Picture, Scan
 from ti_tui.dataset.templates import fill
 from ti_tui.embeddings.files import Embedding
-from ti_tui.run.hashes import file_hash, weights_hash
+from ti_tui.run.hashes import weights_hash
 from ti_tui.run.model import find_model, inspect_model, with_prediction
 from ti_tui.run.plan import Plan, make_plan
 from ti_tui.run.problems import Problem
-from ti_tui.run.scheme import format_scheme
 from ti_tui.setup.check import Checked, CheckFailed, check_run
-from ti_tui.training import checkpoints
+from ti_tui.training import checkpoints, identity
 from ti_tui.training.batches import Sample, Sampler, effective_batch
 from ti_tui.training.checkpoints import State
 from ti_tui.training.device import DTYPES, choose_device, hardware_of, set_attention, use_fast_arithmetic
@@ -36,6 +32,9 @@ from ti_tui.training.previews import Previewer
 from ti_tui.training.randomness import seed_for, torch_stream
 from ti_tui.training.reporter import Reporter
 from ti_tui.training.text import TextSide, initial_rows
+
+LatentsByPicture = dict[tuple[int, bool], Latents]
+"""By index of the picture and whether it is mirrored."""
 
 
 class StoppedWhileLoading(Exception):
@@ -59,8 +58,8 @@ class Session:
     text: TextSide
     schedule: NoiseSchedule
     sampler: Sampler
-    latents: dict[tuple[int, bool], Latents]
-    regularisation: dict[tuple[int, bool], Latents]
+    latents: LatentsByPicture
+    regularisation: LatentsByPicture
     optimizer: torch.optim.Optimizer
     loss_scale: LossScale
     previewer: Previewer
@@ -127,33 +126,9 @@ def open_session(
     plan = make_plan(run, facts, pictures.count, hardware_of(device))
     source = ModelSource(facts, folder.path(run.model.vae) if run.model.vae else None, checked.tokenizers[0].end)
 
-    report.phase("caching", "encoding the pictures")
-    vae_hash = (
-        weights_hash(source.vae) if source.vae else weights_hash(facts.path, part="" if facts.single_file else "vae")
-    )
-    cache = LatentCache(folder.cache if run.training.cache_latents == "disk" else None, vae_hash)
-    with accelerator.main_process_first():
-
-        def progress(done: int, total: int) -> None:
-            report.progress(f"encoded {done} of {total} pictures")
-            if stop_asked() and accelerator.num_processes == 1:
-                raise StoppedWhileLoading
-
-        latents = _encode(cache, pictures, checked, source, device, progress)
-        reg = checked.regularisation
-        regularisation = _encode(cache, reg, checked, source, device, progress) if reg else {}
-
-    report.phase("loading", "loading the text encoder and the U-Net")
-    dtype = DTYPES[plan.precision]
-    encoders = [source.text_encoder(index, dtype).to(device) for index in range(len(facts.widths))]
-    rows = _start_rows(checked, encoders, device)
-    token = run.embedding.token
-    text = TextSide(encoders, checked.tokenizers, rows, family=facts.family, token=token, clip_skip=run.model.clip_skip)
-    unet = source.unet(dtype).to(device)
-    use_fast_arithmetic(device, sum(parameter.numel() for parameter in unet.parameters()))
-    set_attention(unet, plan.attention)
-    if plan.recompute:
-        unet.enable_gradient_checkpointing()
+    latents, regularisation = _all_latents(checked, source, accelerator, device, report, stop_asked)
+    text, unet = _frozen_parts(checked, source, plan, device, report)
+    rows = text.rows
     schedule = NoiseSchedule(source.noise_schedule().alphas_cumprod, source.ask_prediction(unet)).to(device)
     explicit = run.training.accumulation != "auto"
     effective = effective_batch(plan, accelerator.num_processes, explicit=explicit)
@@ -184,22 +159,71 @@ def open_session(
             text=text,
             scheduler_values=source.scheduler_values(),
             prediction=schedule.prediction,
-            open_vae=lambda: _preview_vae(source, dtype, facts.family == "sdxl"),
+            open_vae=lambda: _preview_vae(source, unet.dtype, facts.family == "sdxl"),
             size=(run.dataset.resolution, run.dataset.resolution),
             scale=facts.scale,
             multiple=facts.multiple,
             seed=run.training.seed,
-            token=token,
+            token=run.embedding.token,
             model_hash=model_hash,
             stop_asked=stop_asked,
         ),
         questions=_questions(checked, latents) if plan.evaluation_steps else [],
-        recipe=_recipe(checked, model_hash, effective),
-        metadata=_metadata(checked, plan, model_hash),
+        recipe=identity.recipe(checked, model_hash, effective),
+        metadata=identity.metadata(checked, plan, model_hash),
     )
     source.close()
     _go_on(session, report)
     return session
+
+
+def _all_latents(
+    checked: Checked,
+    source: ModelSource,
+    accelerator: Accelerator,
+    device: torch.device,
+    report: Reporter,
+    stop_asked: Callable[[], bool],
+) -> tuple[LatentsByPicture, LatentsByPicture]:
+    """Latents of the training set and of the regularisation set; the VAE is gone from the device afterwards."""
+    report.phase("caching", "encoding the pictures")
+    facts, pictures, more = source.facts, checked.pictures, checked.regularisation
+    assert pictures is not None
+    path, part = (source.vae, "") if source.vae else (facts.path, "" if facts.single_file else "vae")
+    on_disk = checked.run.training.cache_latents == "disk"
+    cache = LatentCache(checked.folder.cache if on_disk else None, weights_hash(path, part=part))
+
+    def progress(done: int, total: int) -> None:
+        report.progress(f"encoded {done} of {total} pictures")
+        if stop_asked() and accelerator.num_processes == 1:
+            raise StoppedWhileLoading
+
+    with accelerator.main_process_first():
+        latents = _encode(cache, pictures, checked, source, device, progress)
+        return latents, _encode(cache, more, checked, source, device, progress) if more else {}
+
+
+def _frozen_parts(
+    checked: Checked, source: ModelSource, plan: Plan, device: torch.device, report: Reporter
+) -> tuple[TextSide, Any]:
+    """The text encoder(s) with the start vectors spliced in, and the U-Net, on the device."""
+    report.phase("loading", "loading the text encoder and the U-Net")
+    run, facts, dtype = checked.run, source.facts, DTYPES[plan.precision]
+    encoders = [source.text_encoder(index, dtype).to(device) for index in range(len(facts.widths))]
+    text = TextSide(
+        encoders,
+        checked.tokenizers,
+        _start_rows(checked, encoders, device),
+        family=facts.family,
+        token=run.embedding.token,
+        clip_skip=run.model.clip_skip,
+    )
+    unet = source.unet(dtype).to(device)
+    use_fast_arithmetic(device, sum(parameter.numel() for parameter in unet.parameters()))
+    set_attention(unet, plan.attention)
+    if plan.recompute:
+        unet.enable_gradient_checkpointing()
+    return text, unet
 
 
 def _with_model(checked: Checked, report: Reporter) -> Checked:
@@ -224,7 +248,7 @@ def _encode(
     source: ModelSource,
     device: torch.device,
     progress: Callable[[int, int], None],
-) -> dict[tuple[int, bool], Latents]:
+) -> LatentsByPicture:
     """Latents of every picture (and its mirror image), on the device: a few hundred KB each."""
     flips = [False, True] if checked.run.dataset.flip else [False]
     wanted = [(index, flipped) for index in range(len(pictures.pictures)) for flipped in flips]
@@ -271,7 +295,7 @@ def _start_rows(checked: Checked, encoders: list[Any], device: torch.device) -> 
     return [nn.Parameter(start.to(device, torch.float32)) for start in starts]
 
 
-def _questions(checked: Checked, latents: dict[tuple[int, bool], Latents]) -> list[Question]:
+def _questions(checked: Checked, latents: LatentsByPicture) -> list[Question]:
     """The fixed set of the eval loss, over the training pictures with the first template."""
     assert checked.pictures is not None
     pictures = checked.pictures.pictures
@@ -287,63 +311,6 @@ def _preview_vae(source: ModelSource, dtype: torch.dtype, tiled: bool) -> Any:
         vae.enable_tiling()
     source.close()
     return vae
-
-
-def _recipe(checked: Checked, model_hash: str, effective: int) -> dict[str, Any]:
-    """What two parts of one run must share for the second to go on exactly."""
-    run = checked.run
-    training = run.training.model_dump(
-        exclude={
-            "batch_size",
-            "accumulation",
-            "device",
-            "attention",
-            "recompute",
-            "cache_latents",
-            "vram_limit_gib",
-            "compile",
-        }
-    )
-    return {
-        "model": model_hash,
-        "vae": run.model.vae,
-        "clip_skip": run.model.clip_skip,
-        "dataset": dataset_hash(checked),
-        "resolution": run.dataset.resolution,
-        "flip": run.dataset.flip,
-        "buckets": run.dataset.buckets,
-        "templates": list(checked.templates),
-        "token": run.embedding.token,
-        "effective_batch": effective,
-        "training": training,
-    }
-
-
-def _metadata(checked: Checked, plan: Plan, model_hash: str) -> dict[str, str]:
-    """What goes into the embedding's file. No dates: equal runs give equal files."""
-    run = checked.run
-    assert checked.facts is not None
-    return {
-        "base_model": Path(run.model.base).name,
-        "base_model_sha256": model_hash,
-        "base_model_family": checked.facts.family,
-        "dataset_sha256": dataset_hash(checked),
-        "images": str(plan.images),
-        "init": run.embedding.init,
-        "scheme": format_scheme(plan.scheme.segments),
-        "seed": str(run.training.seed),
-        "modelspec.implementation": "ti_tui",
-        "ti_tui_version": __version__,
-    }
-
-
-def dataset_hash(checked: Checked) -> str:
-    """SHA-256 over the content of every picture, its caption and its repeats, in order."""
-    total = hashlib.sha256()
-    for scan in (checked.pictures, checked.regularisation):
-        for picture in scan.pictures if scan else ():
-            total.update(f"{file_hash(picture.path)}|{picture.repeats}|{picture.caption}\n".encode())
-    return total.hexdigest()
 
 
 def _go_on(session: Session, report: Reporter) -> None:

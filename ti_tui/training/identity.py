@@ -1,0 +1,70 @@
+"""What identifies a run: hashes of its pictures and model, for its checkpoints and for the embedding's file."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from ti_tui import __version__
+from ti_tui.run.hashes import file_hash
+from ti_tui.run.plan import Plan
+from ti_tui.run.scheme import format_scheme
+from ti_tui.setup.check import Checked
+
+
+def recipe(checked: Checked, model_hash: str, effective: int) -> dict[str, Any]:
+    """What two parts of one run must share for the second to go on exactly."""
+    run = checked.run
+    training = run.training.model_dump(
+        exclude={
+            "batch_size",
+            "accumulation",
+            "device",
+            "attention",
+            "recompute",
+            "cache_latents",
+            "vram_limit_gib",
+            "compile",
+        }
+    )
+    return {
+        "model": model_hash,
+        "vae": run.model.vae,
+        "clip_skip": run.model.clip_skip,
+        "dataset": dataset_hash(checked),
+        "resolution": run.dataset.resolution,
+        "flip": run.dataset.flip,
+        "buckets": run.dataset.buckets,
+        "templates": list(checked.templates),
+        "token": run.embedding.token,
+        "effective_batch": effective,
+        "training": training,
+    }
+
+
+def metadata(checked: Checked, plan: Plan, model_hash: str) -> dict[str, str]:
+    """What goes into the embedding's file. No dates: equal runs give equal files."""
+    run = checked.run
+    assert checked.facts is not None
+    return {
+        "base_model": Path(run.model.base).name,
+        "base_model_sha256": model_hash,
+        "base_model_family": checked.facts.family,
+        "dataset_sha256": dataset_hash(checked),
+        "images": str(plan.images),
+        "init": run.embedding.init,
+        "scheme": format_scheme(plan.scheme.segments),
+        "seed": str(run.training.seed),
+        "modelspec.implementation": "ti_tui",
+        "ti_tui_version": __version__,
+    }
+
+
+def dataset_hash(checked: Checked) -> str:
+    """SHA-256 over the content of every picture, its caption and its repeats, in order."""
+    total = hashlib.sha256()
+    for scan in (checked.pictures, checked.regularisation):
+        for picture in scan.pictures if scan else ():
+            total.update(f"{file_hash(picture.path)}|{picture.repeats}|{picture.caption}\n".encode())
+    return total.hexdigest()
