@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,7 +42,7 @@ def write_with(path: Path, write: Callable[[Path], None]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
-        os.replace(temporary, path)
+        _replace(temporary, path)
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
@@ -92,6 +93,17 @@ def recover_folders(parent: Path) -> None:
                 shutil.rmtree(entry, ignore_errors=True)
             else:
                 entry.unlink(missing_ok=True)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """os.replace; on Windows a reader that has the file open for a moment is waited for."""
+    for _ in range(20 if os.name == "nt" else 0):
+        try:
+            os.replace(temporary, path)
+            return
+        except PermissionError:
+            time.sleep(0.05)
+    os.replace(temporary, path)
 
 
 def cannot_write(path: Path, error: OSError) -> CannotWrite:

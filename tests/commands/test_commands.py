@@ -297,6 +297,14 @@ def test_a_bad_model_is_told_and_never_run(
     assert "code ran" not in outcome.stdout + outcome.stderr
 
 
+def test_nothing_in_a_run_folder_is_run_as_a_module(make_run: MakeRun) -> None:
+    folder = make_run(scheme="0.01:1")
+    for name in ("numpy", "torch", "json"):
+        (folder.root / f"{name}.py").write_text("print('code ran')")
+    trained = ti_tui("train", folder.root, "--plain")
+    assert trained.returncode == 0 and "code ran" not in folder.log.read_text()
+
+
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     for command in ("check", "plan", "train", "watch", "stop"):
         refused(ti_tui(command, tmp_path), "holds no run.toml")

@@ -146,6 +146,7 @@ def test_prepared_pictures_are_upright_square_rgb_and_carry_no_place(tmp_path: P
     left, right = pictures[0].getpixel((4, 32)), pictures[0].getpixel((60, 32))
     assert left[2] > 200 > 60 > left[0] and right[0] > 200 > 60 > right[2]
     assert pictures[1].getpixel((32, 32)) == (255, 255, 255)
+    assert pictures[3].getpixel((32, 32)) == (156, 156, 156), "40000 of 65535"
 
 
 def test_preparing_leaves_the_source_as_it_was_and_brings_captions(tmp_path: Path, photos: Path) -> None:

@@ -81,6 +81,16 @@ def test_sdxl_has_clip_l_and_clip_g(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_an_sdxl_pt_holds_tensors_only_as_a1111_wants(tmp_path: Path) -> None:
+    """A1111 calls `.detach()` on every value of such a file."""
+    write(SDXL, tmp_path / "z.pt", "a1111-pt")
+    content = torch.load(tmp_path / "z.pt", weights_only=True)
+    assert {key: tuple(value.detach().shape) for key, value in content.items()} == {
+        "clip_l": (2, 768),
+        "clip_g": (2, 1280),
+    }
+
+
 def test_equal_embeddings_give_equal_files(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write(SD1, tmp_path / f"{name}.safetensors", "safetensors")

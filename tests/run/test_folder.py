@@ -87,7 +87,7 @@ def test_of_many_starters_exactly_one_gets_the_lock(folder: RunFolder) -> None:
 def test_the_lock_of_a_dead_trainer_is_taken_over(folder: RunFolder, gone: str) -> None:
     me = ProcessId.mine()
     stale = (
-        ProcessId(2**22 + 1, me.started, me.host) if gone == "dead" else ProcessId(me.pid, me.started - 1000, me.host)
+        ProcessId(2**22 + 1, me.started, me.host) if gone == "dead" else ProcessId(me.pid, me.started + "1", me.host)
     )
     folder.lock_file.write_text(json.dumps(asdict(stale)))
     with folder.lock():
@@ -95,7 +95,7 @@ def test_the_lock_of_a_dead_trainer_is_taken_over(folder: RunFolder, gone: str) 
 
 
 def test_a_lock_from_another_machine_is_respected(folder: RunFolder) -> None:
-    folder.lock_file.write_text(json.dumps({"pid": 1, "started": 0.0, "host": "elsewhere"}))
+    folder.lock_file.write_text(json.dumps({"pid": 1, "started": "0", "host": "elsewhere"}))
     with pytest.raises(RunLocked, match="elsewhere"), folder.lock():
         pass
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTextConfig, CLIPTextModel
 
-from tests.fixtures.tiny_models import ldm_unet, ldm_vae
+from tests.fixtures.tiny_models import ldm_unet, ldm_vae, open_clip
 from ti_tui.errors import UserError
-from ti_tui.run.model import ModelError, ModelFacts, find_model, inspect_model
+from ti_tui.run.model import ModelError, ModelFacts, find_model, hub_files, inspect_model, is_whole
 from ti_tui.run.tensors import WeightsError, read_shapes
 from ti_tui.training.models import ModelSource, detect_prediction
-from ti_tui.training.single_file import Checkpoint, unet_config, unet_tensors, vae_config, vae_tensors
+from ti_tui.training.single_file import Checkpoint, text_tensors, unet_config, unet_tensors, vae_config, vae_tensors
 
 FAMILIES = {
     "sd1": ("sd1", "epsilon", (64,)),
@@ -353,3 +357,81 @@ def test_what_else_published_files_hold_is_passed_over(models: dict[str, Path], 
     ):
         expected = part(plain).state_dict()
         assert all(torch.equal(value, expected[key]) for key, value in part(model).state_dict().items())
+
+
+def test_the_last_of_sd2s_24_layers_is_left_out_and_a_file_without_it_is_kept_whole() -> None:
+    """The U-Net was trained on the layer before the last; files converted from diffusers hold 23 already."""
+    facts = ModelFacts(Path("x"), True, "sd2", "epsilon", (64,), 100, True)
+    for layers in (24, 23):
+        config = CLIPTextConfig(
+            vocab_size=100, hidden_size=64, intermediate_size=64, num_hidden_layers=layers, num_attention_heads=1
+        )
+        tensors = open_clip(CLIPTextModel(config).state_dict())
+        found, renamed = text_tensors(
+            ShapesOnly({f"cond_stage_model.model.{k}": v for k, v in tensors.items()}), facts, 0
+        )
+        assert found["num_hidden_layers"] == 23
+        assert {int(k.split(".")[2]) for k in renamed if k.startswith("encoder.layers.")} == set(range(23))
+
+
+class TrainingRecord:
+    """Stands for pytorch_lightning's callback, whose class is a key in the first published .ckpt files."""
+
+
+TrainingRecord.__module__ = "pytorch_lightning.callbacks.model_checkpoint"
+TrainingRecord.__qualname__ = TrainingRecord.__name__ = "ModelCheckpoint"
+
+
+def test_the_training_records_in_early_ckpt_files_are_passed_over(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("pytorch_lightning", "pytorch_lightning.callbacks", "pytorch_lightning.callbacks.model_checkpoint"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    sys.modules["pytorch_lightning.callbacks.model_checkpoint"].ModelCheckpoint = TrainingRecord  # type: ignore[attr-defined]
+    records = {TrainingRecord: {"best_model_score": np.float64(0.5), "monitor": "val"}}
+    content = {"state_dict": load_file(models["sd1.safetensors"]), "callbacks": records, "epoch": 3}
+    torch.save(content, tmp_path / "early.ckpt")
+    for name in list(sys.modules):
+        if name.startswith("pytorch_lightning"):
+            monkeypatch.delitem(sys.modules, name)
+    early, plain = source(tmp_path / "early.ckpt"), source(models["sd1.safetensors"])
+    expected = plain.unet(torch.float32).state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in early.unet(torch.float32).state_dict().items())
+
+
+REPOSITORY = [
+    "model_index.json", "README.md", "v1-5.ckpt", "v1-5.safetensors", "scheduler/scheduler_config.json",
+    "tokenizer/vocab.json", "tokenizer/merges.txt", "safety_checker/model.safetensors",
+    "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.bin",
+    "unet/diffusion_pytorch_model.fp16.safetensors", "unet/diffusion_pytorch_model.non_ema.safetensors",
+    "vae/config.json", "vae/diffusion_pytorch_model.bin",
+    "text_encoder/config.json", "text_encoder/model-00001-of-00002.safetensors",
+    "text_encoder/model-00002-of-00002.safetensors", "text_encoder/model.safetensors.index.json",
+]  # fmt: skip
+
+
+def test_of_a_hub_repository_one_set_of_weights_for_each_part_is_fetched() -> None:
+    assert hub_files(REPOSITORY) == [
+        "model_index.json", "scheduler/scheduler_config.json", "tokenizer/merges.txt", "tokenizer/vocab.json",
+        "unet/config.json", "unet/diffusion_pytorch_model.fp16.safetensors",
+        "vae/config.json", "vae/diffusion_pytorch_model.bin",
+        "text_encoder/config.json", "text_encoder/model-00001-of-00002.safetensors",
+        "text_encoder/model-00002-of-00002.safetensors", "text_encoder/model.safetensors.index.json",
+    ]  # fmt: skip
+
+
+def test_a_download_that_broke_off_is_not_taken_for_the_model(models: dict[str, Path], tmp_path: Path) -> None:
+    copy = tmp_path / "sd1"
+    shutil.copytree(models["sd1"], copy)
+    assert is_whole(copy)
+    (copy / "text_encoder" / "model.safetensors").unlink()
+    assert not is_whole(copy)
+    (copy / "text_encoder" / "model-00001-of-00002.safetensors").touch()
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (copy / "text_encoder" / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert not is_whole(copy)
+
+
+def test_a_missing_weights_file_in_a_folder_is_not_taken_for_a_hub_id(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="there is no model at"):
+        find_model("models/sd15.safetensors", tmp_path)

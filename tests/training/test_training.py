@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tests.conftest import MakeRun, edit, result
@@ -20,6 +22,8 @@ from ti_tui.run import requests
 from ti_tui.run.events import Event, EventReader
 from ti_tui.run.folder import RunFolder
 from ti_tui.setup.check import check_run
+from ti_tui.training import step as step_module
+from ti_tui.training.batches import micro_batches, share
 from ti_tui.training.device import make_accelerator
 from ti_tui.training.placeholder import PlaceholderEmbedding
 from ti_tui.training.reporter import Reporter
@@ -36,6 +40,13 @@ def events(folder: RunFolder, kind: str) -> list[Event]:
 def open_trainer(folder: RunFolder) -> Trainer:
     folder.create()
     return Trainer(check_run(folder), make_accelerator("cpu"), Reporter(folder), lambda: False)
+
+
+def gradients_of(trainer: Trainer) -> float:
+    """Put the gradient of the first step into the rows; returns its loss."""
+    loss = step_module.accumulate(trainer.session, 0, trainer.session.plan.batch_size, lambda: False)
+    assert loss is not None
+    return step_module.sum_over_processes(trainer.session, loss)
 
 
 def same(a: RunFolder, b: RunFolder) -> bool:
@@ -98,7 +109,7 @@ def test_the_gradient_is_that_of_the_full_table_method(make_run: MakeRun) -> Non
     """As in the diffusers example: the table grows by the new rows, all of it is trained, the loss is the same."""
     trainer = open_trainer(make_run("sd1", **{"training.max_gradient_norm": 0.0}))
     session = trainer.session
-    loss = trainer._accumulate(0)
+    loss = gradients_of(trainer)
     ours = session.rows[0].grad.clone()
 
     encoder = session.text.encoders[0]
@@ -143,7 +154,7 @@ def test_effective_batch_4_is_the_same_as_1x4_and_2x2(make_run: MakeRun, train: 
 
 def test_auto_uses_each_image_once_a_step_also_when_the_batch_does_not_divide(make_run: MakeRun) -> None:
     trainer = open_trainer(make_run(**{"training.batch_size": 3}))
-    assert trainer.session.effective_batch == 4
+    assert trainer.session.plan.effective_batch == 4
     for step in range(5):
         assert sorted(sample.picture for sample in trainer.session.sampler.step(step)) == [0, 1, 2, 3]
 
@@ -340,42 +351,40 @@ def test_a_changed_scheme_with_a_mistake_is_not_used_and_told(make_run: MakeRun,
     assert any("the changed scheme is not used" in event["message"] for event in events(folder, "warning"))
 
 
-def test_numbers_that_are_not_finite_undo_the_step_and_training_goes_on(make_run: MakeRun, train: Train) -> None:
+def test_numbers_that_are_not_finite_undo_the_step_and_training_goes_on(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = make_run(scheme="0.01:6")
     trainer = open_trainer(folder)
-    before: list[torch.Tensor] = []
-    loss, spoiled = trainer._loss, []
+    loss, spoiled = step_module.loss_of, []
 
-    def spoil(batch: Any, context: Any) -> torch.Tensor:
+    def spoil(session: Any, batch: Any, context: Any) -> torch.Tensor:
         if trainer.session.step == 3 and not spoiled:
             spoiled.append(True)
-            before.append(trainer.session.rows[0].detach().clone())
-            return loss(batch, context) * float("nan")
-        return loss(batch, context)
+            return loss(session, batch, context) * float("nan")
+        return loss(session, batch, context)
 
-    trainer._loss = spoil  # type: ignore[method-assign]
+    monkeypatch.setattr(step_module, "loss_of", spoil)
     assert trainer.run() == "done"
     (warning,) = events(folder, "warning")
     assert "the loss is not a number at step 4: undone, back at step 2" in warning["message"]
     assert np.isfinite(result(folder).in_order()[0]).all()
-    assert folder.checkpoints() == [3, 6]
+    assert folder.checkpoints() == [2, 3, 6], "the good state was put on disk before the spoiled one went"
 
 
-def test_training_stops_with_the_last_good_vectors_if_it_repeats(make_run: MakeRun, train: Train) -> None:
+def test_training_stops_with_the_last_good_vectors_if_it_repeats(
+    make_run: MakeRun, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = make_run(scheme="0.01:6")
-    from ti_tui.training import trainer as module
-
-    original, calls = module.losses, []
+    original, calls = step_module.losses, []
 
     def spoil(prediction: torch.Tensor, target: torch.Tensor, training: Any) -> torch.Tensor:
         calls.append(1)
         return original(prediction, target, training) * float("inf" if len(calls) > 4 else 1)
 
-    module.losses = spoil  # type: ignore[assignment]
-    try:
-        assert train(folder) == 3
-    finally:
-        module.losses = original
+    monkeypatch.setattr(step_module, "losses", spoil)
+    assert train(folder) == 3
+    monkeypatch.setattr(step_module, "losses", original)
     status = folder.read_status()
     assert status is not None and status.phase == "failed"
     assert "3 times over" in status.message and "Lower the learning rate" in status.message
@@ -394,7 +403,7 @@ def test_bf16_and_fp16_train_with_fp32_rows(make_run: MakeRun, train: Train) -> 
             trainer.session.unet.dtype
             == {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         )
-        trainer._accumulate(0)
+        gradients_of(trainer)
         results[precision] = trainer.session.rows[0].grad.clone()
     for precision in ("bf16", "fp16"):
         cosine = torch.cosine_similarity(results["fp32"].flatten(), results[precision].flatten(), dim=0)
@@ -411,21 +420,32 @@ def test_an_overflow_lowers_the_loss_scale_and_uses_up_no_step(make_run: MakeRun
     assert not events(folder, "warning")
 
 
-def test_out_of_memory_makes_smaller_micro_batches_with_the_same_result(make_run: MakeRun, train: Train) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory"),
+    ],
+    ids=["torch", "cublas", "cpu"],
+)
+def test_out_of_memory_makes_smaller_micro_batches_with_the_same_result(
+    make_run: MakeRun, train: Train, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     whole, folder = make_run(name="whole"), make_run()
     assert train(whole) == 0
     trainer = open_trainer(folder)
-    loss = trainer._loss
+    loss = step_module.loss_of
 
-    def too_large(batch: Any, context: Any) -> torch.Tensor:
+    def too_large(session: Any, batch: Any, context: Any) -> torch.Tensor:
         if len(batch) > 1:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return loss(batch, context)
+            raise error
+        return loss(session, batch, context)
 
-    trainer._loss = too_large  # type: ignore[method-assign]
+    monkeypatch.setattr(step_module, "loss_of", too_large)
     assert trainer.run() == "done"
     said = [event["message"].removeprefix("out of memory: ") for event in events(folder, "warning")]
-    assert [message[:16] for message in said] == ["2 images at once", "1 images at once"]
+    assert [message[:16] for message in said] == ["2 images at once", "1 image at once "]
     np.testing.assert_allclose(result(whole).in_order()[0], result(folder).in_order()[0], rtol=1e-3, atol=1e-4)
 
 
@@ -433,7 +453,7 @@ def test_recomputing_gives_the_same_gradient(make_run: MakeRun) -> None:
     gradients = []
     for recompute in ("off", "on"):
         trainer = open_trainer(make_run(name=recompute, **{"training.recompute": recompute}))
-        trainer._accumulate(0)
+        gradients_of(trainer)
         gradients.append(trainer.session.rows[0].grad.clone())
     torch.testing.assert_close(*gradients)
 
@@ -442,7 +462,7 @@ def test_plain_attention_gives_the_same_gradient(make_run: MakeRun) -> None:
     gradients = []
     for attention in ("sdpa", "plain"):
         trainer = open_trainer(make_run(name=attention, **{"training.attention": attention}))
-        trainer._accumulate(0)
+        gradients_of(trainer)
         gradients.append(trainer.session.rows[0].grad.clone())
     torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-7)
 
@@ -589,3 +609,148 @@ def test_the_eval_loss_falls_when_the_vectors_are_learned(make_run: MakeRun, tra
     assert train(folder) == 0
     first, last = (event["loss"] for event in events(folder, "eval"))
     assert last < first
+
+
+def test_a_run_goes_on_exactly_after_a_step_was_undone(
+    make_run: MakeRun, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = make_run(name="whole"), make_run(name="parts")
+    loss = step_module.loss_of
+
+    def spoil_once(session: Any, batch: Any, context: Any) -> torch.Tensor:
+        value = loss(session, batch, context)
+        folder = session.checked.folder
+        if session.step == 2 and not (folder.root / "spoiled").exists():
+            (folder.root / "spoiled").touch()
+            return value * float("nan")
+        return value
+
+    monkeypatch.setattr(step_module, "loss_of", spoil_once)
+    assert train(whole) == 0
+    for stop_at in (3, 4):
+        _stop_at_step(parts, stop_at, threading.Event(), train)
+    assert train(parts) == 0
+    assert len(events(whole, "warning")) == len(events(parts, "warning")) == 1
+    assert same(whole, parts)
+
+
+def test_a_spoiled_checkpoint_is_left_for_the_one_before_it(make_run: MakeRun, train: Train) -> None:
+    folder = make_run()
+    assert train(folder) == 0
+    path = folder.state(6) / "vectors.safetensors"
+    save_file({"rows0": torch.full((2, 64), float("nan"))}, path)
+    edit(folder, "steps = 6", "steps = 8")
+    assert train(folder) == 0
+    assert any("back at the checkpoint of step 3" in event["message"] for event in events(folder, "warning"))
+    assert result(folder).step == 8 and np.isfinite(result(folder).in_order()[0]).all()
+
+
+def test_whatever_goes_wrong_the_steps_that_were_done_are_kept(
+    make_run: MakeRun, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, folder = make_run(name="whole"), make_run(**{"save.every_steps": 0})
+    assert train(whole) == 0
+    loss = step_module.loss_of
+
+    def breaks(session: Any, batch: Any, context: Any) -> torch.Tensor:
+        if session.step == 4:
+            raise RuntimeError("the driver fell over")
+        return loss(session, batch, context)
+
+    monkeypatch.setattr(step_module, "loss_of", breaks)
+    assert train(folder) == 3
+    assert folder.checkpoints() == [4]
+    status = folder.read_status()
+    assert status is not None and "the driver fell over" in status.message
+    monkeypatch.setattr(step_module, "loss_of", loss)
+    assert train(folder) == 0
+    assert same(whole, folder)
+
+
+def test_a_scheme_shortened_to_a_past_step_ends_the_run_with_what_it_has(make_run: MakeRun) -> None:
+    folder = make_run(scheme="0.01:40", **{"save.every_steps": 0})
+    trainer = open_trainer(folder)
+    original = trainer._report.event
+
+    def event(kind: Any, **values: Any) -> None:
+        original(kind, **values)
+        if kind == "step" and values["step"] == 6:
+            trainer._report._asked = 0.0
+            edit(folder, "steps = 40", "steps = 4")
+            requests.submit(folder, "scheme")
+
+    trainer._report.event = event  # type: ignore[method-assign]
+    assert trainer.run() == "done"
+    assert folder.checkpoints() == [6] and result(folder).step == 6
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "value"),
+    [
+        ("weight_decay = 0.0", "weight_decay = 0.5", "weight_decay", 0.5),
+        ("optimizer_arguments = {}", "optimizer_arguments = { betas = [0.5, 0.9] }", "betas", (0.5, 0.9)),
+    ],
+)
+def test_changed_optimizer_settings_hold_for_a_resumed_run(
+    make_run: MakeRun, train: Train, old: str, new: str, key: str, value: Any
+) -> None:
+    folder = make_run()
+    _stop_at_step(folder, 2, threading.Event(), train)
+    edit(folder, old, new)
+    session = open_trainer(folder).session
+    assert session.step == 2 and session.optimizer.param_groups[0][key] == value
+    assert session.optimizer.state_dict()["state"], "the moments are those of the checkpoint"
+
+
+def test_a_run_continued_in_fp16_starts_with_a_real_loss_scale(make_run: MakeRun, train: Train) -> None:
+    folder = make_run(**{"training.precision": "fp32"})
+    _stop_at_step(folder, 2, threading.Event(), train)
+    edit(folder, 'precision = "fp32"', 'precision = "fp16"')
+    assert open_trainer(folder).session.loss_scale.factor == 2.0**14
+
+
+@pytest.mark.parametrize("optimizer", ["Rprop", "NAdam", "Adafactor"])
+def test_every_offered_optimizer_starts(make_run: MakeRun, train: Train, optimizer: str) -> None:
+    assert train(make_run(scheme="0.01:1", **{"training.optimizer": optimizer})) == 0
+
+
+def test_arguments_that_an_optimizer_does_not_take_are_told(make_run: MakeRun, train: Train) -> None:
+    folder = make_run(**{"training.optimizer_arguments": {"momentumm": 0.9}})
+    assert train(folder) == 2
+    assert "training.optimizer_arguments: adamw does not take" in events(folder, "error")[-1]["message"]
+
+
+def test_a_longer_scheme_also_renews_what_was_installed(make_run: MakeRun, train: Train, tmp_path: Path) -> None:
+    (tmp_path / "embeddings").mkdir()
+    folder = make_run(**{"save.install_to": str(tmp_path / "embeddings")})
+    assert train(folder) == 0
+    edit(folder, "steps = 6", "steps = 8")
+    assert train(folder) == 0
+    assert files.read(tmp_path / "embeddings" / "zkz.safetensors").step == 8
+    (tmp_path / "embeddings" / "zkz.safetensors").write_bytes(b"somebody else's")
+    edit(folder, "steps = 8", "steps = 9")
+    assert train(folder) == 0
+    assert (tmp_path / "embeddings" / "zkz.safetensors").read_bytes() == b"somebody else's"
+    assert any("not installed" in event["message"] for event in events(folder, "warning"))
+
+
+def test_sdxl_previews_are_decoded_in_pieces_of_512_pixels(make_run: MakeRun) -> None:
+    trainer = open_trainer(make_run("sdxl.safetensors"))
+    vae = trainer.session.previewer.open_vae()
+    assert vae.use_tiling and (vae.tile_sample_min_size, vae.tile_latent_min_size) == (512, 64)
+
+
+sizes = st.sampled_from([(8, 8), (8, 16), (16, 8)])
+
+
+@given(st.lists(sizes, min_size=1, max_size=40), st.lists(st.integers(1, 8), min_size=1, max_size=4))
+def test_processes_of_any_batch_sizes_share_each_sample_exactly_once(
+    all_sizes: list[Any], batch_sizes: list[int]
+) -> None:
+    samples = list(zip(all_sizes, range(len(all_sizes)), strict=True))
+    seen = []
+    for process, batch_size in enumerate(batch_sizes):
+        for batch in micro_batches(share(samples, process, len(batch_sizes)), batch_size):
+            assert 1 <= len(batch) <= batch_size and len({all_sizes[item] for item in batch}) == 1
+            seen += batch
+    assert sorted(seen) == list(range(len(all_sizes)))

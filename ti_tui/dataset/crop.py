@@ -6,6 +6,7 @@ import io
 import math
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from ti_tui.dataset.scan import DatasetError, load_pixels, open_picture
@@ -29,6 +30,8 @@ def load_fitted(path: Path, size: Size) -> Image.Image:
 def upright_rgb(image: Image.Image) -> Image.Image:
     """Turn by EXIF, convert to sRGB by the embedded profile, put transparency on white."""
     image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(("I", "F")):
+        image = _to_8_bits(image)
     image = _to_srgb(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -68,6 +71,16 @@ def buckets(resolution: int, *, step: int = 64, widest: float = 2.5) -> list[Siz
         if height and max(width, height) <= widest * min(width, height):
             sizes |= {(width, height), (height, width)}
     return sorted(sizes) or [(resolution, resolution)]
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """A grey picture of 16 or 32 bits a pixel, its range brought to 0..255; Pillow would cut it off at 255."""
+    pixels = np.asarray(image, dtype=np.float64)
+    if image.mode == "F":
+        top = 1.0 if pixels.max(initial=0) <= 1 else 255.0 if pixels.max() <= 255 else 65535.0
+    else:
+        top = 65535.0 if image.mode.startswith("I;16") or pixels.max(initial=0) > 255 else 255.0
+    return Image.fromarray((pixels / top * 255).clip(0, 255).round().astype(np.uint8))
 
 
 def _log_ratio(a: float, b: float) -> float:

@@ -304,7 +304,8 @@ def _write_pickle(embedding: Embedding, path: Path) -> None:
             "sd_checkpoint_name": embedding.metadata.get("base_model") or None,
         }
     else:
-        content = {**tensors, "name": embedding.token, "step": embedding.step or 0}
+        # Nothing else: A1111 takes every value of such a file for a tensor.
+        content = dict(tensors)
     with path.open("wb") as file:
         torch.save(content, file)
         file.flush()

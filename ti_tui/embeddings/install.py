@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ti_tui import atomic
+from ti_tui.embeddings import files
 from ti_tui.embeddings.files import EmbeddingError
+from ti_tui.errors import UserError
 
 
 def embeddings_folder(given: Path) -> Path:
@@ -25,11 +27,22 @@ def embeddings_folder(given: Path) -> Path:
     return given
 
 
+def same_run(first: Path, second: Path) -> bool:
+    """Whether two files are of one run of ti_tui: the later may take the earlier one's place."""
+    try:
+        a, b = files.read(first), files.read(second)
+    except UserError:
+        return False
+    keys = ("modelspec.implementation", "dataset_sha256", "base_model_sha256", "seed")
+    known = a.metadata.get("modelspec.implementation") == "ti_tui"
+    return known and a.token == b.token and all(a.metadata.get(key) == b.metadata.get(key) for key in keys)
+
+
 def install(source: Path, folder: Path, *, name: str = "", force: bool = False) -> Path:
     """Copy `source` into `folder` as `name` (its own name by default); returns the path there.
 
-    A file with the same content is left alone. Raises EmbeddingError if a different one is there and `force`
-    is not given, CannotWrite if it cannot be written.
+    A file with the same content is left alone, an earlier one of the same run is replaced. Raises EmbeddingError
+    if a different one is there and `force` is not given, CannotWrite if it cannot be written.
     """
     target = embeddings_folder(folder) / (f"{name}{source.suffix}" if name else source.name)
     try:
@@ -37,7 +50,7 @@ def install(source: Path, folder: Path, *, name: str = "", force: bool = False) 
         if target.exists():
             if target.read_bytes() == content:
                 return target
-            if not force:
+            if not force and not same_run(target, source):
                 raise EmbeddingError(f"{target} exists and is different", remedy="Give --force to replace it.")
     except OSError as error:
         raise EmbeddingError(f"{error.filename} cannot be read: {error.strerror}") from None

@@ -35,7 +35,7 @@ class Status:
     """What status.json says: who trains here, where it is, and since when (unix seconds)."""
 
     pid: int
-    process_started: float
+    process_started: str
     host: str
     phase: Phase
     step: int
@@ -267,7 +267,7 @@ def step_of(name: str) -> int | None:
 def _read_lock(path: Path) -> ProcessId | None:
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return ProcessId(int(values["pid"]), float(values["started"]), str(values["host"]))
+        return ProcessId(int(values["pid"]), str(values["started"]), str(values["host"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal
+from typing import Any, Literal
 
 GIB = 1024**3
 
@@ -47,6 +48,19 @@ def cpu() -> Hardware:
     return Hardware("cpu", "CPU", memory.total, memory.available, bf16=False)
 
 
+def _handle(pynvml: Any, index: int) -> Any:
+    """NVML's handle of the card that torch calls `index`: CUDA_VISIBLE_DEVICES may hide and reorder cards."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return pynvml.nvmlDeviceGetHandleByIndex(index)
+    names = [name.strip() for name in visible.split(",")]
+    if index >= len(names) or not names[index] or names[index] == "-1":
+        return None
+    if names[index].isdigit():
+        return pynvml.nvmlDeviceGetHandleByIndex(int(names[index]))
+    return pynvml.nvmlDeviceGetHandleByUUID(names[index])
+
+
 def _torch_is_for_cpu() -> bool:
     """Whether the installed torch was built without CUDA, told from its version alone."""
     try:
@@ -64,7 +78,9 @@ def _card(index: int) -> Hardware | None:
         # No driver, no library, no card: each has an error class of its own, and all mean the same here.
         return None
     try:
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        handle = _handle(pynvml, index)
+        if handle is None:
+            return None
         name = pynvml.nvmlDeviceGetName(handle)
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
         major, _minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)

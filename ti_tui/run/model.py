@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
@@ -18,6 +19,7 @@ from ti_tui.run.tensors import Shapes, read_shapes
 Prediction = Literal["epsilon", "v_prediction"]
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+WEIGHTS = frozenset({".safetensors", ".ckpt", ".pt", ".pth", ".bin"})
 UNET = "model.diffusion_model."
 TOKEN_TABLES: dict[Family, tuple[tuple[str, ...], ...]] = {
     "sd1": (
@@ -91,7 +93,7 @@ def find_model(base: str, folder: Path) -> Path | None:
     path = given if given.is_absolute() else folder / given
     if path.exists():
         return path
-    if HUB_ID.fullmatch(base) and not base.startswith("."):
+    if HUB_ID.fullmatch(base) and not base.startswith(".") and path.suffix not in WEIGHTS:
         return _cached_snapshot(base)
     raise ModelError(
         f"there is no model at {path}",
@@ -269,16 +271,47 @@ def _cached_snapshot(hub_id: str) -> Path | None:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        path = Path(snapshot_download(hub_id, local_files_only=True, allow_patterns=HUB_FILES))
+        path = Path(snapshot_download(hub_id, local_files_only=True))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError):
         return None
-    return path if (path / "unet" / "config.json").is_file() else None
+    return path if is_whole(path) else None
 
 
-HUB_FILES = [
-    "model_index.json", "scheduler/*", "tokenizer/*", "tokenizer_2/*",
-    "unet/config.json", "vae/config.json", "text_encoder/config.json", "text_encoder_2/config.json",
-    "unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors",
-    "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors", "text_encoder_2/model.safetensors",
-]  # fmt: skip
-"""What is fetched of a model on the hub: the parts that training needs, in safetensors."""
+def is_whole(path: Path) -> bool:
+    """Whether a model folder has the weights of every part; a download that broke off has not."""
+    try:
+        index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    parts = ["unet", "vae", *(name for name in ("text_encoder", "text_encoder_2") if name in index)]
+    return all((path / part / "config.json").is_file() and _weights_are_whole(path / part) for part in parts)
+
+
+def _weights_are_whole(folder: Path) -> bool:
+    names = {file.name for file in folder.iterdir()}
+    for index in folder.glob("*.index.json"):
+        shards = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
+        if shards and shards <= names:
+            return True
+    return any(Path(name).suffix in {".safetensors", ".bin"} and "-of-" not in name for name in names)
+
+
+def hub_files(names: Iterable[str]) -> list[str]:
+    """Of the files of a hub repository those that training needs: one set of weights for each part.
+
+    The fp16 ones where there are any (half the download), shards with their index, safetensors before .bin.
+    """
+    names = sorted(names)
+    chosen = [name for name in names if name == "model_index.json" or name.startswith(("scheduler/", "tokenizer"))]
+    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        inside = [name for name in names if name.startswith(f"{part}/")]
+        chosen += [name for name in inside if name == f"{part}/config.json"]
+        for suffix in (".safetensors", ".bin"):
+            weights = [name for name in inside if name.endswith(suffix) and ".non_ema." not in name]
+            half = [name for name in weights if ".fp16" in name]
+            wanted = half or [name for name in weights if Path(name).name.count(".") == 1]
+            if wanted:
+                indexes = [name for name in inside if name.endswith(".index.json") and suffix in name]
+                chosen += [*wanted, *(name for name in indexes if (".fp16" in name) == bool(half))]
+                break
+    return chosen

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,22 +22,19 @@ class CannotStart(UserError):
 class ProcessId:
     """A process for good: a pid alone may be given to another process later.
 
-    started: unix seconds at which the process began, from the system's own table.
+    started: when it began, as the system's table says: on Linux the boot and the kernel's ticks since then, which
+             no change of the clock moves; elsewhere unix seconds.
     """
 
     pid: int
-    started: float
+    started: str
     host: str
 
     @classmethod
     def of(cls, pid: int) -> ProcessId | None:
         """The living process `pid` on this machine, or None."""
-        import psutil
-
-        try:
-            return cls(pid, psutil.Process(pid).create_time(), socket.gethostname())
-        except psutil.Error:
-            return None
+        started = _started(pid)
+        return None if started is None else cls(pid, started, socket.gethostname())
 
     @classmethod
     def mine(cls) -> ProcessId:
@@ -48,26 +44,9 @@ class ProcessId:
 
     def alive(self) -> bool | None:
         """Whether this very process runs; None if it belongs to another machine."""
-        import psutil
-
         if self.host != socket.gethostname():
             return None
-        try:
-            process = psutil.Process(self.pid)
-            # The kernel's clock can be adjusted by a second or two between two readings of the same start.
-            same = abs(process.create_time() - self.started) < 2.0
-            return bool(same and process.status() != psutil.STATUS_ZOMBIE)
-        except psutil.Error:
-            return False
-
-    def wait(self, seconds: float) -> bool:
-        """Wait until the process has ended, at most `seconds`; whether it has."""
-        end = time.monotonic() + seconds
-        while self.alive():
-            if time.monotonic() >= end:
-                return False
-            time.sleep(0.05)
-        return True
+        return _started(self.pid) == self.started
 
     def terminate(self) -> None:
         """Ask the process to save and end (SIGTERM). Nothing happens if it is gone, and on Windows, where the
@@ -76,9 +55,31 @@ class ProcessId:
             os.kill(self.pid, signal.SIGTERM)
 
 
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+def _started(pid: int) -> str | None:
+    """When the living process `pid` began, or None; an ended one that nobody has waited for counts as gone."""
+    if _BOOT.exists():
+        try:
+            # Behind the name in brackets: state, and 19 fields later the start in ticks (proc(5)).
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            return None if fields[0] in "ZX" else f"{_BOOT.read_text().strip()}:{fields[19]}"
+        except (OSError, IndexError):
+            return None
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.0f}"
+    except psutil.Error:
+        return None
+
+
 def trainer_command(run: Path) -> list[str]:
     """The command line of the trainer for the run folder `run`."""
-    return [sys.executable, "-m", "ti_tui.training", str(run)]
+    # -P: the current folder is the run's, and nothing in a run folder may be imported.
+    return [sys.executable, "-P", "-m", "ti_tui.training", str(run)]
 
 
 def start_detached(run: Path, log: Path, *, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:

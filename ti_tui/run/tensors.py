@@ -96,6 +96,26 @@ def _rebuild_parameter(tensor: Any, *_rest: Any) -> Any:
     return tensor
 
 
+class Inert:
+    """Stands for an object that a checkpoint carries along and that no tensor needs: it is made and forgotten."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def __setstate__(self, _: Any) -> None: ...
+
+
+HARMLESS = (
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+    "lightning.pytorch.callbacks.model_checkpoint.ModelCheckpoint",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "numpy.dtype",
+    "_codecs.encode",
+)
+"""What the first published .ckpt files hold beside tensors (the training framework's records). Never the real things:
+each is replaced by `Inert`, so nothing of them runs."""
+
+
 class _ShapeUnpickler(pickle.Unpickler):
     """Knows the handful of names that a plain checkpoint needs, as stand-ins; any other name is refused.
 
@@ -111,6 +131,8 @@ class _ShapeUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in self._ALLOWED:
             return self._ALLOWED[module, name]
+        if f"{module}.{name}" in HARMLESS:
+            return Inert
         if module in {"torch", "torch.storage"} and name.endswith("Storage"):
             return _Storage
         raise pickle.UnpicklingError(f"{module}.{name}")

@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import numpy as np
 
-from ti_tui.run.plan import Plan
 from ti_tui.run.recipe import TrainingTable
 from ti_tui.training.randomness import numpy_stream, seed_for
 
@@ -121,18 +120,31 @@ _Item = TypeVar("_Item")
 
 
 def micro_batches(samples: Sequence[tuple[Size, _Item]], batch_size: int) -> list[list[_Item]]:
-    """Split a step's samples into micro-batches of at most `batch_size`, each of one size of picture.
+    """Split samples into micro-batches of at most `batch_size`, each of one size of picture.
 
     Sizes in order of first appearance; within a size the parts differ by at most one, the larger first.
     """
-    by_size: dict[Size, list[_Item]] = {}
-    for size, item in samples:
-        by_size.setdefault(size, []).append(item)
     batches: list[list[_Item]] = []
-    for items in by_size.values():
+    for items in _by_size(samples).values():
         parts = -(-len(items) // batch_size)
-        batches += [list(part) for part in _evenly(items, parts)]
+        batches += _evenly([item for _, item in items], parts)
     return batches
+
+
+def share(samples: Sequence[tuple[Size, _Item]], process: int, processes: int) -> list[tuple[Size, _Item]]:
+    """The part of a step's samples that one of several processes computes.
+
+    Samples of one size stand together before they are dealt out, so that each process gets as many of each.
+    """
+    in_order = [pair for items in _by_size(samples).values() for pair in items]
+    return in_order[process::processes]
+
+
+def _by_size(samples: Sequence[tuple[Size, _Item]]) -> dict[Size, list[tuple[Size, _Item]]]:
+    by_size: dict[Size, list[tuple[Size, _Item]]] = {}
+    for size, item in samples:
+        by_size.setdefault(size, []).append((size, item))
+    return by_size
 
 
 def _evenly(items: list[_Item], parts: int) -> list[list[_Item]]:
@@ -143,8 +155,3 @@ def _evenly(items: list[_Item], parts: int) -> list[list[_Item]]:
         pieces.append(items[cut : cut + size])
         cut += size
     return pieces
-
-
-def effective_batch(plan: Plan, processes: int, *, explicit: bool) -> int:
-    """Images of one step over all processes: an explicit batch x accumulation holds for each process."""
-    return plan.effective_batch * processes if explicit else plan.effective_batch

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ti_tui import atomic
@@ -36,6 +36,7 @@ class State:
     rows:        the learned vectors of each text encoder [n, width], float32, on the CPU.
     optimizer:   the optimizer's state dict.
     loss_scale:  LossScale.state().
+    retry:       tries and failed_at of a step that gave numbers which were not finite.
     loss:        train loss of the last step, for the list of checkpoints.
     recipe:      what a resumed run must share to be exact.
     """
@@ -46,6 +47,7 @@ class State:
     loss_scale: dict[str, float]
     loss: float | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
+    retry: dict[str, int] = field(default_factory=dict)
 
 
 def save_state(folder: RunFolder, state: State) -> Path:
@@ -53,7 +55,7 @@ def save_state(folder: RunFolder, state: State) -> Path:
     target = folder.state(state.step)
     with atomic.new_folder(target) as temporary:
         tensors = {f"rows{index}": row.contiguous() for index, row in enumerate(state.rows)}
-        save_file(tensors, temporary / VECTORS)
+        (temporary / VECTORS).write_bytes(save(tensors))
         content = io.BytesIO()
         torch.save(state.optimizer, content)
         (temporary / OPTIMIZER).write_bytes(content.getvalue())
@@ -63,6 +65,7 @@ def save_state(folder: RunFolder, state: State) -> Path:
             "loss": state.loss,
             "loss_scale": state.loss_scale,
             "recipe": state.recipe,
+            "retry": state.retry,
         }
         (temporary / REST).write_text(json.dumps(rest), encoding="utf-8")
     return target
@@ -76,7 +79,8 @@ def load_state(folder: RunFolder, step: int) -> State:
         tensors = load_file(path / VECTORS)
         optimizer = torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True)
         rows = [tensors[f"rows{index}"] for index in range(len(tensors))]
-        return State(int(rest["step"]), rows, optimizer, rest["loss_scale"], rest.get("loss"), rest.get("recipe", {}))
+        more = {key: rest[key] for key in ("loss", "recipe", "retry") if key in rest}
+        return State(int(rest["step"]), rows, optimizer, rest["loss_scale"], **more)
     except Exception as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"the checkpoint {path} is damaged: {first}") from None
@@ -99,17 +103,21 @@ def drop_old(folder: RunFolder, keep: int, token: str, forms: Sequence[Form]) ->
     if not keep:
         return
     for step in folder.checkpoints()[:-keep]:
-        shutil.rmtree(folder.state(step), ignore_errors=True)
-        for form in forms:
-            with contextlib.suppress(OSError):
-                folder.embedding(token, step, files.SUFFIXES[form]).unlink(missing_ok=True)
+        _drop(folder, step, token, forms)
 
 
-def drop_after(folder: RunFolder, step: int) -> None:
-    """Drop checkpoints later than `step`: a step that was undone must not be gone on from."""
+def drop_after(folder: RunFolder, step: int, token: str, forms: Sequence[Form]) -> None:
+    """Drop checkpoints later than `step`: what was undone must neither be gone on from nor look like a result."""
     for later in folder.checkpoints():
         if later > step:
-            shutil.rmtree(folder.state(later), ignore_errors=True)
+            _drop(folder, later, token, forms)
+
+
+def _drop(folder: RunFolder, step: int, token: str, forms: Sequence[Form]) -> None:
+    shutil.rmtree(folder.state(step), ignore_errors=True)
+    for form in forms:
+        with contextlib.suppress(OSError):
+            folder.embedding(token, step, files.SUFFIXES[form]).unlink(missing_ok=True)
 
 
 def export(folder: RunFolder, embedding: Embedding, step: int | None, forms: Sequence[Form]) -> list[Path]:

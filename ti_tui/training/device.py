@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from ti_tui.run.hardware import Hardware, cpu
+from ti_tui.run.memory import CONTEXT_MIB, MIB
 from ti_tui.run.plan import Attention, Precision
 from ti_tui.run.problems import Problem, ProblemsError
 
@@ -44,6 +45,8 @@ def hardware_of(device: torch.device) -> Hardware:
     if device.type != "cuda":
         return cpu()
     free, total = torch.cuda.mem_get_info(device)
+    # By now this process's own CUDA context is there; the plan counts it itself.
+    free = min(total, free + CONTEXT_MIB * MIB)
     index = device.index or 0
     bf16 = torch.cuda.get_device_capability(device)[0] >= 8
     return Hardware("cuda", torch.cuda.get_device_name(device), total, free, bf16, index)
@@ -95,7 +98,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the device (or, on a CPU, the machine) has no memory left."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "not enough memory" in str(error)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
+_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "_ALLOC_FAILED")
+"""How torch's allocators, CUDA, cuBLAS and cuDNN say it."""
 
 
 def _peak_resident() -> int:

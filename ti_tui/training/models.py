@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ti_tui.run.model import HUB_FILES, ModelError, ModelFacts, Prediction, families
+from ti_tui.run.model import ModelError, ModelFacts, Prediction, families, hub_files
 from ti_tui.training import single_file
 from ti_tui.training.objective import NoiseSchedule
 from ti_tui.training.randomness import torch_stream
@@ -153,10 +153,10 @@ def detect_prediction(unet: Any, facts: ModelFacts) -> Prediction:
 
 def download(hub_id: str) -> Path:
     """Fetch a model from the hub into the local cache. Raises ModelError if it cannot be reached."""
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import list_repo_files, snapshot_download
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=HUB_FILES))
+        return Path(snapshot_download(hub_id, allow_patterns=hub_files(list_repo_files(hub_id))))
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
@@ -171,8 +171,8 @@ def _folder_tensors(folder: Path) -> Tensors:
 
     for pattern in ("*.safetensors", "*.bin"):
         files = sorted(folder.glob(pattern))
-        plain = [file for file in files if ".fp16." not in file.name and ".non_ema." not in file.name]
-        chosen = plain or [file for file in files if ".fp16." in file.name]
+        plain = [file for file in files if ".fp16" not in file.name and ".non_ema." not in file.name]
+        chosen = plain or [file for file in files if ".fp16" in file.name]
         if not chosen:
             continue
         shards = [file for file in chosen if "-of-" in file.name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,23 +17,39 @@ def make_optimizer(
     rows: Sequence[nn.Parameter], training: TrainingTable, learning_rate: float
 ) -> torch.optim.Optimizer:
     """The optimizer of the run file over the learned rows only. Raises ProblemsError for unusable arguments."""
-    arguments: dict[str, Any] = {
-        "lr": learning_rate,
-        "weight_decay": training.weight_decay,
-        **training.optimizer_arguments,
-    }
+    arguments: dict[str, Any] = {"lr": learning_rate}
+    try:
+        kind = _class_of(training.optimizer)
+    except ImportError as error:
+        raise ProblemsError([Problem("error", str(error), "training.optimizer")]) from None
+    if "weight_decay" in inspect.signature(kind).parameters:
+        arguments["weight_decay"] = training.weight_decay
+    arguments |= training.optimizer_arguments
     for key in ("betas", "eps"):
         if isinstance(arguments.get(key), list):
             arguments[key] = tuple(arguments[key])
     try:
-        return _class_of(training.optimizer)(list(rows), **arguments)
-    except (TypeError, ValueError, ImportError) as error:
+        optimizer: torch.optim.Optimizer = kind(list(rows), **arguments)
+        return optimizer
+    except (TypeError, ValueError) as error:
         problem = Problem(
             "error",
             f"{training.optimizer} does not take these arguments: {error}",
             "training.optimizer_arguments",
         )
         raise ProblemsError([problem]) from None
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take over moments and running values; what the run file says of the optimizer stays as it says now.
+
+    torch's own loading brings the old settings (weight decay, betas, ...) back with the moments.
+    """
+    settings = inspect.signature(type(optimizer)).parameters
+    fresh = [{key: value for key, value in group.items() if key in settings} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, values in zip(optimizer.param_groups, fresh, strict=True):
+        group.update({key: value for key, value in values.items() if key != "params"})
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -83,10 +100,11 @@ class LossScale:
             self.good_steps = 0
 
     def state(self) -> dict[str, float]:
-        return {"factor": self.factor, "good_steps": self.good_steps}
+        return {"active": self.active, "factor": self.factor, "good_steps": self.good_steps}
 
     def restore(self, state: dict[str, float]) -> None:
-        if self.active:
+        """Take over a saved scale, unless it is that of a run without one (bf16, fp32)."""
+        if self.active and state.get("active"):
             self.factor, self.good_steps = float(state["factor"]), int(state["good_steps"])
 
 

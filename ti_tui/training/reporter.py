@@ -8,6 +8,8 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import psutil
+
 from ti_tui import atomic
 from ti_tui.run import requests
 from ti_tui.run.events import EventWriter, Kind
@@ -33,7 +35,7 @@ class Reporter:
         self._written = 0.0
         self._asked = 0.0
         if main:
-            requests.clear(folder, before=me.started)
+            requests.clear(folder, before=psutil.Process().create_time())
             self._write_status()
 
     @property
@@ -94,7 +96,10 @@ class Reporter:
             self._events.close()
 
     def _maybe_write_status(self) -> None:
-        if time.monotonic() - self._written >= STATUS_SECONDS:
+        if time.monotonic() - self._written < STATUS_SECONDS:
+            return
+        # Where the run is can be told a second later; what must not be lost is written by others.
+        with contextlib.suppress(atomic.CannotWrite):
             self._write_status()
 
     def _write_status(self, *, durable: bool = False) -> None:

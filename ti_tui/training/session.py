@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,14 +20,14 @@ from ti_tui.run.plan import Plan, make_plan
 from ti_tui.run.problems import Problem
 from ti_tui.setup.check import Checked, CheckFailed, check_run
 from ti_tui.training import checkpoints, identity
-from ti_tui.training.batches import Sample, Sampler, effective_batch
+from ti_tui.training.batches import Sample, Sampler
 from ti_tui.training.checkpoints import State
 from ti_tui.training.device import DTYPES, choose_device, hardware_of, set_attention, use_fast_arithmetic
 from ti_tui.training.evaluation import Question, fixed_set
 from ti_tui.training.latents import LatentCache, Latents, ToEncode
 from ti_tui.training.models import ModelSource, download
 from ti_tui.training.objective import NoiseSchedule
-from ti_tui.training.optimizers import LossScale, make_optimizer
+from ti_tui.training.optimizers import LossScale, make_optimizer, restore_optimizer
 from ti_tui.training.previews import Previewer
 from ti_tui.training.randomness import seed_for, torch_stream
 from ti_tui.training.reporter import Reporter
@@ -35,6 +35,10 @@ from ti_tui.training.text import TextSide, initial_rows
 
 LatentsByPicture = dict[tuple[int, bool], Latents]
 """By index of the picture and whether it is mirrored."""
+
+
+PREVIEW_TILE = 512
+"""Side in pixels of the pieces in which SDXL's previews are decoded: 389 MiB instead of 1.5 GiB at 1024."""
 
 
 class StoppedWhileLoading(Exception):
@@ -53,7 +57,6 @@ class Session:
     accelerator: Accelerator
     device: torch.device
     plan: Plan
-    effective_batch: int
     unet: Any
     text: TextSide
     schedule: NoiseSchedule
@@ -68,6 +71,7 @@ class Session:
     metadata: dict[str, str]
     step: int = 0
     loss: float | None = None
+    retry: dict[str, int] = field(default_factory=dict)
     prompts: dict[str, list[Tensor]] = field(default_factory=dict)
 
     @property
@@ -95,19 +99,21 @@ class Session:
         metadata = {**self.metadata, "step": str(self.step)}
         return Embedding.from_rows(rows, token=self.checked.run.embedding.token, step=self.step, metadata=metadata)
 
-    def state(self) -> State:
-        """The exact state after `step` steps."""
+    def state(self, retry: dict[str, int]) -> State:
+        """The exact state after `step` steps; `retry` is the loop's own (see State)."""
         rows = [row.detach().cpu().clone() for row in self.rows]
-        return State(self.step, rows, self.optimizer.state_dict(), self.loss_scale.state(), self.loss, self.recipe)
+        return State(
+            self.step, rows, self.optimizer.state_dict(), self.loss_scale.state(), self.loss, self.recipe, retry
+        )
 
     def restore(self, state: State) -> None:
         """Go on from `state`. The learning rate inside the optimizer's state is not used: the scheme sets it."""
         with torch.no_grad():
             for row, saved in zip(self.rows, state.rows, strict=True):
                 row.copy_(saved)
-        self.optimizer.load_state_dict(state.optimizer)
+        restore_optimizer(self.optimizer, state.optimizer)
         self.loss_scale.restore(state.loss_scale)
-        self.step, self.loss = state.step, state.loss
+        self.step, self.loss, self.retry = state.step, state.loss, state.retry
 
 
 def open_session(
@@ -123,22 +129,19 @@ def open_session(
     facts, pictures = checked.facts, checked.pictures
     assert facts is not None and pictures is not None
     device = choose_device(accelerator, run.training.device)
-    plan = make_plan(run, facts, pictures.count, hardware_of(device))
+    plan = _shared_plan(checked, accelerator, device)
     source = ModelSource(facts, folder.path(run.model.vae) if run.model.vae else None, checked.tokenizers[0].end)
 
     latents, regularisation = _all_latents(checked, source, accelerator, device, report, stop_asked)
     text, unet = _frozen_parts(checked, source, plan, device, report)
     rows = text.rows
     schedule = NoiseSchedule(source.noise_schedule().alphas_cumprod, source.ask_prediction(unet)).to(device)
-    explicit = run.training.accumulation != "auto"
-    effective = effective_batch(plan, accelerator.num_processes, explicit=explicit)
     model_hash = weights_hash(facts.path)
     session = Session(
         checked=checked,
         accelerator=accelerator,
         device=device,
         plan=plan,
-        effective_batch=effective,
         unet=unet,
         text=text,
         schedule=schedule,
@@ -147,7 +150,7 @@ def open_session(
             regularisation=len(checked.regularisation.pictures) if checked.regularisation else 0,
             templates=len(checked.templates),
             flip=run.dataset.flip,
-            effective_batch=effective,
+            effective_batch=plan.effective_batch,
             training=run.training,
         ),
         latents=latents,
@@ -169,12 +172,27 @@ def open_session(
             stop_asked=stop_asked,
         ),
         questions=_questions(checked, latents) if plan.evaluation_steps else [],
-        recipe=identity.recipe(checked, model_hash, effective),
+        recipe=identity.recipe(checked, model_hash, plan.effective_batch),
         metadata=identity.metadata(checked, plan, model_hash),
     )
     source.close()
     _go_on(session, report)
     return session
+
+
+def _shared_plan(checked: Checked, accelerator: Accelerator, device: torch.device) -> Plan:
+    """The plan, the same in every process: for the least card of all. An explicit batch holds for each process."""
+    assert checked.facts is not None and checked.pictures is not None
+    hardware = hardware_of(device)
+    count = accelerator.num_processes
+    if count > 1:
+        mine = torch.tensor([[hardware.free_bytes, hardware.bf16]], device=accelerator.device, dtype=torch.int64)
+        least = accelerator.gather(mine).amin(dim=0)
+        hardware = replace(hardware, free_bytes=int(least[0]), bf16=bool(least[1]))
+    plan = make_plan(checked.run, checked.facts, checked.pictures.count, hardware)
+    if checked.run.training.accumulation == "auto":
+        return plan
+    return replace(plan, effective_batch=plan.effective_batch * count)
 
 
 def _all_latents(
@@ -308,7 +326,10 @@ def _preview_vae(source: ModelSource, dtype: torch.dtype, tiled: bool) -> Any:
     if getattr(vae.config, "force_upcast", False) and dtype == torch.float16:
         vae = source.load_vae(torch.float32)
     if tiled:
+        # The library's tile follows the config's sample_size, which says nothing about memory.
         vae.enable_tiling()
+        vae.tile_sample_min_size = PREVIEW_TILE
+        vae.tile_latent_min_size = PREVIEW_TILE // source.facts.scale
     source.close()
     return vae
 

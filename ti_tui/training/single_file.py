@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ti_tui.run.model import UNET, ModelError, ModelFacts, families
-from ti_tui.run.tensors import WeightsError, read_shapes
+from ti_tui.run.tensors import HARMLESS, Inert, WeightsError, read_shapes
 
 VAE = "first_stage_model."
 Tensors = dict[str, Tensor]
@@ -137,6 +137,7 @@ def vae_config(checkpoint: Checkpoint, facts: ModelFacts) -> dict[str, Any]:
         "layers_per_block": layers,
         "latent_channels": checkpoint.shape(f"{prefix}quant_conv.weight")[0] // 2,
         "norm_num_groups": 32,
+        "sample_size": families()[facts.family]["resolution"],
         "scaling_factor": family["scaling_factor"],
         "force_upcast": family["force_upcast"],
     }
@@ -164,13 +165,9 @@ def text_tensors(checkpoint: Checkpoint, facts: ModelFacts, index: int) -> tuple
     tensors = _from_open_clip(raw) if open_clip else {name.removeprefix("text_model."): t for name, t in raw.items()}
     tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("position_ids")}
     layers = 1 + max(int(name.split(".")[2]) for name in tensors if name.startswith("encoder.layers."))
-    if family.get("drop_last_layer"):
+    if layers == family.get("full_layers"):
         layers -= 1
-        tensors = {
-            name: tensor
-            for name, tensor in tensors.items()
-            if not name.startswith(f"encoder.layers.{layers}.") and not name.startswith("text_projection")
-        }
+        tensors = {name: t for name, t in tensors.items() if not name.startswith(f"encoder.layers.{layers}.")}
     table = tensors["embeddings.token_embedding.weight"]
     config = {
         "vocab_size": table.shape[0],
@@ -224,7 +221,8 @@ def _from_open_clip(raw: Tensors) -> Tensors:
 def _load_pickle(path: Path) -> Tensors:
     """The tensors of a .ckpt; only torch's own safe loading is used."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with torch.serialization.safe_globals([(Inert, name) for name in HARMLESS]):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError:
         raise WeightsError(f"{path} holds code and is not opened", remedy="Get the .safetensors version.") from None
     while isinstance(content.get("state_dict"), dict):

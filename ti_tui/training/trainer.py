@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import time
@@ -20,16 +21,12 @@ from ti_tui.errors import TrainingError, UserError
 from ti_tui.run.file import load
 from ti_tui.run.problems import ProblemsError
 from ti_tui.setup.check import Checked
-from ti_tui.training import checkpoints
-from ti_tui.training.batches import Sample, micro_batches
+from ti_tui.training import checkpoints, step
 from ti_tui.training.device import is_out_of_memory, memory_used
 from ti_tui.training.evaluation import eval_loss
-from ti_tui.training.objective import draw, losses
 from ti_tui.training.optimizers import clip_gradients, set_rate
-from ti_tui.training.previews import conditions_for
 from ti_tui.training.reporter import Reporter
 from ti_tui.training.session import open_session
-from ti_tui.training.text import Context, TextGradients
 
 MAX_TRIES = 3
 """A step that gives no finite numbers is undone and tried so often, each time with other noise."""
@@ -57,11 +54,11 @@ class Trainer:
         self._save_asked = False
         self._sample_asked = False
         self._undo: Undo | None = None
-        self._tries = 0
-        self._failed_at = -1
         self._eval_loss: float | None = None
         self._accelerator = accelerator
         self.session = open_session(checked, accelerator, report, self._stop_now)
+        self._tries = self.session.retry.get("tries", 0)
+        self._failed_at = self.session.retry.get("failed_at", -1)
         self._scheme = self.session.plan.scheme
         self._plan = self.session.plan
         self._batch_size = self.session.plan.batch_size
@@ -75,19 +72,22 @@ class Trainer:
             self._sample_if_missing()
             if session.step == 0:
                 self._evaluate()
-            while session.step < self._scheme.total_steps:
+            while True:
                 self._answer_requests()
-                if self._stopping or not self._train_step():
+                if self._stopping or session.step >= self._scheme.total_steps or not self._train_step():
                     break
                 self._evaluate()
                 if self._save_asked or self._plan.save_due(session.step):
                     self._save()
                 if self._sample_asked or self._plan.sample_due(session.step):
                     self._sample()
-        except TrainingError:
-            self._save_if_new()
+        except Exception:
+            # Vectors and optimizer are those of the last whole step, whatever went wrong: keep them.
+            with contextlib.suppress(Exception):
+                self._write_checkpoint_if_new()
             raise
-        self._save_if_new()
+        self._write_checkpoint_if_new()
+        self._accelerator.wait_for_everyone()
         if session.step < self._scheme.total_steps:
             return "stopped"
         self._finish()
@@ -130,15 +130,21 @@ class Trainer:
         """
         session = self.session
         while True:
+            attempt = self._tries if session.step <= self._failed_at else 0
+            loss_here, shortage = None, None
             try:
-                loss = self._accumulate(self._tries)
+                loss_here = step.accumulate(session, attempt, self._batch_size, self._stop_now)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                self._make_room(error)
+                shortage = error
+            # All processes of a run do the same: they make room together, and meet in the sums below.
+            if self._any_process(shortage is not None):
+                self._make_room(shortage)
                 continue
-            if loss is None:
+            if loss_here is None:
                 return None
+            loss = step.sum_over_processes(session, loss_here)
             gradients_finite = all(bool(torch.isfinite(row.grad).all()) for row in session.rows if row.grad is not None)
             if math.isfinite(loss) and gradients_finite:
                 if session.step > self._failed_at:
@@ -148,80 +154,30 @@ class Trainer:
                 continue
             self._undo_step("the loss" if not math.isfinite(loss) else "the gradient")
 
-    def _accumulate(self, attempt: int) -> float | None:
-        """Forward and backward of every micro-batch of this step, the text side once for all of them."""
-        session = self.session
-        samples = session.sampler.step(session.step, attempt)
-        sized = [(session.latents_of(sample).size, sample) for sample in samples]
-        batches = micro_batches(sized, self._batch_size)
-        mine = batches[self._accelerator.process_index :: self._accelerator.num_processes]
-        prompts = list(dict.fromkeys(session.prompt_of(sample) for batch in mine for sample in batch))
-        place = {prompt: index for index, prompt in enumerate(prompts)}
-
-        for row in session.rows:
-            row.grad = torch.zeros_like(row)
-        total = torch.zeros((), device=session.device)
-        ids = [session.ids_of(prompt) for prompt in prompts]
-        text = TextGradients(session.text, ids, chunk=max(self._batch_size, 4))
-        for batch in mine:
-            if self._stop_now():
-                return None
-            index = torch.tensor([place[session.prompt_of(sample)] for sample in batch], device=session.device)
-            loss = self._loss(batch, text.context.rows(index))
-            (loss * session.loss_scale.factor).backward()
-            total += loss.detach()
-        text.backward()
-
-        if self._accelerator.num_processes > 1:
-            total = self._accelerator.reduce(total, "sum")
-            for row in session.rows:
-                row.grad = self._accelerator.reduce(row.grad, "sum")
-        for row in session.rows:
-            assert row.grad is not None
-            row.grad.div_(session.loss_scale.factor)
-        return float(total)
-
-    def _loss(self, batch: list[Sample], context: Context) -> Tensor:
-        """The share of a micro-batch in the step's loss."""
-        session, training = self.session, self.session.checked.run.training
-        device, schedule = session.device, session.schedule
-        posteriors = [session.latents_of(sample) for sample in batch]
-        drawn = [
-            draw(sample.seed, tuple(one.mean.shape), training.noise_offset)
-            for sample, one in zip(batch, posteriors, strict=True)
-        ]
-        units = torch.stack([one.latent for one in drawn]).to(device)
-        noise = torch.stack([one.noise for one in drawn]).to(device)
-        latents = torch.stack([one.draw(unit) for one, unit in zip(posteriors, units, strict=True)])
-        timesteps = torch.tensor([sample.timestep for sample in batch], device=device)
-
-        dtype = session.unet.dtype
-        noisy = schedule.noisy(latents, noise, timesteps)
-        scale = session.previewer.scale
-        sizes = [(one.size[0] * scale, one.size[1] * scale) for one in posteriors]
-        prediction = session.unet(noisy.to(dtype), timesteps, **conditions_for(context, sizes, dtype)).sample
-
-        each = losses(prediction, schedule.target(latents, noise, timesteps), training)
-        if training.min_snr_gamma:
-            each = each * schedule.min_snr_weight(timesteps, training.min_snr_gamma)
-        weights = torch.tensor([sample.weight for sample in batch], device=device)
-        return (each * weights).sum()
+    def _any_process(self, here: bool) -> bool:
+        """Whether something holds in any process of the run."""
+        if self._accelerator.num_processes == 1:
+            return here
+        flag = torch.tensor(float(here), device=self.session.device)
+        return bool(self._accelerator.reduce(flag, "sum") > 0)
 
     def _undo_step(self, what: str) -> None:
         """Go back to the last good rows and try again with other noise. Raises TrainingError if it repeats."""
         session = self.session
         self._failed_at = max(self._failed_at, session.step)
         self._tries += 1
-        rate = self._scheme.rate_at(max(session.step - 1, 0))
         where = f"{what} is not a number at step {session.step + 1}"
+        rate = self._scheme.rate_at(max(session.step - 1, 0))
         if self._undo is not None:
             with torch.no_grad():
                 for row, good in zip(session.rows, self._undo.rows, strict=True):
                     row.copy_(good)
             session.optimizer.load_state_dict(self._undo.optimizer)
             session.step, self._undo = self._undo.step, None
-            if self._accelerator.is_main_process:
-                checkpoints.drop_after(session.checked.folder, session.step)
+            self._forget_later_checkpoints()
+        elif self._tries >= MAX_TRIES and self._go_back_a_checkpoint():
+            self._report.warn(f"{where}, {MAX_TRIES} times over: back at the checkpoint of step {session.step}")
+            return
         if self._tries >= MAX_TRIES:
             raise TrainingError(
                 f"{where}, {MAX_TRIES} times over; the vectors are those of step {session.step}",
@@ -229,21 +185,49 @@ class Trainer:
             )
         self._report.warn(f"{where}: undone, back at step {session.step}, tried again with other noise")
 
-    def _make_room(self, error: BaseException) -> None:
+    def _forget_later_checkpoints(self) -> None:
+        """Drop checkpoints of what was undone, once the good state is on disk."""
+        session, run = self.session, self.session.checked.run
+        if self._accelerator.is_main_process and any(
+            saved > session.step for saved in session.checked.folder.checkpoints()
+        ):
+            if session.step:
+                self._write_checkpoint()
+            checkpoints.drop_after(session.checked.folder, session.step, run.embedding.token, run.save.formats)
+        self._accelerator.wait_for_everyone()
+
+    def _go_back_a_checkpoint(self) -> bool:
+        """Where the checkpoint that a run went on from is itself spoiled: take the one before it, if there is one."""
+        session, folder = self.session, self.session.checked.folder
+        earlier = [saved for saved in folder.checkpoints() if saved < session.step]
+        self._accelerator.wait_for_everyone()
+        if not earlier:
+            return False
+        session.restore(checkpoints.load_state(folder, earlier[-1]))
+        self._tries, self._failed_at = 0, -1
+        self._accelerator.wait_for_everyone()
+        if self._accelerator.is_main_process:
+            run = session.checked.run
+            checkpoints.drop_after(folder, session.step, run.embedding.token, run.save.formats)
+        self._accelerator.wait_for_everyone()
+        return True
+
+    def _make_room(self, error: BaseException | None) -> None:
         """After out-of-memory: smaller micro-batches, then recomputation. Raises TrainingError if neither is left."""
         session = self.session
         if session.device.type == "cuda":
             torch.cuda.empty_cache()
-        if self._accelerator.num_processes == 1 and self._batch_size > 1:
+        if self._batch_size > 1:
             self._batch_size = (self._batch_size + 1) // 2
-            self._report.warn(f"out of memory: {self._batch_size} images at once from now on; the result is the same")
-        elif self._accelerator.num_processes == 1 and not session.unet.is_gradient_checkpointing:
+            images = f"{self._batch_size} images" if self._batch_size > 1 else "1 image"
+            self._report.warn(f"out of memory: {images} at once from now on; the result is the same")
+        elif not session.unet.is_gradient_checkpointing:
             session.unet.enable_gradient_checkpointing()
             self._report.warn("out of memory: activations are computed twice from now on; the result is the same")
         else:
-            first = str(error).splitlines()[0] if str(error) else type(error).__name__
+            said = str(error).splitlines()[0] if error and str(error) else "another process of the run"
             raise TrainingError(
-                f"out of memory with the smallest micro-batches: {first}",
+                f"out of memory with the smallest micro-batches: {said}",
                 remedy="Lower dataset.resolution, or close other programs on the card; `ti-tui train` goes on.",
             ) from None
 
@@ -293,12 +277,12 @@ class Trainer:
             "run",
             step=session.step,
             total_steps=self._scheme.total_steps,
-            epoch_steps=plan.images / session.effective_batch,
+            epoch_steps=plan.epoch_steps,
             images=plan.images,
             family=session.checked.facts.family,
             prediction=session.schedule.prediction,
             processes=self._accelerator.num_processes,
-            plan={**plan.values(), "effective_batch": session.effective_batch},
+            plan=plan.values(),
             reasons=plan.reasons,
         )
         self._report.position(session.step, self._scheme.total_steps)
@@ -315,32 +299,41 @@ class Trainer:
             self._report.event("eval", step=session.step, loss=round(loss, 6))
         self._accelerator.wait_for_everyone()
 
-    def _save_if_new(self) -> None:
-        if self.session.step and self.session.step not in self.session.checked.folder.checkpoints():
-            self._save()
-
     def _save(self) -> None:
-        """An exact checkpoint and the embedding exported from it."""
-        session, run, folder = self.session, self.session.checked.run, self.session.checked.folder
+        """An exact checkpoint; of older ones only the last `keep` stay."""
+        run, folder = self.session.checked.run, self.session.checked.folder
         self._save_asked = False
         if self._accelerator.is_main_process:
-            embedding = session.embedding()
-            paths = checkpoints.export(folder, embedding, session.step, run.save.formats)
-            state = checkpoints.save_state(folder, session.state())
-            norms = [[round(float(norm), 4) for norm in row.detach().float().norm(dim=1)] for row in session.rows]
-            files = [path.relative_to(folder.root).as_posix() for path in paths]
-            self._report.event(
-                "checkpoint", step=session.step, state=state.relative_to(folder.root).as_posix(), files=files,
-                loss=session.loss,
-                eval_loss=self._eval_loss, norms=norms,
-            )  # fmt: skip
+            self._write_checkpoint()
             checkpoints.drop_old(folder, run.save.keep, run.embedding.token, run.save.formats)
         self._accelerator.wait_for_everyone()
 
+    def _write_checkpoint_if_new(self) -> None:
+        """At the end of whatever kind: nothing that was learned is lost. Waits for no other process."""
+        session = self.session
+        if self._accelerator.is_main_process and session.step not in (0, *session.checked.folder.checkpoints()):
+            self._write_checkpoint()
+
+    def _write_checkpoint(self) -> None:
+        """The embedding in every form, then the state: a checkpoint that is there has its files."""
+        session, run, folder = self.session, self.session.checked.run, self.session.checked.folder
+        paths = checkpoints.export(folder, session.embedding(), session.step, run.save.formats)
+        retry = {"tries": self._tries, "failed_at": self._failed_at}
+        state = checkpoints.save_state(folder, session.state(retry))
+        self._report.event(
+            "checkpoint",
+            step=session.step,
+            state=state.relative_to(folder.root).as_posix(),
+            files=[path.relative_to(folder.root).as_posix() for path in paths],
+            loss=session.loss,
+            eval_loss=self._eval_loss,
+            norms=[[round(float(norm), 4) for norm in row.detach().float().norm(dim=1)] for row in session.rows],
+        )
+
     def _sample_if_missing(self) -> None:
         """After a kill between a checkpoint and its previews, draw them first."""
-        step = self.session.step
-        if step and self._plan.sample_due(step) and not any(self.session.checked.folder.sample(step).glob("*.png")):
+        here = self.session.step
+        if here and self._plan.sample_due(here) and not any(self.session.checked.folder.sample(here).glob("*.png")):
             self._sample()
 
     def _sample(self) -> None:
