@@ -32,6 +32,13 @@ def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def accelerate(way: str, module: str, folder: RunFolder) -> subprocess.CompletedProcess[str]:
+    """Start a run under `accelerate launch` with two processes."""
+    numbers = ["--num_processes", "2", "--num_machines", "1", "--main_process_port", "0"]
+    plain = ["--mixed_precision", "no", "--dynamo_backend", "no"]
+    return launch("-m", "accelerate.commands.launch", way, *numbers, *plain, "-m", module, str(folder.root))
+
+
 def wait_for_step(folder: RunFolder, step: int, process: subprocess.Popen[bytes]) -> None:
     end = time.monotonic() + 120
     while time.monotonic() < end and process.poll() is None:
@@ -125,14 +132,24 @@ def test_accelerate_gives_the_rows_of_one_process_with_the_same_effective_batch(
     single = make_run(name="single", **{"training.batch_size": 1, "training.accumulation": 4})
     assert train(single) == 0
     other = make_run(name="other", **{"training.batch_size": 1, "training.accumulation": 4 // processes})
-    outcome = launch("-m", "accelerate.commands.launch", way, "--num_processes", "2", "--num_machines", "1",
-                     "--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no",
-                     "-m", "ti_tui.training", str(other.root))  # fmt: skip
+    outcome = accelerate(way, "ti_tui.training", other)
     assert outcome.returncode == 0, outcome.stderr
     np.testing.assert_allclose(result(single).in_order()[0], result(other).in_order()[0], rtol=1e-3, atol=1e-4)
     assert other.checkpoints() == [3, 6]
     (start,) = (event for event in EventReader(other.events).read_all() if event.kind == "run")
     assert start["processes"] == processes and start["plan"]["effective_batch"] == 4
+
+
+def test_processes_make_room_together_when_one_of_them_is_short_of_memory(
+    make_run: MakeRun, train: Callable[..., int]
+) -> None:
+    single, double = make_run(name="single"), make_run(name="double")
+    assert train(single) == 0
+    outcome = accelerate("--multi_gpu", "tests.fixtures.short_of_memory", double)
+    assert outcome.returncode == 0, outcome.stderr
+    np.testing.assert_allclose(result(single).in_order()[0], result(double).in_order()[0], rtol=1e-3, atol=1e-4)
+    warnings = [event["message"] for event in EventReader(double.events).read_all() if event.kind == "warning"]
+    assert any("1 image at once" in message for message in warnings)
 
 
 def test_the_result_loads_in_diffusers_and_changes_the_picture(make_run: MakeRun, train: Callable[..., int]) -> None:
