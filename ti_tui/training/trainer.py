@@ -20,6 +20,7 @@ from ti_tui.embeddings.install import install
 from ti_tui.errors import TrainingError, UserError
 from ti_tui.run.file import load
 from ti_tui.run.problems import ProblemsError
+from ti_tui.run.scheme import format_scheme
 from ti_tui.setup.check import Checked
 from ti_tui.training import checkpoints, step
 from ti_tui.training.device import is_out_of_memory, memory_used
@@ -131,15 +132,16 @@ class Trainer:
         session = self.session
         while True:
             attempt = self._tries if session.step <= self._failed_at else 0
-            loss_here, shortage = None, None
+            loss_here, shortage = None, ""
             try:
                 loss_here = step.accumulate(session, attempt, self._batch_size, self._stop_now)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                shortage = error
+                # Its text only: the error itself would keep the step's tensors alive.
+                shortage = str(error) or type(error).__name__
             # All processes of a run do the same: they make room together, and meet in the sums below.
-            if self._any_process(shortage is not None):
+            if self._any_process(bool(shortage)):
                 self._make_room(shortage)
                 continue
             if loss_here is None:
@@ -188,9 +190,8 @@ class Trainer:
     def _forget_later_checkpoints(self) -> None:
         """Drop checkpoints of what was undone, once the good state is on disk."""
         session, run = self.session, self.session.checked.run
-        if self._accelerator.is_main_process and any(
-            saved > session.step for saved in session.checked.folder.checkpoints()
-        ):
+        spoiled = [saved for saved in session.checked.folder.checkpoints() if saved > session.step]
+        if self._accelerator.is_main_process and spoiled:
             if session.step:
                 self._write_checkpoint()
             checkpoints.drop_after(session.checked.folder, session.step, run.embedding.token, run.save.formats)
@@ -212,7 +213,7 @@ class Trainer:
         self._accelerator.wait_for_everyone()
         return True
 
-    def _make_room(self, error: BaseException | None) -> None:
+    def _make_room(self, shortage: str) -> None:
         """After out-of-memory: smaller micro-batches, then recomputation. Raises TrainingError if neither is left."""
         session = self.session
         if session.device.type == "cuda":
@@ -225,11 +226,11 @@ class Trainer:
             session.unet.enable_gradient_checkpointing()
             self._report.warn("out of memory: activations are computed twice from now on; the result is the same")
         else:
-            said = str(error).splitlines()[0] if error and str(error) else "another process of the run"
+            said = shortage.splitlines()[0] if shortage else "in another process of the run"
             raise TrainingError(
                 f"out of memory with the smallest micro-batches: {said}",
                 remedy="Lower dataset.resolution, or close other programs on the card; `ti-tui train` goes on.",
-            ) from None
+            )
 
     def _answer_requests(self) -> None:
         """Take what was asked since the last step; all processes of a run do the same."""
@@ -256,6 +257,7 @@ class Trainer:
             self._report.warn(f"the changed scheme ends at step {scheme.total_steps}, which is past: the run ends here")
         self._scheme = scheme
         self._plan = replace(self._plan, scheme=scheme)
+        self.session.metadata["scheme"] = format_scheme(scheme.segments)
         message = f"new scheme: {scheme.total_steps} steps in all"
         self._report.event(
             "request",
