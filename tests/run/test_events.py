@@ -6,12 +6,13 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ti_tui.run.events import Event, EventReader, EventWriter, as_one_run, parse_lines
+from ti_tui.run.events import KINDS, Event, EventReader, EventWriter, as_one_run, parse_lines
 
 
 def test_what_is_written_is_read_once(tmp_path: Path) -> None:
@@ -140,3 +141,28 @@ def test_a_log_that_cannot_be_written_says_so_in_words(tmp_path: Path) -> None:
     writer = EventWriter(Path("/dev/full"))
     with pytest.raises(CannotWrite, match="disk is full"):
         writer.write("end", outcome="done")
+
+
+names = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20)
+plain = (
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | names
+)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(sorted(KINDS)), st.dictionaries(names, plain | st.lists(plain, max_size=4), max_size=5)
+        )
+    )
+)
+def test_any_events_round_trip_in_order(tmp_path_factory: pytest.TempPathFactory, written: list[Any]) -> None:
+    path = tmp_path_factory.mktemp("e") / "e.jsonl"
+    writer = EventWriter(path)
+    wanted = []
+    for kind, values in written:
+        clean = {key: value for key, value in values.items() if key not in {"t", "kind", "self"}}
+        writer.write(kind, **clean)
+        wanted.append((kind, clean))
+    writer.close()
+    assert [(event.kind, event.values) for event in EventReader(path).read_all()] == wanted

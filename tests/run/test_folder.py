@@ -10,8 +10,11 @@ import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ti_tui import atomic
 from ti_tui.run import requests
@@ -182,3 +185,23 @@ def test_a_folder_replaced_by_half_is_put_back(folder: RunFolder) -> None:
     atomic.recover_folders(folder.states)
     assert (folder.states / "state" / "x").read_text() == "good"
     assert [path.name for path in folder.states.iterdir()] == ["state"]
+
+
+@given(st.integers(0, 10**12))
+def test_any_step_round_trips_through_its_name(step: int) -> None:
+    assert step_of(step_name(step)) == step
+
+
+@given(asked=st.lists(st.sampled_from(sorted(requests.KINDS)), max_size=12))
+def test_any_requests_come_out_as_they_went_in(tmp_path_factory: pytest.TempPathFactory, asked: list[Any]) -> None:
+    folder = RunFolder(tmp_path_factory.mktemp("run"))
+    for kind in asked:
+        requests.submit(folder, kind)
+    assert [request.kind for request in requests.take(folder)] == asked
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_in_words() -> None:
+    with pytest.raises(atomic.CannotWrite, match="cannot write /proc/run"), RunFolder("/proc/run").lock():
+        pass
+    with pytest.raises(atomic.CannotWrite, match="cannot write"):
+        RunFolder("/proc/run").create()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,14 @@ def test_an_optimizer_that_is_not_installed_says_how_to_install_it(
     (problem,) = check_run(folder).problems.errors
     assert problem.field == "training.optimizer" and problem.line is not None
     assert problem.remedy == "Install it: pip install a_package_that_is_not_there"
+
+
+def test_a_read_only_run_and_a_full_disk_are_told_before_the_start(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_run()
+    monkeypatch.setattr(check.os, "access", lambda path, mode: False)
+    assert "cannot be written to" in str(check_run(folder).problems.errors[-1])
+    monkeypatch.undo()
+    monkeypatch.setattr(check.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
+    assert "are free in" in str(check_run(folder).problems.errors[-1])
