@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ti_tui.commands import show
+from ti_tui.paths import BadPath, user_path
 from ti_tui.run.file import RunFileError, with_value
 from ti_tui.run.problems import Problem
 from ti_tui.run.scheme import PRESETS, Reading, SchemeError, parse, readings
@@ -100,7 +101,11 @@ def _as_given(text: str, *, file: bool = False) -> str:
     """A path that exists here is kept in full: the run file's own paths count from the run folder."""
     if not text:
         return text
-    path = Path(text).expanduser()
+    try:
+        path = user_path(text)
+    except BadPath:
+        # Long init words are no path; a bad path is told where it is used.
+        return text
     if path.exists() and (path.suffix or not file):
         return str(path.absolute())
     return text

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ def load_fitted(path: Path, size: Size) -> Image.Image:
     Raises DatasetError, with the path in its place, if it cannot be decoded.
     """
     try:
-        with open_picture(path) as image:
+        with warnings.catch_warnings(action="ignore"), open_picture(path) as image:
             load_pixels(image)
             return fit(upright_rgb(image), size)
     except DatasetError as error:
@@ -29,7 +31,9 @@ def load_fitted(path: Path, size: Size) -> Image.Image:
 
 def upright_rgb(image: Image.Image) -> Image.Image:
     """Turn by EXIF, convert to sRGB by the embedded profile, put transparency on white."""
-    image = ImageOps.exif_transpose(image)
+    # Broken metadata says nothing about which way is up; the picture itself may be fine.
+    with contextlib.suppress(Exception):
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
         image = _to_8_bits(image)
     image = _to_srgb(image)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +21,8 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff",
 MAX_PIXELS = 120_000_000
 """Pictures above this are refused from their header: decoding one may take gigabytes."""
 
-_REPEATS = re.compile(r"(\d+)_(.+)")
+_REPEATS = re.compile(r"([0-9]{1,3})_(.+)")
+"""kohya's folder names. More digits are a date or a year, not repeats."""
 _NOT_PICTURES = re.compile(r"-(mask|masklabel|condlabel)$")
 
 
@@ -165,7 +167,8 @@ def _files(folder: Path, problems: Problems, field: str) -> list[Path]:
 def _look_at(path: Path, repeats: int, problems: Problems, field: str, *, decode: bool) -> Picture | None:
     name = path.name if path.name.isprintable() else repr(path.name)
     try:
-        with open_picture(path) as image:
+        # Pillow prints warnings about odd metadata; what matters is whether the pixels can be read.
+        with warnings.catch_warnings(action="ignore"), open_picture(path) as image:
             width, height = upright_size(image)
             if decode:
                 load_pixels(image)

@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 from ti_tui.errors import UserError
+from ti_tui.paths import user_path
 
+MAX_BYTES = 1_000_000
 NAME = "[name]"
 FILEWORDS = "[filewords]"
 
@@ -51,8 +53,10 @@ def load_templates(name: str, folder: Path) -> tuple[str, ...]:
     """
     if name in BUILT_IN:
         return BUILT_IN[name]
-    path = Path(name).expanduser()
+    path = user_path(name)
     path = path if path.is_absolute() else folder / path
+    if path.exists() and (not path.is_file() or path.stat().st_size > MAX_BYTES):
+        raise TemplateError(f"{path} is not a text file of at most {MAX_BYTES // 1000} KB")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

@@ -213,7 +213,7 @@ def _field_problem(name: str, index: int | None, inner: list[Any], detail: Any, 
 
 def _segment_problem(name: str, place: str, inner: list[Any], kind: str, value: str) -> Problem:
     part = str(inner[0]) if inner else ""
-    wants = {"learning_rate": "a number above 0", "steps": "a whole number of at least 1"}
+    wants = {"learning_rate": "a number above 0", "steps": "a whole number from 1 to 1000000"}
     remedy = "Write { learning_rate = 0.005, steps = 200 }."
     if kind == "missing":
         return Problem("error", f"{place}{part} is missing.", name, remedy)

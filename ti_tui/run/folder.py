@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from ti_tui import atomic
 from ti_tui.errors import UserError
+from ti_tui.paths import user_path
 from ti_tui.run.process import ProcessId
 
 Phase = Literal["starting", "loading", "caching", "training", "sampling", "saving", "done", "stopped", "failed"]
@@ -45,6 +46,14 @@ class Status:
     message: str = ""
 
     @property
+    def plausible(self) -> bool:
+        """Whether every value is of its kind: the file may have been changed by hand."""
+        whole = all(isinstance(value, int) for value in (self.pid, self.step, self.total_steps))
+        numbers = all(isinstance(value, int | float) for value in (self.started, self.updated))
+        texts = (self.process_started, self.host, self.phase, self.message)
+        return whole and numbers and all(isinstance(value, str) for value in texts)
+
+    @property
     def process(self) -> ProcessId:
         return ProcessId(self.pid, self.process_started, self.host)
 
@@ -58,12 +67,12 @@ class RunFolder:
     """A run's folder. Knows the names of everything in it; makes nothing until asked."""
 
     def __init__(self, root: Path | str) -> None:
-        self.root = Path(root).expanduser().absolute()
+        self.root = user_path(root).absolute()
 
     @classmethod
     def find(cls, path: Path | str) -> RunFolder:
         """The run that `path` means: its folder or its run.toml. Raises RunFolderError."""
-        given = Path(path).expanduser()
+        given = user_path(path)
         folder = cls(given.parent if given.name == "run.toml" else given)
         if not folder.file.is_file():
             if given.is_file():
@@ -137,7 +146,7 @@ class RunFolder:
 
     def path(self, text: str) -> Path:
         """A path from the run file: `~` expanded, relative ones from the run folder."""
-        path = Path(text).expanduser()
+        path = user_path(text)
         return path if path.is_absolute() else self.root / path
 
     def checkpoints(self) -> list[int]:
@@ -167,7 +176,8 @@ class RunFolder:
         """The last status, or None if there is none that can be read."""
         try:
             values = json.loads(self.status_file.read_text(encoding="utf-8"))
-            return Status(**{key: values[key] for key in Status.__dataclass_fields__ if key in values})
+            status = Status(**{key: values[key] for key in Status.__dataclass_fields__ if key in values})
+            return status if status.plausible else None
         except (OSError, ValueError, TypeError, AttributeError):
             return None
 
@@ -261,7 +271,7 @@ def step_name(step: int) -> str:
 def step_of(name: str) -> int | None:
     """The step that a name such as `step00000500` says, or None."""
     digits = name.removeprefix("step")
-    return int(digits) if name.startswith("step") and digits.isdigit() else None
+    return int(digits) if name.startswith("step") and digits.isascii() and digits.isdigit() else None
 
 
 def _read_lock(path: Path) -> ProcessId | None:

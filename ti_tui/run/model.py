@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ti_tui.errors import UserError
+from ti_tui.paths import user_path
 from ti_tui.run.recipe import Family
 from ti_tui.run.tensors import Shapes, read_shapes
 
@@ -89,7 +90,7 @@ def find_model(base: str, folder: Path) -> Path | None:
 
     None: a hub id that has to be downloaded first. Raises ModelError if it is neither.
     """
-    given = Path(base).expanduser()
+    given = user_path(base)
     path = given if given.is_absolute() else folder / given
     if path.exists():
         return path

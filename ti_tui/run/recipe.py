@@ -15,6 +15,7 @@ FORMAT = 1
 
 Auto = Literal["auto"]
 Family = Literal["sd1", "sd2", "sdxl"]
+ArgumentValue = bool | int | float | str | list[bool | int | float]
 
 
 def _field(default: Any, help: str, *, unit: str = "", basic: bool = False, **bounds: Any) -> Any:
@@ -85,8 +86,8 @@ class EmbeddingTable(Table):
         "The word that will call the subject in prompts.",
         basic=True,
         min_length=1,
-        max_length=64,
-        pattern=r"^[^\s\[\]/\\:*?\"<>|,.]+$",
+        max_length=40,
+        pattern=r"^[^\s\p{C}\[\]/\\:*?\"<>|,.]+$",
     )
     init: str = _field(
         "",
@@ -103,7 +104,7 @@ class SegmentItem(Table):
     """One piece of the scheme."""
 
     learning_rate: float = Field(gt=0, description="Learning rate of this segment.")
-    steps: int = Field(ge=1, description="For how many optimizer steps it holds.")
+    steps: int = Field(ge=1, le=1_000_000, description="For how many optimizer steps it holds.")
 
 
 class SchemeTable(Table):
@@ -136,7 +137,7 @@ class TrainingTable(Table):
         "auto", "Micro-batches per step; auto makes one step use every image once.", basic=True
     )
     optimizer: str = _field("adamw", "adamw, adamw8bit, prodigy, or any class of torch.optim.", min_length=1)
-    optimizer_arguments: dict[str, Any] = _field(
+    optimizer_arguments: dict[str, ArgumentValue] = _field(
         dict, "Further arguments of the optimizer, such as { betas = [0.9, 0.99] }."
     )
     weight_decay: float = _field(
@@ -162,7 +163,9 @@ class TrainingTable(Table):
     vram_limit_gib: float = _field(0.0, "Use at most so much of the card; 0 is all that is free.", unit="GiB", ge=0)
     loss: Literal["l2", "l1", "huber"] = _field("l2", "How the difference of prediction and target is measured.")
     huber_delta: float = _field(0.1, "Where the huber loss turns from l2 to l1.", gt=0)
-    min_snr_gamma: float = _field(0.0, "Weigh timesteps by signal-to-noise (5 is usual); 0 weighs all alike.", ge=0)
+    min_snr_gamma: float = _field(
+        0.0, "Weigh timesteps by signal-to-noise (5 is usual); 0 weighs all alike.", ge=0, le=1000
+    )
     noise_offset: float = _field(
         0.0, "Shift of the noise's mean, for very dark or bright pictures; 0.05 is usual.", ge=0, le=1
     )

@@ -25,6 +25,8 @@ class WeightsError(UserError):
 
 def read_shapes(path: Path) -> Shapes:
     """Tensor names and shapes of a .safetensors or .ckpt/.pt/.bin file. Raises WeightsError."""
+    if path.exists() and not path.is_file():
+        raise WeightsError(f"{path} is not a regular file", remedy="Give a .safetensors or .ckpt checkpoint.")
     try:
         with path.open("rb") as file:
             start = file.read(16)
@@ -66,7 +68,7 @@ def _safetensors_shapes(path: Path, size: int) -> Shapes:
             header.pop("__metadata__", None)
             shapes = {name: tuple(int(n) for n in entry["shape"]) for name, entry in header.items()}
             end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
             raise damaged from None
     if 8 + length + end != size:
         raise WeightsError(
