@@ -139,9 +139,9 @@ def test_prepared_pictures_are_upright_square_rgb_and_carry_no_place(tmp_path: P
     Image.new("RGBA", (300, 200), (255, 0, 0, 0)).save(source / "2.png")
     Image.new("CMYK", (200, 200), (0, 255, 255, 0)).save(source / "3.jpg")
     Image.fromarray(np.full((100, 100), 40000, dtype=np.uint16)).save(source / "4.png")
-    made = prepare(source, tmp_path / "out", resolution=64)
+    made = prepare(source, tmp_path / "out", name="zkz", resolution=64)
     assert made.images == 4
-    pictures = [Image.open(tmp_path / "out" / f"{n:04d}.png") for n in (1, 2, 3, 4)]
+    pictures = [Image.open(tmp_path / "out" / "1_zkz" / f"{n:04d}.png") for n in (1, 2, 3, 4)]
     assert all(picture.size == (64, 64) and picture.mode == "RGB" and not picture.getexif() for picture in pictures)
     left, right = pictures[0].getpixel((4, 32)), pictures[0].getpixel((60, 32))
     assert left[2] > 200 > 60 > left[0] and right[0] > 200 > 60 > right[2]
@@ -151,30 +151,30 @@ def test_prepared_pictures_are_upright_square_rgb_and_carry_no_place(tmp_path: P
 
 def test_preparing_leaves_the_source_as_it_was_and_brings_captions(tmp_path: Path, photos: Path) -> None:
     before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in photos.iterdir()}
-    made = prepare(photos, tmp_path / "out", resolution=64)
+    made = prepare(photos, tmp_path / "out", name="zkz", resolution=64)
     assert {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in photos.iterdir()} == before
-    assert made.captions == 1 and (tmp_path / "out" / "0003.txt").read_text() == "a cup on a table"
+    assert made.captions == 1 and (tmp_path / "out" / "1_zkz" / "0003.txt").read_text() == "a cup on a table"
 
 
 def test_a_picture_that_is_ready_is_copied_byte_for_byte(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     Image.effect_noise((64, 64), 50).convert("RGB").save(tmp_path / "in" / "a.png", compress_level=1)
-    prepare(tmp_path / "in", tmp_path / "out", resolution=64)
-    assert (tmp_path / "out" / "0001.png").read_bytes() == (tmp_path / "in" / "a.png").read_bytes()
+    prepare(tmp_path / "in", tmp_path / "out", name="zkz", resolution=64)
+    assert (tmp_path / "out" / "1_zkz" / "0001.png").read_bytes() == (tmp_path / "in" / "a.png").read_bytes()
 
 
 def test_output_into_the_source_or_over_other_files_is_refused(tmp_path: Path, photos: Path) -> None:
     with pytest.raises(DatasetError, match="inside the folder of photographs"):
-        prepare(photos, photos / "out", resolution=64)
+        prepare(photos, photos / "out", name="zkz", resolution=64)
     (tmp_path / "x").touch()
     with pytest.raises(DatasetError, match="already holds files"):
-        prepare(photos, tmp_path, resolution=64)
+        prepare(photos, tmp_path, name="zkz", resolution=64)
 
 
 def test_enlarging_is_told(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     Image.new("RGB", (100, 80)).save(tmp_path / "in" / "a.png")
-    made = prepare(tmp_path / "in", tmp_path / "out", resolution=512)
+    made = prepare(tmp_path / "in", tmp_path / "out", name="zkz", resolution=512)
     assert "a.png is 100x80: enlarged 6.4 times" in str(made.problems.found[0])
 
 
@@ -201,3 +201,18 @@ def test_a_broken_colour_profile_is_passed_over() -> None:
     image = Image.new("RGB", (8, 8), (10, 20, 30))
     image.info["icc_profile"] = b"broken"
     assert upright_rgb(image).getpixel((0, 0)) == (10, 20, 30)
+
+
+def test_repeats_of_kohyas_folders_are_kept(tmp_path: Path) -> None:
+    for folder in ("10_anna", "1_bob", "2023_paris"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        Image.new("RGB", (64, 64)).save(tmp_path / "in" / folder / "a.png")
+    made = prepare(tmp_path / "in", tmp_path / "out", name="zkz", resolution=64)
+    assert sorted(path.name for path in made.folders) == ["10_zkz", "1_zkz"], "a year is no number of repeats"
+    assert scan(tmp_path / "out").count == 11
+
+
+def test_a_run_cannot_be_put_into_the_photographs_through_a_link(tmp_path: Path, photos: Path) -> None:
+    (tmp_path / "link").symlink_to(photos)
+    with pytest.raises(DatasetError, match="inside the folder of photographs"):
+        prepare(photos, tmp_path / "link" / "out", name="zkz", resolution=64)

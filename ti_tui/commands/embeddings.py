@@ -11,7 +11,13 @@ from ti_tui.commands import show
 from ti_tui.embeddings import files
 from ti_tui.embeddings.files import FORMS, EmbeddingError, Form
 from ti_tui.embeddings.install import install as install_file
+from ti_tui.errors import UserError
 
+ENDINGS: dict[Form, tuple[str, ...]] = {
+    "safetensors": (".safetensors",),
+    "a1111-pt": (".pt", ".bin"),
+    "diffusers": (".safetensors",),
+}
 FILE = click.Path(path_type=Path)
 
 
@@ -27,8 +33,13 @@ def command() -> None:
 @click.argument("paths", metavar="FILE...", nargs=-1, required=True, type=FILE)
 def inspect(paths: tuple[Path, ...]) -> None:
     """Say what is in each FILE: form, token, vectors, the models that it fits, lengths of its vectors, metadata."""
+    failed: list[UserError] = []
     for path in paths:
-        embedding = files.read(path)
+        try:
+            embedding = files.read(path)
+        except UserError as error:
+            failed.append(error)
+            continue
         norms = [float(norm) for rows in embedding.in_order() for norm in np.linalg.norm(rows, axis=1)]
         rows = [
             ("form", embedding.form),
@@ -51,8 +62,12 @@ def inspect(paths: tuple[Path, ...]) -> None:
         ]
         click.echo(path)
         show.table(rows)
+        if not all(np.isfinite(rows).all() for rows in embedding.in_order()):
+            click.echo("  warning: some of its numbers are not finite: it is spoiled")
         for note in embedding.notes:
             click.echo(f"  note: {note}")
+    if failed:
+        raise EmbeddingError("\n".join(str(error) for error in failed))
 
 
 @command.command(short_help="Write an embedding in another form.")
@@ -66,6 +81,11 @@ def convert(source: Path, target: Path | None, form: Form | None, token: str | N
     if form is None and target is None:
         raise click.UsageError("give TARGET, or the form with --to")
     form = form or _form_of(target or source)
+    if target is not None and not target.name.endswith(ENDINGS[form]):
+        endings = " or ".join(ENDINGS[form])
+        raise EmbeddingError(f"{target} should end in {endings} for the form {form}")
+    if token == "__metadata__":
+        raise EmbeddingError("a token of that name cannot stand in a safetensors file")
     target = target or files.with_suffix(source, form)
     if target.exists() and not force:
         raise EmbeddingError(f"{target} exists", remedy="Give --force to replace it, or another TARGET.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -14,6 +15,7 @@ from ti_tui.run.folder import RunFolder
 
 POLL_SECONDS = 0.2
 LINE_SECONDS = 5.0
+NEARLY_NOTHING = 1_000_000
 
 
 class Display(Protocol):
@@ -168,11 +170,16 @@ def describe(event: Event) -> str | None:
     return None
 
 
-def ended_how(end: Event | None, folder: RunFolder) -> tuple[str, str]:
-    """(outcome, message) of a run: from its end event, else "failed"."""
+def ended_how(end: Event | None, folder: RunFolder, pid: int) -> tuple[str, str]:
+    """(outcome, message) of a trainer that has ended: from its end event, else from its status, else why it could
+    write neither."""
     if end is not None:
         return end.get("outcome", "failed"), end.get("message", "")
-    return (
-        "failed",
-        f"the trainer ended without a word; see {folder.log}, then `ti-tui train {folder.root}` goes on",
-    )
+    status = folder.read_status()
+    if status is not None and status.pid == pid and not status.going:
+        return status.phase, status.message
+    if not folder.file.exists():
+        return "failed", f"the run folder {folder.root} was deleted or moved while training"
+    if shutil.disk_usage(folder.root).free < NEARLY_NOTHING:
+        return "failed", f"the disk of {folder.root} is full; free some space, then `ti-tui train` goes on"
+    return "failed", f"the trainer ended without a word; see {folder.log}, then `ti-tui train {folder.root}` goes on"

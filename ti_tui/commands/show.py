@@ -22,9 +22,15 @@ def problems(found: Iterable[Problem], *, err: bool = False) -> None:
 
 def table(rows: Sequence[tuple[str, str]], *, indent: int = 2) -> None:
     """Names and values in two columns."""
+    rows = [(_printable(name), _printable(value)) for name, value in rows]
     width = max((len(name) for name, _ in rows), default=0)
     for name, value in rows:
         click.echo(f"{' ' * indent}{name:<{width}}  {value}")
+
+
+def _printable(text: str) -> str:
+    """Text from a file without what would move the cursor or change the terminal."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def seconds(value: float) -> str:

@@ -47,7 +47,7 @@ def command(run: Path, detach: bool, plain: bool) -> None:
     total = checked.run.scheme.scheme().total_steps
     done = folder.checkpoints()
     final = folder.embedding(checked.run.embedding.token, None)
-    if done and done[-1] >= total and final.exists() and embedding_files.read(final).step == done[-1]:
+    if done and done[-1] >= total and _step_of(final) == done[-1]:
         click.echo(f"Done: the scheme ends at step {total} and the run is at step {done[-1]}: {final}")
         click.echo("Lengthen [scheme] in the run file to go on.")
         return
@@ -61,7 +61,12 @@ def command(run: Path, detach: bool, plain: bool) -> None:
             f"The trainer is process {process.pid}. See it with `ti-tui watch {run}`, end it with `ti-tui stop {run}`."
         )
         return
-    _stay(process, folder, reader, ProgressBar() if sys.stdout.isatty() and not plain else PlainLines())
+    _stay(
+        process,
+        folder,
+        reader,
+        ProgressBar() if sys.stdout is not None and sys.stdout.isatty() and not plain else PlainLines(),
+    )
 
 
 def _stay(process: subprocess.Popen[bytes], folder: RunFolder, reader: EventReader, display: Display) -> None:
@@ -69,7 +74,10 @@ def _stay(process: subprocess.Popen[bytes], folder: RunFolder, reader: EventRead
 
     trainer = ProcessId.of(process.pid)
 
+    asked: list[int] = []
+
     def hand_on(number: int, _frame: FrameType | None) -> None:
+        asked.append(number)
         if trainer is not None and process.poll() is None:
             click.echo("saving and ending ...", err=True)
             requests.ask_to_stop(folder, trainer)
@@ -78,7 +86,10 @@ def _stay(process: subprocess.Popen[bytes], folder: RunFolder, reader: EventRead
         signal.signal(name, hand_on)
     end = follow(reader, display, lambda: process.poll() is None)
     status = process.wait()
-    outcome, message = ended_how(end, folder)
+    outcome, message = ended_how(end, folder, process.pid)
+    if asked and status == -signal.SIGTERM:
+        # It came before the trainer could listen: there was nothing to save yet.
+        outcome = "stopped"
     if outcome == "done":
         click.echo(f"The embedding is in {folder.models}")
     elif outcome == "stopped":
@@ -87,6 +98,14 @@ def _stay(process: subprocess.Popen[bytes], folder: RunFolder, reader: EventRead
         raise UserError(message if end else _last_words(folder))
     else:
         raise TrainingError(message)
+
+
+def _step_of(embedding: Path) -> int | None:
+    """The step of the final file; None if there is none that can be read: the trainer writes it anew."""
+    try:
+        return embedding_files.read(embedding).step
+    except UserError:
+        return None
 
 
 def _wait_for_start(process: subprocess.Popen[bytes], folder: RunFolder) -> None:

@@ -12,15 +12,17 @@ from ti_tui import atomic
 from ti_tui.dataset.crop import bucket_for, load_fitted
 from ti_tui.dataset.scan import DatasetError, Picture, scan
 from ti_tui.dataset.sidecars import write_caption
+from ti_tui.paths import user_path
 from ti_tui.run.problems import Problems
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What `prepare` made: number of pictures, of captions, and what it has to say."""
+    """What `prepare` made: number of pictures, of captions, the folders, and what it has to say."""
 
     images: int
     captions: int
+    folders: tuple[Path, ...]
     problems: Problems
 
 
@@ -28,18 +30,21 @@ def prepare(
     source: Path,
     destination: Path,
     *,
+    name: str,
     resolution: int,
     buckets: bool = False,
     step: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
-    """Write the pictures of `source` to `destination` as 0001.png, 0002.png, ... at the size they are trained at.
+    """Write the pictures of `source` as 0001.png, 0002.png, ... at the size they are trained at.
+
+    They go to `destination`/<repeats>_<name>, kohya's layout; repeats are those of the source's own folders.
 
     The source is only read. A PNG that already has the size is copied byte for byte. Pictures that cannot
     be read are left out and named in the problems. Raises DatasetError if none can be used, or if the
     destination lies in the source.
     """
-    source, destination = source.absolute(), destination.absolute()
+    source, destination = user_path(source).resolve(), user_path(destination).resolve()
     if destination == source or source in destination.parents:
         raise DatasetError(f"{destination} lies inside the folder of photographs", remedy="Choose another run folder.")
     if destination.is_dir() and any(destination.iterdir()):
@@ -49,9 +54,11 @@ def prepare(
         lines = [f"{problem.message}. {problem.remedy}".strip() for problem in found.problems.errors]
         raise DatasetError(f"no picture in {source} can be used", remedy="\n".join(lines[:2]))
     captions = 0
+    folders: dict[Path, None] = {}
     for number, picture in enumerate(found.pictures, start=1):
         size = _size_for(picture, resolution, buckets=buckets, step=step)
-        target = destination / f"{number:04d}.png"
+        target = destination / f"{picture.repeats}_{name}" / f"{number:04d}.png"
+        folders.setdefault(target.parent)
         write_fitted(picture.path, target, size)
         if picture.caption:
             write_caption(target, picture.caption)
@@ -64,7 +71,7 @@ def prepare(
             )
         if progress:
             progress(number, len(found.pictures))
-    return Prepared(len(found.pictures), captions, found.problems)
+    return Prepared(len(found.pictures), captions, tuple(folders), found.problems)
 
 
 def write_fitted(source: Path, target: Path, size: tuple[int, int]) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ti_tui import atomic
 from ti_tui.embeddings import pictures
 from ti_tui.errors import UserError
+from ti_tui.paths import user_path
 
 Form = Literal["safetensors", "a1111-pt", "diffusers"]
 FORMS: tuple[Form, ...] = ("safetensors", "a1111-pt", "diffusers")
@@ -23,6 +24,7 @@ SUFFIXES: dict[Form, str] = {
     "a1111-pt": ".pt",
     "diffusers": ".diffusers.safetensors",
 }
+LARGEST_BYTES = 100_000_000
 READABLE = (".safetensors", ".pt", ".bin", ".ckpt", ".png", ".webp")
 
 ONLY, CLIP_L, CLIP_G = "emb_params", "clip_l", "clip_g"
@@ -59,6 +61,8 @@ class Embedding:
         if not self.vectors or len(counts) != 1 or any(array.ndim != 2 for array in self.vectors.values()):
             shapes = {name: array.shape for name, array in self.vectors.items()}
             raise EmbeddingError(f"the vectors have impossible shapes: {shapes}")
+        if counts == {0}:
+            raise EmbeddingError("it holds no vectors")
 
     @property
     def count(self) -> int:
@@ -96,8 +100,13 @@ class Embedding:
 
 def read(path: Path) -> Embedding:
     """Read any of the forms in use. Raises EmbeddingError for anything else; nothing in the file is run."""
+    path = user_path(path)
     if not path.is_file():
-        raise EmbeddingError(f"there is no file {path}")
+        raise EmbeddingError(f"{path} is not a file" if path.exists() else f"there is no file {path}")
+    size = path.stat().st_size
+    if not 0 < size <= LARGEST_BYTES:
+        what = "is empty (0 bytes)" if not size else f"has {size / 1e6:.0f} MB; an embedding has a few KB"
+        raise EmbeddingError(f"{path} {what}")
     try:
         match path.suffix.lower():
             case ".safetensors":
@@ -106,9 +115,9 @@ def read(path: Path) -> Embedding:
                 return _from_content(_read_pickle(path), path)
             case ".png" | ".webp":
                 return _from_content(_as_arrays(pictures.read_data(path)), path, form="A1111 picture")
-    except EmbeddingError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except EmbeddingError as error:
+        raise error if str(path) in error.message else EmbeddingError(f"{path}: {error.message}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise EmbeddingError(f"{path} cannot be read as an embedding: {error}") from None
     raise EmbeddingError(f"{path} has an ending that no embedding has", remedy=f"Known are {', '.join(READABLE)}.")
 
@@ -274,8 +283,8 @@ def _read_pickle(path: Path) -> Any:
             f"{path} holds code ({named or 'not named'}) and is not opened: an embedding needs none",
             remedy="Get it as .safetensors.",
         ) from None
-    except Exception as error:
-        raise EmbeddingError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+    except Exception:
+        raise EmbeddingError(f"{path} is no PyTorch file, or a damaged one") from None
 
     def arrays(value: Any) -> Any:
         if isinstance(value, torch.nn.ParameterDict):

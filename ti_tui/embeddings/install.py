@@ -8,6 +8,7 @@ from ti_tui import atomic
 from ti_tui.embeddings import files
 from ti_tui.embeddings.files import EmbeddingError
 from ti_tui.errors import UserError
+from ti_tui.paths import user_path
 
 
 def embeddings_folder(given: Path) -> Path:
@@ -44,7 +45,9 @@ def install(source: Path, folder: Path, *, name: str = "", force: bool = False) 
     A file with the same content is left alone, an earlier one of the same run is replaced. Raises EmbeddingError
     if a different one is there and `force` is not given, CannotWrite if it cannot be written.
     """
-    target = embeddings_folder(folder) / (f"{name}{source.suffix}" if name else source.name)
+    if name and Path(name).name != name:
+        raise EmbeddingError(f"{name!r} is no file name", remedy="Give a word without folders.")
+    target = embeddings_folder(user_path(folder)) / (f"{name}{source.suffix}" if name else source.name)
     try:
         content = source.read_bytes()
         if target.exists():

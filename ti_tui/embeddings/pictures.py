@@ -37,7 +37,7 @@ def read_data(path: Path) -> dict[str, Any]:
             if chunk:
                 return _table(json.loads(base64.b64decode(chunk)))
             found = from_strips(np.asarray(image.convert("RGB")))
-    except (OSError, ValueError, binascii.Error, Image.DecompressionBombError):
+    except (OSError, ValueError, RecursionError, binascii.Error, Image.DecompressionBombError):
         raise nothing from None
     if found is None:
         raise nothing

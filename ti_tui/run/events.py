@@ -82,6 +82,13 @@ class EventWriter:
         except OSError as error:
             raise atomic.cannot_write(self._path, error) from error
 
+    def flush(self) -> None:
+        """Hand everything written so far to the system. Raises CannotWrite."""
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise atomic.cannot_write(self._path, error) from error
+
     def close(self) -> None:
         """Flush and close; what cannot be flushed any more is given up."""
         with contextlib.suppress(OSError):

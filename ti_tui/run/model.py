@@ -52,6 +52,7 @@ class ModelFacts:
     widths:     width of each text encoder (one for SD 1 and 2, two for SDXL).
     prediction: None if only its weights can tell; the trainer then asks them.
     positions:  length of a prompt with its marks, as the text encoder reads it.
+    layers:     of the first text encoder.
     scale:      pixels per latent, in each direction.
     multiple:   sizes in pixels must be a multiple of this.
     """
@@ -64,6 +65,7 @@ class ModelFacts:
     vocabulary: int
     has_vae: bool
     positions: int = 77
+    layers: int = 12
     scale: int = 8
     multiple: int = 64
 
@@ -104,9 +106,34 @@ def find_model(base: str, folder: Path) -> Path | None:
 
 def inspect_model(path: Path) -> ModelFacts:
     """Family, prediction and widths of the model at `path`. Raises ModelError or WeightsError."""
-    if path.is_dir():
+    if not path.is_dir():
+        return _inspect_file(path)
+    try:
         return _inspect_folder(path)
-    return _inspect_file(path)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(
+            f"{path}: its config files are not those of a model ({type(error).__name__}: {error})",
+            remedy="Copy the model folder again.",
+        ) from None
+
+
+def check_vae(path: Path) -> None:
+    """Whether `path` can be a VAE: a folder with config.json and weights, or a file with a VAE's tensors.
+
+    Raises ModelError or WeightsError.
+    """
+    if not path.exists():
+        raise ModelError(f"there is no VAE at {path}")
+    if path.is_dir():
+        folder = path / "vae" if (path / "vae").is_dir() else path
+        _config(folder)
+        _check_part(folder)
+        return
+    names = read_shapes(path)
+    if any(".down_blocks." in name for name in names):
+        raise ModelError(f"{path} is a VAE with diffusers' names", remedy="Give its folder, with config.json, instead.")
+    if not any(name.removeprefix("first_stage_model.").startswith("encoder.down.") for name in names):
+        raise ModelError(f"{path} holds no VAE", remedy="Give a VAE file or a diffusers vae folder.")
 
 
 def _inspect_folder(path: Path) -> ModelFacts:
@@ -140,6 +167,7 @@ def _inspect_folder(path: Path) -> ModelFacts:
         vocabulary=int(texts[0].get("vocab_size", 49408)),
         has_vae=True,
         positions=int(texts[0].get("max_position_embeddings", 77)),
+        layers=int(texts[0].get("num_hidden_layers", 12)),
         scale=scale,
         multiple=scale * 2 ** (len(unet["block_out_channels"]) - 1),
     )
@@ -164,6 +192,7 @@ def _inspect_file(path: Path) -> ModelFacts:
         vocabulary=shapes[tables[0] or ""][0],
         has_vae=any(name.startswith("first_stage_model.encoder.") for name in shapes),
         positions=_positions(shapes, tables[0] or ""),
+        layers=_layers(shapes, tables[0] or ""),
         scale=scale,
         multiple=scale * 2**downs,
     )
@@ -175,6 +204,15 @@ def _positions(shapes: Shapes, table: str) -> int:
         table.replace("token_embedding.weight", "positional_embedding"),
     )
     return next((shapes[name][0] for name in names if name in shapes), 77)
+
+
+def _layers(shapes: Shapes, table: str) -> int:
+    for mark in ("encoder.layers.", "resblocks."):
+        prefix = table.split("embeddings.")[0].split("token_embedding")[0]
+        found = {_number_after(name, mark) for name in shapes if name.startswith(prefix) and mark in name}
+        if found:
+            return len(found)
+    return 12
 
 
 def with_prediction(facts: ModelFacts, wanted: str) -> ModelFacts:

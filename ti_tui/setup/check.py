@@ -13,19 +13,17 @@ from ti_tui.dataset.prompt_checks import (
     check_sample_prompts,
     check_token,
 )
-from ti_tui.dataset.scan import DatasetError, Scan, scan
-from ti_tui.dataset.templates import TemplateError, load_templates
-from ti_tui.dataset.tokens import PromptTokenizer, TokenizerError, find_tokenizer
+from ti_tui.dataset.scan import Scan, scan
+from ti_tui.dataset.templates import load_templates
+from ti_tui.dataset.tokens import PromptTokenizer, find_tokenizer
 from ti_tui.embeddings import files as embedding_files
-from ti_tui.embeddings.files import EmbeddingError
 from ti_tui.embeddings.install import embeddings_folder
 from ti_tui.errors import UserError
 from ti_tui.run.file import lines_of, load
 from ti_tui.run.folder import RunFolder
-from ti_tui.run.model import ModelError, ModelFacts, families, find_model, inspect_model, with_prediction
+from ti_tui.run.model import ModelFacts, check_vae, families, find_model, inspect_model, with_prediction
 from ti_tui.run.problems import Problems, ProblemsError, nearest
 from ti_tui.run.recipe import RunFile
-from ti_tui.run.tensors import WeightsError
 
 OPTIMIZERS = ("adamw", "adamw8bit", "prodigy")
 TORCH_OPTIMIZERS = (
@@ -114,11 +112,18 @@ def _check_model(run: RunFile, folder: RunFolder, problems: Problems) -> ModelFa
             )  # fmt: skip
             return None
         facts = with_prediction(inspect_model(path), run.model.prediction)
-    except (ModelError, WeightsError) as error:
+    except UserError as error:
         problems.error(error.message, field="model.base", remedy=error.remedy)
         return None
-    if run.model.vae and not folder.path(run.model.vae).exists():
-        problems.error(f"there is no VAE at {folder.path(run.model.vae)}", field="model.vae")
+    if run.model.vae:
+        try:
+            check_vae(folder.path(run.model.vae))
+        except UserError as error:
+            problems.error(error.message, field="model.vae", remedy=error.remedy)
+    if run.model.clip_skip > facts.layers:
+        problems.error(
+            f"this model's text encoder has {facts.layers} layers", field="model.clip_skip", remedy="Write 1 or 2."
+        )
     if not facts.has_vae and not run.model.vae:
         problems.error(
             "the model holds no VAE",
@@ -135,9 +140,9 @@ def _find_tokenizers(
 ) -> tuple[PromptTokenizer, ...]:
     if facts is None:
         return ()
-    given = folder.path(run.model.tokenizer) if run.model.tokenizer else None
     encoders = families()[facts.family]["text_encoders"]
     try:
+        given = folder.path(run.model.tokenizer) if run.model.tokenizer else None
         return tuple(
             find_tokenizer(
                 facts.path,
@@ -149,7 +154,7 @@ def _find_tokenizers(
             )
             for index, encoder in enumerate(encoders)
         )
-    except TokenizerError as error:
+    except UserError as error:
         problems.error(error.message, field="model.tokenizer", remedy=error.remedy)
         return ()
 
@@ -157,7 +162,7 @@ def _find_tokenizers(
 def _scan(text: str, folder: RunFolder, field: str, problems: Problems, *, decode: bool) -> Scan | None:
     try:
         found = scan(folder.path(text), field=field, decode=decode)
-    except DatasetError as error:
+    except UserError as error:
         problems.error(error.message, field=field, remedy=error.remedy)
         return None
     problems.add(found.problems)
@@ -167,7 +172,7 @@ def _scan(text: str, folder: RunFolder, field: str, problems: Problems, *, decod
 def _templates(run: RunFile, folder: RunFolder, problems: Problems) -> tuple[str, ...]:
     try:
         return load_templates(run.dataset.template, folder.root)
-    except TemplateError as error:
+    except UserError as error:
         where = f"{error.where}: " if error.where else ""
         problems.error(f"{where}{error.message}", field="dataset.template", remedy=error.remedy)
         return ()
@@ -181,7 +186,7 @@ def _init(
         return None
     try:
         init = embedding_files.read(folder.path(text))
-    except (EmbeddingError, WeightsError, UserError) as error:
+    except UserError as error:
         problems.error(error.message, field="embedding.init", remedy=error.remedy)
         return None
     if init.count != run.embedding.vectors:
@@ -220,7 +225,7 @@ def _check_disk(
     if run.save.install_to:
         try:
             embeddings_folder(folder.path(run.save.install_to))
-        except EmbeddingError as error:
+        except UserError as error:
             problems.error(error.message, field="save.install_to", remedy=error.remedy)
     if not os.access(folder.root, os.W_OK):
         problems.error(f"{folder.root} cannot be written to", remedy="Copy the run to a folder of your own.")

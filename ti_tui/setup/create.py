@@ -36,15 +36,15 @@ def create_run(
 ) -> Created:
     """Make the run folder `root` from photographs in `images` and the run file's `values` (nested tables).
 
-    values["dataset"]["images"] is filled in here: pictures are copied to `img/1_<token> <init>`, at the size they
-    are trained at. Nothing is left behind if anything is wrong. Raises UserError.
+    values["dataset"]["images"] is filled in here: pictures are copied to `img/<repeats>_<token> <init>`, at the size
+    they are trained at. Nothing is left behind if anything is wrong. Raises UserError.
     """
     folder = RunFolder(root)
     if folder.root.exists() and any(folder.root.iterdir() if folder.root.is_dir() else [folder.root]):
         raise RunFolderError(f"{folder.root} exists and is not empty", remedy="Choose another folder for the run.")
     token = str(values.get("embedding", {}).get("token", ""))
-    kohya_name = f"1_{token} {_class_word(str(values.get('embedding', {}).get('init', '')))}".rstrip()
-    dataset = {**values.get("dataset", {}), "images": f"img/{kohya_name}"}
+    name = f"{token} {_class_word(str(values.get('embedding', {}).get('init', '')))}".rstrip()
+    dataset = {**values.get("dataset", {}), "images": "img"}
     run = run_file.from_values({"format": FORMAT, **values, "dataset": dataset}, folder.file)
     path = find_model(run.model.base, folder.root)
     facts = with_prediction(inspect_model(path), run.model.prediction) if path is not None else None
@@ -53,12 +53,17 @@ def create_run(
         folder.create()
         prepared = prepare(
             images,
-            folder.images / kohya_name,
+            folder.images,
+            name=name,
             resolution=run.dataset.resolution,
             buckets=run.dataset.buckets,
             step=facts.multiple if facts else 64,
             progress=progress,
         )
+        if len(prepared.folders) == 1:
+            # One folder is named in full: kohya's own trainer and a reader see at once what is in it.
+            dataset["images"] = f"img/{prepared.folders[0].name}"
+            run = run_file.from_values({"format": FORMAT, **values, "dataset": dataset}, folder.file)
         run_file.save(run, folder.file)
     except BaseException:
         _undo(folder, existed=existed)

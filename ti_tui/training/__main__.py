@@ -12,8 +12,9 @@ import warnings
 from types import FrameType
 
 from ti_tui.errors import UserError
+from ti_tui.run.file import lines_of
 from ti_tui.run.folder import RunFolder
-from ti_tui.run.problems import ProblemsError
+from ti_tui.run.problems import Problems, ProblemsError
 from ti_tui.setup.check import check_run
 from ti_tui.training.reporter import Reporter
 
@@ -57,13 +58,15 @@ def train(folder: RunFolder, report: Reporter, stop: threading.Event) -> int:
         try:
             trainer = Trainer(checked, make_accelerator(checked.run.training.device), report, stop.is_set)
             outcome = trainer.run()
+            trainer.close()
         except StoppedWhileLoading:
             outcome = "stopped"
         report.end("done" if outcome == "done" else "stopped", "")
         return 0
     except ProblemsError as error:
-        report.end("failed", "\n".join(str(problem) for problem in error.problems))
-        print(error, file=sys.stderr, flush=True)
+        placed = ProblemsError(Problems(error.problems).placed(folder.file, lines_of(folder.file)))
+        report.end("failed", str(placed))
+        print(placed, file=sys.stderr, flush=True)
         return error.exit_status
     except UserError as error:
         report.end("failed", str(error))

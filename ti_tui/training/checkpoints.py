@@ -67,7 +67,7 @@ def save_state(folder: RunFolder, state: State) -> Path:
             "recipe": state.recipe,
             "retry": state.retry,
         }
-        (temporary / REST).write_text(json.dumps(rest), encoding="utf-8")
+        (temporary / REST).write_text(json.dumps(rest, default=str), encoding="utf-8")
     return target
 
 
@@ -95,6 +95,12 @@ def latest_state(folder: RunFolder) -> tuple[State | None, list[str]]:
             return load_state(folder, step), notes
         except CheckpointError as error:
             notes.append(f"{error.message}; the one before it is used")
+    if notes:
+        steps = folder.checkpoints()
+        raise CheckpointError(
+            f"none of the {len(steps)} checkpoints in {folder.states} can be read",
+            remedy="Delete that folder to start from the beginning; embedding.init can name a file in model/.",
+        )
     return None, notes
 
 

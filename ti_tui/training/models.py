@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,8 @@ class ModelSource:
             folder = self.facts.path / ("text_encoder" if index == 0 else "text_encoder_2")
             values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             tensors = _folder_tensors(folder)
-        config = CLIPTextConfig(**{**values, "eos_token_id": self.end_id})
-        with init_empty_weights():
+        with _config_errors(self.facts.path, "text encoder"), init_empty_weights():
+            config = CLIPTextConfig(**{**values, "eos_token_id": self.end_id})
             model = (CLIPTextModelWithProjection if index == 1 else CLIPTextModel)(config)
         return _filled(
             model, tensors, dtype, what=f"text encoder {index + 1}", path=self.facts.path, drop="text_model."
@@ -65,7 +66,7 @@ class ModelSource:
         else:
             values = json.loads((self.facts.path / "unet" / "config.json").read_text(encoding="utf-8"))
             tensors = _folder_tensors(self.facts.path / "unet")
-        with init_empty_weights():
+        with _config_errors(self.facts.path, "U-Net"), init_empty_weights():
             model = UNet2DConditionModel.from_config(values)
         return _filled(model, tensors, dtype, what="U-Net", path=self.facts.path)
 
@@ -75,7 +76,7 @@ class ModelSource:
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
         values, tensors, path = self._vae_parts()
-        with init_empty_weights():
+        with _config_errors(path, "VAE"), init_empty_weights():
             model = AutoencoderKL.from_config(values)
         return _filled(model, _new_attention_names(tensors), dtype, what="VAE", path=path)
 
@@ -84,7 +85,8 @@ class ModelSource:
         from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
         values = self.scheduler_values()
-        scheduler = DDPMScheduler.from_config(values)
+        with _config_errors(self.facts.path, "scheduler"):
+            scheduler = DDPMScheduler.from_config(values)
         prediction: Prediction = self.facts.prediction or "v_prediction"
         return NoiseSchedule(scheduler.alphas_cumprod.float(), prediction)
 
@@ -134,6 +136,16 @@ class ModelSource:
             )
         values = single_file.vae_config(checkpoint, self.facts)
         return values, single_file.vae_tensors(checkpoint, values), path
+
+
+@contextlib.contextmanager
+def _config_errors(path: Path, part: str) -> Iterator[None]:
+    """Say in a line what the libraries have against a part's configuration."""
+    try:
+        yield
+    except Exception as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise ModelError(f"{path}: the {part}'s configuration cannot be used: {first}") from None
 
 
 def detect_prediction(unet: Any, facts: ModelFacts) -> Prediction:

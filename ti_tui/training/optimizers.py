@@ -29,27 +29,48 @@ def make_optimizer(
         if isinstance(arguments.get(key), list):
             arguments[key] = tuple(arguments[key])
     try:
+        # Some mistakes show at the first step only, so a twin makes one.
+        _state_after_a_step(kind, arguments)
         optimizer: torch.optim.Optimizer = kind(list(rows), **arguments)
         return optimizer
-    except (TypeError, ValueError) as error:
+    except Exception as error:
         problem = Problem(
             "error",
-            f"{training.optimizer} does not take these arguments: {error}",
+            f"{training.optimizer} does not take these arguments: {(str(error) or repr(error)).splitlines()[0]}",
             "training.optimizer_arguments",
         )
         raise ProblemsError([problem]) from None
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+def _state_after_a_step(kind: Any, arguments: dict[str, Any]) -> set[str]:
+    """Names of what an optimizer of this kind keeps for a parameter. Raises whatever its arguments make it raise."""
+    twin = nn.Parameter(torch.ones(2, 2))
+    twin.grad = torch.ones(2, 2)
+    optimizer = kind([twin], **arguments)
+    optimizer.step()
+    return set(optimizer.state[twin])
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> bool:
     """Take over moments and running values; what the run file says of the optimizer stays as it says now.
 
-    torch's own loading brings the old settings (weight decay, betas, ...) back with the moments.
+    torch's own loading brings the old settings (weight decay, betas, ...) back with the moments. Returns False, and
+    leaves the moments fresh, if the saved ones are not those that this optimizer keeps.
     """
     settings = inspect.signature(type(optimizer)).parameters
+    group = optimizer.param_groups[0]
+    arguments = {key: value for key, value in group.items() if key in settings and key != "params"}
+    kept = [set(values) for values in state["state"].values()]
+    try:
+        if kept and kept[0] != _state_after_a_step(type(optimizer), arguments):
+            return False
+    except Exception:
+        return False
     fresh = [{key: value for key, value in group.items() if key in settings} for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
     for group, values in zip(optimizer.param_groups, fresh, strict=True):
         group.update({key: value for key, value in values.items() if key != "params"})
+    return True
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -48,6 +48,11 @@ class Reporter:
         if self._events is not None:
             self._events.write(kind, **values)
 
+    def flush(self) -> None:
+        """Let the log hold every event so far. Raises CannotWrite."""
+        if self._events is not None:
+            self._events.flush()
+
     def warn(self, message: str) -> None:
         """A warning event, and a line in trainer.log."""
         self.event("warning", message=message, step=self._status.step)

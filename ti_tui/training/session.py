@@ -106,14 +106,18 @@ class Session:
             self.step, rows, self.optimizer.state_dict(), self.loss_scale.state(), self.loss, self.recipe, retry
         )
 
-    def restore(self, state: State) -> None:
-        """Go on from `state`. The learning rate inside the optimizer's state is not used: the scheme sets it."""
+    def restore(self, state: State) -> bool:
+        """Go on from `state`; whether the optimizer's moments could be taken over.
+
+        The learning rate inside the optimizer's state is not used: the scheme sets it.
+        """
         with torch.no_grad():
             for row, saved in zip(self.rows, state.rows, strict=True):
                 row.copy_(saved)
-        restore_optimizer(self.optimizer, state.optimizer)
+        restored = restore_optimizer(self.optimizer, state.optimizer)
         self.loss_scale.restore(state.loss_scale)
         self.step, self.loss, self.retry = state.step, state.loss, state.retry
+        return restored
 
 
 def open_session(
@@ -348,19 +352,21 @@ def _go_on(session: Session, report: Reporter) -> None:
         return
     have, want = [tuple(row.shape) for row in state.rows], [tuple(row.shape) for row in session.rows]
     if have != want:
-        has, wants = (f"{shapes[0][0]} vectors of width {shapes[0][1]}" for shapes in (have, want))
+        widths = [" + ".join(str(shape[1]) for shape in shapes) for shapes in (have, want)]
+        field = "embedding.vectors" if widths[0] == widths[1] else "model.base"
+        has, wants = (
+            f"{shapes[0][0]} vectors of width {width}" for shapes, width in zip((have, want), widths, strict=True)
+        )
         message = f"the checkpoint at step {state.step} has {has}, the run {wants}"
         remedy = "Put the value back, or start a new run with `ti-tui init`."
-        raise CheckFailed([Problem("error", message, "embedding.vectors", remedy)])
+        raise CheckFailed([Problem("error", message, field, remedy)])
     changed = [key for key in session.recipe if state.recipe.get(key) != session.recipe[key]]
-    if (
-        "training" in changed
-        and state.recipe.get("training", {}).get("optimizer") != session.recipe["training"]["optimizer"]
-    ):
-        # Another optimizer's moments mean nothing to this one.
-        state.optimizer = session.optimizer.state_dict()
     if changed:
         report.warn(
             f"changed since step {state.step}: {', '.join(changed)}; the run goes on, but not as if uninterrupted"
         )
-    session.restore(state)
+    if not session.restore(state):
+        report.warn("the optimizer is another one than at the checkpoint: its moments start fresh")
+    total = session.plan.total_steps
+    if state.step > total:
+        report.warn(f"the scheme ends at step {total}, before the checkpoint at {state.step}, whose vectors are kept")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ class Checkpoint(Mapping[str, Tensor]):
         self._shapes = read_shapes(path)
         self._lazy: Any = None
         self._loaded: Tensors = {}
-        if path.suffix == ".safetensors":
+        if not zipfile.is_zipfile(path):
             from safetensors import safe_open
 
             self._lazy = safe_open(path, framework="pt")

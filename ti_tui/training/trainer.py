@@ -16,6 +16,7 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from ti_tui.dataset.sample_prompts import parse_sample_prompt
+from ti_tui.embeddings.files import SUFFIXES
 from ti_tui.embeddings.install import install
 from ti_tui.errors import TrainingError, UserError
 from ti_tui.run.file import load
@@ -70,7 +71,7 @@ class Trainer:
         session, report = self.session, self._report
         self._begin()
         try:
-            self._sample_if_missing()
+            self._make_what_is_missing()
             if session.step == 0:
                 self._evaluate()
             while True:
@@ -92,8 +93,14 @@ class Trainer:
         if session.step < self._scheme.total_steps:
             return "stopped"
         self._finish()
+        self._accelerator.wait_for_everyone()
         report.position(session.step, self._scheme.total_steps)
         return "done"
+
+    def close(self) -> None:
+        """Part from the other processes of the run in order; without it their connections break at exit."""
+        if self._accelerator.num_processes > 1:
+            self._accelerator.end_training()
 
     def _train_step(self) -> bool:
         """One optimizer step; False if a stop was asked before it was whole. Raises TrainingError."""
@@ -317,11 +324,15 @@ class Trainer:
             self._write_checkpoint()
 
     def _write_checkpoint(self) -> None:
-        """The embedding in every form, then the state: a checkpoint that is there has its files."""
+        """The exact state first, which must not be lost, then the embedding in every form."""
         session, run, folder = self.session, self.session.checked.run, self.session.checked.folder
-        paths = checkpoints.export(folder, session.embedding(), session.step, run.save.formats)
+        if not folder.file.exists():
+            raise TrainingError(f"the run folder {folder.root} was deleted or moved while training")
+        # A run that goes on from here never writes the steps before it again.
+        self._report.flush()
         retry = {"tries": self._tries, "failed_at": self._failed_at}
         state = checkpoints.save_state(folder, session.state(retry))
+        paths = checkpoints.export(folder, session.embedding(), session.step, run.save.formats)
         self._report.event(
             "checkpoint",
             step=session.step,
@@ -332,10 +343,14 @@ class Trainer:
             norms=[[round(float(norm), 4) for norm in row.detach().float().norm(dim=1)] for row in session.rows],
         )
 
-    def _sample_if_missing(self) -> None:
-        """After a kill between a checkpoint and its previews, draw them first."""
-        here = self.session.step
-        if here and self._plan.sample_due(here) and not any(self.session.checked.folder.sample(here).glob("*.png")):
+    def _make_what_is_missing(self) -> None:
+        """After a kill between a checkpoint and its files or previews, make them first."""
+        here, folder, run = self.session.step, self.session.checked.folder, self.session.checked.run
+        if here and self._accelerator.is_main_process:
+            paths = [folder.embedding(run.embedding.token, here, SUFFIXES[form]) for form in run.save.formats]
+            if not all(path.exists() for path in paths):
+                checkpoints.export(folder, self.session.embedding(), here, run.save.formats)
+        if here and self._plan.sample_due(here) and not any(folder.sample(here).glob("*.png")):
             self._sample()
 
     def _sample(self) -> None:
