@@ -50,7 +50,7 @@ def _show_steps(checked: Checked, plan: Plan) -> None:
             "steps",
             f"{plan.total_steps} in one run = {epochs:g} epochs of {per_epoch:g} step{'' if per_epoch == 1 else 's'}",
         ),
-        ("saves", f"{plan.saves()} checkpoints, {samples} preview images"),
+        ("saves", f"{show.number(plan.saves(), 'checkpoint')}, {show.number(samples, 'preview image')}"),
         (
             "disk",
             f"about {show.size(disk_need(checked.run, checked.pictures, checked.facts))} in {where}",

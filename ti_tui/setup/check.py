@@ -244,7 +244,7 @@ def disk_need(run: RunFile, pictures: Scan | None, facts: ModelFacts | None) -> 
     images = len(pictures.pictures) if pictures else 0
     latents = images * 2 * 4 * 4 * (run.dataset.resolution // 8) ** 2 * (2 if run.dataset.flip else 1)
     total = run.scheme.scheme().total_steps
-    saves = total // run.save.every_steps if run.save.every_steps else 1
+    saves = (total // run.save.every_steps if run.save.every_steps else 0) + 1
     kept = min(saves, run.save.keep) if run.save.keep else saves
     width = sum(facts.widths) if facts else 2048
     checkpoint = run.embedding.vectors * width * 4 * (3 + len(run.save.formats)) + 12_000
