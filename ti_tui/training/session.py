@@ -15,7 +15,6 @@ from ti_tui.dataset.scan import Picture, Scan
 from ti_tui.dataset.templates import fill
 from ti_tui.embeddings.files import Embedding
 from ti_tui.run.hashes import weights_hash
-from ti_tui.run.model import find_model, inspect_model, with_prediction
 from ti_tui.run.plan import Plan, make_plan
 from ti_tui.run.problems import Problem
 from ti_tui.setup.check import Checked, CheckFailed, check_run
@@ -254,8 +253,7 @@ def _with_model(checked: Checked, report: Reporter) -> Checked:
         return checked
     base = checked.run.model.base
     report.phase("loading", f"downloading {base} from the hub")
-    path = find_model(base, checked.folder.root) or download(base)
-    with_prediction(inspect_model(path), checked.run.model.prediction)
+    download(base)
     again = check_run(checked.folder, decode=False)
     again.raise_errors()
     if again.facts is None:
@@ -328,7 +326,7 @@ def _questions(checked: Checked, latents: LatentsByPicture) -> list[Question]:
 def _preview_vae(source: ModelSource, dtype: torch.dtype, tiled: bool) -> Any:
     vae = source.load_vae(dtype)
     if getattr(vae.config, "force_upcast", False) and dtype == torch.float16:
-        vae = source.load_vae(torch.float32)
+        vae = vae.float()
     if tiled:
         # The library's tile follows the config's sample_size, which says nothing about memory.
         vae.enable_tiling()
