@@ -28,3 +28,17 @@ def user_path(text: str | Path) -> Path:
     if any(len(name) > LONGEST_NAME_BYTES for name in names):
         raise BadPath(f"{shown}: a name of more than {LONGEST_NAME_BYTES} bytes cannot be a file")
     return path
+
+
+def as_given(text: str, *, file: bool = False) -> str:
+    """A path that exists here is kept in full: the run file's own paths count from the run folder."""
+    if not text:
+        return text
+    try:
+        path = user_path(text)
+    except BadPath:
+        # Long init words are no path; a bad path is told where it is used.
+        return text
+    if path.exists() and (path.suffix or not file):
+        return str(path.absolute())
+    return text

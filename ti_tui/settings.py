@@ -1,16 +1,42 @@
-"""Where the user's own things lie (settings, caches, known runs); the platform's folders, made when needed."""
+"""The user's settings and small memories (known runs, the theme, folders), and the folders in which they lie."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any, Literal, cast, get_args
 
 from ti_tui import atomic
 
 APP = "ti_tui"
 KNOWN_RUNS = 200
+RECENT_FOLDERS = 12
+
+Images = Literal["auto", "half", "sixel", "kitty", "off"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user sets in config.toml. Each key may be left out.
+
+    theme:           name of a shipped theme or of one's own
+    images:          how pictures are drawn; "auto" chooses, "half" is half-cells, "off" is none
+    mouse:           False leaves the mouse to the terminal
+    refresh_seconds: how often the dashboard looks for news, 0.2 to 60
+    runs_folder:     where new runs are offered to go; "~" is the home folder
+    keys:            binding id to key, like {"wizard.next": "ctrl+n"}
+    """
+
+    theme: str = "quiet"
+    images: Images = "auto"
+    mouse: bool = True
+    refresh_seconds: float = 1.0
+    runs_folder: str = "~/runs"
+    keys: dict[str, str] = field(default_factory=dict)
 
 
 def config_folder() -> Path:
@@ -35,25 +61,183 @@ def shipped_themes_folder() -> Path:
     return shipped if shipped.is_dir() else package.parent / "themes"
 
 
+def load_settings() -> tuple[Settings, list[str]]:
+    """The settings in config.toml, and a text for each that is wrong: where, what, and what to write.
+
+    A wrong key or value leaves the default in its place. Never raises; no file means all defaults.
+    """
+    file = config_folder() / "config.toml"
+    table, problem = _read_toml(file)
+    if problem:
+        return Settings(), [f"{file}: {problem}"]
+    known = [setting.name for setting in fields(Settings)]
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for key, value in table.items():
+        if key not in known:
+            problems.append(f"{file}: {_short(key)}: is not a setting. {_did_you_mean(key, known)}")
+        elif key == "keys":
+            values[key], wrong = _key_table(value)
+            problems.extend(f"{file}: {text}" for text in wrong)
+        elif remedy := _wrong(key, value):
+            problems.append(f"{file}: {key}: {_short(value)} cannot be used. {remedy}")
+        else:
+            values[key] = float(value) if key == "refresh_seconds" else value
+    return Settings(**values), problems
+
+
+def remember_choice(name: str, value: str) -> None:
+    """Keep a small choice made on a screen, like the theme. A memory that cannot be written is no error.
+
+    What config.toml says for the same name is kept with it: see `chosen_theme`.
+    """
+    choices = _choices()
+    choices[name] = {"value": value, "configured": str(getattr(load_settings()[0], name, ""))}
+    _remember("choices.json", choices)
+
+
+def remembered_choice(name: str) -> str | None:
+    """The choice kept last under `name`, or None."""
+    return choice["value"] if (choice := _choices().get(name)) else None
+
+
+def chosen_theme(settings: Settings) -> str:
+    """The theme chosen last on a screen, unless config.toml's theme was changed after that: then the latter."""
+    choice = _choices().get("theme")
+    return choice["value"] if choice and choice["configured"] == settings.theme else settings.theme
+
+
+def remember_folder(path: Path) -> None:
+    """Put a folder of photographs at the head of `recent_folders`. A list that cannot be written is no error."""
+    folder = str(path.expanduser().absolute())
+    kept = [folder, *(known for known in _texts("folders.json") if known != folder)]
+    _remember("folders.json", kept[:RECENT_FOLDERS])
+
+
+def recent_folders() -> list[Path]:
+    """Folders of photographs used lately that are still there, latest first, at most RECENT_FOLDERS."""
+    return [folder for text in _texts("folders.json")[:RECENT_FOLDERS] if _is_folder(folder := Path(text))]
+
+
 def remember_run(root: Path) -> None:
     """Put a run on the list that `ti-tui runs` shows. A list that cannot be written is no error."""
-
-    runs = [str(root), *(run for run in _known() if run != str(root))]
-    with contextlib.suppress(atomic.CannotWrite):
-        atomic.write_json(state_folder() / "runs.json", runs[:KNOWN_RUNS])
+    runs = [str(root), *(run for run in _texts("runs.json") if run != str(root))]
+    _remember("runs.json", runs[:KNOWN_RUNS])
 
 
 def known_runs() -> list[Path]:
     """Folders of runs made or trained here, latest first; those that are gone are left out."""
-    return [Path(run) for run in _known() if (Path(run) / "run.toml").is_file()]
+    return [Path(run) for run in _texts("runs.json") if (Path(run) / "run.toml").is_file()]
 
 
-def _known() -> list[str]:
+def _wrong(key: str, value: object) -> str:
+    """What to write instead, if `value` cannot be used for `key`; else nothing."""
+    match key:
+        case "mouse":
+            return "" if isinstance(value, bool) else "Write true or false."
+        case "images":
+            names = get_args(Images)
+            return "" if value in names else f"Write one of these, in quotes: {', '.join(names)}."
+        case "refresh_seconds":
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            inside = number and 0.2 <= cast("float", value) <= 60
+            return "" if inside else "Write a number of seconds from 0.2 to 60."
+        case "runs_folder":
+            return "" if _is_text(value) else 'Write a folder in quotes, like "~/runs".'
+        case _:
+            return "" if _is_text(value) else f'Write a name in quotes, like {key} = "quiet".'
+
+
+def _key_table(value: object) -> tuple[dict[str, str], list[str]]:
+    if not isinstance(value, dict):
+        return {}, ['keys: is not a table. Write [keys] and below it lines like "wizard.next" = "ctrl+n".']
+    keys: dict[str, str] = {}
+    problems: list[str] = []
+    for binding, key in value.items():
+        if _is_text(key):
+            keys[binding] = key
+        elif isinstance(key, dict):
+            # TOML reads an unquoted wizard.next as a table in a table.
+            inner, wrong = _key_table({f"{binding}.{name}": text for name, text in key.items()})
+            keys.update(inner)
+            problems.extend(wrong)
+        else:
+            problems.append(
+                f'keys.{_short(binding)}: {_short(key)} is not a key. Write a key in quotes, like "ctrl+n".'
+            )
+    return keys, problems
+
+
+def _read_toml(file: Path) -> tuple[dict[str, Any], str]:
+    """The table in `file` and what is wrong with the file as a whole; no file is an empty table."""
+    import tomllib
+
     try:
-        runs = json.loads((state_folder() / "runs.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    return [run for run in runs if isinstance(run, str)] if isinstance(runs, list) else []
+        return tomllib.loads(file.read_bytes().decode("utf-8-sig")), ""
+    except FileNotFoundError:
+        return {}, ""
+    except OSError as error:
+        return {}, f"cannot be read: {error.strerror or error}. Check its permissions."
+    except UnicodeDecodeError:
+        return {}, "is not UTF-8 text. Save it as UTF-8."
+    except RecursionError:
+        return {}, "nests its values too deeply. Settings are one list of keys and a table [keys]."
+    except ValueError as error:
+        return {}, f"is not valid TOML: {error}. Mend that place; text values stand in quotes."
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    import difflib
+
+    known = list(known)
+    meant = difflib.get_close_matches(word.lower(), known, n=1)
+    return f"Did you mean {meant[0]}?" if meant else f"The settings are: {', '.join(known)}."
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _short(value: object) -> str:
+    import reprlib
+
+    return reprlib.repr(value)
+
+
+def _choices() -> dict[str, dict[str, str]]:
+    kept = _remembered("choices.json")
+    if not isinstance(kept, dict):
+        return {}
+    return {
+        name: choice
+        for name, choice in kept.items()
+        if isinstance(choice, dict) and all(isinstance(choice.get(part), str) for part in ("value", "configured"))
+    }
+
+
+def _texts(name: str) -> list[str]:
+    kept = _remembered(name)
+    return [text for text in kept if isinstance(text, str)] if isinstance(kept, list) else []
+
+
+def _remembered(name: str) -> object:
+    try:
+        return cast("object", json.loads((state_folder() / name).read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _remember(name: str, content: object) -> None:
+    # UnicodeEncodeError: a path with bytes that are no UTF-8 cannot stand in JSON; it is just not remembered.
+    with contextlib.suppress(atomic.CannotWrite, UnicodeEncodeError):
+        atomic.write_json(state_folder() / name, content)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _folder(variable: str, kind: str) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ti_tui.commands import show
-from ti_tui.paths import BadPath, user_path
+from ti_tui.paths import as_given
 from ti_tui.run.file import RunFileError, with_value
 from ti_tui.run.problems import Problem
 from ti_tui.run.scheme import PRESETS, Reading, SchemeError, parse, readings
@@ -31,6 +31,9 @@ from ti_tui.setup.create import create_run
     default="",
     help="Words that the vectors start from, such as woman, or an embedding file.",
 )
+@click.option("--class", "class_word", help="Class word in the pictures' folder name; by default the init words.")
+@click.option("--repeats", type=click.IntRange(1, 999), help="How often an epoch uses each picture.")
+@click.option("--leave-out", multiple=True, metavar="NAME", help="A picture that is not trained; repeat as needed.")
 @click.option("--vectors", type=int, help="How many vectors the token has.")
 @click.option("--scheme", help=f"LR scheme: {', '.join(PRESETS)}, or text such as `0.05:10, 0.005:200`.")
 @click.option(
@@ -46,8 +49,9 @@ from ti_tui.setup.create import create_run
     help="Any other field of the run file; repeat as needed.",
 )
 def command(
-    run: Path, images: Path, model: str, token: str, init_: str, vectors: int | None, scheme: str | None,
-    read_as: Reading | None, settings: tuple[str, ...],
+    run: Path, images: Path, model: str, token: str, init_: str, class_word: str | None, repeats: int | None,
+    leave_out: tuple[str, ...], vectors: int | None, scheme: str | None, read_as: Reading | None,
+    settings: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Make the folder RUN with prepared pictures and a run file.
 
@@ -55,8 +59,8 @@ def command(
     come along. Then look at it with `ti-tui plan RUN` and start it with `ti-tui train RUN`.
     """
     values: dict[str, Any] = {
-        "model": {"base": _as_given(model)},
-        "embedding": {"token": token, "init": _as_given(init_, file=True)},
+        "model": {"base": as_given(model)},
+        "embedding": {"token": token, "init": as_given(init_, file=True)},
     }
     if vectors is not None:
         values["embedding"]["vectors"] = vectors
@@ -72,7 +76,15 @@ def command(
         if done == total or done % 10 == 0:
             click.echo(f"  prepared {done} of {total}", err=True)
 
-    made = create_run(run, images, values, progress=progress)
+    made = create_run(
+        run,
+        images,
+        values,
+        class_word=class_word,
+        repeats=repeats,
+        leave_out=leave_out,
+        progress=progress,
+    )
     show.problems(made.prepared.problems, err=True)
     captions = f", {made.prepared.captions} with captions" if made.prepared.captions else ""
     click.echo(f"Made {made.folder.root}: {show.number(made.prepared.images, 'image')}{captions}.")
@@ -95,17 +107,3 @@ def _segments(text: str, read_as: Reading | None) -> list[dict[str, Any]]:
             )
         chosen = both.for_steps or parse(text, "for")
     return [{"learning_rate": segment.learning_rate, "steps": segment.steps} for segment in chosen.segments]
-
-
-def _as_given(text: str, *, file: bool = False) -> str:
-    """A path that exists here is kept in full: the run file's own paths count from the run folder."""
-    if not text:
-        return text
-    try:
-        path = user_path(text)
-    except BadPath:
-        # Long init words are no path; a bad path is told where it is used.
-        return text
-    if path.exists() and (path.suffix or not file):
-        return str(path.absolute())
-    return text

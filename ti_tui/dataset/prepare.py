@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ti_tui import atomic
 from ti_tui.dataset.crop import bucket_for, load_fitted
-from ti_tui.dataset.scan import DatasetError, Picture, scan
+from ti_tui.dataset.scan import DatasetError, Picture, choose, scan
 from ti_tui.dataset.sidecars import write_caption
 from ti_tui.paths import user_path
 from ti_tui.run.problems import Problems
@@ -34,11 +34,18 @@ def prepare(
     resolution: int,
     buckets: bool = False,
     step: int = 64,
+    repeats: int | None = None,
+    leave_out: Collection[str] = (),
+    captions: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
     """Write the pictures of `source` as 0001.png, 0002.png, ... at the size they are trained at.
 
-    They go to `destination`/<repeats>_<name>, kohya's layout; repeats are those of the source's own folders.
+    They go to `destination`/<repeats>_<name>, kohya's layout.
+
+    repeats:   of every picture; None takes those of the source's own folders.
+    leave_out: pictures that stay behind, by their path in the source (`a.jpg`, `10_zkz/b.jpg`).
+    captions:  captions by such a path, in place of the sidecar's; "" is none.
 
     The source is only read. A PNG that already has the size is copied byte for byte. Pictures that cannot
     be read are left out and named in the problems. Raises DatasetError if none can be used, or if the
@@ -53,16 +60,19 @@ def prepare(
     if not found.pictures:
         lines = [f"{problem.message}. {problem.remedy}".strip() for problem in found.problems.errors]
         raise DatasetError(f"no picture in {source} can be used", remedy="\n".join(lines[:2]))
-    captions = 0
+    chosen = choose(found, leave_out=leave_out, captions=captions or {}, repeats=repeats)
+    if not chosen.pictures:
+        raise DatasetError(f"all {len(found.pictures)} pictures of {source} are left out")
+    written = 0
     folders: dict[Path, None] = {}
-    for number, picture in enumerate(found.pictures, start=1):
+    for number, picture in enumerate(chosen.pictures, start=1):
         size = _size_for(picture, resolution, buckets=buckets, step=step)
         target = destination / f"{picture.repeats}_{name}" / f"{number:04d}.png"
         folders.setdefault(target.parent)
         write_fitted(picture.path, target, size)
         if picture.caption:
             write_caption(target, picture.caption)
-            captions += 1
+            written += 1
         if min(picture.width / size[0], picture.height / size[1]) < 1:
             enlarged = max(size[0] / picture.width, size[1] / picture.height)
             found.problems.warning(
@@ -70,8 +80,8 @@ def prepare(
                 field="dataset.images",
             )
         if progress:
-            progress(number, len(found.pictures))
-    return Prepared(len(found.pictures), captions, tuple(folders), found.problems)
+            progress(number, len(chosen.pictures))
+    return Prepared(len(chosen.pictures), written, tuple(folders), found.problems)
 
 
 def write_fitted(source: Path, target: Path, size: tuple[int, int]) -> None:

@@ -6,8 +6,8 @@ import importlib.util
 import os
 import re
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -55,10 +55,18 @@ class Scan:
         return sum(picture.repeats for picture in self.pictures)
 
 
-def scan(folder: Path, *, field: str = "dataset.images", decode: bool = True) -> Scan:
+def scan(
+    folder: Path,
+    *,
+    field: str = "dataset.images",
+    decode: bool = True,
+    each: Callable[[Path, Picture | None, str], bool] | None = None,
+) -> Scan:
     """Find the pictures in `folder`, or in its kohya sub-folders `<repeats>_<name>`.
 
     decode: also decode each picture, the only way to find a truncated one.
+    each:   told of every picture as it has been looked at: path, picture (None: it cannot be used), what is wrong
+            with it. Looking goes on only while it returns True.
     Every picture that cannot be used is an error problem that names it. Raises DatasetError if the folder
     itself cannot be read.
     """
@@ -67,12 +75,40 @@ def scan(folder: Path, *, field: str = "dataset.images", decode: bool = True) ->
     _raise_unless_folder(folder)
     for place, repeats in _folders(folder):
         for path in _files(place, problems, field):
-            if picture := _look_at(path, repeats, problems, field, decode=decode):
+            before = len(problems)
+            picture = _look_at(path, repeats, problems, field, decode=decode)
+            if picture is not None:
                 pictures.append(picture)
+            if each is not None and not each(path, picture, _said(problems, before, path)):
+                return Scan(folder, tuple(pictures), problems)
     if not pictures and not problems.errors:
         problems.error(f"there are no pictures in {folder}", field=field, remedy=_found_instead(folder))
     _check_shared_stems(pictures, problems, field)
     return Scan(folder, tuple(pictures), problems)
+
+
+def choose(
+    found: Scan, *, leave_out: Collection[str] = (), captions: Mapping[str, str], repeats: int | None = None
+) -> Scan:
+    """`found` without the pictures named in `leave_out`, with other captions and repeats where they are given.
+
+    Pictures are named by their path in the scanned folder, with `/`.
+    """
+    chosen = [
+        replace(
+            picture,
+            caption=captions.get(name, picture.caption),
+            repeats=picture.repeats if repeats is None else repeats,
+        )
+        for picture in found.pictures
+        if (name := name_in(found.folder, picture.path)) not in leave_out
+    ]
+    return replace(found, pictures=tuple(chosen))
+
+
+def name_in(folder: Path, path: Path) -> str:
+    """The path of a picture within its folder, with `/` on every system."""
+    return path.relative_to(folder).as_posix()
 
 
 def natural_key(path: Path) -> list[tuple[int, int | str]]:
@@ -162,6 +198,12 @@ def _files(folder: Path, problems: Problems, field: str) -> list[Path]:
         elif not path.is_dir():
             problems.error(f"{path.name!r} is not a regular file", field=field, remedy="Remove it from the folder.")
     return sorted(found, key=natural_key)
+
+
+def _said(problems: Problems, before: int, path: Path) -> str:
+    """What was found wrong with `path` since there were `before` problems, without its name."""
+    new = [problem.message for problem in problems.found[before:]]
+    return "; ".join(message.removeprefix(path.name).lstrip(": ") for message in new)
 
 
 def _look_at(path: Path, repeats: int, problems: Problems, field: str, *, decode: bool) -> Picture | None:

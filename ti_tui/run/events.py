@@ -28,6 +28,9 @@ Kind = Literal[
     "end",  # outcome: done, stopped or failed; step, message, seconds
 ]
 KINDS: frozenset[str] = frozenset(get_args(Kind))
+TAKEN_BACK = frozenset({"step", "eval", "checkpoint", "sample"})
+"""Kinds that a trainer writes again when it went back to an earlier step."""
+MOST_STEPS = 1 << 62
 
 FLUSH_SECONDS = 1.0
 CHUNK_BYTES = 1 << 22
@@ -95,6 +98,54 @@ class EventWriter:
             self._file.close()
 
 
+class LineReader:
+    """Follows a file: each `read_new` gives the whole lines that have come since the last.
+
+    A line without its newline is left for later. A file that was replaced or shortened is read from the start, and
+    `restarts` counts how often that was.
+    """
+
+    def __init__(self, path: Path, *, from_end: bool = False) -> None:
+        self.path = path
+        self.offset = 0
+        self.restarts = 0
+        self._identity: tuple[int, int] | None = None
+        if from_end:
+            with contextlib.suppress(OSError):
+                status = path.stat()
+                self._identity = (status.st_dev, status.st_ino)
+                self.offset = _last_newline(path, status.st_size)
+
+    def waiting_bytes(self) -> int:
+        """How much of the file lies ahead; a half-written last line counts."""
+        try:
+            return max(0, self.path.stat().st_size - self.offset)
+        except OSError:
+            return 0
+
+    def read_new(self, *, limit_bytes: int = CHUNK_BYTES) -> list[bytes]:
+        """Lines since the last call, at most about `limit_bytes` of them; call again until it gives none."""
+        try:
+            with self.path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                identity = (status.st_dev, status.st_ino)
+                if identity != self._identity or status.st_size < self.offset:
+                    self.restarts += self._identity is not None
+                    self._identity, self.offset = identity, 0
+                file.seek(self.offset)
+                chunk = file.read(limit_bytes)
+                end = chunk.rfind(b"\n") + 1
+                if end == 0 and len(chunk) == limit_bytes:
+                    chunk += file.readline()
+                    end = len(chunk) if chunk.endswith(b"\n") else 0
+        except OSError:
+            return []
+        self.offset += end
+        lines = chunk[:end].split(b"\n")
+        lines.pop()
+        return lines
+
+
 class EventReader:
     """Follows a log: each `read_new` gives what has come since the last. Never raises for the file's content.
 
@@ -103,38 +154,16 @@ class EventReader:
     """
 
     def __init__(self, path: Path, *, from_end: bool = False) -> None:
-        self._path = path
-        self._offset = 0
-        self._identity: tuple[int, int] | None = None
-        if from_end:
-            with contextlib.suppress(OSError):
-                status = path.stat()
-                self._identity = (status.st_dev, status.st_ino)
-                self._offset = _last_newline(path, status.st_size)
+        self._lines = LineReader(path, from_end=from_end)
 
     def read_new(self, *, limit_bytes: int = CHUNK_BYTES) -> list[Event]:
         """Events since the last call, at most about `limit_bytes` of them; call again until it gives none."""
-        try:
-            with self._path.open("rb") as file:
-                status = os.fstat(file.fileno())
-                identity = (status.st_dev, status.st_ino)
-                if identity != self._identity or status.st_size < self._offset:
-                    self._identity, self._offset = identity, 0
-                file.seek(self._offset)
-                chunk = file.read(limit_bytes)
-                end = chunk.rfind(b"\n") + 1
-                if end == 0 and len(chunk) == limit_bytes:
-                    chunk += file.readline()
-                    end = len(chunk) if chunk.endswith(b"\n") else 0
-        except OSError:
-            return []
-        self._offset += end
-        return list(parse_lines(chunk[:end].split(b"\n")))
+        return list(parse_lines(self._lines.read_new(limit_bytes=limit_bytes)))
 
     def read_all(self) -> Iterator[Event]:
         """Every event that is there now, in pieces of bounded memory."""
-        while events := self.read_new():
-            yield from events
+        while lines := self._lines.read_new():
+            yield from parse_lines(lines)
 
 
 def parse_lines(lines: Iterable[bytes]) -> Iterator[Event]:
@@ -145,27 +174,45 @@ def parse_lines(lines: Iterable[bytes]) -> Iterator[Event]:
         try:
             values = json.loads(line)
             t, kind = float(values.pop("t")), values.pop("kind")
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
         if isinstance(kind, str):
             yield Event(t, kind, values)
 
 
-def as_one_run(events: Iterable[Event]) -> list[Event]:
-    """The events of a run that was killed and resumed, without what the resumed trainer did again.
+def step_of(event: Event) -> int | None:
+    """The step that an event names, or None if it names none that a run can have."""
+    step = event.get("step")
+    return step if type(step) is int and 0 <= step < MOST_STEPS else None
 
-    A `run` event at step s takes back every step, evaluation and sample after s.
+
+def goes_back_to(event: Event, at: int) -> int | None:
+    """The step that a run which was `at` a step is back at with `event`, or None if it only went forward.
+
+    A resumed trainer says so with `run`. One that undid steps, because they gave no finite numbers, does not: it
+    trains a step that was there before.
+    """
+    step = step_of(event)
+    if event.kind == "run":
+        return step or 0
+    return step - 1 if event.kind == "step" and step is not None and step <= at else None
+
+
+def as_one_run(events: Iterable[Event]) -> list[Event]:
+    """The events of a run that was killed and resumed, without what the trainer did again.
+
+    Going back to step s takes back every step, evaluation, checkpoint and sample after s; see `goes_back_to`.
     """
     kept: list[Event] = []
+    at = 0
     for event in events:
-        if event.kind == "run":
-            resumed = event.get("step", 0)
-            kept = [
-                old
-                for old in kept
-                if old.kind in {"warning", "error", "request", "run", "phase", "end", "memory"}
-                or old.get("step", 0) <= resumed
-            ]
+        back = goes_back_to(event, at)
+        if back is not None:
+            kept = [old for old in kept if old.kind not in TAKEN_BACK or (step_of(old) or 0) <= back]
+            at = back
+        step = step_of(event)
+        if event.kind == "step" and step is not None:
+            at = step
         kept.append(event)
     return kept
 

@@ -54,6 +54,27 @@ def with_value(values: dict[str, Any], name: str, text: str) -> None:
 
     Raises RunFileError for a name that the run file does not have.
     """
+    table, _, key = name.partition(".")
+    value = value_of(name, text)
+    values.setdefault(table, {})[key] = value
+
+
+def problem_with(name: str, value: Any) -> Problem | None:
+    """What is wrong with `value` for the field `table.field` alone, or None."""
+    table, _, key = name.partition(".")
+    data = {table: {key: value}}
+    try:
+        RunFile.model_validate(data)
+    except ValidationError as error:
+        return next((problem for problem in _from_validation(error, data) if problem.field == name), None)
+    return None
+
+
+def value_of(name: str, text: str) -> Any:
+    """The value that a person means by `text` for the field `name`: TOML if it is TOML, else plain text.
+
+    Raises RunFileError for a name that the run file does not have.
+    """
     table, dot, key = name.partition(".")
     if not dot or table not in TABLES or key not in TABLES[table].model_fields:
         known = [f"{t}.{k}" for t, model in TABLES.items() for k in model.model_fields]
@@ -65,9 +86,7 @@ def with_value(values: dict[str, Any], name: str, text: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
-    if expects_text and not isinstance(value, str):
-        value = text
-    values.setdefault(table, {})[key] = value
+    return text if expects_text and not isinstance(value, str) else value
 
 
 def lines_of(path: Path) -> dict[str, int]:
@@ -91,7 +110,7 @@ def to_toml(run: RunFile) -> str:
         lines = [f"[{name}]"]
         for key, info in table.model_fields.items():
             lines.append(f"# {info.description}{_takes(info)}")
-            lines.append(f"{key} = {_toml_value(getattr(values, key))}")
+            lines.append(f"{key} = {toml_text(getattr(values, key))}")
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
 
@@ -351,15 +370,16 @@ def _did_you_mean(guess: str | None) -> str:
     return f"Did you mean {guess}?" if guess else ""
 
 
-def _toml_value(value: Any) -> str:
+def toml_text(value: Any) -> str:
+    """`value` as it stands in a run file behind the `=`."""
     if hasattr(value, "model_dump"):
         value = value.model_dump()
     if isinstance(value, dict):
         if not value:
             return "{}"
-        return "{ " + ", ".join(f"{_toml_key(key)} = {_toml_value(item)}" for key, item in value.items()) + " }"
+        return "{ " + ", ".join(f"{_toml_key(key)} = {toml_text(item)}" for key, item in value.items()) + " }"
     if isinstance(value, list):
-        items = [_toml_value(item) for item in value]
+        items = [toml_text(item) for item in value]
         if any(len(item) > 24 for item in items) and len(items) > 1:
             return "[\n" + "".join(f"  {item},\n" for item in items) + "]"
         return "[" + ", ".join(items) + "]"
@@ -378,7 +398,10 @@ __all__ = [
     "lines_of",
     "load",
     "parse_run_file",
+    "problem_with",
     "save",
     "to_toml",
+    "toml_text",
+    "value_of",
     "with_value",
 ]

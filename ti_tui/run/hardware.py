@@ -33,7 +33,7 @@ def find_hardware(wanted: str = "auto", *, any_torch: bool = False) -> Hardware:
 
     any_torch: also find a card that the installed torch, built without CUDA, cannot use.
     """
-    if wanted != "cpu" and (any_torch or not _torch_is_for_cpu()):
+    if wanted != "cpu" and (any_torch or not torch_is_for_cpu()):
         index = int(wanted.partition(":")[2] or 0)
         if card := _card(index):
             return card
@@ -48,7 +48,7 @@ def cpu() -> Hardware:
     return Hardware("cpu", "CPU", memory.total, memory.available, bf16=False)
 
 
-def _handle(pynvml: Any, index: int) -> Any:
+def nvml_handle(pynvml: Any, index: int) -> Any:
     """NVML's handle of the card that torch calls `index`: CUDA_VISIBLE_DEVICES may hide and reorder cards."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
@@ -61,7 +61,7 @@ def _handle(pynvml: Any, index: int) -> Any:
     return pynvml.nvmlDeviceGetHandleByUUID(names[index])
 
 
-def _torch_is_for_cpu() -> bool:
+def torch_is_for_cpu() -> bool:
     """Whether the installed torch was built without CUDA, told from its version alone."""
     try:
         return version("torch").endswith("+cpu")
@@ -78,7 +78,7 @@ def _card(index: int) -> Hardware | None:
         # No driver, no library, no card: each has an error class of its own, and all mean the same here.
         return None
     try:
-        handle = _handle(pynvml, index)
+        handle = nvml_handle(pynvml, index)
         if handle is None:
             return None
         name = pynvml.nvmlDeviceGetName(handle)

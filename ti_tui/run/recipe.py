@@ -18,8 +18,10 @@ Family = Literal["sd1", "sd2", "sdxl"]
 ArgumentValue = bool | int | float | str | list[bool | int | float]
 
 
-def _field(default: Any, help: str, *, unit: str = "", basic: bool = False, **bounds: Any) -> Any:
-    extra: Any = {"unit": unit, "basic": basic}
+def _field(
+    default: Any, help: str, *, label: str = "", unit: str = "", basic: bool = False, path: bool = False, **bounds: Any
+) -> Any:
+    extra: Any = {"label": label, "unit": unit, "basic": basic, "path": path}
     if callable(default):
         return Field(default_factory=default, description=help, json_schema_extra=extra, **bounds)
     return Field(default, description=help, json_schema_extra=extra, **bounds)
@@ -37,11 +39,15 @@ class ModelTable(Table):
     base: str = _field(
         ...,
         "The model: a .safetensors or .ckpt file, a diffusers folder, or a hub id.",
+        label="Model",
+        path=True,
         basic=True,
         min_length=1,
     )
-    vae: str = _field("", "Another VAE, a file or a folder; empty takes the model's own.")
-    tokenizer: str = _field("", "A folder with vocab.json and merges.txt; empty takes the model's own or CLIP's.")
+    vae: str = _field("", "Another VAE, a file or a folder; empty takes the model's own.", label="VAE", path=True)
+    tokenizer: str = _field(
+        "", "A folder with vocab.json and merges.txt; empty takes the model's own or CLIP's.", path=True
+    )
     clip_skip: int = _field(1, "Text-encoder layer that is read, counted from the end (SD 1 and 2).", ge=1, le=12)
     prediction: Literal["auto", "epsilon", "v_prediction"] = _field(
         "auto", "What the U-Net predicts; auto reads it from the model."
@@ -57,7 +63,7 @@ class DatasetTable(Table):
         basic=True,
         min_length=1,
     )
-    regularisation: str = _field("", "Folder with pictures of the class; empty uses none.")
+    regularisation: str = _field("", "Folder with pictures of the class; empty uses none.", path=True)
     resolution: int = _field(
         512,
         "Side of the square that each picture is trained at.",
@@ -92,6 +98,7 @@ class EmbeddingTable(Table):
     init: str = _field(
         "",
         "Words that the vectors start from, or an embedding file; empty starts at random.",
+        label="Start from",
         basic=True,
     )
     vectors: int = _field(
@@ -131,10 +138,10 @@ class TrainingTable(Table):
     """How it is learned."""
 
     batch_size: Auto | Annotated[int, Field(ge=1, le=64)] = _field(
-        "auto", "Images that go through the U-Net at once.", unit="images", basic=True
+        "auto", "Images that go through the U-Net at once.", label="Images at once", unit="images", basic=True
     )
     accumulation: Auto | Annotated[int, Field(ge=1, le=1024)] = _field(
-        "auto", "Micro-batches per step; auto makes one step use every image once.", basic=True
+        "auto", "Micro-batches per step; auto makes one step use every image once.", label="Accumulate", basic=True
     )
     optimizer: str = _field("adamw", "adamw, adamw8bit, prodigy, or any class of torch.optim.", min_length=1)
     optimizer_arguments: dict[str, ArgumentValue] = _field(
@@ -160,11 +167,17 @@ class TrainingTable(Table):
     cache_latents: Literal["memory", "disk"] = _field(
         "disk", "Where encoded pictures are kept; disk also serves the next run."
     )
-    vram_limit_gib: float = _field(0.0, "Use at most so much of the card; 0 is all that is free.", unit="GiB", ge=0)
+    vram_limit_gib: float = _field(
+        0.0, "Use at most so much of the card; 0 is all that is free.", label="VRAM limit", unit="GiB", ge=0
+    )
     loss: Literal["l2", "l1", "huber"] = _field("l2", "How the difference of prediction and target is measured.")
     huber_delta: float = _field(0.1, "Where the huber loss turns from l2 to l1.", gt=0)
     min_snr_gamma: float = _field(
-        0.0, "Weigh timesteps by signal-to-noise (5 is usual); 0 weighs all alike.", ge=0, le=1000
+        0.0,
+        "Weigh timesteps by signal-to-noise (5 is usual); 0 weighs all alike.",
+        label="Min-SNR gamma",
+        ge=0,
+        le=1000,
     )
     noise_offset: float = _field(
         0.0, "Shift of the noise's mean, for very dark or bright pictures; 0.05 is usual.", ge=0, le=1
@@ -181,25 +194,34 @@ class TrainingTable(Table):
 class SaveTable(Table):
     """Checkpoints and the files that come out."""
 
-    every_steps: int = _field(100, "Save every so many steps; 0 saves at the end only.", unit="steps", basic=True, ge=0)
-    every_epochs: int = _field(0, "Save every so many epochs as well; 0 does not.", unit="epochs", ge=0)
-    keep: int = _field(0, "Keep only the last so many checkpoints; 0 keeps all.", ge=0)
+    every_steps: int = _field(
+        100, "Save every so many steps; 0 saves at the end only.", label="Save every", unit="steps", basic=True, ge=0
+    )
+    every_epochs: int = _field(
+        0, "Save every so many epochs as well; 0 does not.", label="Save every", unit="epochs", ge=0
+    )
+    keep: int = _field(0, "Keep only the last so many checkpoints; 0 keeps all.", label="Keep checkpoints", ge=0)
     formats: list[Literal["safetensors", "a1111-pt", "diffusers"]] = _field(
         lambda: ["safetensors", "a1111-pt"], "Forms of the embedding that are written.", min_length=1
     )
     install_to: str = _field(
-        "", "The embeddings folder of A1111, Forge or ComfyUI to copy the result into.", basic=True
+        "", "The embeddings folder of A1111, Forge or ComfyUI to copy the result into.", basic=True, path=True
     )
 
 
 class SampleTable(Table):
     """Preview images while training."""
 
-    every_steps: int = _field(100, "Draw previews every so many steps; 0 draws none.", unit="steps", basic=True, ge=0)
-    every_epochs: int = _field(0, "Draw previews every so many epochs as well; 0 does not.", unit="epochs", ge=0)
+    every_steps: int = _field(
+        100, "Draw previews every so many steps; 0 draws none.", label="Sample every", unit="steps", basic=True, ge=0
+    )
+    every_epochs: int = _field(
+        0, "Draw previews every so many epochs as well; 0 does not.", label="Sample every", unit="epochs", ge=0
+    )
     prompts: list[str] = _field(
         lambda: ["a photo of [name] --d 1"],
         "One line a picture; [name] is the token, options as in kohya: --n --w --h --d --l --s.",
+        label="Sample prompts",
         basic=True,
     )
 
@@ -208,7 +230,10 @@ class EvaluationTable(Table):
     """The eval loss: on a fixed set, comparable from step to step."""
 
     every_steps: Auto | Annotated[int, Field(ge=0)] = _field(
-        "auto", "Evaluate every so many steps; auto keeps its cost under 5 %, 0 does not.", unit="steps"
+        "auto",
+        "Evaluate every so many steps; auto keeps its cost under 5 %, 0 does not.",
+        label="Eval every",
+        unit="steps",
     )
     hold_out: Literal["off"] = _field("off", "Pictures kept back for it; not in this version.")
     early_stop: Literal["off"] = _field("off", "End by itself when it is learned; not in this version.")

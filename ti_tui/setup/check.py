@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ti_tui.dataset.prompt_checks import (
     check_captions,
@@ -31,6 +32,8 @@ TORCH_OPTIMIZERS = (
 )  # fmt: skip
 PACKAGE_OF = {"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt"}
 KEEP_FREE_BYTES = 50 * 1024**2
+RUN_FOLDER = "run_folder"
+"""Name of the run's own folder in problems, beside the run file's fields."""
 
 
 class CheckFailed(ProblemsError):
@@ -63,11 +66,20 @@ def check_run(folder: RunFolder, *, decode: bool = True) -> Checked:
     decode: also decode each picture, the only way to find a truncated one. Raises RunFileError if the run
     file itself cannot be used.
     """
-    run = load(folder.file)
+    checked = check_recipe(load(folder.file), folder, decode=decode)
+    return replace(checked, problems=checked.problems.placed(folder.file, lines_of(folder.file)))
+
+
+def check_recipe(run: RunFile, folder: RunFolder, *, pictures: Scan | None = None, decode: bool = True) -> Checked:
+    """`check_run` for a recipe that need not stand in a file yet, in a folder that need not be there yet.
+
+    pictures: those that the run will have, if they are known already; else the ones that dataset.images names.
+    """
     problems = Problems()
     facts = _check_model(run, folder, problems)
     tokenizers = _find_tokenizers(run, folder, facts, problems)
-    pictures = _scan(run.dataset.images, folder, "dataset.images", problems, decode=decode)
+    if pictures is None:
+        pictures = _scan(run.dataset.images, folder, "dataset.images", problems, decode=decode)
     reg = run.dataset.regularisation
     regularisation = _scan(reg, folder, "dataset.regularisation", problems, decode=decode) if reg else None
     templates = _templates(run, folder, problems)
@@ -98,8 +110,7 @@ def check_run(folder: RunFolder, *, decode: bool = True) -> Checked:
         problems.add(check_sample_prompts(run.sample.prompts, run.embedding.token, *arguments))
     _check_packages(run, problems)
     _check_disk(run, folder, pictures, facts, problems)
-    placed = problems.placed(folder.file, lines_of(folder.file))
-    return Checked(folder, run, placed, pictures, regularisation, templates, facts, tokenizers, init)
+    return Checked(folder, run, problems, pictures, regularisation, templates, facts, tokenizers, init)
 
 
 def _check_model(run: RunFile, folder: RunFolder, problems: Problems) -> ModelFacts | None:
@@ -227,16 +238,23 @@ def _check_disk(
             embeddings_folder(folder.path(run.save.install_to))
         except UserError as error:
             problems.error(error.message, field="save.install_to", remedy=error.remedy)
-    if not os.access(folder.root, os.W_OK):
-        problems.error(f"{folder.root} cannot be written to", remedy="Copy the run to a folder of your own.")
+    place = existing_part(folder.root)
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        remedy = "Copy the run to a folder of your own." if folder.file.exists() else "Choose another folder."
+        problems.error(f"{place} cannot be written to", field="" if folder.file.exists() else RUN_FOLDER, remedy=remedy)
         return
     need = disk_need(run, pictures, facts)
-    free = shutil.disk_usage(folder.root).free
+    free = shutil.disk_usage(place).free
     if free < need + KEEP_FREE_BYTES:
         problems.error(
             f"the run needs about {need / 1e6:.0f} MB and {free / 1e6:.0f} MB are free in {folder.root}",
             remedy="Free some space, or save less often.",
         )
+
+
+def existing_part(path: Path) -> Path:
+    """The nearest folder above `path`, or itself, that is there."""
+    return next((part for part in (path, *path.parents) if part.exists()), Path(path.anchor))
 
 
 def disk_need(run: RunFile, pictures: Scan | None, facts: ModelFacts | None) -> int:

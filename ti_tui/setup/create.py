@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,18 +32,24 @@ def create_run(
     images: Path,
     values: dict[str, dict[str, Any]],
     *,
+    class_word: str | None = None,
+    repeats: int | None = None,
+    leave_out: Collection[str] = (),
+    captions: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Created:
     """Make the run folder `root` from photographs in `images` and the run file's `values` (nested tables).
 
-    values["dataset"]["images"] is filled in here: pictures are copied to `img/<repeats>_<token> <init>`, at the size
-    they are trained at. Nothing is left behind if anything is wrong. Raises UserError.
+    values["dataset"]["images"] is filled in here: pictures are copied to `img/<repeats>_<token> <class word>`, at the
+    size they are trained at. The class word is the init text if None. repeats, leave_out and captions are those of
+    `prepare`. Nothing is left behind if anything is wrong. Raises UserError.
     """
     folder = RunFolder(root)
-    if folder.root.exists() and any(folder.root.iterdir() if folder.root.is_dir() else [folder.root]):
+    if is_taken(folder.root):
         raise RunFolderError(f"{folder.root} exists and is not empty", remedy="Choose another folder for the run.")
-    token = str(values.get("embedding", {}).get("token", ""))
-    name = f"{token} {_class_word(str(values.get('embedding', {}).get('init', '')))}".rstrip()
+    embedding = values.get("embedding", {})
+    token = str(embedding.get("token", ""))
+    name = picture_folder(token, str(embedding.get("init", "")) if class_word is None else class_word)
     dataset = {**values.get("dataset", {}), "images": "img"}
     run = run_file.from_values({"format": FORMAT, **values, "dataset": dataset}, folder.file)
     path = find_model(run.model.base, folder.root)
@@ -58,6 +64,9 @@ def create_run(
             resolution=run.dataset.resolution,
             buckets=run.dataset.buckets,
             step=facts.multiple if facts else 64,
+            repeats=repeats,
+            leave_out=leave_out,
+            captions=captions,
             progress=progress,
         )
         if len(prepared.folders) == 1:
@@ -70,6 +79,19 @@ def create_run(
         raise
     remember_run(folder.root)
     return Created(folder, run, prepared, facts)
+
+
+def is_taken(root: Path) -> bool:
+    """Whether a run cannot be made at `root`: a file, or a folder with something in it."""
+    try:
+        return root.exists() and (not root.is_dir() or any(root.iterdir()))
+    except OSError:
+        return True
+
+
+def picture_folder(token: str, class_word: str) -> str:
+    """kohya's name of the pictures' folder, without its repeats: `zkz woman`."""
+    return f"{token} {_class_word(class_word)}".rstrip()
 
 
 def _class_word(init: str) -> str:

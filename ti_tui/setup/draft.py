@@ -1,0 +1,237 @@
+"""The draft: what a person has chosen so far in the wizard, kept on disk from the first key on."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ti_tui import atomic
+from ti_tui.paths import BadPath, as_given, user_path
+from ti_tui.settings import state_folder
+from ti_tui.setup.fields import OWN, FieldError, recipe_fields
+from ti_tui.setup.fields import field as spec_of
+
+DEFAULT_RUNS = "~/runs"
+
+
+@dataclass
+class Draft:
+    """Choices so far; what was never touched is not in it.
+
+    left_out, captions: by the picture's path in the folder of photographs.
+    fields:   values of the run file's fields by dotted name, where they were set.
+    mistyped: texts that are no value yet, by field name.
+    """
+
+    photographs: str = ""
+    run_folder: str = ""
+    class_word: str = ""
+    repeats: int | None = None
+    left_out: set[str] = field(default_factory=set)
+    captions: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
+    mistyped: dict[str, str] = field(default_factory=dict)
+    step: str = "dataset"
+    saved: float = 0.0
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was chosen that would be a loss."""
+        return not (self.photographs or self.run_folder or self.class_word or self.fields or self.mistyped)
+
+    def text(self, name: str) -> str:
+        """What the field `name` shows: the mistyped text, else the value set, else ""."""
+        if name in self.mistyped:
+            return self.mistyped[name]
+        if name == "repeats":
+            return "" if self.repeats is None else str(self.repeats)
+        if name in OWN:
+            return str(getattr(self, name))
+        return spec_of(name).text_of(self.fields[name]) if name in self.fields else ""
+
+    def value(self, name: str) -> Any:
+        """The value that counts for a run-file field: the one set, else what follows from others, else its default."""
+        if name in self.fields:
+            return self.fields[name]
+        if name == "embedding.init":
+            return self.class_word
+        return spec_of(name).default
+
+    def set(self, name: str, text: str) -> None:
+        """Take what was typed for a field; "" takes the choice back. Raises FieldError, and keeps the text."""
+        self.mistyped.pop(name, None)
+        if not text.strip():
+            self.reset(name)
+            return
+        try:
+            if name == "repeats":
+                self.repeats = _repeats(text)
+            elif name == "run_folder":
+                self.run_folder = text.strip()
+            elif name in OWN:
+                setattr(self, name, text.strip())
+            else:
+                self.fields[name] = spec_of(name).value_of(text)
+        except FieldError:
+            self.mistyped[name] = text
+            self.fields.pop(name, None)
+            raise
+
+    def put(self, name: str, value: Any) -> None:
+        """Set a run-file field to a value that is known to be right."""
+        self.mistyped.pop(name, None)
+        self.fields[name] = value
+
+    def reset(self, name: str) -> None:
+        """Back to the default."""
+        self.mistyped.pop(name, None)
+        if name == "repeats":
+            self.repeats = None
+        elif name in OWN:
+            setattr(self, name, "")
+        else:
+            self.fields.pop(name, None)
+
+    def changed(self, name: str) -> bool:
+        """Whether a run-file field differs from its default."""
+        return name in self.mistyped or (name in self.fields and self.fields[name] != spec_of(name).default)
+
+    def values(self) -> dict[str, dict[str, Any]]:
+        """The run file's tables, as far as they are set; paths that exist here in full."""
+        tables: dict[str, dict[str, Any]] = {}
+        for name, value in self.fields.items():
+            table, _, key = name.partition(".")
+            if isinstance(value, str) and (name == "embedding.init" or spec_of(name).kind == "path"):
+                value = as_given(value, file=name == "embedding.init")
+            if name == "scheme.segments":
+                value = [dict(item) for item in value]
+            tables.setdefault(table, {})[key] = value
+        if "embedding.init" not in self.fields and self.class_word:
+            tables.setdefault("embedding", {})["init"] = self.class_word
+        return tables
+
+    def source(self) -> Path | None:
+        """The folder of photographs, or None if none is named or the text is no path."""
+        try:
+            return user_path(self.photographs).absolute() if self.photographs else None
+        except BadPath:
+            return None
+
+    def folder(self, runs_folder: str = DEFAULT_RUNS) -> Path:
+        """The run folder: the one typed, else a free one named after the token. Raises BadPath."""
+        if self.run_folder:
+            return user_path(self.run_folder).absolute()
+        from ti_tui.setup.create import is_taken
+
+        token = str(self.fields.get("embedding.token") or "new-run")
+        first = user_path(runs_folder).absolute() / token
+        number, folder = 1, first
+        while is_taken(folder):
+            number += 1
+            folder = first.with_name(f"{token}-{number}")
+        return folder
+
+    def to_toml(self) -> str:
+        """The draft as text: the run file's tables, and [draft] for what stands in none."""
+        import tomli_w
+
+        own: dict[str, Any] = {
+            "photographs": self.photographs,
+            "run_folder": self.run_folder,
+            "class_word": self.class_word,
+            "left_out": sorted(self.left_out),
+            "step": self.step,
+            "saved": self.saved,
+            "captions": self.captions,
+            "mistyped": self.mistyped,
+        }
+        if self.repeats is not None:
+            own["repeats"] = self.repeats
+        tables: dict[str, Any] = {"draft": own}
+        for name, value in self.fields.items():
+            table, _, key = name.partition(".")
+            tables.setdefault(table, {})[key] = value
+        return tomli_w.dumps(tables)
+
+    @classmethod
+    def from_toml(cls, text: str) -> Draft:
+        """Read a draft; what is not of its kind is left out, so that one bad field costs nothing else.
+
+        Raises ValueError if the text is not TOML.
+        """
+        data = tomllib.loads(text)
+        own = data.pop("draft", {})
+        own = own if isinstance(own, dict) else {}
+
+        def one(name: str, kind: type) -> Any:
+            return own[name] if isinstance(own.get(name), kind) else kind()
+
+        draft = cls(
+            photographs=one("photographs", str),
+            run_folder=one("run_folder", str),
+            class_word=one("class_word", str),
+            repeats=own["repeats"] if type(own.get("repeats")) is int else None,
+            left_out={name for name in one("left_out", list) if isinstance(name, str)},
+            captions=_texts(one("captions", dict)),
+            mistyped={name: text for name, text in _texts(one("mistyped", dict)).items() if _known(name)},
+            step=one("step", str) or "dataset",
+            saved=float(own["saved"]) if isinstance(own.get("saved"), int | float) else 0.0,
+        )
+        draft.fields = dict(_usable(data))
+        return draft
+
+
+def draft_path() -> Path:
+    """Where the one draft lies."""
+    return state_folder() / "draft.toml"
+
+
+def save_draft(draft: Draft) -> None:
+    """Write the draft. A draft that cannot be written is no error: nothing else depends on it."""
+    draft.saved = time.time()
+    with contextlib.suppress(atomic.CannotWrite, ValueError):
+        atomic.write_text(draft_path(), draft.to_toml())
+
+
+def load_draft() -> Draft | None:
+    """The draft that was left, or None if there is none worth going on with."""
+    try:
+        draft = Draft.from_toml(draft_path().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return None if draft.empty else draft
+
+
+def drop_draft() -> None:
+    """Forget the draft: its run has been made, or a new one was asked for."""
+    with contextlib.suppress(OSError):
+        draft_path().unlink(missing_ok=True)
+
+
+def _repeats(text: str) -> int:
+    if not (text.strip().isascii() and text.strip().isdigit() and 1 <= int(text) <= 999):
+        raise FieldError(f"{text.strip()!r} is not {OWN['repeats'].accepts}")
+    return int(text)
+
+
+def _texts(values: dict[Any, Any]) -> dict[str, str]:
+    return {key: value for key, value in values.items() if isinstance(value, str)}
+
+
+def _known(name: str) -> bool:
+    return name in OWN or name in recipe_fields()
+
+
+def _usable(data: dict[str, Any]) -> Iterable[tuple[str, Any]]:
+    from ti_tui.run.file import problem_with
+
+    for table, values in data.items():
+        for key, value in values.items() if isinstance(values, dict) else ():
+            name = f"{table}.{key}"
+            if name in recipe_fields() and problem_with(name, value) is None:
+                yield name, value

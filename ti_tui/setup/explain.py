@@ -1,0 +1,110 @@
+"""What stands to the right of a field: what its value comes to, for this draft on this machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ti_tui.dataset.templates import BUILT_IN, FILEWORDS
+from ti_tui.run.hardware import GIB
+from ti_tui.run.plan import Plan
+from ti_tui.setup.check import Checked
+from ti_tui.setup.draft import Draft
+from ti_tui.setup.findings import Findings
+from ti_tui.setup.words import number, size
+
+
+def note(name: str, draft: Draft, findings: Findings) -> str:
+    """One line about the value that the field `name` has now, or "". Never raises for a draft's content."""
+    value: Any = draft.value(name) if "." in name else None
+    checked, plan = findings.checked, findings.plan
+    match name:
+        case "model.base":
+            return checked.facts.describe() if checked and checked.facts else ""
+        case "embedding.token":
+            return "not a word of the model" if checked and checked.tokenizers and value else ""
+        case "embedding.init":
+            return _init(str(value or ""), checked)
+        case "embedding.vectors":
+            room = checked.tokenizers[0].room if checked and checked.tokenizers else 75
+            return f"{max(0, room - int(value))} of {room} places stay free for the prompt"
+        case "dataset.template":
+            return _template(str(value), checked)
+        case "dataset.resolution" if plan:
+            return _resolution(int(value), findings)
+        case "training.batch_size" | "training.accumulation" if plan:
+            return _batch(name, plan)
+        case "save.every_steps" if plan:
+            saves = plan.saves()
+            width = sum(checked.facts.widths) if checked and checked.facts else 768
+            each = size(int(draft.value("embedding.vectors")) * width * 4 + 1000)
+            return f"{_epochs(int(value), plan)}{number(saves, 'file')} of {each}"
+        case "save.every_epochs" | "sample.every_epochs" if plan:
+            return f"= {value * plan.epoch_steps:g} steps" if value else ""
+        case "sample.every_steps" if plan:
+            drawn = sum(plan.sample_due(step) for step in range(1, plan.total_steps + 1))
+            count = drawn * len(draft.value("sample.prompts"))
+            return f"{_epochs(int(value), plan)}{number(count, 'picture')}"
+        case "training.precision" | "evaluation.every_steps" if plan:
+            return plan.reasons.get("precision" if name.startswith("training") else "eval loss", "")
+        case "training.recompute" if plan:
+            return plan.reasons.get("memory", "")
+        case "training.device" if findings.hardware:
+            return findings.hardware.describe()
+    return ""
+
+
+def examples(template: str, checked: Checked | None, draft: Draft, caption: str, *, most: int = 3) -> list[str]:
+    """What the model will read for a picture with `caption`: the first prompts of the template."""
+    from ti_tui.dataset.templates import fill
+
+    patterns = checked.templates if checked and checked.templates else BUILT_IN.get(template, ())
+    token = str(draft.value("embedding.token") or "token")
+    return [fill(pattern, caption).replace("[name]", token) for pattern in patterns[:most]]
+
+
+def _init(text: str, checked: Checked | None) -> str:
+    if not text:
+        return "random vectors: slower, for styles"
+    if checked is None or not checked.tokenizers:
+        return ""
+    if checked.init is not None:
+        return f"an embedding with {number(checked.init.count, 'vector')}"
+    return number(len(checked.tokenizers[0].words(text)), "token")
+
+
+def _template(value: str, checked: Checked | None) -> str:
+    patterns = checked.templates if checked and checked.templates else BUILT_IN.get(value, ())
+    if not patterns:
+        return ""
+    uses = ", uses the captions" if any(FILEWORDS in pattern for pattern in patterns) else ""
+    return f'{number(len(patterns), "phrase")}, "{patterns[0]}"{uses}'
+
+
+def _resolution(value: int, findings: Findings) -> str:
+    if findings.pictures is None:
+        return ""
+    small = sum(min(picture.width, picture.height) < value for picture in findings.pictures.pictures)
+    return f"{number(small, 'picture')} smaller than that: enlarged" if small else "no picture has to be enlarged"
+
+
+def _batch(name: str, plan: Plan) -> str:
+    if name == "training.batch_size":
+        limit = plan.hardware.free_bytes / GIB
+        if plan.memory_bytes is None:
+            return str(plan.batch_size)
+        how = "computed twice" if plan.recompute else "nothing recomputed"
+        return f"{plan.batch_size}  ({plan.memory_bytes / GIB:.1f} of {limit:.1f} GiB predicted, {how})"
+    last = plan.effective_batch - plan.batch_size * (plan.accumulation - 1)
+    each = f"{plan.batch_size} x {plan.accumulation}"
+    if plan.accumulation > 1 and last != plan.batch_size:
+        each = f"{plan.batch_size} x {plan.accumulation - 1} + {last}"
+    if plan.effective_batch == plan.images:
+        return f"{plan.accumulation}  {each} = {plan.effective_batch}: each image once a step"
+    return f"{plan.accumulation}  {each} = {plan.effective_batch} of {plan.images} images a step"
+
+
+def _epochs(steps: int, plan: Plan) -> str:
+    if not steps:
+        return ""
+    epochs: Any = steps / plan.epoch_steps
+    return f"= {epochs:.3g} epochs, "

@@ -1,0 +1,96 @@
+"""The receipt: everything that was chosen and decided, in a few lines, before anything is written or started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ti_tui.run.hardware import GIB
+from ti_tui.run.plan import Plan
+from ti_tui.run.recipe import RunFile
+from ti_tui.setup.draft import Draft
+from ti_tui.setup.findings import Findings
+from ti_tui.setup.words import location, number, size
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the receipt: what it is about, what was chosen, and why or what it means."""
+
+    title: str
+    text: str
+    why: str = ""
+
+
+def receipt(draft: Draft, findings: Findings) -> list[Line]:
+    """The lines of a draft whose run file is complete; fewer where the model is not here yet."""
+    run, plan, checked = findings.run, findings.plan, findings.checked
+    if run is None or checked is None:
+        return []
+    facts = checked.facts
+    start = f'"{run.embedding.init}"' if run.embedding.init else "random vectors"
+    model = facts.path.name if facts else run.model.base
+    lines = [
+        _pictures(draft, findings, run),
+        Line("Embedding", f"{run.embedding.token} = {number(run.embedding.vectors, 'vector')} from {start}"),
+        Line("Model", model, facts.describe() if facts else "downloaded at the start"),
+        _scheme(run, plan),
+    ]
+    if plan is not None:
+        lines += [_step(plan), _memory(plan), _device(plan, run), _saves(plan, run)]
+    folder = findings.folder
+    if folder is not None:
+        lines.append(Line("Disk", f"about {size(findings.disk_bytes)}", f"in {location(folder.root)}"))
+        result = folder.embedding(run.embedding.token, None)
+        installed = f"then installed in {run.save.install_to}" if run.save.install_to else ""
+        lines.append(Line("Comes out", location(result), installed))
+    return lines
+
+
+def _pictures(draft: Draft, findings: Findings, run: RunFile) -> Line:
+    pictures = findings.pictures.pictures if findings.pictures else ()
+    captions = sum(bool(picture.caption) for picture in pictures)
+    parts = [number(len(pictures), "image"), f"{run.dataset.resolution} pixels"]
+    if draft.left_out:
+        parts.append(f"{len(draft.left_out)} left out")
+    why = f"{captions} with captions, template {run.dataset.template}"
+    return Line("Images", ", ".join(parts), why)
+
+
+def _scheme(run: RunFile, plan: Plan | None) -> Line:
+    scheme = run.scheme.scheme()
+    first, last = scheme.segments[0].learning_rate, scheme.segments[-1].learning_rate
+    rates = f"{first:g} to {last:g}" if first != last else f"{first:g}"
+    epochs = f" = {scheme.total_steps / plan.epoch_steps:.4g} epochs" if plan else ""
+    shape = f", {scheme.shape}" if scheme.shape != "segments" else ""
+    warm = f", warm-up {scheme.warmup_steps} steps" if scheme.warmup_steps else ""
+    return Line("Scheme", f"{number(scheme.total_steps, 'step')}{epochs}", f"rate {rates}{shape}{warm}, in one run")
+
+
+def _step(plan: Plan) -> Line:
+    at_once = f"{plan.batch_size} at once x {plan.accumulation}"
+    return Line("A step", at_once, plan.reasons.get("step", "").partition(": ")[2])
+
+
+def _memory(plan: Plan) -> Line:
+    free, total = plan.hardware.free_bytes / GIB, plan.hardware.total_bytes / GIB
+    where = "card" if plan.hardware.kind == "cuda" else "machine's memory"
+    if plan.memory_bytes is None:
+        return Line("Memory", f"{free:.1f} of {total:.1f} GiB free", plan.reasons.get("memory", ""))
+    how = "activations computed twice" if plan.recompute else "nothing recomputed"
+    need = plan.memory_bytes / GIB
+    fits = how if need <= free else "more than is free: it may run out"
+    return Line("Memory", f"{need:.1f} of {free:.1f} GiB free (predicted)", f"{fits}; the {where} has {total:.1f}")
+
+
+def _device(plan: Plan, run: RunFile) -> Line:
+    optimizer = run.training.optimizer
+    return Line("Device", f"{plan.hardware.name}, {plan.precision}, {optimizer}", plan.reasons.get("precision", ""))
+
+
+def _saves(plan: Plan, run: RunFile) -> Line:
+    samples = sum(plan.sample_due(step) for step in range(1, plan.total_steps + 1)) * len(run.sample.prompts)
+    text = f"{number(plan.saves(), 'save')}, {number(samples, 'sample picture')}"
+    every = [f"save every {plan.save_steps}" if plan.save_steps else "save at the end"]
+    if plan.sample_steps:
+        every.append(f"sample every {plan.sample_steps} steps")
+    return Line("On the way", text, ", ".join(every))

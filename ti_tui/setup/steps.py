@@ -1,0 +1,95 @@
+"""The wizard's six steps as plain objects: which fields belong to which, and how each stands."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+from ti_tui.run.problems import Problem
+from ti_tui.setup.draft import Draft
+from ti_tui.setup.findings import Findings
+from ti_tui.setup.words import number
+
+StepId = Literal["dataset", "captions", "directories", "parameters", "scheme", "train"]
+Mark = Literal["done", "here", "needs", "ahead"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: its title and the fields that it asks for, in order. `parameters` has all that no other has."""
+
+    id: StepId
+    title: str
+    fields: tuple[str, ...] = ()
+
+
+STEPS: tuple[Step, ...] = (
+    Step("dataset", "Dataset", ("photographs",)),
+    Step("captions", "Captions", ("dataset.template",)),
+    Step("directories", "Directories", ("embedding.token", "class_word", "run_folder", "repeats", "save.install_to")),
+    Step("parameters", "Parameters"),
+    Step("scheme", "LR scheme", ("scheme.segments", "scheme.warmup_steps", "scheme.shape")),
+    Step("train", "Train"),
+)
+
+
+@dataclass(frozen=True)
+class StepState:
+    """How a step stands. needs: number of errors in it; summary: what was chosen, in a few words."""
+
+    mark: Mark
+    needs: int
+    summary: str
+
+
+def step_of(name: str) -> StepId:
+    """The step that asks for the field `name`; problems without a field belong to the last."""
+    for step in STEPS:
+        if name in step.fields:
+            return step.id
+    if name.startswith("scheme"):
+        return "scheme"
+    return "parameters" if "." in name else "train"
+
+
+def state_of(step: Step, draft: Draft, findings: Findings, *, here: StepId, seen: Collection[str]) -> StepState:
+    """How `step` stands, with the wizard at `here` and the steps in `seen` visited before."""
+    needs = len(errors_in(step.id, findings))
+    mark: Mark
+    if step.id == here:
+        mark = "here"
+    elif needs and step.id in seen:
+        mark = "needs"
+    else:
+        mark = "done" if step.id in seen else "ahead"
+    return StepState(mark, needs, f"needs {needs}" if needs and step.id in seen else _summary(step.id, draft, findings))
+
+
+def errors_in(step: StepId, findings: Findings) -> list[Problem]:
+    """What keeps the run from starting in one step."""
+    return [problem for problem in findings.errors if step_of(problem.field) == step]
+
+
+def _summary(step: StepId, draft: Draft, findings: Findings) -> str:
+    pictures = findings.pictures.pictures if findings.pictures else ()
+    match step:
+        case "dataset":
+            return number(len(pictures), "image") if pictures else ""
+        case "captions":
+            captions = sum(bool(picture.caption) for picture in pictures)
+            return f"{captions} of {len(pictures)}" if pictures else ""
+        case "directories":
+            return str(draft.value("embedding.token") or "")
+        case "parameters":
+            vectors = draft.value("embedding.vectors")
+            return number(int(vectors), "vector") if draft.value("model.base") else ""
+        case "scheme":
+            segments = draft.value("scheme.segments")
+            return number(sum(_steps(segment) for segment in segments), "step")
+        case _:
+            return ""
+
+
+def _steps(segment: object) -> int:
+    return int(segment["steps"] if isinstance(segment, dict) else segment.steps)  # type: ignore[attr-defined]

@@ -1,0 +1,38 @@
+"""Numbers and durations as people say them; commands and screens write them alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def seconds(value: float) -> str:
+    """A duration: `45 s`, `12 min`, `3.5 h`."""
+    if value < 90:
+        return f"{value:.0f} s"
+    if value < 90 * 60:
+        return f"{value / 60:.0f} min"
+    return f"{value / 3600:.1f} h"
+
+
+def size(count: float) -> str:
+    """Bytes: `37.2 KB`."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count:.0f} B"
+
+
+def number(count: int, noun: str) -> str:
+    """`1 image`, `3 images`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def printable(text: str) -> str:
+    """Text from a file without what would move the cursor or change the terminal."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def location(path: Path) -> str:
+    """A path as people write it: the home folder as ~."""
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path != home and path.is_relative_to(home) else str(path)

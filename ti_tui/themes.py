@@ -1,0 +1,338 @@
+"""Themes: reads theme files, checks every colour and derives our own CSS variables; the app calls it at start."""
+
+from __future__ import annotations
+
+import math
+import re
+import reprlib
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.errors import StyleSyntaxError
+from rich.style import Style
+from textual.color import BLACK, WHITE, Color, ColorParseError
+from textual.css.constants import VALID_STYLE_FLAGS
+from textual.theme import BUILTIN_THEMES, Theme
+
+from ti_tui import settings
+from ti_tui.run.problems import nearest
+
+VARIABLES: tuple[str, ...] = ("muted", "rule", "selected", "chart-raw", "chart-smooth", "chart-eval", "chart-rate")
+"""The CSS variables that are ours: any screen may write `$muted` and the like in its .tcss.
+
+muted: explanations. rule: thin lines. selected: ground of the row under the cursor. chart-*: the curves of
+the raw loss, the smoothed loss, the eval loss and the learning rate.
+"""
+
+READABLE = 4.5
+"""Contrast that WCAG 2 asks for normal text (level AA)."""
+
+_COLOURS = (
+    *("primary", "secondary", "warning", "error", "success", "accent"),
+    *("foreground", "background", "surface", "panel", "boost"),
+)
+_KEYS = ("name", "dark", "ansi", *_COLOURS, "variables")
+# Commas would part names in App.get_theme, and the name ends up in a CSS class.
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_COLOUR_EXAMPLE = 'Write it like "#7aa2c8", or by name, like "steelblue".'
+_ANSI_EXAMPLE = 'Write one of the terminal\'s colours, like "ansi_blue", "ansi_bright_black" or "ansi_default".'
+
+
+@dataclass(frozen=True)
+class LoadedThemes:
+    """Themes that are safe to register, and a text for each thing that is wrong with the files left out."""
+
+    themes: tuple[Theme, ...]
+    problems: tuple[str, ...]
+
+
+def shipped_and_own() -> LoadedThemes:
+    """The themes that come with the program and the user's own. Never raises."""
+    return load_themes([settings.shipped_themes_folder(), settings.config_folder() / "themes"])
+
+
+def load_themes(folders: Sequence[Path]) -> LoadedThemes:
+    """Read every `*.toml` in `folders`; a theme in a later folder replaces one of the same name. Never raises.
+
+    A folder that is not there is passed over. A file with a problem gives no theme.
+    """
+    themes: dict[str, Theme] = {}
+    problems: list[str] = []
+    for folder in folders:
+        files_by_name: dict[str, Path] = {}
+        for file in _theme_files(folder, problems):
+            reader = _ThemeReader(file)
+            theme = reader.read()
+            if theme is not None and theme.name in files_by_name:
+                other = files_by_name[theme.name].name
+                reader.problem("name", f"{theme.name!r} is also the name in {other}", "Choose another name.")
+            elif theme is not None:
+                files_by_name[theme.name] = file
+                themes[theme.name] = theme
+            problems.extend(reader.problems)
+    return LoadedThemes(tuple(themes.values()), tuple(problems))
+
+
+def variable_defaults(theme: Theme | None = None) -> dict[str, str]:
+    """Our CSS variables (name to colour) for a theme that does not give them; without a theme, for a dark one.
+
+    An app returns `variable_defaults(self.current_theme)` from `get_theme_variable_defaults()`, so that
+    Textual's built-in themes work with our screens as well.
+    """
+    theme = theme or BUILTIN_THEMES["textual-dark"]
+    return _ansi_defaults() if theme.ansi else _derived(theme)
+
+
+def contrast(one: Color, other: Color) -> float:
+    """Contrast ratio of two opaque colours as WCAG 2 defines it, from 1 (equal) to 21 (black and white)."""
+    darker, lighter = sorted((_luminance(one), _luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+class _ThemeReader:
+    """Reads one theme file and writes down everything that is wrong with it."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.problems: list[str] = []
+
+    def problem(self, key: str, message: str, remedy: str) -> None:
+        place = f"{self.file}: {key}" if key else str(self.file)
+        self.problems.append(f"{place}: {message}. {remedy}".rstrip())
+
+    def read(self) -> Theme | None:
+        """The theme, or None and at least one problem."""
+        table = self._table()
+        if table is None:
+            return None
+        self._complain_of_unknown(table, _KEYS, "")
+        ansi = self._flag(table, "ansi", False)
+        name = self._name(table)
+        colours = {key: self._colour(key, table[key], ansi) for key in _COLOURS if key in table}
+        if "primary" not in table:
+            self.problem("primary", "is missing", _ANSI_EXAMPLE if ansi else _COLOUR_EXAMPLE)
+        background = colours.get("background")
+        dark = self._flag(table, "dark", background is None or background.brightness < 0.5)
+        variables = self._variables(table.get("variables", {}), ansi)
+        if self.problems:
+            return None
+        theme = Theme(name=name, dark=dark, ansi=ansi, **{key: table[key] for key in colours})
+        # Deriving costs a millisecond or two; the shipped themes give every variable.
+        given = all(variable in variables for variable in VARIABLES) and not ansi
+        theme.variables = variables if given else variable_defaults(theme) | variables
+        return theme
+
+    def _table(self) -> dict[str, Any] | None:
+        try:
+            if not self.file.is_file():
+                self.problem("", "is not a file", "Remove it from the themes folder.")
+                return None
+            return tomllib.loads(self.file.read_bytes().decode("utf-8-sig"))
+        except UnicodeDecodeError:
+            self.problem("", "is not UTF-8 text", "Save it as UTF-8.")
+        except tomllib.TOMLDecodeError as error:
+            self.problem("", f"is not valid TOML: {error}", "Mend that place; text values stand in quotes.")
+        except RecursionError:
+            self.problem("", "nests its values too deeply", "A theme is one list of keys and a table [variables].")
+        except OSError as error:
+            self.problem("", f"cannot be read: {error.strerror or error}", "Check its permissions.")
+        except ValueError as error:
+            self.problem("", f"holds a value that cannot be read: {error}", "Theme values are texts, true and false.")
+        return None
+
+    def _name(self, table: dict[str, Any]) -> str:
+        name = table.get("name")
+        if name is None:
+            self.problem("name", "is missing", f'Write a name for the theme, like name = "{_plain(self.file.stem)}".')
+        elif not isinstance(name, str) or not _NAME.fullmatch(name):
+            self.problem(
+                "name",
+                f"{reprlib.repr(name)} cannot be a theme's name",
+                'Use letters, digits, "-" and "_", and begin with a letter.',
+            )
+        else:
+            return name
+        return ""
+
+    def _flag(self, table: dict[str, Any], key: str, default: bool) -> bool:
+        value = table.get(key, default)
+        if isinstance(value, bool):
+            return value
+        self.problem(key, f"{reprlib.repr(value)} is neither true nor false", f"Write {key} = true or {key} = false.")
+        return default
+
+    def _colour(self, key: str, value: object, ansi: bool) -> Color | None:
+        colour = self._parsed(key, value, ansi)
+        # Boost is the one that Textual itself lays over the others.
+        if colour is not None and key != "boost" and colour.a < 1:
+            self.problem(key, f"{value!r} is see-through", "Give the colour without transparency.")
+        return colour
+
+    def _parsed(self, key: str, value: object, ansi: bool) -> Color | None:
+        example = _ANSI_EXAMPLE if ansi else _COLOUR_EXAMPLE
+        if not isinstance(value, str):
+            self.problem(key, f"{reprlib.repr(value)} is not a colour", example)
+            return None
+        # Textual takes any text here, and fails much later with an error that names neither file nor key.
+        try:
+            colour = Color.parse(value)
+        except (ColorParseError, ValueError, OverflowError) as error:
+            meant = getattr(error, "suggested_color", None)
+            remedy = f'Did you mean "{meant}"?' if meant and not ansi else example
+            self.problem(key, f"{reprlib.repr(value)} is not a colour", remedy)
+            return None
+        if ansi and colour.ansi is None and not colour.is_transparent:
+            self.problem(key, f"{value!r} is not one of the terminal's 16 colours, and ansi is true", _ANSI_EXAMPLE)
+        elif not ansi and colour.ansi is not None:
+            self.problem(key, f"{value!r} needs ansi = true", f"{_COLOUR_EXAMPLE} Or make the whole theme ansi.")
+        return colour
+
+    def _variables(self, table: object, ansi: bool) -> dict[str, str]:
+        if not isinstance(table, dict):
+            self.problem("variables", "is not a table", 'Write [variables] and below it lines like muted = "#929ba6".')
+            return {}
+        if not table:
+            return {}
+        self._complain_of_unknown(table, _known_variables(), "variables.")
+        return {key: self._variable(key, value, ansi) for key, value in table.items()}
+
+    def _variable(self, key: str, value: object, ansi: bool) -> str:
+        """The value as Textual's CSS takes it wherever the variable may stand: plain colour or text style."""
+        place = f"variables.{key}"
+        if "-style" in key:
+            if isinstance(value, str) and _is_text_style(value):
+                return value
+            self.problem(place, f"{reprlib.repr(value)} is not a text style", 'Write it like "bold" or "none".')
+            return ""
+        percent = re.fullmatch(r"(.*\S)\s+(\d{1,2}|100)%", value) if isinstance(value, str) else None
+        colour = self._parsed(place, percent[1] if percent else value, ansi)
+        if colour is None:
+            return ""
+        if percent and colour.ansi is None:
+            colour = colour.with_alpha(int(percent[2]) / 100)
+        return colour.hex
+
+    def _complain_of_unknown(self, table: dict[str, Any], known: Iterable[str], prefix: str) -> None:
+        known = tuple(known)
+        for key in table:
+            if key not in known:
+                meant = nearest(key, known)
+                remedy = f"Did you mean {meant}?" if meant else f"Known are: {', '.join(known[:20])}."
+                self.problem(f"{prefix}{_plain(key)}", "is not a key of a theme", remedy)
+
+
+def _theme_files(folder: Path, problems: list[str]) -> list[Path]:
+    try:
+        return sorted(file for file in folder.iterdir() if file.suffix == ".toml")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        problems.append(f"{folder}: cannot be read: {error.strerror or error}. Check that it is a folder of yours.")
+        return []
+
+
+def _known_variables() -> tuple[str, ...]:
+    """Ours first, then every variable that Textual makes for a theme."""
+    ansi, plain = Theme("ansi", "ansi_blue", ansi=True), BUILTIN_THEMES["textual-dark"]
+    generated = {**plain.to_color_system().generate(), **ansi.to_color_system().generate()}
+    return (*VARIABLES, *(name for name in generated if name not in VARIABLES))
+
+
+def _is_text_style(text: str) -> bool:
+    """Whether both the CSS parser (which knows words) and the renderer (which knows their order) take it."""
+    try:
+        Style.parse(text)
+    except StyleSyntaxError:
+        return False
+    return bool(text.split()) and set(text.split()) <= VALID_STYLE_FLAGS
+
+
+def _plain(text: str) -> str:
+    """`text` fit for one line of a message: short, no control characters."""
+    return reprlib.repr(text)[1:-1]
+
+
+def _ansi_defaults() -> dict[str, str]:
+    # Text and its ground must both be readable on dark and light terminals and on palettes that use
+    # bright black as the background (Solarized): so text is the default colour, and bright black only a ground.
+    return {
+        "muted": "ansi_default",
+        "rule": "ansi_bright_black",
+        "selected": "ansi_bright_black",
+        "chart-raw": "ansi_cyan",
+        "chart-smooth": "ansi_blue",
+        "chart-eval": "ansi_magenta",
+        "chart-rate": "ansi_yellow",
+        # Textual's own widgets use these and its ansi colour system lacks them: without them the CSS does not parse.
+        "ansi-background": "ansi_bright_black",
+        "ansi-foreground": "ansi_default",
+        "foreground-disabled": "ansi_default",
+        "surface-active": "ansi_default",
+    }
+
+
+def _derived(theme: Theme) -> dict[str, str]:
+    made = theme.to_color_system().generate()
+    grounds = [Color.parse(made[name]) for name in ("background", "surface", "panel")]
+    background, foreground, primary = grounds[0], Color.parse(made["foreground"]), Color.parse(made["primary"])
+    muted = _muted(foreground, grounds)
+    others = [Color.parse(made[name]) for name in ("accent", "success", "secondary", "warning")]
+    spare = [Color.from_hsl((primary.hsl.h + part / 5) % 1, 0.6, 0.6 if theme.dark else 0.4) for part in range(5)]
+    smooth = _apart([primary, *spare], [background])
+    raw = _apart([primary.blend(background, 0.4), muted, *spare], [background, smooth])
+    evaluated = _apart([*others, *spare], [background, smooth, raw])
+    rate = _apart([*others, *spare], [background, smooth, raw, evaluated])
+    colours = {
+        "muted": muted,
+        "rule": background.blend(foreground, 0.2),
+        "selected": _selected(background, primary, foreground),
+        "chart-raw": raw,
+        "chart-smooth": smooth,
+        "chart-eval": evaluated,
+        "chart-rate": rate,
+    }
+    return {name: colour.hex for name, colour in colours.items()}
+
+
+def _muted(foreground: Color, grounds: Sequence[Color]) -> Color:
+    """The greyest blend that can be read on all grounds; if there is none, on the first, the background."""
+    background = grounds[0]
+    for must_be_readable_on in (grounds, grounds[:1]):
+        for percent in range(50, -1, -5):
+            colour = foreground.blend(background, percent / 100)
+            if all(contrast(colour, ground) >= READABLE for ground in must_be_readable_on):
+                return colour
+    return max(BLACK, WHITE, key=lambda colour: contrast(colour, background))
+
+
+def _selected(background: Color, primary: Color, foreground: Color) -> Color:
+    for percent in (25, 20, 15, 10, 5):
+        colour = background.blend(primary, percent / 100)
+        if contrast(colour, foreground) >= READABLE:
+            return colour
+    return background
+
+
+def _apart(candidates: Iterable[Color], taken: Sequence[Color]) -> Color:
+    """The first candidate that the eye can tell from all that are taken.
+
+    The five spare hues lie further apart than twice the distance asked for, so each of the at most four taken
+    colours rules out one of them at most, and there is always an answer.
+    """
+    return next(colour for colour in candidates if all(_distance(colour, other) >= 60 for other in taken))
+
+
+def _distance(one: Color, other: Color) -> float:
+    return math.dist(one.rgb, other.rgb)
+
+
+def _luminance(colour: Color) -> float:
+    red, green, blue = (_linear(part) for part in colour.normalized)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def _linear(part: float) -> float:
+    return part / 12.92 if part <= 0.04045 else math.pow((part + 0.055) / 1.055, 2.4)

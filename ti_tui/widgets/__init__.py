@@ -1,0 +1,1 @@
+"""Textual pieces that the screens share."""

@@ -1,0 +1,136 @@
+"""Lines of styled text drawn cell by cell: of a change only the changed cells go to the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+from textual.color import Color, ColorParseError
+from textual.geometry import Region, Size
+from textual.strip import Strip
+from textual.widget import Widget
+
+Piece = tuple[str, str]
+"""A text and the names of its styles: theme variables such as `muted` or `accent`, and `b`, `i`, `u`, `r`."""
+Line = Sequence[Piece]
+
+_FLAGS = {"b": Style(bold=True), "i": Style(italic=True), "u": Style(underline=True), "r": Style(reverse=True)}
+
+
+class Canvas(Widget):
+    """Shows lines given by `draw`; text is never read as markup."""
+
+    DEFAULT_CSS = "Canvas { height: auto; }"
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._lines: list[Line] = []
+        self._strips: list[Strip] = []
+        self._styles: dict[str, Style] = {}
+
+    def on_mount(self) -> None:
+        self.app.theme_changed_signal.subscribe(self, self._theme_changed)
+
+    def draw(self, lines: Sequence[Line]) -> None:
+        """Show `lines` from now on; only cells that differ from the last ones are painted again."""
+        if not self.is_attached:
+            self._lines = list(lines)
+            return
+        before, self._lines = self._strips, list(lines)
+        self._strips = [self._strip(line) for line in lines]
+        if len(before) != len(self._strips):
+            self.refresh(layout=True)
+            return
+        changed = [
+            Region(left, y, right - left, 1)
+            for y, (old, new) in enumerate(zip(before, self._strips, strict=True))
+            if (span := changed_span(old, new)) is not None
+            for left, right in [span]
+        ]
+        if changed:
+            self.refresh(*changed)
+
+    def plain(self) -> str:
+        """What is shown, without its styles."""
+        return "\n".join("".join(piece for piece, _ in line) for line in self._lines)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return len(self._lines)
+
+    def render_line(self, y: int) -> Strip:
+        if len(self._strips) != len(self._lines):
+            self._strips = [self._strip(line) for line in self._lines]
+        base = self.rich_style
+        if y >= len(self._strips):
+            return Strip.blank(self.size.width, base)
+        return self._strips[y].adjust_cell_length(self.size.width).apply_style(base)
+
+    def style_named(self, names: str) -> Style:
+        """The style of `names` in the present theme."""
+        if names not in self._styles:
+            self._styles[names] = self._make_style(names)
+        return self._styles[names]
+
+    def _strip(self, line: Line) -> Strip:
+        return Strip([Segment(text, self.style_named(style)) for text, style in line if text])
+
+    def _make_style(self, names: str) -> Style:
+        style = Style()
+        for name in names.split():
+            if name in _FLAGS:
+                style += _FLAGS[name]
+            elif name.startswith("on-"):
+                style += Style(bgcolor=self._colour(name[3:]))
+            else:
+                style += Style(color=self._colour(name))
+        return style
+
+    def _colour(self, name: str) -> str | None:
+        value = self.app.theme_variables.get(name)
+        if value is None:
+            return None
+        try:
+            colour = Color.parse(value)
+        except ColorParseError:
+            return None
+        rich = colour.rich_color
+        return rich.name
+
+    def _theme_changed(self, _theme: object) -> None:
+        self._styles.clear()
+        self._strips = [self._strip(line) for line in self._lines]
+        self.refresh()
+
+
+def changed_span(old: Strip, new: Strip) -> tuple[int, int] | None:
+    """Columns from which and up to which two lines differ, or None if they are the same."""
+    if old == new:
+        return None
+    before, after = _cells(old), _cells(new)
+    longest = max(len(before), len(after))
+    before += [(" ", None)] * (longest - len(before))
+    after += [(" ", None)] * (longest - len(after))
+    left = next((x for x in range(longest) if before[x] != after[x]), longest)
+    if left == longest:
+        return None
+    right = next(x for x in range(longest, 0, -1) if before[x - 1] != after[x - 1])
+    return left, right
+
+
+def cut(text: str, width: int) -> str:
+    """`text` in exactly `width` cells: cut with an ellipsis, or filled up with spaces."""
+    if cell_len(text) <= width:
+        return text + " " * (width - cell_len(text))
+    return set_cell_size(text, max(0, width - 1)) + "…" if width > 0 else ""
+
+
+def _cells(strip: Strip) -> list[tuple[str, Style | None]]:
+    cells: list[tuple[str, Style | None]] = []
+    for segment in strip:
+        for letter in segment.text:
+            cells.append((letter, segment.style))
+            # A wide letter fills two columns; the second stands for nothing of its own.
+            cells += [("", segment.style)] * (cell_len(letter) - 1)
+    return cells

@@ -1,0 +1,273 @@
+"""The controls of a form: a text line with path completion, a choice in a row, ticks, several lines, segments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.message import Message
+from textual.suggester import Suggester
+from textual.widgets import Input
+
+from ti_tui.widgets.canvas import Canvas, Line
+
+
+class Edited(Message):
+    """A control holds another text."""
+
+    def __init__(self, source: Control, text: str) -> None:
+        super().__init__()
+        self.source, self.text = source, text
+
+
+class Finished(Message):
+    """Enter was pressed: go on with the next field."""
+
+    def __init__(self, source: Control) -> None:
+        super().__init__()
+        self.source = source
+
+
+class TextLine(Input):
+    """A one-line text without a frame."""
+
+    BINDINGS = [Binding("ctrl+u", "clear_line", "Clear", show=False, id="field.clear")]
+
+    def __init__(self, text: str = "", *, placeholder: str = "", path: bool = False, id: str | None = None) -> None:
+        suggester = PathSuggester() if path else None
+        super().__init__(text, placeholder=placeholder, compact=True, select_on_focus=False, suggester=suggester, id=id)
+        # A blinking cursor is the one thing that would send bytes over SSH while nothing happens.
+        self.cursor_blink = False
+
+    @property
+    def text(self) -> str:
+        return self.value
+
+    def show_text(self, text: str) -> None:
+        """Put a text that was not typed here; a text that is there already keeps the cursor where it is."""
+        if text != self.value:
+            with self.prevent(Input.Changed):
+                self.value = text
+
+    def action_clear_line(self) -> None:
+        self.value = ""
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        event.stop()
+        self.post_message(Edited(self, event.value))
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.post_message(Finished(self))
+
+    def on_paste(self, event: events.Paste) -> None:
+        # Files dropped on a terminal arrive as quoted paths, often with a newline behind them.
+        if isinstance(self.suggester, PathSuggester):
+            event.prevent_default()
+            event.stop()
+            self.insert_text_at_cursor(unquoted(event.text))
+
+
+class PathSuggester(Suggester):
+    """Completes a path by the first name in its folder that begins so; folders end with a slash."""
+
+    def __init__(self) -> None:
+        super().__init__(use_cache=False, case_sensitive=True)
+
+    async def get_suggestion(self, value: str) -> str | None:
+        return complete_path(value)
+
+
+def complete_path(text: str) -> str | None:
+    """`text` made longer by the one name, or the common beginning, that fits it; None if there is none."""
+    head, slash, start = text.rpartition("/")
+    if not slash:
+        return "~/" if text == "~" else None
+    try:
+        folder = Path(f"{head}/").expanduser()
+        entries = sorted(
+            (f"{entry.name}/" if entry.is_dir() else entry.name)
+            for entry in folder.iterdir()
+            if entry.name.startswith(start) and (start or not entry.name.startswith("."))
+        )
+    except (OSError, RuntimeError, ValueError):
+        return None
+    return f"{head}/{entries[0]}" if entries and entries[0] != start else None
+
+
+def unquoted(text: str) -> str:
+    """A pasted path without the quotes and escapes that terminals put around it."""
+    line = text.strip().splitlines()[0] if text.strip() else ""
+    if len(line) > 1 and line[0] == line[-1] and line[0] in "'\"":
+        return line[1:-1]
+    return line.removeprefix("file://").replace("\\ ", " ")
+
+
+class Choice(Canvas, can_focus=True):
+    """One of a few words in a row; left and right choose."""
+
+    BINDINGS = [
+        Binding("left", "move(-1)", "Other value", show=False),
+        Binding("right,space", "move(1)", "Other value", show=False),
+        Binding("enter", "finish", "Next field", show=False),
+    ]
+
+    def __init__(self, choices: Sequence[str], chosen: str, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.choices = tuple(choices)
+        self.text_chosen = chosen
+
+    @property
+    def text(self) -> str:
+        return self.text_chosen
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self._show()
+
+    def show_text(self, text: str) -> None:
+        if text != self.text_chosen:
+            self.text_chosen = text
+            self._show()
+
+    def action_move(self, by: int) -> None:
+        at = self.choices.index(self.text_chosen) if self.text_chosen in self.choices else -by
+        self._choose(self.choices[(at + by) % len(self.choices)])
+
+    def action_finish(self) -> None:
+        self.post_message(Finished(self))
+
+    def on_click(self, event: events.Click) -> None:
+        left = 0
+        for choice in self.choices:
+            left += len(choice) + 4
+            if event.x < left:
+                self._choose(choice)
+                return
+
+    def on_focus(self) -> None:
+        self._show()
+
+    def on_blur(self) -> None:
+        self._show()
+
+    def _choose(self, choice: str) -> None:
+        self.text_chosen = choice
+        self._show()
+        self.post_message(Edited(self, choice))
+
+    def _show(self) -> None:
+        line: list[tuple[str, str]] = []
+        for choice in self.choices:
+            chosen = choice == self.text_chosen
+            # The brackets say what is chosen where there are no colours.
+            around = "()" if chosen else "  "
+            style = ("accent b" if self.has_focus else "b") if chosen else "muted"
+            line += [(f"{around[0]}{choice}{around[1]}", style), ("  ", "")]
+        self.draw([line])
+
+
+class Flags(Canvas, can_focus=True):
+    """Some of a few words; left and right move, space ticks."""
+
+    BINDINGS = [
+        Binding("left", "move(-1)", "Move", show=False),
+        Binding("right", "move(1)", "Move", show=False),
+        Binding("space", "tick", "Tick", show=False),
+        Binding("enter", "finish", "Next field", show=False),
+    ]
+
+    def __init__(self, choices: Sequence[str], ticked: str, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.choices = tuple(choices)
+        self._ticked = {part.strip() for part in ticked.split(",")}
+        self._at = 0
+
+    @property
+    def text(self) -> str:
+        return ", ".join(choice for choice in self.choices if choice in self._ticked)
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self._show()
+
+    def show_text(self, text: str) -> None:
+        self._ticked = {part.strip() for part in text.split(",")}
+        self._show()
+
+    def action_move(self, by: int) -> None:
+        self._at = (self._at + by) % len(self.choices)
+        self._show()
+
+    def action_tick(self) -> None:
+        self._ticked ^= {self.choices[self._at]}
+        self._show()
+        # Nothing ticked is said as a comma: "" would mean the default.
+        self.post_message(Edited(self, self.text or ","))
+
+    def action_finish(self) -> None:
+        self.post_message(Finished(self))
+
+    def on_focus(self) -> None:
+        self._show()
+
+    def on_blur(self) -> None:
+        self._show()
+
+    def _show(self) -> None:
+        line: list[tuple[str, str]] = []
+        for index, choice in enumerate(self.choices):
+            mark = "✓" if choice in self._ticked else " "
+            here = self.has_focus and index == self._at
+            line += [(f"[{mark}] {choice}", "accent b" if here else "" if mark == "✓" else "muted"), ("  ", "")]
+        self.draw([line])
+
+
+class LineList(Vertical):
+    """Several texts, one a line; an empty line below takes another."""
+
+    DEFAULT_CSS = "LineList { height: auto; }"
+
+    def __init__(self, text: str, *, placeholder: str = "", id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._texts = [line for line in text.splitlines() if line.strip()]
+        self._placeholder = placeholder
+
+    @property
+    def text(self) -> str:
+        return "\n".join(line.value for line in self.query(TextLine) if line.value.strip())
+
+    def compose(self) -> ComposeResult:
+        for line in [*self._texts, ""]:
+            yield TextLine(line, placeholder=self._placeholder)
+
+    def show_text(self, text: str) -> None:
+        if text == self.text:
+            return
+        self._texts = [line for line in text.splitlines() if line.strip()]
+        self.refresh(recompose=True)
+
+    def on_edited(self, message: Edited) -> None:
+        if message.source is self:
+            return
+        message.stop()
+        lines = list(self.query(TextLine))
+        if lines and lines[-1].value.strip():
+            self.mount(TextLine(placeholder=self._placeholder))
+        self.post_message(Edited(self, self.text or "\n"))
+
+    def on_finished(self, message: Finished) -> None:
+        if message.source is self:
+            return
+        message.stop()
+        self.post_message(Finished(self))
+
+
+Control = TextLine | Choice | Flags | LineList
+"""Every control has `text` and `show_text`."""
+
+__all__ = ["Choice", "Control", "Edited", "Finished", "Flags", "Line", "LineList", "TextLine", "complete_path"]

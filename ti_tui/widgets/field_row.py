@@ -1,0 +1,140 @@
+"""A row of a form: label, control, what the value comes to, and below it what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.widgets import Static
+
+from ti_tui.run.problems import Problem
+from ti_tui.setup.fields import FieldSpec
+from ti_tui.widgets.canvas import Canvas
+from ti_tui.widgets.controls import Choice, Control, Edited, Finished, Flags, LineList, TextLine
+
+MARKS = {"error": ("!", "error"), "warning": ("!", "warning"), "info": ("·", "muted")}
+
+
+class FieldRow(Vertical):
+    """One field. Shows its problems when it is left, not while it is being typed."""
+
+    DEFAULT_CSS = """
+    FieldRow { height: auto; }
+    FieldRow > .line { height: auto; }
+    FieldRow .title { width: 18; height: 1; }
+    FieldRow TextLine { background: $background; width: 1fr; }
+    FieldRow TextLine:focus { background: $selected; }
+    FieldRow LineList { width: 1fr; }
+    FieldRow .control { width: 28; height: auto; }
+    FieldRow.-wide .control { width: 1fr; }
+    FieldRow .unit { width: auto; color: $muted; padding: 0 1; height: 1; }
+    FieldRow .note { width: 1fr; height: 1; color: $muted; padding: 0 0 0 2; }
+    FieldRow .below { height: auto; padding: 0 0 0 18; display: none; }
+    """
+
+    class Changed(Message):
+        """The text of a field is another; "" is its default."""
+
+        def __init__(self, row: FieldRow, text: str) -> None:
+            super().__init__()
+            self.row, self.text = row, text
+
+    class Done(Message):
+        """Enter was pressed in a field."""
+
+        def __init__(self, row: FieldRow) -> None:
+            super().__init__()
+            self.row = row
+
+    def __init__(self, spec: FieldSpec, text: str, *, placeholder: str = "", label: str = "") -> None:
+        super().__init__(classes="-wide" if spec.kind in {"path", "lines", "flags", "choice"} else "")
+        self.spec = spec
+        self.control = _control(spec, text, placeholder)
+        self.control.add_class("control")
+        self._label = label or spec.label
+        self._title = Canvas(classes="title")
+        self._note = Static("", markup=False, classes="note")
+        self._below = Canvas(classes="below")
+        self._problems: Sequence[Problem] = ()
+        self._wide_note = ""
+
+    def compose(self) -> ComposeResult:
+        with Horizontal(classes="line"):
+            yield self._title
+            yield self.control
+            if self.spec.unit:
+                yield Static(self.spec.unit, markup=False, classes="unit")
+            if not self.has_class("-wide"):
+                yield self._note
+        yield self._below
+
+    @property
+    def entry(self) -> Control | TextLine:
+        """What gets the focus."""
+        return self.control.query(TextLine).first() if isinstance(self.control, LineList) else self.control
+
+    def show(self, text: str, *, note: str, problems: Sequence[Problem], changed: bool) -> None:
+        """Show the field's text, its note, its problems, and whether it differs from its default."""
+        if not self.has_focus_within:
+            self.control.show_text(text)
+        mark = "*" if changed else " "
+        self._title.draw([[(mark, "accent"), (f" {self._label}", "b" if self.has_focus_within else "")]])
+        if self.has_class("-wide"):
+            self._wide_note = note
+        else:
+            self._note.update(note, layout=False)
+        self._problems = problems
+        self._show_below()
+
+    def flag(self) -> None:
+        """Show what is wrong now, though the field has the focus."""
+        self._show_below(now=True)
+
+    def on_edited(self, message: Edited) -> None:
+        message.stop()
+        self.post_message(self.Changed(self, message.text))
+
+    def on_finished(self, message: Finished) -> None:
+        message.stop()
+        self.post_message(self.Done(self))
+
+    def on_descendant_focus(self) -> None:
+        self._show_below()
+
+    def on_descendant_blur(self) -> None:
+        self._show_below()
+
+    def _show_below(self, *, now: bool = False) -> None:
+        typing = self.has_focus_within and isinstance(self.control, TextLine | LineList) and not now
+        width = max(20, self.size.width - 20)
+        lines = []
+        for problem in self._problems if not typing else ():
+            letter, style = MARKS[problem.severity]
+            message = problem.message if problem.message.endswith((".", "?", "!")) else f"{problem.message}."
+            for number, part in enumerate(wrapped(f"{message} {problem.remedy}".strip(), width - 2)):
+                lines.append([(f"{letter} " if number == 0 else "  ", f"{style} b"), (part, style)])
+        if self._wide_note and not any(problem.severity == "error" for problem in self._problems):
+            lines.insert(0, [(self._wide_note, "muted")])
+        self._below.draw(lines)
+        self._below.display = bool(lines)
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """`text` in lines of at most `width` letters; long words, such as paths, are cut."""
+    import textwrap
+
+    return textwrap.wrap(text, max(10, width)) or [""]
+
+
+def _control(spec: FieldSpec, text: str, placeholder: str) -> Control:
+    match spec.kind:
+        case "choice":
+            return Choice(spec.choices, text or spec.text_of(spec.default))
+        case "flags":
+            return Flags(spec.choices, text or spec.text_of(spec.default))
+        case "lines":
+            return LineList(text or spec.text_of(spec.default), placeholder="another one")
+        case _:
+            return TextLine(text, placeholder=placeholder or spec.text_of(spec.default), path=spec.kind == "path")

@@ -1,0 +1,299 @@
+"""A picture in the terminal, drawn with half cells or, where the terminal can, with real pixels."""
+
+from __future__ import annotations
+
+import stat
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.content import Content
+from textual.events import Resize
+from textual.message import Message
+from textual.strip import Strip
+from textual.timer import Timer
+from textual.widget import Widget
+from textual.worker import get_current_worker
+
+from ti_tui.errors import UserError
+from ti_tui.widgets.graphics import HALF_CELL, Kind, Protocol, Size, fit, halfcell, load_widget, shades
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Colours = Literal["true", "256", "dark", "light"]
+"""24 bits; the 240 colours that terminals agree on; none, for a dark or for a light background."""
+
+DEBOUNCE_SECONDS = 0.08
+# EXIF orientation -> PIL.Image.Transpose, by number: Pillow is first imported by the worker.
+_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
+
+
+class PictureCache:
+    """Scaled-down pictures, the last used ones, up to a number of bytes. Made to be shared by widgets and threads."""
+
+    def __init__(self, limit_bytes: int = 16 * 2**20) -> None:
+        self._limit_bytes = limit_bytes
+        self._images: OrderedDict[tuple[Path, int, int, Size, Size], Image.Image] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def load(self, path: Path, cells: Size, cell: Size = HALF_CELL) -> Image.Image:
+        """What `decode` gives, from memory if the file has not changed since. Raises UserError or OSError."""
+        status = path.stat()
+        # A pipe or a device would block the worker for ever.
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError("is not a regular file")
+        key = (path, status.st_mtime_ns, status.st_size, cells, cell)
+        with self._lock:
+            if key in self._images:
+                self._images.move_to_end(key)
+                return self._images[key]
+        image = decode(path, cells, cell)
+        with self._lock:
+            self._images[key] = image
+            held = sum(_bytes(kept) for kept in self._images.values())
+            while held > self._limit_bytes and len(self._images) > 1:
+                held -= _bytes(self._images.popitem(last=False)[1])
+        return image
+
+
+def decode(path: Path, cells: Size, cell: Size = HALF_CELL) -> Image.Image:
+    """The picture upright in RGB, as large as fits into `cells` (columns, rows) of `cell` (width, height) pixels.
+
+    Colour profiles are ignored: it is for looking, not for training. Raises UserError with the reason in words.
+    """
+    from PIL import Image
+
+    from ti_tui.dataset.scan import load_pixels, open_picture
+
+    with open_picture(path) as opened:
+        longest = max(cells[0] * cell[0], cells[1] * cell[1])
+        opened.draft(None, (longest, longest))
+        load_pixels(opened)
+        turn = _orientation(opened)
+        image = _eight_bits(opened)
+        width, height = image.size if turn < 5 else image.size[::-1]
+        columns, rows = fit((width, height), cells, cell)
+        size = (columns * cell[0], rows * cell[1])
+        mode = "RGBA" if image.has_transparency_data else "RGB"
+        # Resizing a palette would pick single pixels instead of mixing them.
+        image = image if image.mode == mode else image.convert(mode)
+        image = image.resize(size if turn < 5 else size[::-1], Image.Resampling.LANCZOS, reducing_gap=2.0)
+    if turn in _TURNS:
+        image = image.transpose(Image.Transpose(_TURNS[turn]))
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+@dataclass(frozen=True)
+class _Task:
+    """All that the worker has to know; it must not ask the widget."""
+
+    number: int
+    path: Path
+    caption: str
+    cells: Size
+    colours: Colours
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """What the worker made: strips, or an image and the widget to show it with, or words."""
+
+    strips: Sequence[Strip] = ()
+    image: Image.Image | None = None
+    widget: type[Widget] | None = None
+    words: str = ""
+
+
+class Picture(Widget):
+    """Shows a picture file, as large as fits, with a caption under it. The old picture stays until the new is drawn.
+
+    images: how to draw (a kind, or what `choose_protocol` gave). cache: give all pictures of an app the same one.
+    """
+
+    DEFAULT_CSS = """
+    Picture { width: 1fr; height: 1fr; align-horizontal: center; }
+    Picture > .picture--caption { color: $text-muted; }
+    """
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"picture--caption"}
+    ALLOW_SELECT = False
+
+    class Drawn(Message, bubble=False):
+        """A worker is done with a picture."""
+
+        def __init__(self, task: _Task, drawing: _Drawing) -> None:
+            super().__init__()
+            self.task = task
+            self.drawing = drawing
+
+    def __init__(
+        self,
+        *,
+        id: str | None = None,
+        classes: str | None = None,
+        images: str | Protocol = "half",
+        cache: PictureCache | None = None,
+    ) -> None:
+        super().__init__(id=id, classes=classes)
+        self._protocol = images if isinstance(images, Protocol) else Protocol(cast(Kind, images))
+        self._cache = cache if cache is not None else PictureCache()
+        self._path: Path | None = None
+        self._caption = ""
+        self._number = 0
+        self._wait: Timer | None = None
+        self._lines: list[Strip] = []
+
+    def show(self, path: Path | None, caption: str = "") -> None:
+        """Show the picture at `path`; None shows nothing. Returns at once; only the last of many calls is drawn."""
+        self._path = path
+        self._caption = _printable(caption)
+        self._redraw()
+
+    def render_line(self, y: int) -> Strip:
+        """One line of the picture, of the caption or of the words."""
+        return self._lines[y] if y < len(self._lines) else Strip.blank(self.size.width, self.rich_style)
+
+    def on_mount(self) -> None:
+        """Another theme may mean other colours."""
+        self.app.theme_changed_signal.subscribe(self, lambda _theme: self._redraw())
+
+    def on_resize(self, _event: Resize) -> None:
+        """Another size means another picture."""
+        self._redraw()
+
+    def on_picture_drawn(self, message: Drawn) -> None:
+        """Put up what the worker made, unless something newer was asked for meanwhile."""
+        message.stop()
+        if message.task.number == self._number:
+            self._put_up(message.task, message.drawing)
+
+    def _redraw(self) -> None:
+        self._number += 1
+        if self._wait is not None:
+            self._wait.stop()
+            self._wait = None
+        if not self.is_mounted or not self.size:
+            return  # The first resize comes here again.
+        if self._path is None or self._protocol.kind == "off":
+            self._put_up(self._next_task(Path()), _Drawing())
+        else:
+            start = partial(self._start, self._next_task(self._path))
+            self._wait = self.set_timer(DEBOUNCE_SECONDS, start)
+
+    def _next_task(self, path: Path) -> _Task:
+        width, height = self.size
+        rows = height - 1 if self._caption and height > 1 else height
+        return _Task(self._number, path, self._caption, (width, rows), self._colours())
+
+    def _colours(self) -> Colours:
+        if self.app.no_color:
+            return "dark" if self.app.current_theme.dark else "light"
+        return "256" if self.app.native_ansi_color else "true"
+
+    def _start(self, task: _Task) -> None:
+        work = partial(self._work, task, self._protocol)
+        self.run_worker(work, thread=True, exclusive=True, group="picture", exit_on_error=False)
+
+    def _work(self, task: _Task, protocol: Protocol) -> None:
+        if get_current_worker().is_cancelled:
+            return
+        try:
+            drawing = _draw(task, protocol, self._cache)
+        except UserError as error:
+            drawing = _Drawing(words=f"{task.path.name} {error.message}")
+        except OSError as error:
+            drawing = _Drawing(words=f"{task.path.name} cannot be read: {error.strerror or error}")
+        except Exception as error:
+            drawing = _Drawing(words=f"{task.path.name} cannot be drawn: {error}")
+        self.post_message(self.Drawn(task, drawing))
+
+    def _put_up(self, task: _Task, drawing: _Drawing) -> None:
+        width = self.size.width
+        lines = list(drawing.strips)
+        try:
+            self._place_widget(drawing, task.cells)
+        except Exception:
+            self._protocol = Protocol("half", "the picture widget failed")
+            self._redraw()
+            return
+        if drawing.image is not None:
+            rows = fit(drawing.image.size, task.cells, self._cell())[1]
+            lines = [Strip.blank(width, self.rich_style)] * rows
+        if drawing.words:
+            lines = self._text(drawing.words, self.rich_style)[: task.cells[1]]
+        if task.caption:
+            muted = self.get_component_rich_style("picture--caption")
+            lines.append(self._text(Content(task.caption).truncate(width, ellipsis=True).plain, muted)[0])
+        self._lines = [_centred(line, width, self.rich_style) for line in lines]
+        self.refresh()
+
+    def _place_widget(self, drawing: _Drawing, cells: Size) -> None:
+        child = next(iter(self.children), None)
+        if drawing.widget is None or drawing.image is None:
+            if child is not None:
+                child.display = False
+            return
+        if child is None:
+            child = drawing.widget()
+            self.mount(child)
+        child.display = True
+        child.styles.width, child.styles.height = fit(drawing.image.size, cells, self._cell())
+        child.image = drawing.image  # type: ignore[attr-defined]
+
+    def _cell(self) -> Size:
+        return self._protocol.cell_width, self._protocol.cell_height
+
+    def _text(self, text: str, style: Style) -> list[Strip]:
+        lines = Content(_printable(text)).wrap(max(1, self.size.width))
+        return [Strip([Segment(line.plain, style)]) for line in lines]
+
+
+def _draw(task: _Task, protocol: Protocol, cache: PictureCache) -> _Drawing:
+    if (widget := load_widget(protocol)) is not None:
+        cell = (protocol.cell_width, protocol.cell_height)
+        return _Drawing(image=cache.load(task.path, task.cells, cell), widget=widget)
+    image = cache.load(task.path, task.cells)
+    if task.colours in {"true", "256"}:
+        return _Drawing(halfcell(image, *task.cells, colours=task.colours))
+    return _Drawing(shades(image, *task.cells, dark=task.colours == "dark"))
+
+
+def _centred(line: Strip, width: int, style: Style) -> Strip:
+    left = max(0, (width - line.cell_length) // 2)
+    return Strip([Segment(" " * left, style), *line]).adjust_cell_length(width, style)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except Exception:
+        return 1  # Broken metadata says nothing about which way is up.
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Bring a grey picture of 16 or 32 bits a pixel to 0..255; convert alone would cut it off at 255."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    top = cast(tuple[float, float], image.getextrema())[1]
+    full = 1.0 if image.mode == "F" and top <= 1 else 255.0 if top <= 255 else 65535.0
+    whole = image if image.mode == "F" else image.convert("I")
+    return whole.point(lambda value: value * (255 / full) + 0).convert("L")
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _bytes(image: Image.Image) -> int:
+    return image.width * image.height * len(image.getbands())
