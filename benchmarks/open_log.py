@@ -46,9 +46,7 @@ def write_log(path: Path, steps: int) -> None:
         now[0] += 0.6
         loss, length = round(chance.lognormvariate(-2.1, 0.4), 6), round(chance.lognormvariate(-3, 0.5), 6)
         seconds = round(0.6 + chance.gauss(0, 0.01), 4)
-        writer.write(
-            "step", step=step, loss=loss, rate=scheme.rate_at(step - 1), gradient_norm=length, seconds=seconds
-        )
+        writer.write("step", step=step, loss=loss, rate=scheme.rate_at(step - 1), gradient_norm=length, seconds=seconds)
         if step % MEMORY_STEPS in (3, 0):
             writer.write("memory", used_bytes=4_301_258_752, peak_bytes=4_607_442_944, step=step)
         if step % EVAL_STEPS == 0:

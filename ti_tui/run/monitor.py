@@ -112,12 +112,11 @@ class _Card:
             celsius=None if celsius is None else float(celsius),
             watts=None if milliwatts is None else milliwatts / 1000,
         )
-        return _with_trainer(reading, self._bytes_of(trainer.pids()))
+        return _with_trainer(reading, self._bytes_of(trainer.family()))
 
-    def _bytes_of(self, pids: set[int]) -> int | None:
-        """The memory of these processes; None if NVML does not name them, as in a container, or does not tell it."""
-        if not pids:
-            return None
+    def _bytes_of(self, family: list[Any]) -> int | None:
+        """Their memory on the card; None if NVML does not name them, as in a container, or does not tell it."""
+        pids = {process.pid for process in family}
         running = self._ask("nvmlDeviceGetComputeRunningProcesses") or []
         mine = [process.usedGpuMemory for process in running if process.pid in pids]
         return sum(mine) if mine and None not in mine else None
@@ -143,30 +142,8 @@ class _Trainer:
             with contextlib.suppress(psutil.Error, ValueError, OverflowError):
                 self._process = psutil.Process(pid)
 
-    def pids(self) -> set[int]:
+    def family(self) -> list[Any]:
         """Those that live; none if the trainer has ended, even if its pid now is another's."""
-        return {process.pid for process in self._family()}
-
-    def resident_bytes(self) -> int | None:
-        sizes = [size for process in self._family() if (size := _quietly(lambda p=process: p.memory_info().rss))]
-        return sum(sizes) if sizes else None
-
-    def cpu_share(self) -> float | None:
-        """Of all cores since the last call, 0 to 1."""
-        import psutil
-
-        now, before, looked = time.monotonic(), self._cpu_seconds, self._looked
-        self._cpu_seconds, self._looked = {}, now
-        for process in self._family():
-            times = _quietly(process.cpu_times)
-            if times is not None:
-                self._cpu_seconds[process.pid] = times.user + times.system
-        if not before or not self._cpu_seconds or now <= looked:
-            return None
-        spent = sum(seconds - before.get(pid, 0.0) for pid, seconds in self._cpu_seconds.items())
-        return min(1.0, max(0.0, spent / (now - looked) / (psutil.cpu_count() or 1)))
-
-    def _family(self) -> list[Any]:
         import psutil
 
         process = self._process
@@ -174,13 +151,29 @@ class _Trainer:
             return []
         return [process, *(_quietly(lambda: process.children(recursive=True)) or [])]
 
+    def cpu_share(self, family: list[Any]) -> float | None:
+        """Of all cores since the last call, 0 to 1."""
+        import psutil
+
+        now, before, looked = time.monotonic(), self._cpu_seconds, self._looked
+        self._cpu_seconds, self._looked = {}, now
+        for process in family:
+            if times := _quietly(process.cpu_times):
+                self._cpu_seconds[process.pid] = times.user + times.system
+        if not before or not self._cpu_seconds or now <= looked:
+            return None
+        spent = sum(seconds - before.get(pid, 0.0) for pid, seconds in self._cpu_seconds.items())
+        return min(1.0, max(0.0, spent / (now - looked) / (psutil.cpu_count() or 1)))
+
 
 def _read_cpu(trainer: _Trainer) -> Reading:
     import psutil
 
-    memory = psutil.virtual_memory()
-    reading = Reading("cpu", "CPU", memory.total, memory.total - memory.available, utilisation=trainer.cpu_share())
-    return _with_trainer(reading, trainer.resident_bytes())
+    memory, family = psutil.virtual_memory(), trainer.family()
+    used = memory.total - memory.available
+    reading = Reading("cpu", "CPU", memory.total, used, utilisation=trainer.cpu_share(family))
+    resident = [info.rss for process in family if (info := _quietly(process.memory_info))]
+    return _with_trainer(reading, sum(resident) if resident else None)
 
 
 def _with_trainer(reading: Reading, trainer_bytes: int | None) -> Reading:

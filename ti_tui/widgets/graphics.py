@@ -164,7 +164,8 @@ def halfcell(image: Image.Image, width: int, height: int, colours: Literal["true
     columns, rows = fit(image.size, (width, height))
     image = _resized(image, (columns, rows * 2))
     if colours == "256":
-        image = image.quantize(palette=_palette(_xterm_colours()), dither=Image.Dither.FLOYDSTEINBERG)
+        # Dithering, as shades need it, only speckles a picture that is so coarse.
+        image = image.quantize(palette=_palette(_xterm_colours()), dither=Image.Dither.NONE)
         paint = [Color.from_ansi(number + 16) for number in image.tobytes()]
     else:
         data = image.tobytes()
@@ -265,7 +266,7 @@ def _palette(colours: list[tuple[int, int, int]]) -> Image.Image:
     from PIL import Image
 
     holder = Image.new("P", (1, 1))
-    # Pillow looks at all 256 entries: repeat the last, found only after its first copy.
+    # Pillow looks at all 256 entries, and of equal ones takes the first: copies of a colour are never chosen.
     padded = colours + [colours[0]] * (256 - len(colours))
     holder.putpalette([value for colour in padded for value in colour])
     return holder

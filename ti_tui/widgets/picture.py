@@ -31,6 +31,8 @@ Colours = Literal["true", "256", "dark", "light"]
 """24 bits; the 240 colours that terminals agree on; none, for a dark or for a light background."""
 
 DEBOUNCE_SECONDS = 0.08
+MOST_CELLS = 256
+"""Of a picture in real pixels; Kitty's placeholders count to 297, and textual-image raises beyond."""
 # EXIF orientation -> PIL.Image.Transpose, by number: Pillow is first imported by the worker.
 _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 
@@ -222,14 +224,13 @@ class Picture(Widget):
         width = self.size.width
         lines = list(drawing.strips)
         try:
-            self._place_widget(drawing, task.cells)
+            self._place_widget(drawing)
         except Exception:
             self._protocol = Protocol("half", "the picture widget failed")
             self._redraw()
             return
         if drawing.image is not None:
-            rows = fit(drawing.image.size, task.cells, self._cell())[1]
-            lines = [Strip.blank(width, self.rich_style)] * rows
+            lines = [Strip.blank(width, self.rich_style)] * (drawing.image.height // self._protocol.cell_height)
         if drawing.words:
             lines = self._text(drawing.words, self.rich_style)[: task.cells[1]]
         if task.caption:
@@ -238,7 +239,7 @@ class Picture(Widget):
         self._lines = [_centred(line, width, self.rich_style) for line in lines]
         self.refresh()
 
-    def _place_widget(self, drawing: _Drawing, cells: Size) -> None:
+    def _place_widget(self, drawing: _Drawing) -> None:
         child = next(iter(self.children), None)
         if drawing.widget is None or drawing.image is None:
             if child is not None:
@@ -248,11 +249,9 @@ class Picture(Widget):
             child = drawing.widget()
             self.mount(child)
         child.display = True
-        child.styles.width, child.styles.height = fit(drawing.image.size, cells, self._cell())
+        child.styles.width = drawing.image.width // self._protocol.cell_width
+        child.styles.height = drawing.image.height // self._protocol.cell_height
         child.image = drawing.image  # type: ignore[attr-defined]
-
-    def _cell(self) -> Size:
-        return self._protocol.cell_width, self._protocol.cell_height
 
     def _text(self, text: str, style: Style) -> list[Strip]:
         lines = Content(_printable(text)).wrap(max(1, self.size.width))
@@ -262,7 +261,8 @@ class Picture(Widget):
 def _draw(task: _Task, protocol: Protocol, cache: PictureCache) -> _Drawing:
     if (widget := load_widget(protocol)) is not None:
         cell = (protocol.cell_width, protocol.cell_height)
-        return _Drawing(image=cache.load(task.path, task.cells, cell), widget=widget)
+        cells = min(task.cells[0], MOST_CELLS), min(task.cells[1], MOST_CELLS)
+        return _Drawing(image=cache.load(task.path, cells, cell), widget=widget)
     image = cache.load(task.path, task.cells)
     if task.colours in {"true", "256"}:
         return _Drawing(halfcell(image, *task.cells, colours=task.colours))

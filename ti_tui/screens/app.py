@@ -1,0 +1,176 @@
+"""The program on the screen: its modes (wizard, dashboard), themes, keys, and what happens when something breaks."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding
+from textual.screen import Screen
+
+from ti_tui import atomic, settings
+from ti_tui.run.folder import RunFolder
+from ti_tui.themes import shipped_and_own, variable_defaults
+
+FALLBACK_THEME = "quiet"
+
+
+class TiTuiApp(App[None], inherit_bindings=False):
+    """Opens the wizard, or the dashboard of a run."""
+
+    CSS_PATH = "app.tcss"
+    TITLE = "ti_tui"
+    ENABLE_COMMAND_PALETTE = True
+    COMMAND_PALETTE_BINDING = "ctrl+p"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]
+    BINDINGS = [
+        Binding("ctrl+q", "quit", "Quit", id="app.quit", priority=True),
+        Binding("ctrl+c", "copy_or_hint", "Copy", show=False, id="app.copy", system=True),
+        Binding("f1", "help", "Help", show=False, id="app.help", priority=True),
+        Binding("question_mark", "help", "Help", key_display="?", id="app.help-letter"),
+        # Some terminals keep ctrl+p for themselves.
+        Binding("f2", "command_palette", "Commands", show=False, id="app.commands"),
+    ]
+
+    def __init__(self, *, run: RunFolder | None = None, config: settings.Settings | None = None) -> None:
+        found: list[str] = []
+        if config is None:
+            config, found = settings.load_settings()
+        themes = shipped_and_own()
+        chosen = settings.chosen_theme(config)
+        by_name = {theme.name: theme for theme in themes.themes}
+        # Textual chooses how to do without colour from the theme that is set while it begins.
+        plain = bool(os.environ.get("NO_COLOR")) and chosen in by_name and by_name[chosen].ansi
+        super().__init__(ansi_color=plain or None)
+        self.config = config
+        self.crash: Path | None = None
+        self._run = run
+        for theme in themes.themes:
+            self.register_theme(theme)
+        if chosen not in self.available_themes:
+            found.append(f"there is no theme {chosen!r}; {FALLBACK_THEME} is used")
+            chosen = FALLBACK_THEME
+        self.theme = chosen
+        # Over SSH every frame of an animation is bytes, and it says nothing.
+        self.animation_level = "none"
+        self._config_problems = (*found, *themes.problems)
+
+    def on_mount(self) -> None:
+        self.set_keymap(self.config.keys)
+        self.add_mode("wizard", _wizard)
+        if self._run is not None:
+            self.open_run(self._run)
+        else:
+            self.switch_mode("wizard")
+        self.theme_changed_signal.subscribe(self, self._remember_theme)
+        if self._config_problems:
+            shown = "\n".join(self._config_problems[:4])
+            self.notify(shown, title="Settings", severity="warning", timeout=12, markup=False)
+
+    def open_run(self, run: RunFolder) -> None:
+        """Show the dashboard of `run`."""
+        from ti_tui.screens.dashboard.screen import DashboardScreen
+
+        mode = f"dashboard:{run.root}"
+        if mode not in self._modes:
+            self.add_mode(mode, lambda: DashboardScreen(run))
+        self.switch_mode(mode)
+
+    def made_run(self, run: RunFolder) -> None:
+        """A run came out of the wizard: show it, and let the next wizard begin anew."""
+        self.open_run(run)
+        if "wizard" in self._modes:
+            self.remove_mode("wizard")
+        self.add_mode("wizard", _wizard)
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        return variable_defaults(self.current_theme)
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
+        yield SystemCommand("Keys and help", "What this screen is for, and its keys", self.action_help)
+        yield SystemCommand("New embedding", "The wizard", lambda: self.call_later(self.switch_mode, "wizard"))
+        for root in settings.known_runs()[:12]:
+            run = RunFolder(root)
+            yield SystemCommand(f"Watch {run.name}", str(root), lambda run=run: self.open_run(run))
+        yield SystemCommand("Screenshot", "Keep this screen as an SVG", self.deliver_screenshot)
+        yield SystemCommand("Quit", "Leave; what runs goes on", self.action_quit)
+
+    async def action_quit(self) -> None:
+        """Leave; a screen that has something to ask asks it."""
+        ask = getattr(self.screen, "ask_quit", None)
+        if ask is not None:
+            ask()
+        else:
+            self.exit()
+
+    def action_help(self) -> None:
+        """What this screen is for, and its keys."""
+        from ti_tui.screens.help import HelpScreen
+
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen(self.screen))
+
+    def action_copy_or_hint(self) -> None:
+        """Copy what is selected; else say how to leave, which is what ctrl+c usually wants."""
+        if text := self.screen.get_selected_text():
+            self.copy(text, "the selection")
+        else:
+            self.notify("ctrl+q leaves; a run that is going goes on.", timeout=3)
+
+    def copy(self, text: str, what: str) -> None:
+        """Put `text` on the clipboard of the terminal (OSC 52), and say what may keep it from arriving."""
+        self.copy_to_clipboard(text)
+        hint = "\nIn tmux this needs: set -s set-clipboard on" if os.environ.get("TMUX") else ""
+        self.notify(f"Copied {what}:\n{text}{hint}", timeout=6, markup=False)
+
+    def _handle_exception(self, error: Exception) -> None:
+        """Keep the details in a file and leave; `run_app` then says what happened in words."""
+        self.crash = self.crash or write_crash(error)
+        self._return_code = 1
+        if self._exception is None:
+            self._exception = error
+            self._exception_event.set()
+        self._close_messages_no_wait()
+
+    def _remember_theme(self, theme: Any) -> None:
+        settings.remember_choice("theme", theme.name)
+
+
+def run_app(*, run: RunFolder | None = None, mouse: bool = True) -> int:
+    """Run the program on this terminal until it is left; returns the exit status."""
+    while True:
+        app = TiTuiApp(run=run)
+        app.run(mouse=mouse and app.config.mouse)
+        if app.crash is None:
+            return 0
+        from ti_tui.screens.crash import CrashApp
+
+        crash = CrashApp(app.crash)
+        crash.run(mouse=False)
+        if not crash.again:
+            print(f"The details are in {app.crash}", file=sys.stderr)
+            return 1
+
+
+def write_crash(error: Exception) -> Path:
+    """Write the traceback of a mistake of ours to the state folder; returns the file's path."""
+    path = settings.state_folder() / "crash.log"
+    text = "".join(traceback.format_exception(error))
+    try:
+        atomic.write_text(path, f"{sys.argv}\n{text}")
+    except atomic.CannotWrite:
+        return Path("/dev/null")
+    return path
+
+
+def _wizard() -> Screen[Any]:
+    from ti_tui.screens.wizard.screen import WizardScreen
+
+    return WizardScreen()

@@ -1,0 +1,65 @@
+"""The screen after a mistake of the program itself: what happened, where the details are, how to go on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from textual.app import App, ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.widgets import Footer, Static
+
+from ti_tui.themes import shipped_and_own, variable_defaults
+
+
+class CrashApp(App[None], inherit_bindings=False):
+    """Says in words what happened. `again` is set if the person wants to go on."""
+
+    CSS_PATH = "app.tcss"
+    CSS = "CrashApp Vertical.dialog { margin: 2 4; border-left: thick $error; }"
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS = [
+        Binding("enter,r", "again", "Go on"),
+        Binding("c", "copy", "Copy the details' path"),
+        Binding("q,escape,ctrl+q,ctrl+c", "quit", "Leave"),
+    ]
+
+    def __init__(self, details: Path) -> None:
+        super().__init__()
+        self.again = False
+        self._details = details
+        for theme in shipped_and_own().themes:
+            self.register_theme(theme)
+        self.theme = "quiet"
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        return variable_defaults(self.current_theme)
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Static("ti_tui made a mistake and had to close the screen", classes="dialog-title", markup=False)
+            yield Static(last_line(self._details), classes="dialog-text", markup=False)
+            yield Static(
+                "Nothing is lost: a training goes on by itself, and the wizard's draft was kept.\n"
+                f"The details are in {self._details}; please send them to us.",
+                classes="dialog-text",
+                markup=False,
+            )
+        yield Footer(show_command_palette=False)
+
+    def action_again(self) -> None:
+        self.again = True
+        self.exit()
+
+    def action_copy(self) -> None:
+        self.copy_to_clipboard(str(self._details))
+        self.notify(f"Copied {self._details}", markup=False)
+
+
+def last_line(details: Path) -> str:
+    """What the error says: the last line of the written traceback."""
+    try:
+        lines = details.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        return "The details could not be written."
+    return lines[-1][:300] if lines else ""

@@ -1,0 +1,1 @@
+"""The dashboard: a run that is going or done."""

@@ -1,0 +1,205 @@
+"""Small dialogs: a question with answers, a text to read, a line to type, a file or folder to pick."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from ti_tui.paths import BadPath, user_path
+from ti_tui.widgets.controls import PathSuggester
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer: what is returned for it, its key, its words."""
+
+    id: str
+    key: str
+    text: str
+
+
+class Question(ModalScreen[str | None]):
+    """A question with a few answers; the first is the default, escape answers nothing."""
+
+    BINDINGS = [Binding("escape", "dismiss(None)", "Back", show=False)]
+
+    def __init__(self, title: str, text: str, answers: Sequence[Answer]) -> None:
+        super().__init__()
+        self._heading, self._text, self._answers = title, text, tuple(answers)
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Static(self._heading, classes="dialog-title", markup=False)
+            if self._text:
+                yield Static(self._text, classes="dialog-text", markup=False)
+            yield OptionList(
+                *(
+                    Option(Content.assemble((f"{answer.key}  ", "$accent"), Content(answer.text)), id=answer.id)
+                    for answer in self._answers
+                )
+            )
+            yield Static("enter choose   esc back", classes="dialog-keys", markup=False)
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(event.option.id)
+
+    def on_key(self, event: events.Key) -> None:
+        for answer in self._answers:
+            if event.character == answer.key or event.key == answer.key:
+                event.stop()
+                self.dismiss(answer.id)
+
+
+class Reader(ModalScreen[None]):
+    """A text to read, never taken as markup."""
+
+    BINDINGS = [
+        Binding("escape,q,enter,v,l", "dismiss(None)", "Back", show=False),
+        Binding("c", "copy", "Copy", show=False),
+    ]
+
+    DEFAULT_CSS = """
+    Reader .dialog { width: 108; height: 90%; }
+    Reader VerticalScroll { height: 1fr; }
+    Reader .body { height: auto; }
+    """
+
+    def __init__(self, title: str, text: str | Content, *, plain: str | None = None, end: bool = False) -> None:
+        super().__init__()
+        self._heading, self._text, self._end = title, text, end
+        self._plain = plain if plain is not None else str(text)
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Static(self._heading, classes="dialog-title", markup=False)
+            with VerticalScroll():
+                yield Static(self._text, classes="body", markup=False)
+            yield Static("arrows scroll   c copy all   esc back", classes="dialog-keys", markup=False)
+
+    def on_mount(self) -> None:
+        scroll = self.query_one(VerticalScroll)
+        scroll.focus()
+        if self._end:
+            scroll.scroll_end(animate=False)
+
+    def action_copy(self) -> None:
+        self.app.copy_to_clipboard(self._plain)
+        self.notify("Copied.", timeout=2)
+
+
+class Typed(ModalScreen[str | None]):
+    """A line to type; escape gives None."""
+
+    BINDINGS = [Binding("escape", "dismiss(None)", "Back", show=False)]
+
+    def __init__(self, title: str, text: str, value: str = "", *, path: bool = False) -> None:
+        super().__init__()
+        self._heading, self._text, self._value, self._path = title, text, value, path
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Static(self._heading, classes="dialog-title", markup=False)
+            if self._text:
+                yield Static(self._text, classes="dialog-text", markup=False)
+            yield Input(self._value, compact=True, suggester=PathSuggester() if self._path else None)
+            keys = "enter take it   esc back" + ("   right complete the path" if self._path else "")
+            yield Static(keys, classes="dialog-keys", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one(Input).cursor_blink = False
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        self.dismiss(event.value)
+
+
+class PathPicker(ModalScreen[Path | None]):
+    """Walks the folders of this machine. Gives a folder, or with `suffixes` also a file of one of them."""
+
+    BINDINGS = [
+        Binding("escape", "dismiss(None)", "Back", show=False),
+        Binding("backspace,left", "up", "Up", show=False),
+        Binding("full_stop", "hidden", "Hidden", show=False),
+        Binding("space", "take", "Take", show=False),
+    ]
+
+    DEFAULT_CSS = """
+    PathPicker .dialog { height: 80%; }
+    PathPicker OptionList { height: 1fr; }
+    """
+
+    def __init__(self, title: str, start: Path, *, suffixes: frozenset[str] = frozenset()) -> None:
+        super().__init__()
+        self._heading, self._suffixes, self._hidden = title, suffixes, False
+        self._folder = start if start.is_dir() else next((p for p in start.parents if p.is_dir()), Path.home())
+        self._entries: list[Path] = []
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Static(self._heading, classes="dialog-title", markup=False)
+            yield Static("", id="where", classes="dialog-text", markup=False)
+            yield OptionList()
+            yield Static("", id="keys", classes="dialog-keys", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one("#keys", Static).update("enter open   space take this folder   left up   . hidden   esc back")
+        self._fill()
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        path = self._entries[event.option_index]
+        if path.is_dir():
+            self._folder = path
+            self._fill()
+        else:
+            self.dismiss(path)
+
+    def action_take(self) -> None:
+        self.dismiss(self._folder)
+
+    def action_up(self) -> None:
+        came_from = self._folder
+        self._folder = self._folder.parent
+        self._fill(came_from)
+
+    def action_hidden(self) -> None:
+        self._hidden = not self._hidden
+        self._fill()
+
+    def _fill(self, at: Path | None = None) -> None:
+        folders, files, others = [], [], 0
+        try:
+            for entry in self._folder.iterdir():
+                if entry.name.startswith(".") and not self._hidden:
+                    continue
+                if entry.is_dir():
+                    folders.append(entry)
+                elif entry.suffix.lower() in self._suffixes:
+                    files.append(entry)
+                else:
+                    others += 1
+            said = str(self._folder) + (f"   ({others} other files)" if others else "")
+        except OSError as error:
+            said = f"{self._folder}: {error.strerror}"
+        self.query_one("#where", Static).update(said)
+        key = lambda path: path.name.lower()  # noqa: E731
+        self._entries = [*sorted(folders, key=key), *sorted(files, key=key)]
+        options = self.query_one(OptionList)
+        options.set_options([Content(f"{p.name}/" if p.is_dir() else p.name) for p in self._entries])
+        options.highlighted = self._entries.index(at) if at in self._entries else (0 if self._entries else None)
+
+
+def start_of(text: str) -> Path:
+    """Where a picker begins for what was typed so far."""
+    try:
+        return user_path(text).absolute() if text else Path.home()
+    except BadPath:
+        return Path.home()

@@ -1,0 +1,62 @@
+"""Help: what a screen is for, and every key that works on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen, Screen
+from textual.widgets import Static
+
+QUIET = frozenset({"app.copy", "app.help-letter", "app.commands"})
+"""Keys that stand for another one, or that everybody knows."""
+
+
+class HelpScreen(ModalScreen[None]):
+    """Shows `help_text()` of the screen below, and its keys."""
+
+    BINDINGS = [Binding("escape,q,f1,question_mark,enter", "dismiss(None)", "Back", show=False, priority=True)]
+
+    DEFAULT_CSS = """
+    HelpScreen .dialog { width: 92; }
+    HelpScreen VerticalScroll { height: auto; max-height: 1fr; }
+    HelpScreen .body { height: auto; }
+    """
+
+    def __init__(self, below: Screen[Any]) -> None:
+        super().__init__()
+        words = getattr(below, "help_text", None)
+        self._text = words() if words is not None else ""
+        self._keys = _keys_of(below)
+
+    def compose(self) -> ComposeResult:
+        width = max((len(key) for key, _ in self._keys), default=0)
+        with Vertical(classes="dialog"):
+            yield Static("Help", classes="dialog-title", markup=False)
+            with VerticalScroll():
+                if self._text:
+                    yield Static(self._text, classes="dialog-text", markup=False)
+                rows = [
+                    Content.assemble((f"{key:<{width}}   ", "$accent"), Content(f"{text}\n"))
+                    for key, text in self._keys
+                ]
+                yield Static(Content("").join(rows), classes="body")
+            yield Static("esc back", classes="dialog-keys", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one(VerticalScroll).focus()
+
+
+def _keys_of(screen: Screen[Any]) -> list[tuple[str, str]]:
+    keys: dict[str, tuple[str, list[str]]] = {}
+    for active in screen.active_bindings.values():
+        binding = active.binding
+        if not binding.description or binding.id in QUIET or not active.enabled:
+            continue
+        key = screen.app.get_key_display(binding)
+        text = binding.tooltip or binding.description
+        keys.setdefault(binding.action, (text, []))[1].append(key)
+    return [(" ".join(dict.fromkeys(names)), text) for text, names in keys.values()]

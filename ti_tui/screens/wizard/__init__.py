@@ -1,0 +1,1 @@
+"""The wizard: from a folder of photographs to a started run."""

@@ -1,0 +1,201 @@
+"""Captions: the template that the prompts are made with, and the caption of each picture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from ti_tui.dataset.scan import Picture as TrainingPicture
+from ti_tui.dataset.scan import name_in
+from ti_tui.screens.wizard.pane import DraftChanged, FormPane, NextStep
+from ti_tui.setup.draft import Draft
+from ti_tui.setup.fields import FieldSpec, recipe_fields
+from ti_tui.setup.findings import Findings
+from ti_tui.setup.words import printable
+from ti_tui.widgets.canvas import Canvas, cut
+from ti_tui.widgets.controls import Edited, Finished, TextLine
+from ti_tui.widgets.field_row import FieldRow
+from ti_tui.widgets.picture import Picture
+
+OWN_FILE = "own file"
+TEMPLATE = "dataset.template"
+
+
+class CaptionsPane(FormPane):
+    """Template and captions. Edited captions go into the run; the sidecars in the source folder stay as they are."""
+
+    step = "captions"
+    WORDS = (
+        "While training, each picture is shown with a prompt. The template makes it: object for a person or a thing, "
+        "style for a way of painting, captions to use each picture's own caption.\n\nCaption what should NOT become "
+        "part of the word: background, clothes, light. What no caption names is learned. Captions never hold the "
+        "word itself. They are kept in the run's folder; the files beside your photographs stay as they are."
+    )
+
+    def __init__(self, draft: Draft) -> None:
+        super().__init__(draft)
+        self._pictures: list[TrainingPicture] = []
+        self._names: list[str] = []
+        self._editing: int | None = None
+
+    def compose(self) -> ComposeResult:
+        self._spec = recipe_fields()[TEMPLATE]
+        chosen = str(self.draft.value(TEMPLATE))
+        kind = chosen if chosen in _built_in() else OWN_FILE
+        choice = replace(self._spec, kind="choice", choices=(*_built_in(), OWN_FILE), default="object")
+        yield FieldRow(choice, kind)
+        path = FieldSpec(
+            "template_file", "Template file", "A text file with one prompt a line; each holds [name].", "path"
+        )
+        yield FieldRow(path, "" if chosen in _built_in() else chosen, placeholder="~/templates/anna.txt")
+        yield Canvas(id="examples")
+        with Horizontal(id="list"):
+            yield OptionList(id="captions")
+            yield Picture(id="preview")
+        with Vertical(id="editor"):
+            yield Static("", id="editing", classes="hint", markup=False)
+            yield TextLine(id="caption")
+            yield Static("enter keeps it and goes to the next   esc back", classes="hint", markup=False)
+
+    def on_mount(self) -> None:
+        self._show_file_row()
+
+    def show(self, findings: Findings) -> None:
+        super().show(findings)
+        found = findings.pictures
+        pictures = list(found.pictures) if found else []
+        if found is not None and pictures != self._pictures:
+            self._pictures = pictures
+            self._names = [name_in(found.folder, picture.path) for picture in pictures]
+            captions = self.query_one("#captions", OptionList)
+            at = captions.highlighted
+            captions.set_options([Option(self._prompt(picture)) for picture in pictures])
+            captions.highlighted = min(at or 0, len(pictures) - 1) if pictures else None
+        self._show_examples()
+
+    def show_row(self, row: FieldRow) -> None:
+        if row.spec.name == "template_file":
+            problems = self.findings.about(TEMPLATE)
+            chosen = str(self.draft.value(TEMPLATE))
+            text = self.draft.text(TEMPLATE) if chosen not in _built_in() else ""
+            row.show(text, note="", problems=problems, changed=False)
+            return
+        super().show_row(row)
+        if not self.query("FieldRow.-file").first(FieldRow).display:
+            return
+        row.show(OWN_FILE, note="", problems=(), changed=True)
+
+    def explanation(self) -> str:
+        if self._editing is not None:
+            return "What is in the picture besides the subject. The word itself does not belong here."
+        if self.query_one("#captions").has_focus:
+            return "enter edits the caption of this picture; ctrl+n goes on to the next step."
+        return super().explanation()
+
+    def take(self, name: str, text: str) -> None:
+        if name == "template_file":
+            super().take(TEMPLATE, text)
+        elif text == OWN_FILE:
+            self._show_file_row(own=True)
+            self.query("FieldRow.-file").first(FieldRow).entry.focus()
+        else:
+            super().take(TEMPLATE, text)
+            self._show_file_row(own=False)
+
+    def after_last(self) -> None:
+        self.post_message(NextStep())
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        if event.option_index < len(self._pictures):
+            self.query_one("#preview", Picture).show(self._pictures[event.option_index].path)
+            self._show_examples()
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        self._edit(event.option_index)
+
+    def on_edited(self, message: Edited) -> None:
+        if self._editing is not None:
+            message.stop()
+            self._show_examples(message.text)
+
+    def on_finished(self, message: Finished) -> None:
+        if self._editing is None:
+            return
+        message.stop()
+        at = self._editing
+        self._keep(at, self.query_one("#caption", TextLine).value)
+        if at + 1 < len(self._pictures):
+            self._edit(at + 1)
+        else:
+            self.leave_editor()
+
+    def leave_editor(self) -> bool:
+        """Close the caption's line; False if it is not open."""
+        if self._editing is None:
+            return False
+        self._editing = None
+        self.query_one("#editor").display = False
+        self.query_one("#captions").focus()
+        self._show_examples()
+        return True
+
+    def key_escape(self, event: object) -> None:
+        if self.leave_editor():
+            event.stop()  # type: ignore[attr-defined]
+
+    def _edit(self, at: int) -> None:
+        self._editing = at
+        self.query_one("#captions", OptionList).highlighted = at
+        self.query_one("#editor").display = True
+        self.query_one("#editing", Static).update(f"Caption of {printable(self._names[at])}")
+        line = self.query_one("#caption", TextLine)
+        line.show_text(self._pictures[at].caption)
+        line.cursor_position = len(line.value)
+        line.focus()
+        self._show_examples()
+
+    def _keep(self, at: int, text: str) -> None:
+        caption = " ".join(text.split())
+        picture = self._pictures[at]
+        if caption == picture.caption:
+            return
+        self.draft.captions[self._names[at]] = caption
+        self._pictures[at] = replace(picture, caption=caption)
+        self.query_one("#captions", OptionList).replace_option_prompt_at_index(at, self._prompt(self._pictures[at]))
+        self.post_message(DraftChanged())
+
+    def _show_file_row(self, own: bool | None = None) -> None:
+        row = next(row for row in self.query(FieldRow) if row.spec.name == "template_file")
+        row.add_class("-file")
+        row.display = str(self.draft.value(TEMPLATE)) not in _built_in() if own is None else own
+
+    def _show_examples(self, caption: str | None = None) -> None:
+        from ti_tui.setup.explain import examples
+
+        at = self.query_one("#captions", OptionList).highlighted
+        if caption is None:
+            caption = self._pictures[at].caption if at is not None and at < len(self._pictures) else ""
+        template = str(self.draft.value(TEMPLATE))
+        prompts = examples(template, self.findings.checked, self.draft, caption)
+        lines = [
+            [("the model reads    " if i == 0 else " " * 19, "muted"), (text, "")] for i, text in enumerate(prompts)
+        ]
+        self.query_one("#examples", Canvas).draw(lines)
+
+    def _prompt(self, picture: TrainingPicture) -> Content:
+        name = cut(printable(picture.path.name), 22)
+        if picture.caption:
+            return Content.assemble(("✓ ", "$success"), (f"{name}  ", "$muted"), Content(printable(picture.caption)))
+        return Content.assemble(("· ", "$muted"), (f"{name}  no caption", "$muted"))
+
+
+def _built_in() -> tuple[str, ...]:
+    from ti_tui.dataset.templates import BUILT_IN
+
+    return tuple(BUILT_IN)

@@ -1,0 +1,191 @@
+"""Dataset: the folder of photographs, what is in it, which of them are left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal
+from textual.content import Content
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from ti_tui import settings
+from ti_tui.screens.wizard.pane import DraftChanged, FormPane, NextStep
+from ti_tui.setup.draft import Draft
+from ti_tui.setup.fields import PHOTOGRAPHS
+from ti_tui.setup.findings import SOFT, Findings, Seen
+from ti_tui.setup.words import location, number, printable
+from ti_tui.widgets.canvas import cut
+from ti_tui.widgets.field_row import FieldRow
+from ti_tui.widgets.picture import Picture
+
+if TYPE_CHECKING:
+    from ti_tui.dataset.scan import Scan
+
+ADVICE = (
+    "5 to 30 sharp pictures of one subject. Let background, light and pose differ: what stays the same in all of "
+    "them is what the word learns."
+)
+
+
+class DatasetPane(FormPane):
+    """The pictures with size, sharpness and what is wrong; space leaves one out."""
+
+    step = "dataset"
+    WORDS = (
+        f"The folder with the photographs. {ADVICE}\n\nThe folder is only read: what is trained are copies in the run "
+        "folder, turned upright, cropped and resized. Pictures that are left out stay where they are."
+    )
+    BINDINGS = [
+        Binding("space", "leave_out", "Leave out", id="dataset.leave-out"),
+    ]
+
+    def __init__(self, draft: Draft) -> None:
+        super().__init__(draft)
+        self._seen: list[Seen] = []
+        self._looking = bool(draft.photographs)
+        self._recent: list[Path] = []
+
+    def compose(self) -> ComposeResult:
+        yield FieldRow(PHOTOGRAPHS, self.draft.photographs, placeholder="~/photos/anna")
+        yield OptionList(id="recent")
+        yield Static(ADVICE, classes="hint", markup=False)
+        yield Static("", id="count", markup=False)
+        with Horizontal(id="set"):
+            yield OptionList(id="pictures")
+            yield Picture(id="preview")
+
+    def on_mount(self) -> None:
+        self._recent = settings.recent_folders()[:6]
+        recent = self.query_one("#recent", OptionList)
+        recent.add_options([Content(location(folder)) for folder in self._recent])
+        self.query_one("#set").display = False
+        self._show_recent()
+
+    def enter(self) -> None:
+        if self._usable and not self._needs_folder:
+            self.query_one("#pictures").focus()
+        else:
+            self.rows()[0].entry.focus()
+
+    def show(self, findings: Findings) -> None:
+        super().show(findings)
+        self._show_recent()
+        self._count()
+
+    def explanation(self) -> str:
+        if self.query_one("#pictures").has_focus:
+            return "space leaves a picture out or takes it back; enter goes on. Nothing in the folder is changed."
+        if self.query_one("#recent").has_focus:
+            return "enter takes one of the folders that you used before."
+        return f"{PHOTOGRAPHS.help} right completes, ctrl+o picks."
+
+    def clear(self) -> None:
+        """Another folder is looked at."""
+        self._seen.clear()
+        self._looking = True
+        self.query_one("#pictures", OptionList).clear_options()
+        self.query_one("#preview", Picture).show(None)
+        self.query_one("#set").display = False
+        self._count()
+
+    def add(self, seen: Seen) -> None:
+        """One more picture was looked at."""
+        self._seen.append(seen)
+        pictures = self.query_one("#pictures", OptionList)
+        self.query_one("#set").display = True
+        pictures.add_option(Option(self._prompt(seen)))
+        if len(self._seen) == 1:
+            pictures.highlighted = 0
+        self._count()
+
+    def looked(self, scan: Scan | None) -> None:
+        """The folder was looked at to its end."""
+        self._looking = False
+        self._count()
+        row = self.rows()[0]
+        if scan is not None and scan.pictures and row.has_class("-visited") and row.has_focus_within:
+            self.query_one("#pictures").focus()
+
+    def after_last(self) -> None:
+        if self._usable:
+            self.query_one("#pictures").focus()
+        elif self._recent and not self.draft.photographs:
+            self.query_one("#recent").focus()
+
+    def action_leave_out(self) -> None:
+        pictures = self.query_one("#pictures", OptionList)
+        at = pictures.highlighted
+        if not pictures.has_focus or at is None:
+            return
+        seen = self._seen[at]
+        if seen.picture is None:
+            self.notify(f"{seen.name} cannot be used; it stays behind by itself.", markup=False, timeout=3)
+            return
+        self.draft.left_out ^= {seen.name}
+        pictures.replace_option_prompt_at_index(at, self._prompt(seen))
+        if at + 1 < len(self._seen):
+            pictures.highlighted = at + 1
+        self._count()
+        self.post_message(DraftChanged())
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        if event.option_list.id == "pictures" and event.option_index < len(self._seen):
+            seen = self._seen[event.option_index]
+            self.query_one("#preview", Picture).show(seen.path, seen.remark or printable(seen.name))
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        if event.option_list.id == "pictures":
+            self.post_message(NextStep())
+        else:
+            self.take_folder(self._recent[event.option_index])
+
+    def take_folder(self, folder: Path) -> None:
+        """Use `folder`, as if it had been typed."""
+        row = self.rows()[0]
+        row.control.show_text(location(folder))
+        row.add_class("-visited")
+        row.entry.focus()
+        self.take("photographs", location(folder))
+
+    @property
+    def _usable(self) -> bool:
+        return any(seen.picture is not None for seen in self._seen)
+
+    @property
+    def _needs_folder(self) -> bool:
+        return not self.draft.photographs
+
+    def _show_recent(self) -> None:
+        self.query_one("#recent").display = bool(self._recent) and not self.draft.photographs
+
+    def _count(self) -> None:
+        usable = [seen for seen in self._seen if seen.picture is not None]
+        left_out = sum(seen.name in self.draft.left_out for seen in usable)
+        parts = []
+        if self._seen or self._looking:
+            parts.append(number(len(usable) - left_out, "picture") + " to train")
+        if left_out:
+            parts.append(f"{left_out} left out")
+        if bad := len(self._seen) - len(usable):
+            parts.append(f"{bad} cannot be used")
+        if self._looking and self.draft.photographs:
+            parts.append("looking ...")
+        self.query_one("#count", Static).update(", ".join(parts) if self.draft.photographs else "")
+
+    def _prompt(self, seen: Seen) -> Content:
+        name = cut(printable(seen.name), 24)
+        if seen.picture is None:
+            return Content.assemble(("! ", "$error"), Content(name), (f"  {printable(seen.wrong)}", "$error"))
+        out = seen.name in self.draft.left_out
+        mark = ("× ", "$warning") if out else ("✓ ", "$success")
+        size = f"{seen.picture.width}x{seen.picture.height}"
+        sharp = "" if seen.sharpness is None else "sharp" if seen.sharpness >= SOFT else seen.remark
+        if out:
+            return Content.assemble(mark, (f"{name}  {size:>11}  left out", "$muted"))
+        style = "$muted" if sharp == "sharp" else "$warning"
+        return Content.assemble(mark, Content(name), (f"  {size:>11}  ", "$muted"), (sharp, style))

@@ -1,0 +1,98 @@
+"""Directories: the word, the run folder and what will be in it, and where the result is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.widgets import OptionList
+
+from ti_tui.errors import UserError
+from ti_tui.screens.wizard.pane import FormPane, scrolled
+from ti_tui.setup.draft import Draft
+from ti_tui.setup.fields import FieldSpec, field
+from ti_tui.setup.findings import Findings
+from ti_tui.setup.places import embeddings_folders
+from ti_tui.setup.steps import STEPS
+from ti_tui.setup.words import location
+from ti_tui.widgets.canvas import Canvas
+from ti_tui.widgets.field_row import FieldRow
+
+PLACEHOLDERS = {
+    "embedding.token": "zkz",
+    "class_word": "woman",
+    "save.install_to": "~/stable-diffusion-webui/embeddings (or empty)",
+}
+LABELS = {"embedding.token": "Token", "save.install_to": "Install to"}
+
+
+class DirectoriesPane(FormPane):
+    """Token, class word, run folder; the tree that will be made; nothing is made yet."""
+
+    step = "directories"
+    WORDS = (
+        "The token is the word that will call the subject in prompts: short, and not a word that the model knows. The "
+        "class word says what it is; the vectors start from it.\n\nThe run folder has kohya's layout, so that kohya's "
+        "own trainer works in it too. It is made at the last step, not before. The result can be installed where "
+        "A1111, Forge or ComfyUI finds it."
+    )
+
+    def __init__(self, draft: Draft) -> None:
+        super().__init__(draft)
+        self._found: list[Path] = []
+
+    def compose(self) -> ComposeResult:
+        rows = []
+        for name in next(step.fields for step in STEPS if step.id == self.step):
+            spec = field(name)
+            row = FieldRow(
+                spec,
+                self.draft.text(name),
+                placeholder=self._placeholder(spec),
+                label=LABELS.get(name, ""),
+            )
+            rows.append(row)
+        yield scrolled(*rows, OptionList(id="found"), Canvas(id="tree"))
+
+    def on_mount(self) -> None:
+        self._found = embeddings_folders()[:5]
+        found = self.query_one("#found", OptionList)
+        found.add_options([Content(f"found: {location(folder)}") for folder in self._found])
+        found.display = bool(self._found)
+
+    def show(self, findings: Findings) -> None:
+        super().show(findings)
+        from ti_tui.setup.look import tree
+
+        for row in self.rows():
+            if row.spec.name == "run_folder" and hasattr(row.control, "placeholder"):
+                row.control.placeholder = self._placeholder(row.spec)
+        self.query_one("#found").display = bool(self._found) and not self.draft.text("save.install_to")
+        lines = tree(self.draft, findings)
+        self.query_one("#tree", Canvas).draw(
+            [[("  will be made   ", "muted"), (lines[0], "b")]]
+            + [[(" " * 17, ""), (line[:26], ""), (line[26:], "muted")] for line in lines[1:]]
+        )
+
+    def explanation(self) -> str:
+        if self.query_one("#found").has_focus:
+            return "enter takes this embeddings folder."
+        return super().explanation()
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        row = next(row for row in self.rows() if row.spec.name == "save.install_to")
+        row.control.show_text(location(self._found[event.option_index]))
+        self.take("save.install_to", location(self._found[event.option_index]))
+        row.entry.focus()
+
+    def _placeholder(self, spec: FieldSpec) -> str:
+        if spec.name == "repeats":
+            return "1"
+        if spec.name != "run_folder":
+            return PLACEHOLDERS.get(spec.name, "")
+        try:
+            return location(self.draft.folder(self.app.config.runs_folder))  # type: ignore[attr-defined]
+        except UserError:
+            return ""

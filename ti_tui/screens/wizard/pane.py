@@ -1,0 +1,173 @@
+"""What the steps of the wizard have in common: a draft, findings to show, fields in rows."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.containers import Vertical, VerticalScroll
+from textual.message import Message
+from textual.widget import Widget
+
+from ti_tui.setup.draft import Draft
+from ti_tui.setup.fields import FieldSpec
+from ti_tui.setup.findings import Findings
+from ti_tui.setup.steps import StepId
+from ti_tui.widgets.field_row import FieldRow
+
+
+class DraftChanged(Message):
+    """The draft is another. pictures: the folder of photographs, so that it has to be looked at again."""
+
+    def __init__(self, *, pictures: bool = False) -> None:
+        super().__init__()
+        self.pictures = pictures
+
+
+class NextStep(Message):
+    """This step is through."""
+
+
+class GoTo(Message):
+    """Open the step that asks for a field, and put the cursor there."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__()
+        self.field = field
+
+
+class StepPane(Vertical):
+    """One step of the wizard."""
+
+    step: ClassVar[StepId]
+    WORDS: ClassVar[str] = ""
+    """What the step is for: the help shows it."""
+
+    def __init__(self, draft: Draft) -> None:
+        super().__init__(id=f"pane-{self.step}", classes="pane")
+        self.draft = draft
+        self.findings = Findings()
+
+    def enter(self) -> None:
+        """Put the cursor on the first thing to do."""
+
+    def show(self, findings: Findings) -> None:
+        """Show what is known now."""
+        self.findings = findings
+
+    def explanation(self) -> str:
+        """One sentence about what has the focus."""
+        return ""
+
+    def go_to(self, field: str) -> bool:
+        """Put the cursor on a field; False if this step does not have it."""
+        return False
+
+    def rows(self) -> Sequence[FieldRow]:
+        """The rows that can be reached, in order."""
+        return [row for row in self.query(FieldRow) if row.display]
+
+    def row_with_focus(self) -> FieldRow | None:
+        """The row that the cursor is in."""
+        return next((row for row in self.rows() if row.has_focus_within), None)
+
+
+class FormPane(StepPane):
+    """A step that is a form: enter goes from field to field, and from the last one to the next step."""
+
+    def enter(self) -> None:
+        rows = self.rows()
+        first = next((row for row in rows if self._needs(row)), rows[0] if rows else None)
+        if first is not None:
+            first.entry.focus()
+
+    def show(self, findings: Findings) -> None:
+        super().show(findings)
+        for row in self.query(FieldRow):
+            self.show_row(row)
+
+    def show_row(self, row: FieldRow) -> None:
+        """Show one field with its note and its problems."""
+        from ti_tui.setup.explain import note
+
+        name = row.spec.name
+        problems = self.findings.about(name)
+        # A field nobody has reached yet is not scolded for being empty.
+        if not self.draft.text(name) and not row.has_class("-visited"):
+            problems = [problem for problem in problems if problem.severity != "error"]
+        row.show(
+            self.draft.text(name) or row.spec.text_of(self.shown_default(row.spec)),
+            note=note(name, self.draft, self.findings),
+            problems=problems,
+            changed="." in name and not row.spec.required and self.draft.changed(name),
+        )
+
+    def shown_default(self, spec: FieldSpec) -> object:
+        """What a control shows where nothing is set; text lines show it as a placeholder instead."""
+        return spec.default if spec.kind in {"choice", "flags", "lines"} else None
+
+    def explanation(self) -> str:
+        row = self.row_with_focus()
+        return f"{row.spec.label}: {row.spec.help}" if row else ""
+
+    def go_to(self, field: str) -> bool:
+        row = next((row for row in self.query(FieldRow) if row.spec.name == field), None)
+        if row is None:
+            return False
+        row.add_class("-visited")
+        row.entry.focus()
+        self.show_row(row)
+        return True
+
+    def on_field_row_changed(self, message: FieldRow.Changed) -> None:
+        message.stop()
+        self.take(message.row.spec.name, message.text)
+
+    def take(self, name: str, text: str) -> None:
+        """Take what was typed for a field into the draft."""
+        from ti_tui.setup.fields import FieldError
+
+        # The draft keeps a text that is no value, and the findings say what is wrong with it.
+        with contextlib.suppress(FieldError):
+            self.draft.set(name, text)
+        self.post_message(DraftChanged(pictures=name == "photographs"))
+
+    def on_field_row_done(self, message: FieldRow.Done) -> None:
+        message.stop()
+        message.row.add_class("-visited")
+        self.show_row(message.row)
+        rows = list(self.rows())
+        after = rows[rows.index(message.row) + 1 :]
+        if after:
+            after[0].entry.focus()
+        else:
+            self.after_last()
+
+    def after_last(self) -> None:
+        """Enter was pressed in the last field."""
+        self.post_message(NextStep())
+
+    def on_descendant_blur(self) -> None:
+        for row in self.rows():
+            if row.has_focus_within:
+                row.add_class("-visited")
+
+    def reset(self) -> None:
+        """The field with the cursor back to its default."""
+        row = self.row_with_focus()
+        if row is None:
+            return
+        self.draft.reset(row.spec.name)
+        row.control.show_text(row.spec.text_of(self.shown_default(row.spec)))
+        self.post_message(DraftChanged(pictures=row.spec.name == "photographs"))
+
+    def _needs(self, row: FieldRow) -> bool:
+        return any(problem.severity == "error" for problem in self.findings.about(row.spec.name))
+
+
+def scrolled(*widgets: Widget) -> VerticalScroll:
+    """The widgets in a column that scrolls and takes no focus of its own."""
+    column = VerticalScroll(*widgets, classes="scrolled")
+    column.can_focus = False
+    return column

@@ -1,0 +1,289 @@
+"""LR scheme: a preset or a text of one's own, its two readings, its segments, its curve."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal
+from textual.widgets import Static
+
+from ti_tui.run.scheme import (
+    PRESETS,
+    Readings,
+    Scheme,
+    SchemeError,
+    Segment,
+    Shape,
+    format_scheme,
+    parse,
+    readings,
+)
+from ti_tui.screens.wizard.pane import DraftChanged, NextStep, StepPane
+from ti_tui.setup.draft import Draft
+from ti_tui.setup.fields import FieldError, recipe_fields
+from ti_tui.setup.findings import Findings
+from ti_tui.widgets.canvas import Canvas
+from ti_tui.widgets.chart import Axis, Curve, chart, nice_axis
+from ti_tui.widgets.controls import Choice, Edited, Finished, TextLine
+from ti_tui.widgets.field_row import FieldRow
+from ti_tui.widgets.segment_table import SegmentTable
+
+OWN = "own"
+SEGMENTS, SHAPE, WARMUP = "scheme.segments", "scheme.shape", "scheme.warmup_steps"
+SMOOTH: dict[str, tuple[Shape, tuple[Segment, ...]]] = {
+    "constant": ("constant", (Segment(0.005, 2000),)),
+    "cosine": ("cosine", (Segment(0.005, 1999), Segment(0.0001, 1))),
+}
+"""Presets that are a shape: one rate, or a fall from the first rate to the last."""
+WORDS_OF = {
+    "faces": "large steps first, then finer and finer: for people and things",
+    "styles": "small steps: for a way of painting",
+    "first look": "790 steps, to see whether it works at all",
+    "constant": "one rate from the first step to the last",
+    "cosine": "falls slowly, then quickly, then slowly to a small rate",
+    "own": "your text, or your rows",
+}
+
+
+class SchemePane(StepPane):
+    """The rates over the run. The run file holds segments; the text can be read in two ways, and both are shown."""
+
+    step = "scheme"
+    WORDS = (
+        "The learning rate says how far each step goes. A scheme begins with large steps and ends with fine ones, in "
+        "one run.\n\nThe text `0.05:10, 0.02:20` is in use with two meanings: A1111 reads the number as the step UNTIL "
+        "which the rate holds; people who restart kohya by hand mean FOR how many steps. Both totals are shown; "
+        "left and right on `Read as` choose.\n\nIn the table: arrows move, typing changes a cell, enter keeps it, + "
+        "adds a row, del takes it away.\n\nA warm-up rarely helps here: the first rate is large on purpose, and only a "
+        "few vectors are learned."
+    )
+    BINDINGS = [Binding("ctrl+y", "preset", "Preset", show=False, id="scheme.preset", priority=True)]
+
+    def __init__(self, draft: Draft) -> None:
+        super().__init__(draft)
+        self._text = ""
+        self._reading = "for"
+        self._wrong = ""
+
+    def compose(self) -> ComposeResult:
+        scheme = self._scheme()
+        self._text = format_scheme(scheme.segments)
+        with Horizontal(classes="line"):
+            yield Static("  Preset", classes="label", markup=False)
+            yield Choice((*PRESETS, *SMOOTH, OWN), self._preset(scheme), id="preset")
+        yield Static("", id="preset-words", classes="hint", markup=False)
+        with Horizontal(classes="line"):
+            yield Static("  Text", classes="label", markup=False)
+            yield TextLine(self._text, placeholder="0.05:10, 0.02:20, 0.001:500", id="text")
+        with Horizontal(classes="line"):
+            yield Static("  Read as", classes="label", markup=False)
+            yield Choice(("for N steps", "until step N"), "for N steps", id="reading")
+        yield Canvas(id="readings")
+        yield SegmentTable(scheme.segments, id="segments")
+        yield FieldRow(recipe_fields()[WARMUP], self.draft.text(WARMUP))
+        yield Canvas(id="curve")
+
+    def enter(self) -> None:
+        self.query_one("#preset").focus()
+
+    def go_to(self, field: str) -> bool:
+        if field == WARMUP:
+            self.query_one(FieldRow).entry.focus()
+        else:
+            self.query_one("#text").focus()
+        return True
+
+    def show(self, findings: Findings) -> None:
+        super().show(findings)
+        self._show()
+
+    def explanation(self) -> str:
+        if self.query_one("#preset").has_focus:
+            return "left and right choose a scheme; each can be changed below."
+        if self.query_one("#text").has_focus:
+            return "rate:number pairs, as A1111 writes them; paste one here."
+        if self.query_one("#reading").has_focus:
+            return "The guide restarted by hand FOR N steps each; A1111 reads UNTIL step N."
+        if self.query_one("#segments").has_focus:
+            return "arrows move, type over a cell, enter keeps it, + adds a row, del takes it away, enter goes on."
+        if row := self.row_with_focus():
+            return f"{row.spec.label}: {row.spec.help} The first rate is large on purpose: it rarely helps here."
+        return ""
+
+    def on_resize(self) -> None:
+        self._show_curve()
+
+    def on_edited(self, message: Edited) -> None:
+        message.stop()
+        match message.source.id:
+            case "preset":
+                self._take_preset(message.text)
+            case "text":
+                self._text = message.text
+                self._take_text()
+            case "reading":
+                self._reading = "for" if message.text.startswith("for") else "until"
+                self._take_text()
+
+    def on_finished(self, message: Finished) -> None:
+        message.stop()
+        after = {"preset": "#text", "text": "#reading", "reading": "#segments"}
+        if message.source.id == "text" and self._wrong:
+            return
+        self.query_one(after[str(message.source.id)]).focus()
+
+    def on_segment_table_changed(self, message: SegmentTable.Changed) -> None:
+        message.stop()
+        self._reading = "for"
+        self.query_one("#reading", Choice).show_text("for N steps")
+        self._put(Scheme(message.segments, shape=self._shape()), text=True)
+
+    def on_segment_table_left(self, message: SegmentTable.Left) -> None:
+        message.stop()
+        self.query_one(FieldRow).entry.focus()
+
+    def on_field_row_changed(self, message: FieldRow.Changed) -> None:
+        message.stop()
+        # A text that is no value is kept by the draft; the findings say what is wrong with it.
+        with contextlib.suppress(FieldError):
+            self.draft.set(WARMUP, message.text)
+        self.post_message(DraftChanged())
+
+    def on_field_row_done(self, message: FieldRow.Done) -> None:
+        message.stop()
+        self.post_message(NextStep())
+
+    def action_preset(self) -> None:
+        self.query_one("#preset").focus()
+
+    def _take_preset(self, name: str) -> None:
+        if name in PRESETS:
+            self._put(parse(PRESETS[name], "for"), text=True)
+        elif name in SMOOTH:
+            shape, segments = SMOOTH[name]
+            self._put(Scheme(segments, shape=shape), text=True)
+        else:
+            self.query_one("#text").focus()
+        self._reading = "for"
+        self.query_one("#reading", Choice).show_text("for N steps")
+
+    def _take_text(self) -> None:
+        try:
+            scheme = parse(self._text, "for" if self._reading == "for" else "until")
+        except SchemeError as error:
+            self._wrong = f"{error.message}. {error.remedy}".strip()
+            self._show()
+            return
+        self._put(Scheme(scheme.segments, shape=self._shape()))
+
+    def _put(self, scheme: Scheme, *, text: bool = False) -> None:
+        """Take a scheme into the draft; text: write it into the text line as well."""
+        self._wrong = ""
+        segments = [{"learning_rate": part.learning_rate, "steps": part.steps} for part in scheme.segments]
+        default = parse(PRESETS["faces"], "for")
+        if scheme.segments == default.segments:
+            self.draft.reset(SEGMENTS)
+        else:
+            self.draft.put(SEGMENTS, segments)
+        if scheme.shape == "segments":
+            self.draft.reset(SHAPE)
+        else:
+            self.draft.put(SHAPE, scheme.shape)
+        if text:
+            self._text = format_scheme(scheme.segments)
+            self.query_one("#text", TextLine).show_text(self._text)
+        self.query_one("#preset", Choice).show_text(self._preset(scheme))
+        self.query_one(SegmentTable).show(scheme.segments)
+        self._show()
+        self.post_message(DraftChanged())
+
+    def _scheme(self) -> Scheme:
+        segments = tuple(_segment(item) for item in self.draft.value(SEGMENTS))
+        return Scheme(segments, shape=self._shape())
+
+    def _shape(self) -> Shape:
+        shape: Shape = self.draft.value(SHAPE)
+        return shape
+
+    def _preset(self, scheme: Scheme) -> str:
+        for name, text in PRESETS.items():
+            if scheme.shape == "segments" and parse(text, "for").segments == scheme.segments:
+                return name
+        for name, (shape, segments) in SMOOTH.items():
+            if (shape, segments) == (scheme.shape, scheme.segments):
+                return name
+        return OWN
+
+    def _show(self) -> None:
+        preset = self.query_one("#preset", Choice).text
+        self.query_one("#preset-words", Static).update(f"{' ' * 18}{WORDS_OF[preset]}")
+        self.query_one("#readings", Canvas).draw(self._reading_lines())
+        row = self.query_one(FieldRow)
+        row.show(
+            self.draft.text(WARMUP),
+            note=_warmup_note(self.draft),
+            problems=self.findings.about(WARMUP),
+            changed=self.draft.changed(WARMUP),
+        )
+        self._show_curve()
+
+    def _reading_lines(self) -> list[list[tuple[str, str]]]:
+        if self._wrong:
+            return [[(" " * 18, ""), ("! ", "error b"), (self._wrong, "error")]]
+        try:
+            both: Readings | None = readings(self._text)
+        except SchemeError:
+            both = None
+        if both is None or not both.ambiguous:
+            return [[(" " * 18, ""), (f"{self._scheme().total_steps} steps in all", "muted")]]
+        for_total = both.for_steps.total_steps if both.for_steps else 0
+        until_total = both.until_step.total_steps if both.until_step else 0
+        return [
+            [
+                (" " * 18, ""),
+                (f"for N steps: {for_total} in all", "b" if self._reading == "for" else "muted"),
+                ("    ", ""),
+                (f"until step N: {until_total} in all", "b" if self._reading == "until" else "muted"),
+            ]
+        ]
+
+    def _show_curve(self) -> None:
+        canvas = self.query_one("#curve", Canvas)
+        width, height = canvas.size.width, canvas.size.height
+        if width < 20 or height < 5:
+            canvas.draw([])
+            return
+        try:
+            warmup = int(self.draft.value(WARMUP))
+            scheme = self._scheme()
+            scheme = Scheme(scheme.segments, min(warmup, scheme.segments[0].steps), scheme.shape)
+        except SchemeError:
+            return
+        xs, ys = rate_points(scheme)
+        y = nice_axis(min(ys), max(ys), log=True)
+        x = Axis(1, max(2, scheme.total_steps), log=True)
+        canvas.draw(chart(min(width, 100), height, [Curve("rate", xs, ys, "chart-rate")], x, y))
+
+
+def rate_points(scheme: Scheme, most: int = 400) -> tuple[list[float], list[float]]:
+    """Steps (1-based) and rates that draw a scheme: both ends of each segment, and enough between."""
+    total = scheme.total_steps
+    steps = {1, total, *scheme.ends, *(end + 1 for end in scheme.ends if end < total)}
+    steps |= {min(total, max(1, round(total ** (i / most)))) for i in range(most + 1)}
+    steps |= set(range(1, min(scheme.warmup_steps, most) + 2))
+    ordered = sorted(step for step in steps if 1 <= step <= total)
+    rates = [max(scheme.rate_at(step - 1), 1e-9) for step in ordered]
+    return [float(step) for step in ordered], rates
+
+
+def _segment(item: Any) -> Segment:
+    if isinstance(item, dict):
+        return Segment(float(item["learning_rate"]), int(item["steps"]))
+    return Segment(item.learning_rate, item.steps)
+
+
+def _warmup_note(draft: Draft) -> str:
+    return "" if draft.value(WARMUP) else "none: the first rate is large on purpose"

@@ -1,0 +1,430 @@
+"""The wizard's screen: the rail, the open step, the draft that is always kept, and what is found out meanwhile."""
+
+from __future__ import annotations
+
+import copy
+import time
+from typing import TYPE_CHECKING, Any
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.screen import Screen
+from textual.widgets import Footer, Input, Rule, Static
+from textual.worker import Worker, WorkerState, get_current_worker
+
+from ti_tui.errors import UserError
+from ti_tui.screens.wizard.dataset import DatasetPane
+from ti_tui.screens.wizard.pane import DraftChanged, FormPane, GoTo, StepPane
+from ti_tui.setup.draft import Draft, drop_draft, load_draft, save_draft
+from ti_tui.setup.findings import Findings, Seen
+from ti_tui.setup.steps import STEPS, StepId, state_of, step_of
+from ti_tui.widgets.canvas import Canvas
+from ti_tui.widgets.step_rail import StepRail
+
+if TYPE_CHECKING:
+    from ti_tui.dataset.scan import Scan
+    from ti_tui.screens.app import TiTuiApp
+    from ti_tui.setup.look import PictureDesk
+
+JUDGE_SECONDS = 0.25
+SAVE_SECONDS = 0.6
+NARROW = 100
+
+
+class PictureSeen(Message):
+    """One photograph was looked at."""
+
+    def __init__(self, folder: str, seen: Seen) -> None:
+        super().__init__()
+        self.folder, self.seen = folder, seen
+
+
+class FolderLooked(Message):
+    """A folder of photographs was looked at to its end, or could not be: then `wrong` says why."""
+
+    def __init__(self, folder: str, scan: Scan | None, wrong: str = "", remedy: str = "") -> None:
+        super().__init__()
+        self.folder, self.scan, self.wrong, self.remedy = folder, scan, wrong, remedy
+
+
+class Judged(Message):
+    """What is known about the draft as it was at `generation`."""
+
+    def __init__(self, generation: int, findings: Findings) -> None:
+        super().__init__()
+        self.generation, self.findings = generation, findings
+
+
+class WizardScreen(Screen[None]):
+    """Six steps from a folder of photographs to a started run."""
+
+    CSS_PATH = "wizard.tcss"
+    AUTO_FOCUS = ""
+    BINDINGS = [
+        Binding("ctrl+n,alt+right", "next_step", "Next step", id="wizard.next", priority=True, key_display="ctrl+n"),
+        Binding("ctrl+b,alt+left", "previous_step", "Back", id="wizard.back", priority=True, key_display="ctrl+b"),
+        *(
+            Binding(f"{n},alt+{n}", f"jump({n - 1})", f"Step {n}", show=False, id=f"wizard.step-{n}")
+            for n in range(1, len(STEPS) + 1)
+        ),
+        Binding("tab", "app.focus_next", "Next field", show=False, id="wizard.field-next"),
+        Binding("shift+tab", "app.focus_previous", "Field before", show=False, id="wizard.field-back"),
+        Binding("ctrl+o", "pick", "Pick", id="wizard.pick", priority=True, tooltip="Pick a folder or file"),
+        Binding("ctrl+r", "reset_field", "Default", id="wizard.reset", priority=True, tooltip="The field's default"),
+        Binding("escape", "leave_field", "Leave the field", show=False, id="wizard.leave"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draft = Draft()
+        self.findings = Findings()
+        self.here: StepId = "dataset"
+        self.visited: set[StepId] = set()
+        self.started = False
+        self._scan: Scan | None = None
+        self._wrong: tuple[str, str] = ("", "")
+        self._generation = 0
+        self._desk: PictureDesk | None = None
+        self._delayed: dict[str, Any] = {}
+
+    @property
+    def ti_tui(self) -> TiTuiApp:
+        return self.app  # type: ignore[return-value]
+
+    def compose(self) -> ComposeResult:
+        yield Canvas(id="head")
+        yield Rule(line_style="heavy", classes="rule")
+        with Horizontal(id="body"):
+            yield StepRail(STEPS, id="rail")
+            yield Vertical(id="panes")
+        yield Rule(line_style="solid", classes="rule")
+        yield Static("", id="explanation", markup=False)
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        left = load_draft()
+        self._open("dataset")
+        if left is not None:
+            self._offer(left)
+
+    # Steps
+
+    @property
+    def pane(self) -> StepPane:
+        """The open step."""
+        return self.query_one(f"#pane-{self.here}", StepPane)
+
+    def action_next_step(self) -> None:
+        at = self._index()
+        if at + 1 < len(STEPS):
+            self._open(STEPS[at + 1].id)
+
+    def action_previous_step(self) -> None:
+        if (at := self._index()) > 0:
+            self._open(STEPS[at - 1].id)
+
+    def action_jump(self, index: int) -> None:
+        self._open(STEPS[index].id)
+
+    def action_leave_field(self) -> None:
+        self.query_one("#rail").focus()
+
+    def action_reset_field(self) -> None:
+        if isinstance(self.pane, FormPane):
+            self.pane.reset()
+
+    def action_pick(self) -> None:
+        pane = self.pane
+        row = pane.row_with_focus()
+        if row is None or row.spec.kind != "path":
+            row = next((row for row in pane.rows() if row.spec.kind == "path"), None)
+        if row is None:
+            self.notify("There is no path to pick here.", timeout=2)
+            return
+        self._pick_for(row.spec.name)
+
+    def on_next_step(self) -> None:
+        self.action_next_step()
+
+    def on_go_to(self, message: GoTo) -> None:
+        step = step_of(message.field)
+        self._open(step, enter=False)
+        self.call_after_refresh(self._go_to, message.field)
+
+    def _go_to(self, field: str) -> None:
+        self.pane.show(self.findings)
+        if not self.pane.go_to(field):
+            self.pane.enter()
+
+    def on_step_rail_chosen(self, message: StepRail.Chosen) -> None:
+        self._open(message.step)
+
+    def _index(self) -> int:
+        return next(i for i, step in enumerate(STEPS) if step.id == self.here)
+
+    def _open(self, step: StepId, *, enter: bool = True) -> None:
+        self.visited.add(self.here)
+        self.here = self.draft.step = step
+        panes = self.query_one("#panes")
+        for pane in panes.query(StepPane):
+            pane.display = pane.step == step
+        if not panes.query(f"#pane-{step}"):
+            panes.mount(_pane(step, self.draft))
+        self._show_all()
+        if enter:
+            self.call_after_refresh(self._enter, step)
+
+    def _enter(self, step: StepId) -> None:
+        if step == self.here:
+            self.pane.show(self.findings)
+            self.pane.enter()
+
+    # The draft
+
+    def on_draft_changed(self, message: DraftChanged) -> None:
+        self._later("judge", JUDGE_SECONDS, self._judge)
+        self._later("save", SAVE_SECONDS, self._save)
+        if message.pictures:
+            self._later("look", JUDGE_SECONDS, self._look)
+
+    def _save(self) -> None:
+        if not self.started and not self.draft.empty:
+            save_draft(self.draft)
+
+    def _offer(self, left: Draft) -> None:
+        from ti_tui.screens.dialogs import Answer, Question
+
+        when = time.strftime("%H:%M", time.localtime(left.saved))
+        if time.time() - left.saved > 20 * 3600:
+            when = time.strftime("%d %B, %H:%M", time.localtime(left.saved))
+        token = left.fields.get("embedding.token") or left.photographs or "no name yet"
+
+        def answered(answer: str | None) -> None:
+            if answer == "new":
+                drop_draft()
+                self.pane.enter()
+            else:
+                self.take_draft(left)
+
+        question = Question(
+            f"Go on with the draft of {when}?",
+            f"{token}",
+            [Answer("go", "g", "go on with it"), Answer("new", "n", "begin a new one")],
+        )
+        self.app.push_screen(question, answered)
+
+    def take_draft(self, draft: Draft) -> None:
+        """Go on with `draft` in place of the one that is open."""
+        self.draft = draft
+        self.findings = Findings()
+        self._scan, self._wrong = None, ("", "")
+        self.visited = set()
+        self.query_one("#panes").remove_children()
+        wanted = draft.step if draft.step in {step.id for step in STEPS} else "dataset"
+        for step in STEPS:
+            if step.id == wanted:
+                break
+            self.visited.add(step.id)
+        self.here = wanted  # type: ignore[assignment]
+        self.call_after_refresh(self._open, wanted)
+        self._look()
+        self._judge()
+
+    def ask_quit(self) -> None:
+        """Leave: the draft is kept, so there is nothing to ask."""
+        self._save()
+        self.app.exit()
+
+    # What is found out, in threads
+
+    def _later(self, name: str, seconds: float, call: Any) -> None:
+        if timer := self._delayed.get(name):
+            timer.stop()
+        self._delayed[name] = self.set_timer(seconds, call)
+
+    def _look(self) -> None:
+        self._scan, self._wrong = None, ("", "")
+        for pane in self.query(DatasetPane):
+            pane.clear()
+        if self.draft.photographs:
+            self._look_at(self.draft.photographs)
+
+    @work(thread=True, exclusive=True, group="look", exit_on_error=False)
+    def _look_at(self, folder: str) -> None:
+        from ti_tui.setup.look import PictureDesk
+
+        worker = get_current_worker()
+        self._desk = self._desk or PictureDesk()
+
+        def each(seen: Seen) -> bool:
+            if not worker.is_cancelled:
+                self.post_message(PictureSeen(folder, seen))
+            return not worker.is_cancelled
+
+        try:
+            source = Draft(photographs=folder).source()
+            if source is None:
+                raise UserError(f"{folder!r} is not a path")
+            scan = self._desk.look(source, each)
+        except UserError as error:
+            self.post_message(FolderLooked(folder, None, error.message, error.remedy))
+            return
+        except OSError as error:
+            self.post_message(FolderLooked(folder, None, f"{error.filename or folder}: {error.strerror}"))
+            return
+        if not worker.is_cancelled:
+            self.post_message(FolderLooked(folder, scan))
+
+    def on_picture_seen(self, message: PictureSeen) -> None:
+        if message.folder == self.draft.photographs:
+            for pane in self.query(DatasetPane):
+                pane.add(message.seen)
+
+    def on_folder_looked(self, message: FolderLooked) -> None:
+        if message.folder != self.draft.photographs:
+            return
+        self._scan, self._wrong = message.scan, (message.wrong, message.remedy)
+        for pane in self.query(DatasetPane):
+            pane.looked(message.scan)
+        if message.scan is not None and message.scan.pictures:
+            from ti_tui import settings
+
+            settings.remember_folder(message.scan.folder)
+        self._judge()
+
+    def _judge(self) -> None:
+        self._generation += 1
+        self._judge_draft(self._generation, copy.deepcopy(self.draft), self._scan, self._wrong)
+
+    @work(thread=True, exclusive=True, group="judge", exit_on_error=False)
+    def _judge_draft(self, generation: int, draft: Draft, scan: Scan | None, wrong: tuple[str, str]) -> None:
+        from dataclasses import replace
+
+        from ti_tui.run.problems import Problem
+        from ti_tui.setup.look import judge
+
+        findings = judge(draft, scan, runs_folder=self.ti_tui.config.runs_folder)
+        if wrong[0]:
+            said = Problem("error", wrong[0], "photographs", wrong[1])
+            findings = replace(findings, problems=(said, *findings.problems), run=None)
+        elif draft.photographs and scan is None:
+            findings = replace(findings, run=None)
+        self.post_message(Judged(generation, findings))
+
+    def on_judged(self, message: Judged) -> None:
+        if message.generation == self._generation:
+            self.findings = message.findings
+            self._show_all()
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        if event.state is WorkerState.ERROR and isinstance(event.worker.error, Exception):
+            from ti_tui.screens.app import write_crash
+
+            path = write_crash(event.worker.error)
+            text = f"Something could not be found out: {event.worker.error}\nThe details are in {path}"
+            self.notify(text, severity="error", markup=False, timeout=10)
+
+    # What is shown
+
+    def _show_all(self) -> None:
+        self._show_head()
+        rail = self.query_one(StepRail)
+        rail.show([state_of(step, self.draft, self.findings, here=self.here, seen=self.visited) for step in STEPS])
+        for pane in self.query(StepPane):
+            if pane.step == self.here and pane.is_mounted:
+                pane.show(self.findings)
+        self._explain()
+
+    def _show_head(self) -> None:
+        hardware = self.findings.hardware
+        said = ""
+        if hardware is not None:
+            gib = 1024**3
+            free, total = hardware.free_bytes / gib, hardware.total_bytes / gib
+            said = f"{hardware.name}   {free:.1f} of {total:.1f} GiB free "
+        width = max(0, self.size.width - len(" ti_tui   new embedding") - len(said))
+        self.query_one("#head", Canvas).draw(
+            [[(" ti_tui", "accent b"), ("   new embedding", "muted"), (" " * width, ""), (said, "muted")]]
+        )
+
+    def _explain(self) -> None:
+        text = self.pane.explanation() if self.query(f"#pane-{self.here}") else ""
+        self.query_one("#explanation", Static).update(text)
+
+    def on_descendant_focus(self) -> None:
+        self._explain()
+        self.refresh_bindings()
+
+    def on_resize(self) -> None:
+        self.query_one(StepRail).narrow = self.size.width < NARROW
+        self._show_all()
+
+    def help_text(self) -> str:
+        """What the open step is for."""
+        return self.pane.WORDS
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "next_step":
+            return self.here != STEPS[-1].id
+        if action == "previous_step":
+            return self.here != STEPS[0].id
+        if action == "jump" and isinstance(self.focused, Input):
+            # Digits are typed there; alt and a digit would do neither.
+            return True
+        return True
+
+    def _pick_for(self, name: str) -> None:
+        from ti_tui.screens.dialogs import PathPicker, start_of
+
+        suffixes = {
+            "model.base": frozenset({".safetensors", ".ckpt"}),
+            "model.vae": frozenset({".safetensors", ".ckpt", ".pt"}),
+        }.get(name, frozenset())
+        pane = self.pane
+        if not isinstance(pane, FormPane):
+            return
+        row = next(row for row in pane.rows() if row.spec.name == name)
+
+        def picked(path: Any) -> None:
+            if path is not None:
+                row.control.show_text(cut_home(path))
+                pane.take(name, cut_home(path))
+            row.entry.focus()
+
+        self.app.push_screen(PathPicker(row.spec.label, start_of(self.draft.text(name)), suffixes=suffixes), picked)
+
+
+def cut_home(path: Any) -> str:
+    """A picked path as it would be typed."""
+    from ti_tui.setup.words import location
+
+    return location(path)
+
+
+def _pane(step: StepId, draft: Draft) -> StepPane:
+    match step:
+        case "dataset":
+            return DatasetPane(draft)
+        case "captions":
+            from ti_tui.screens.wizard.captions import CaptionsPane
+
+            return CaptionsPane(draft)
+        case "directories":
+            from ti_tui.screens.wizard.directories import DirectoriesPane
+
+            return DirectoriesPane(draft)
+        case "parameters":
+            from ti_tui.screens.wizard.parameters import ParametersPane
+
+            return ParametersPane(draft)
+        case "scheme":
+            from ti_tui.screens.wizard.scheme import SchemePane
+
+            return SchemePane(draft)
+        case "train":
+            from ti_tui.screens.wizard.train import TrainPane
+
+            return TrainPane(draft)

@@ -1,0 +1,224 @@
+"""Train: the receipt of everything that was chosen, what is still wrong, and the start."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
+from ti_tui.errors import UserError
+from ti_tui.run.folder import RunFolder
+from ti_tui.run.problems import Problem
+from ti_tui.screens.wizard.pane import GoTo, StepPane, scrolled
+from ti_tui.setup.draft import Draft, drop_draft
+from ti_tui.setup.findings import Findings
+from ti_tui.setup.steps import STEPS, step_of
+from ti_tui.setup.words import location, number, printable
+from ti_tui.widgets.canvas import Canvas, Line
+from ti_tui.widgets.field_row import MARKS, wrapped
+
+START, WRITE = "start", "write"
+
+
+class Made(Message):
+    """The run was made; `started` if its trainer runs."""
+
+    def __init__(self, run: RunFolder, *, started: bool) -> None:
+        super().__init__()
+        self.run, self.started = run, started
+
+
+class Preparing(Message):
+    """So many pictures of so many are prepared."""
+
+    def __init__(self, done: int, total: int) -> None:
+        super().__init__()
+        self.done, self.total = done, total
+
+
+class Failed(Message):
+    """The run could not be made or started."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__()
+        self.message = message
+
+
+class TrainPane(StepPane):
+    """Nothing is written before enter is pressed here, except the draft."""
+
+    step = "train"
+    WORDS = (
+        "Everything that was chosen, and what auto decided. Enter on a problem goes to its field. Start makes the run "
+        "folder, prepares the pictures, starts the trainer and shows it. The trainer is a process of its own: close "
+        "the terminal, come back, `ti-tui watch`."
+    )
+    BINDINGS = [Binding("v", "view", "Run file", id="train.view", tooltip="See the run file that will be written")]
+
+    def __init__(self, draft: Draft) -> None:
+        super().__init__(draft)
+        self._shown: list[Problem] = []
+        self._busy = ""
+        self._failed = ""
+
+    def compose(self) -> ComposeResult:
+        yield scrolled(Canvas(id="receipt"), OptionList(id="problems"))
+        yield Canvas(id="progress")
+        yield OptionList(
+            Option(Content.assemble(("▌ ", "$accent"), Content("Start training")), id=START),
+            Option(Content.assemble(("  ", ""), Content("Make the run, start it later")), id=WRITE),
+            id="answers",
+        )
+
+    def enter(self) -> None:
+        if self.findings.errors:
+            self.query_one("#problems").focus()
+        else:
+            answers = self.query_one("#answers", OptionList)
+            answers.highlighted = 0
+            answers.focus()
+
+    def show(self, findings: Findings) -> None:
+        ready_before = self.findings.run is not None
+        super().show(findings)
+        self.query_one("#receipt", Canvas).draw(self._receipt_lines())
+        self._show_problems()
+        ready = findings.run is not None and not self._busy
+        answers = self.query_one("#answers", OptionList)
+        answers.display = findings.run is not None
+        answers.disabled = not ready
+        if findings.run is not None and not ready_before and self.query_one("#problems").has_focus:
+            self.enter()
+        self._show_progress()
+
+    def explanation(self) -> str:
+        problems = self.query_one("#problems", OptionList)
+        if problems.has_focus and self._shown:
+            return "enter goes to the field. What is marked ! in red keeps the run from starting."
+        return "enter starts. v shows the run file. The trainer goes on when the terminal is closed."
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        if event.option_list.id == "problems":
+            self.post_message(GoTo(self._shown[event.option_index].field))
+        elif not self._busy and self.findings.run is not None:
+            self._busy = "preparing the pictures ..."
+            self._failed = ""
+            self.show(self.findings)
+            config = self.app.config  # type: ignore[attr-defined]
+            self._make(copy.deepcopy(self.draft), config.runs_folder, start=event.option.id == START)
+
+    def action_view(self) -> None:
+        from textual.highlight import highlight
+
+        from ti_tui.run.file import to_toml
+        from ti_tui.screens.dialogs import Reader
+
+        run = self.findings.run
+        if run is None:
+            self.notify("There is no run file yet: something is still missing.", timeout=3)
+            return
+        text = to_toml(run)
+        self.app.push_screen(Reader("run.toml, as it will be written", highlight(text, language="toml"), plain=text))
+
+    @work(thread=True, exclusive=True, group="make", exit_on_error=False)
+    def _make(self, draft: Draft, runs_folder: str, *, start: bool) -> None:
+        """Make the run and start its trainer. Messages say how far it is and how it ended."""
+        from ti_tui.setup.start import make_run, start_trainer
+
+        def progress(done: int, total: int) -> None:
+            self.post_message(Preparing(done, total))
+
+        try:
+            made = make_run(draft, runs_folder=runs_folder, progress=progress)
+        except UserError as error:
+            self.post_message(Failed(str(error)))
+            return
+        drop_draft()
+        if start:
+            try:
+                start_trainer(made.folder)
+            except UserError as error:
+                self.post_message(Failed(f"The run is made, but not started: {error}"))
+                self.post_message(Made(made.folder, started=False))
+                return
+        self.post_message(Made(made.folder, started=start))
+
+    def on_preparing(self, message: Preparing) -> None:
+        if message.done < message.total:
+            self._busy = f"prepared {message.done} of {message.total} pictures"
+        else:
+            self._busy = "starting the trainer ..."
+        self._show_progress()
+
+    def on_failed(self, message: Failed) -> None:
+        self._busy, self._failed = "", message.message
+        self.show(self.findings)
+
+    def on_made(self, message: Made) -> None:
+        message.stop()
+        self._busy = ""
+        self.screen.started = True  # type: ignore[attr-defined]
+        app: Any = self.app
+        app.made_run(message.run)
+        if not message.started and not self._failed:
+            app.notify(f"{location(message.run.root)} is made. enter starts it.", markup=False)
+
+    def _receipt_lines(self) -> list[Line]:
+        from ti_tui.setup.receipt import receipt
+
+        width = max(30, self.size.width - 6)
+        lines: list[Line] = []
+        for line in receipt(self.draft, self.findings):
+            room = width - 14
+            if line.why and len(line.text) + len(line.why) + 3 <= room:
+                lines.append([(f"  {line.title:<12}", "muted"), (f"{line.text}   ", ""), (line.why, "muted")])
+                continue
+            for index, part in enumerate(wrapped(line.text, room)):
+                lines.append([(f"  {line.title if index == 0 else '':<12}", "muted"), (part, "")])
+            lines += [[(" " * 14, ""), (part, "muted")] for part in (wrapped(line.why, room) if line.why else [])]
+        if not lines and self.findings.errors:
+            count = number(len(self.findings.errors), "thing")
+            lines.append([("! ", "warning b"), (f"{count} to settle before the run can start", "b")])
+        elif not lines:
+            lines.append([("  looking at everything ...", "muted")])
+        return lines
+
+    def _show_problems(self) -> None:
+        order = ("error", "warning", "info")
+        shown = sorted(self.findings.problems, key=lambda problem: order.index(problem.severity))
+        problems = self.query_one("#problems", OptionList)
+        if shown != self._shown or problems.option_count != len(shown):
+            self._shown = shown
+            at = problems.highlighted or 0
+            problems.set_options([Option(self._problem(problem)) for problem in shown])
+            problems.highlighted = min(at, len(shown) - 1) if shown else None
+        problems.display = bool(shown)
+
+    def _problem(self, problem: Problem) -> Content:
+        from ti_tui.setup.fields import OWN, recipe_fields
+
+        letter, style = MARKS[problem.severity]
+        spec = OWN.get(problem.field) or recipe_fields().get(problem.field)
+        name = f"{spec.label}: " if spec else ""
+        step = next(i for i, step in enumerate(STEPS, start=1) if step.id == step_of(problem.field))
+        text = f"{printable(name + problem.message)}. {printable(problem.remedy)}".strip()
+        return Content.assemble((f"{letter} ", f"${style}"), Content(text), (f"  [{step}]", "$accent"))
+
+    def _show_progress(self) -> None:
+        width = max(30, self.size.width - 6)
+        if self._failed:
+            lines = [
+                [("! " if i == 0 else "  ", "error b"), (part, "error")]
+                for i, part in enumerate(wrapped(self._failed, width))
+            ]
+            self.query_one("#progress", Canvas).draw(lines)
+        else:
+            self.query_one("#progress", Canvas).draw([[(f"  {self._busy}", "accent")]] if self._busy else [])

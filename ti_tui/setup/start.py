@@ -1,0 +1,67 @@
+"""From a draft to a run that trains: the same steps as `ti-tui init` and `ti-tui train`, for the screens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ti_tui.errors import UserError
+from ti_tui.run.folder import RunFolder, RunLocked
+from ti_tui.run.process import start_detached
+from ti_tui.settings import remember_run
+from ti_tui.setup.check import check_run
+from ti_tui.setup.create import Created, create_run
+from ti_tui.setup.draft import DEFAULT_RUNS, Draft
+
+START_SECONDS = 30.0
+
+
+def make_run(
+    draft: Draft, *, runs_folder: str = DEFAULT_RUNS, progress: Callable[[int, int], None] | None = None
+) -> Created:
+    """Make the run that `draft` describes: folder, prepared pictures, captions, run file. Raises UserError."""
+    source = draft.source()
+    if source is None:
+        raise UserError("no folder of photographs is chosen", remedy="Choose it in the first step.")
+    return create_run(
+        draft.folder(runs_folder),
+        source,
+        draft.values(),
+        class_word=draft.class_word or None,
+        repeats=draft.repeats,
+        leave_out=draft.left_out,
+        captions=draft.captions,
+        progress=progress,
+    )
+
+
+def start_trainer(folder: RunFolder) -> int:
+    """Check the run and start its trainer, detached; returns its pid once it has reported itself.
+
+    Raises UserError: RunLocked if one works there already, CheckFailed for what is wrong with the run, or the
+    trainer's last words if it ended at once.
+    """
+    if held := folder.trainer():
+        raise RunLocked(f"a trainer (process {held.pid}) already works in {folder.root}")
+    check_run(folder, decode=False).raise_errors()
+    remember_run(folder.root)
+    folder.create()
+    process = start_detached(folder.root, folder.log)
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        status = folder.read_status()
+        if status is not None and status.pid == process.pid:
+            return process.pid
+        if process.poll() is not None:
+            raise UserError(last_words(folder))
+        time.sleep(0.05)
+    return process.pid
+
+
+def last_words(folder: RunFolder) -> str:
+    """The last lines of the trainer's log: what it said before it ended without an event."""
+    try:
+        lines = folder.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    return "\n".join(lines[-2:]) or f"the trainer ended at once; see {folder.log}"
