@@ -70,15 +70,27 @@ class LazyCommands(click.Group):
 
 @click.group(
     cls=LazyCommands,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit status: 0 fine, 2 something to mend in what was given, 3 training failed (the run can be resumed).",
 )
 @click.version_option(__version__, prog_name="ti_tui", message="%(prog)s %(version)s")
-def cli() -> None:
+@click.option("--no-mouse", is_flag=True, help="Leave the mouse to the terminal (its own selection works then).")
+@click.pass_context
+def cli(context: click.Context, no_mouse: bool) -> None:
     """Train Stable Diffusion textual-inversion embeddings on a small GPU.
 
-    A first run: `ti-tui init RUN --images PHOTOS --model MODEL --token NAME --init WORD`, then `ti-tui train RUN`.
+    Without a command the wizard opens. In scripts: `ti-tui init RUN --images PHOTOS --model MODEL --token NAME --init
+    WORD`, then `ti-tui train RUN`.
     """
+    if context.invoked_subcommand is not None:
+        return
+    if not (sys.stdin is not None and sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty()):
+        click.echo(context.get_help())
+        return
+    from ti_tui.screens.app import run_app
+
+    sys.exit(run_app(mouse=not no_mouse))
 
 
 def main() -> None:

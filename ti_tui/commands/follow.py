@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -11,11 +10,10 @@ import click
 
 from ti_tui.commands import show
 from ti_tui.run.events import Event, EventReader
-from ti_tui.run.folder import RunFolder
+from ti_tui.setup.telling import describe, smooth
 
 POLL_SECONDS = 0.2
 LINE_SECONDS = 5.0
-NEARLY_NOTHING = 1_000_000
 
 
 class Display(Protocol):
@@ -134,52 +132,3 @@ class ProgressBar:
 
     def close(self) -> None:
         self._progress.stop()
-
-
-def smooth(mean: float | None, value: float | None, weight: float = 0.1) -> float | None:
-    """Exponential mean; a value that was not a number changes nothing."""
-    if value is None:
-        return mean
-    return value if mean is None else mean + weight * (value - mean)
-
-
-def describe(event: Event) -> str | None:
-    """An event as a line for people, or None for those that are not shown."""
-    match event.kind:
-        case "run":
-            verb = "goes on at" if event.get("step") else "starts at"
-            plan = event.get("plan", {})
-            how = f"{plan.get('batch_size')} x {plan.get('accumulation')} on {plan.get('device_name')}"
-            where = f"step {event.get('step', 0)} of {event.get('total_steps')}"
-            return f"{verb} {where}: {event.get('images')} images, {how}, {plan.get('precision')}"
-        case "phase" if event.get("phase") in {"loading", "caching"}:
-            return f"{event['phase']}: {event.get('message') or '...'}"
-        case "checkpoint" if event.get("installed"):
-            return f"installed {event['installed']}"
-        case "checkpoint":
-            return f"saved step {event.get('step')}: {', '.join(event.get('files', []))}"
-        case "sample":
-            return f"drew {', '.join(event.get('files', []))}"
-        case "warning":
-            return f"warning: {event.get('message')}"
-        case "request":
-            return f"asked: {event.get('request')} ({event.get('message')})"
-        case "end":
-            took = show.seconds(event.get("seconds", 0))
-            return f"{event.get('outcome')} at step {event.get('step')}, after {took}"
-    return None
-
-
-def ended_how(end: Event | None, folder: RunFolder, pid: int) -> tuple[str, str]:
-    """(outcome, message) of a trainer that has ended: from its end event, else from its status, else why it could
-    write neither."""
-    if end is not None:
-        return end.get("outcome", "failed"), end.get("message", "")
-    status = folder.read_status()
-    if status is not None and status.pid == pid and not status.going:
-        return status.phase, status.message
-    if not folder.file.exists():
-        return "failed", f"the run folder {folder.root} was deleted or moved while training"
-    if shutil.disk_usage(folder.root).free < NEARLY_NOTHING:
-        return "failed", f"the disk of {folder.root} is full; free some space, then `ti-tui train` goes on"
-    return "failed", f"the trainer ended without a word; see {folder.log}, then `ti-tui train {folder.root}` goes on"

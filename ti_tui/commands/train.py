@@ -5,14 +5,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import FrameType
 
 import click
 
 from ti_tui.commands import show
-from ti_tui.commands.follow import Display, PlainLines, ProgressBar, ended_how, follow
+from ti_tui.commands.follow import Display, PlainLines, ProgressBar, follow
 from ti_tui.embeddings import files as embedding_files
 from ti_tui.errors import TrainingError, UserError
 from ti_tui.run import requests
@@ -21,8 +20,8 @@ from ti_tui.run.folder import RunFolder, RunLocked
 from ti_tui.run.process import ProcessId, start_detached
 from ti_tui.settings import remember_run
 from ti_tui.setup.check import check_run
-
-START_SECONDS = 30.0
+from ti_tui.setup.start import last_words, wait_for_start
+from ti_tui.setup.telling import ended_how
 
 
 @click.command(short_help="Train a run, or go on with it.")
@@ -56,7 +55,7 @@ def command(run: Path, detach: bool, plain: bool) -> None:
     reader = EventReader(folder.events, from_end=True)
     process = start_detached(folder.root, folder.log)
     if detach:
-        _wait_for_start(process, folder)
+        wait_for_start(process, folder)
         click.echo(
             f"The trainer is process {process.pid}. See it with `ti-tui watch {run}`, end it with `ti-tui stop {run}`."
         )
@@ -95,7 +94,7 @@ def _stay(process: subprocess.Popen[bytes], folder: RunFolder, reader: EventRead
     elif outcome == "stopped":
         click.echo(f"Stopped; `ti-tui train {folder.root}` goes on.")
     elif status == 2:
-        raise UserError(message if end else _last_words(folder))
+        raise UserError(message if end else last_words(folder))
     else:
         raise TrainingError(message)
 
@@ -106,24 +105,3 @@ def _step_of(embedding: Path) -> int | None:
         return embedding_files.read(embedding).step
     except UserError:
         return None
-
-
-def _wait_for_start(process: subprocess.Popen[bytes], folder: RunFolder) -> None:
-    """Wait until the trainer has reported itself, or has ended at once. Raises UserError if it has."""
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        status = folder.read_status()
-        if status is not None and status.pid == process.pid:
-            return
-        if process.poll() is not None:
-            raise UserError(_last_words(folder))
-        time.sleep(0.05)
-
-
-def _last_words(folder: RunFolder) -> str:
-    """The last lines of the trainer's log: what it said before it ended without an event."""
-    try:
-        lines = folder.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    except OSError:
-        lines = []
-    return "\n".join(lines[-2:]) or f"the trainer ended at once; see {folder.log}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -14,13 +15,18 @@ from ti_tui.settings import known_runs
 
 @click.command(short_help="Follow a run that is going or done.")
 @click.argument("run", required=False, type=click.Path(path_type=Path))
-@click.option("--plain", is_flag=True, help="Plain lines (the only form in this version).")
-def command(run: Path | None, plain: bool) -> None:
-    """Follow RUN, by default the run that is going or was last: everything since its beginning, then what comes.
+@click.option("--plain", is_flag=True, help="Plain lines, also on a terminal.")
+@click.option("--no-mouse", is_flag=True, help="Leave the mouse to the terminal.")
+def command(run: Path | None, plain: bool, no_mouse: bool) -> None:
+    """Show RUN, by default the run that is going or was last: everything since its beginning, then what comes.
 
-    Ctrl+C leaves it running.
+    Leaving (q, or Ctrl+C with --plain) does not end the run.
     """
     folder = RunFolder.find(run) if run else _latest()
+    if not plain and sys.stdin is not None and sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty():
+        from ti_tui.screens.app import run_app
+
+        sys.exit(run_app(run=folder, mouse=not no_mouse))
     status = folder.current_status()
     if status is None:
         raise RunFolderError(f"{folder.root} was never trained", remedy=f"Start it with `ti-tui train {folder.root}`.")
@@ -40,4 +46,4 @@ def _latest() -> RunFolder:
     going = next((run for run in runs if run.trainer() is not None), None)
     if going or runs:
         return going or runs[0]
-    raise RunFolderError("no run is known", remedy="Name its folder: ti-tui watch RUN.")
+    raise RunFolderError("no run is known", remedy="Start one with `ti-tui`, or name its folder: ti-tui watch RUN.")

@@ -52,6 +52,11 @@ class HistoryReader:
             if time.monotonic() >= until:
                 return self._lines.waiting_bytes() > 0
 
+    def share_read(self) -> float:
+        """How much of the log was read, from 0 to 1."""
+        waiting = self._lines.waiting_bytes()
+        return self._lines.offset / (self._lines.offset + waiting) if waiting else 1.0
+
     def _plan(self) -> None:
         """Where much waits, decide which step lines to parse: each `every`-th up to the tail of the file."""
         waiting = self._lines.waiting_bytes()

@@ -16,6 +16,8 @@ from textual.screen import Screen
 from ti_tui import atomic, settings
 from ti_tui.run.folder import RunFolder
 from ti_tui.themes import shipped_and_own, variable_defaults
+from ti_tui.widgets.graphics import Protocol, choose_protocol, extra_installed, probe_terminal
+from ti_tui.widgets.picture import PictureCache
 
 FALLBACK_THEME = "quiet"
 
@@ -30,7 +32,7 @@ class TiTuiApp(App[None], inherit_bindings=False):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]
     BINDINGS = [
-        Binding("ctrl+q", "quit", "Quit", id="app.quit", priority=True),
+        Binding("ctrl+q", "quit", "Quit", show=False, id="app.quit", priority=True),
         Binding("ctrl+c", "copy_or_hint", "Copy", show=False, id="app.copy", system=True),
         Binding("f1", "help", "Help", show=False, id="app.help", priority=True),
         Binding("question_mark", "help", "Help", key_display="?", id="app.help-letter"),
@@ -38,7 +40,13 @@ class TiTuiApp(App[None], inherit_bindings=False):
         Binding("f2", "command_palette", "Commands", show=False, id="app.commands"),
     ]
 
-    def __init__(self, *, run: RunFolder | None = None, config: settings.Settings | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        run: RunFolder | None = None,
+        config: settings.Settings | None = None,
+        images: Protocol | None = None,
+    ) -> None:
         found: list[str] = []
         if config is None:
             config, found = settings.load_settings()
@@ -50,6 +58,8 @@ class TiTuiApp(App[None], inherit_bindings=False):
         super().__init__(ansi_color=plain or None)
         self.config = config
         self.crash: Path | None = None
+        self.images = images or Protocol("half")
+        self.pictures = PictureCache()
         self._run = run
         for theme in themes.themes:
             self.register_theme(theme)
@@ -146,7 +156,7 @@ class TiTuiApp(App[None], inherit_bindings=False):
 def run_app(*, run: RunFolder | None = None, mouse: bool = True) -> int:
     """Run the program on this terminal until it is left; returns the exit status."""
     while True:
-        app = TiTuiApp(run=run)
+        app = TiTuiApp(run=run, images=protocol())
         app.run(mouse=mouse and app.config.mouse)
         if app.crash is None:
             return 0
@@ -157,6 +167,12 @@ def run_app(*, run: RunFolder | None = None, mouse: bool = True) -> int:
         if not crash.again:
             print(f"The details are in {app.crash}", file=sys.stderr)
             return 1
+
+
+def protocol() -> Protocol:
+    """How pictures are drawn on this terminal. Asks it, if that is needed, before the first screen is drawn."""
+    config, _ = settings.load_settings()
+    return choose_protocol(config.images, os.environ, lambda: probe_terminal(0, 1), extra_installed())
 
 
 def write_crash(error: Exception) -> Path:

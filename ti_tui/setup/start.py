@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
 
@@ -47,15 +48,20 @@ def start_trainer(folder: RunFolder) -> int:
     remember_run(folder.root)
     folder.create()
     process = start_detached(folder.root, folder.log)
+    wait_for_start(process, folder)
+    return process.pid
+
+
+def wait_for_start(process: subprocess.Popen[bytes], folder: RunFolder) -> None:
+    """Wait until the trainer has reported itself, or has ended at once. Raises UserError if it has."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         status = folder.read_status()
         if status is not None and status.pid == process.pid:
-            return process.pid
+            return
         if process.poll() is not None:
             raise UserError(last_words(folder))
         time.sleep(0.05)
-    return process.pid
 
 
 def last_words(folder: RunFolder) -> str:

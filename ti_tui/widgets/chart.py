@@ -13,6 +13,8 @@ DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 """Bits of a braille letter by row and column of its dots (Unicode 10.0, block U+2800)."""
 BARS = "▁▂▃▄▅▆▇█"
 AXIS_CELLS = 8
+ROUND = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+"""First digits that the ends of an axis may have."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,8 @@ def _labels(y: Axis, rows: int, number: Callable[[float], str]) -> dict[int, str
     values = _decades(y.low, y.high) if y.log else [y.low + (y.high - y.low) * i / 4 for i in range(5)]
     most = max(2, rows // 2)
     if len(values) > most:
-        values = values[:: math.ceil(len(values) / most)]
+        # Counted from the top, where the labels of a falling curve are looked for.
+        values = values[:: -math.ceil(len(values) / most)]
     for value in values:
         row = rows - 1 - y.place(value, rows * 4) // 4
         labels.setdefault(row, number(value))
@@ -183,10 +186,10 @@ def _labels(y: Axis, rows: int, number: Callable[[float], str]) -> dict[int, str
 
 
 def _decades(low: float, high: float) -> list[float]:
-    """1-2-5 numbers from `low` to `high`."""
-    values = []
-    for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1):
-        values += [digit * 10.0**power for digit in (1, 2, 5)]
+    """1-2-5 numbers from `low` to `high`; of a narrow range the finer ones as well."""
+    digits = (1, 2, 5) if high / low >= 5 else ROUND
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    values = [digit * 10.0**power for power in powers for digit in digits]
     return [value for value in values if low * 0.999 <= value <= high * 1.001]
 
 
@@ -226,9 +229,9 @@ def _log(value: float) -> float:
 
 def _round_down(value: float) -> float:
     power = 10.0 ** math.floor(math.log10(value))
-    return max(digit * power for digit in (1, 2, 5) if digit * power <= value * 1.0001)
+    return max(digit * power for digit in ROUND if digit * power <= value * 1.0001)
 
 
 def _round_up(value: float) -> float:
     power = 10.0 ** math.floor(math.log10(value))
-    return min(digit * power for digit in (1, 2, 5, 10) if digit * power >= value * 0.9999)
+    return min(digit * power for digit in (*ROUND, 10) if digit * power >= value * 0.9999)

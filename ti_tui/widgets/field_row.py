@@ -15,6 +15,8 @@ from ti_tui.widgets.canvas import Canvas
 from ti_tui.widgets.controls import Choice, Control, Edited, Finished, Flags, LineList, TextLine
 
 MARKS = {"error": ("!", "error"), "warning": ("!", "warning"), "info": ("·", "muted")}
+WIDE = frozenset({"path", "lines", "flags", "choice", "table"})
+"""Kinds whose control needs the whole line; their note stands below."""
 
 
 class FieldRow(Vertical):
@@ -27,10 +29,11 @@ class FieldRow(Vertical):
     FieldRow TextLine { background: $background; width: 1fr; }
     FieldRow TextLine:focus { background: $selected; }
     FieldRow LineList { width: 1fr; }
-    FieldRow .control { width: 28; height: auto; }
+    FieldRow .control { width: 24; height: auto; }
+    FieldRow.-number .control { width: 10; }
     FieldRow.-wide .control { width: 1fr; }
-    FieldRow .unit { width: auto; color: $muted; padding: 0 1; height: 1; }
-    FieldRow .note { width: 1fr; height: 1; color: $muted; padding: 0 0 0 2; }
+    FieldRow .unit { width: 8; color: $muted; padding: 0 0 0 1; height: 1; }
+    FieldRow .note { width: 1fr; height: 1; color: $muted; padding: 0 0 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     FieldRow .below { height: auto; padding: 0 0 0 18; display: none; }
     """
 
@@ -49,7 +52,7 @@ class FieldRow(Vertical):
             self.row = row
 
     def __init__(self, spec: FieldSpec, text: str, *, placeholder: str = "", label: str = "") -> None:
-        super().__init__(classes="-wide" if spec.kind in {"path", "lines", "flags", "choice"} else "")
+        super().__init__(classes="-wide" if spec.kind in WIDE else f"-{spec.kind}")
         self.spec = spec
         self.control = _control(spec, text, placeholder)
         self.control.add_class("control")
@@ -64,7 +67,7 @@ class FieldRow(Vertical):
         with Horizontal(classes="line"):
             yield self._title
             yield self.control
-            if self.spec.unit:
+            if self.spec.kind == "number":
                 yield Static(self.spec.unit, markup=False, classes="unit")
             if not self.has_class("-wide"):
                 yield self._note
@@ -104,6 +107,9 @@ class FieldRow(Vertical):
         self._show_below()
 
     def on_descendant_blur(self) -> None:
+        self._show_below()
+
+    def on_resize(self) -> None:
         self._show_below()
 
     def _show_below(self, *, now: bool = False) -> None:

@@ -56,7 +56,7 @@ class CaptionsPane(FormPane):
         yield Canvas(id="examples")
         with Horizontal(id="list"):
             yield OptionList(id="captions")
-            yield Picture(id="preview")
+            yield Picture(id="preview", images=self.ti_tui.images, cache=self.ti_tui.pictures)
         with Vertical(id="editor"):
             yield Static("", id="editing", classes="hint", markup=False)
             yield TextLine(id="caption")

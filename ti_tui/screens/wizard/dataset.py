@@ -56,7 +56,7 @@ class DatasetPane(FormPane):
         yield Static("", id="count", markup=False)
         with Horizontal(id="set"):
             yield OptionList(id="pictures")
-            yield Picture(id="preview")
+            yield Picture(id="preview", images=self.ti_tui.images, cache=self.ti_tui.pictures)
 
     def on_mount(self) -> None:
         self._recent = settings.recent_folders()[:6]
@@ -178,7 +178,7 @@ class DatasetPane(FormPane):
         self.query_one("#count", Static).update(", ".join(parts) if self.draft.photographs else "")
 
     def _prompt(self, seen: Seen) -> Content:
-        name = cut(printable(seen.name), 24)
+        name = cut(printable(seen.name), 20)
         if seen.picture is None:
             return Content.assemble(("! ", "$error"), Content(name), (f"  {printable(seen.wrong)}", "$error"))
         out = seen.name in self.draft.left_out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.containers import Vertical, VerticalScroll
 from textual.message import Message
@@ -15,6 +15,9 @@ from ti_tui.setup.fields import FieldSpec
 from ti_tui.setup.findings import Findings
 from ti_tui.setup.steps import StepId
 from ti_tui.widgets.field_row import FieldRow
+
+if TYPE_CHECKING:
+    from ti_tui.screens.app import TiTuiApp
 
 
 class DraftChanged(Message):
@@ -37,6 +40,14 @@ class GoTo(Message):
         self.field = field
 
 
+class Ready(Message):
+    """A step that was opened for the first time can be shown."""
+
+    def __init__(self, step: StepId) -> None:
+        super().__init__()
+        self.step = step
+
+
 class StepPane(Vertical):
     """One step of the wizard."""
 
@@ -48,6 +59,14 @@ class StepPane(Vertical):
         super().__init__(id=f"pane-{self.step}", classes="pane")
         self.draft = draft
         self.findings = Findings()
+
+    @property
+    def ti_tui(self) -> TiTuiApp:
+        """The program: its settings, and how it draws pictures."""
+        return self.app  # type: ignore[return-value]
+
+    def on_mount(self) -> None:
+        self.post_message(Ready(self.step))
 
     def enter(self) -> None:
         """Put the cursor on the first thing to do."""

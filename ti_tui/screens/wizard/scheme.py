@@ -74,7 +74,7 @@ class SchemePane(StepPane):
         with Horizontal(classes="line"):
             yield Static("  Preset", classes="label", markup=False)
             yield Choice((*PRESETS, *SMOOTH, OWN), self._preset(scheme), id="preset")
-        yield Static("", id="preset-words", classes="hint", markup=False)
+        yield Canvas(id="preset-words")
         with Horizontal(classes="line"):
             yield Static("  Text", classes="label", markup=False)
             yield TextLine(self._text, placeholder="0.05:10, 0.02:20, 0.001:500", id="text")
@@ -219,7 +219,7 @@ class SchemePane(StepPane):
 
     def _show(self) -> None:
         preset = self.query_one("#preset", Choice).text
-        self.query_one("#preset-words", Static).update(f"{' ' * 18}{WORDS_OF[preset]}")
+        self.query_one("#preset-words", Canvas).draw([[(" " * 18, ""), (WORDS_OF[preset], "muted")]])
         self.query_one("#readings", Canvas).draw(self._reading_lines())
         row = self.query_one(FieldRow)
         row.show(

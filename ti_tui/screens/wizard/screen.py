@@ -17,7 +17,7 @@ from textual.worker import Worker, WorkerState, get_current_worker
 
 from ti_tui.errors import UserError
 from ti_tui.screens.wizard.dataset import DatasetPane
-from ti_tui.screens.wizard.pane import DraftChanged, FormPane, GoTo, StepPane
+from ti_tui.screens.wizard.pane import DraftChanged, FormPane, GoTo, Ready, StepPane
 from ti_tui.setup.draft import Draft, drop_draft, load_draft, save_draft
 from ti_tui.setup.findings import Findings, Seen
 from ti_tui.setup.steps import STEPS, StepId, state_of, step_of
@@ -64,8 +64,8 @@ class WizardScreen(Screen[None]):
     CSS_PATH = "wizard.tcss"
     AUTO_FOCUS = ""
     BINDINGS = [
-        Binding("ctrl+n,alt+right", "next_step", "Next step", id="wizard.next", priority=True, key_display="ctrl+n"),
-        Binding("ctrl+b,alt+left", "previous_step", "Back", id="wizard.back", priority=True, key_display="ctrl+b"),
+        Binding("ctrl+n,alt+right", "next_step", "Next step", id="wizard.next", priority=True),
+        Binding("ctrl+b,alt+left", "previous_step", "Back", id="wizard.back", priority=True),
         *(
             Binding(f"{n},alt+{n}", f"jump({n - 1})", f"Step {n}", show=False, id=f"wizard.step-{n}")
             for n in range(1, len(STEPS) + 1)
@@ -74,6 +74,7 @@ class WizardScreen(Screen[None]):
         Binding("shift+tab", "app.focus_previous", "Field before", show=False, id="wizard.field-back"),
         Binding("ctrl+o", "pick", "Pick", id="wizard.pick", priority=True, tooltip="Pick a folder or file"),
         Binding("ctrl+r", "reset_field", "Default", id="wizard.reset", priority=True, tooltip="The field's default"),
+        Binding("ctrl+q", "app.quit", "Quit", id="wizard.quit", tooltip="Leave; the draft is kept"),
         Binding("escape", "leave_field", "Leave the field", show=False, id="wizard.leave"),
     ]
 
@@ -87,6 +88,7 @@ class WizardScreen(Screen[None]):
         self._scan: Scan | None = None
         self._wrong: tuple[str, str] = ("", "")
         self._generation = 0
+        self._wanted = ""
         self._desk: PictureDesk | None = None
         self._delayed: dict[str, Any] = {}
 
@@ -113,9 +115,9 @@ class WizardScreen(Screen[None]):
     # Steps
 
     @property
-    def pane(self) -> StepPane:
-        """The open step."""
-        return self.query_one(f"#pane-{self.here}", StepPane)
+    def open_pane(self) -> StepPane | None:
+        """The open step, once it can be shown."""
+        return next((pane for pane in self.query(StepPane) if pane.step == self.here and pane.is_mounted), None)
 
     def action_next_step(self) -> None:
         at = self._index()
@@ -133,11 +135,13 @@ class WizardScreen(Screen[None]):
         self.query_one("#rail").focus()
 
     def action_reset_field(self) -> None:
-        if isinstance(self.pane, FormPane):
-            self.pane.reset()
+        if isinstance(self.open_pane, FormPane):
+            self.open_pane.reset()
 
     def action_pick(self) -> None:
-        pane = self.pane
+        pane = self.open_pane
+        if pane is None:
+            return
         row = pane.row_with_focus()
         if row is None or row.spec.kind != "path":
             row = next((row for row in pane.rows() if row.spec.kind == "path"), None)
@@ -151,13 +155,7 @@ class WizardScreen(Screen[None]):
 
     def on_go_to(self, message: GoTo) -> None:
         step = step_of(message.field)
-        self._open(step, enter=False)
-        self.call_after_refresh(self._go_to, message.field)
-
-    def _go_to(self, field: str) -> None:
-        self.pane.show(self.findings)
-        if not self.pane.go_to(field):
-            self.pane.enter()
+        self._open(step, field=message.field)
 
     def on_step_rail_chosen(self, message: StepRail.Chosen) -> None:
         self._open(message.step)
@@ -165,22 +163,32 @@ class WizardScreen(Screen[None]):
     def _index(self) -> int:
         return next(i for i, step in enumerate(STEPS) if step.id == self.here)
 
-    def _open(self, step: StepId, *, enter: bool = True) -> None:
+    def _open(self, step: StepId, *, field: str = "") -> None:
+        """Open a step, with the cursor on `field` or on the first thing to do."""
         self.visited.add(self.here)
         self.here = self.draft.step = step
+        self._wanted = field
         panes = self.query_one("#panes")
         for pane in panes.query(StepPane):
             pane.display = pane.step == step
-        if not panes.query(f"#pane-{step}"):
+        if panes.query(f"#pane-{step}"):
+            self._enter(step)
+        else:
             panes.mount(_pane(step, self.draft))
         self._show_all()
-        if enter:
-            self.call_after_refresh(self._enter, step)
+
+    def on_ready(self, message: Ready) -> None:
+        self._enter(message.step)
+        self._show_all()
 
     def _enter(self, step: StepId) -> None:
-        if step == self.here:
-            self.pane.show(self.findings)
-            self.pane.enter()
+        pane = self.open_pane
+        if pane is None or step != self.here:
+            return
+        pane.show(self.findings)
+        if not (self._wanted and pane.go_to(self._wanted)):
+            pane.enter()
+        self._wanted = ""
 
     # The draft
 
@@ -205,7 +213,7 @@ class WizardScreen(Screen[None]):
         def answered(answer: str | None) -> None:
             if answer == "new":
                 drop_draft()
-                self.pane.enter()
+                self._enter(self.here)
             else:
                 self.take_draft(left)
 
@@ -228,7 +236,7 @@ class WizardScreen(Screen[None]):
             if step.id == wanted:
                 break
             self.visited.add(step.id)
-        self.here = wanted  # type: ignore[assignment]
+        self.here = wanted
         self.call_after_refresh(self._open, wanted)
         self._look()
         self._judge()
@@ -333,9 +341,8 @@ class WizardScreen(Screen[None]):
         self._show_head()
         rail = self.query_one(StepRail)
         rail.show([state_of(step, self.draft, self.findings, here=self.here, seen=self.visited) for step in STEPS])
-        for pane in self.query(StepPane):
-            if pane.step == self.here and pane.is_mounted:
-                pane.show(self.findings)
+        if self.open_pane is not None:
+            self.open_pane.show(self.findings)
         self._explain()
 
     def _show_head(self) -> None:
@@ -351,7 +358,7 @@ class WizardScreen(Screen[None]):
         )
 
     def _explain(self) -> None:
-        text = self.pane.explanation() if self.query(f"#pane-{self.here}") else ""
+        text = self.open_pane.explanation() if self.open_pane is not None else ""
         self.query_one("#explanation", Static).update(text)
 
     def on_descendant_focus(self) -> None:
@@ -360,11 +367,12 @@ class WizardScreen(Screen[None]):
 
     def on_resize(self) -> None:
         self.query_one(StepRail).narrow = self.size.width < NARROW
+        self.query_one(Footer).compact = self.size.width < NARROW
         self._show_all()
 
     def help_text(self) -> str:
         """What the open step is for."""
-        return self.pane.WORDS
+        return self.open_pane.WORDS if self.open_pane is not None else ""
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "next_step":
@@ -383,7 +391,7 @@ class WizardScreen(Screen[None]):
             "model.base": frozenset({".safetensors", ".ckpt"}),
             "model.vae": frozenset({".safetensors", ".ckpt", ".pt"}),
         }.get(name, frozenset())
-        pane = self.pane
+        pane = self.open_pane
         if not isinstance(pane, FormPane):
             return
         row = next(row for row in pane.rows() if row.spec.name == name)

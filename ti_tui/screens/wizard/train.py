@@ -115,6 +115,9 @@ class TrainPane(StepPane):
             config = self.app.config  # type: ignore[attr-defined]
             self._make(copy.deepcopy(self.draft), config.runs_folder, start=event.option.id == START)
 
+    def on_resize(self) -> None:
+        self.show(self.findings)
+
     def action_view(self) -> None:
         from textual.highlight import highlight
 

@@ -1,0 +1,79 @@
+"""The run's log, followed: what happened, then what the trainer itself wrote."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.screen import Screen
+from textual.widgets import Footer, Log, Rule
+
+from ti_tui.run.folder import RunFolder
+from ti_tui.setup.telling import EventTail
+from ti_tui.setup.words import location, printable
+from ti_tui.widgets.canvas import Canvas
+
+if TYPE_CHECKING:
+    from ti_tui.screens.app import TiTuiApp
+
+TAIL_BYTES = 1 << 16
+
+
+class LogScreen(Screen[None]):
+    """Everything worth a line, and the end of trainer.log."""
+
+    BINDINGS = [
+        Binding("c", "copy", "Copy path", id="log.copy"),
+        Binding("escape,q,l", "close", "Back", key_display="esc", id="log.close"),
+    ]
+
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__()
+        self._folder = folder
+        self._tail = EventTail(folder.events)
+
+    def compose(self) -> ComposeResult:
+        yield Canvas(id="title")
+        yield Rule(line_style="solid", classes="rule")
+        yield Log(id="lines", max_lines=2000)
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        where = location(self._folder.log.parent)
+        self.query_one("#title", Canvas).draw([[(f" {self._folder.name}", "accent b"), (f"   log   {where}", "muted")]])
+        lines = self.query_one(Log)
+        lines.write_lines(printable(line) for line in last_lines(self._folder.log))
+        lines.focus()
+        self._follow()
+        self.set_interval(1.0, self._follow)
+
+    def help_text(self) -> str:
+        """What the screen is for."""
+        return "What happened in this run, the newest below. The files are log/events.jsonl and log/trainer.log."
+
+    def action_close(self) -> None:
+        self.dismiss()
+
+    def action_copy(self) -> None:
+        app: TiTuiApp = self.app  # type: ignore[assignment]
+        app.copy(str(self._folder.log), "the log's path")
+
+    def _follow(self) -> None:
+        told = self._tail.read()
+        if told:
+            lines = [f"{time.strftime('%H:%M:%S', time.localtime(t))}  {printable(text)}" for t, text in told]
+            self.query_one(Log).write_lines(lines)
+
+
+def last_lines(path: Path, most: int = 200) -> list[str]:
+    """The last lines of a text file; none if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - TAIL_BYTES))
+            return file.read().decode("utf-8", errors="replace").splitlines()[-most:]
+    except OSError:
+        return []

@@ -1,0 +1,137 @@
+"""The preview pictures of a run: steps side by side, with the same prompt and seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal
+from textual.screen import Screen
+from textual.widgets import Footer, Rule, Static
+
+from ti_tui.run.folder import RunFolder
+from ti_tui.run.history import RunHistory
+from ti_tui.setup.words import printable
+from ti_tui.widgets.canvas import Canvas, Piece
+from ti_tui.widgets.picture import Picture
+
+if TYPE_CHECKING:
+    from ti_tui.screens.app import TiTuiApp
+
+
+def picture_at(folder: RunFolder, history: RunHistory, step: int, prompt: int) -> tuple[Path | None, str]:
+    """The picture of one prompt at one step, and its prompt; None if it was not drawn."""
+    files = history.samples.get(step, ())
+    if not files:
+        return None, ""
+    sample = files[min(prompt, len(files) - 1)]
+    return folder.root / sample.file, sample.prompt
+
+
+def step_for(history: RunHistory, step: int) -> int | None:
+    """The step with samples that belongs to a checkpoint: its own, else the last before it, else the first."""
+    steps = sorted(history.samples)
+    before = [other for other in steps if other <= step]
+    return before[-1] if before else steps[0] if steps else None
+
+
+def training_picture(folder: RunFolder) -> Path | None:
+    """One of the pictures that are trained on, to compare with."""
+    return next(iter(sorted(folder.images.glob("*/*.png"))), None)
+
+
+class CompareScreen(Screen[None]):
+    """Two steps side by side, and a training picture."""
+
+    BINDINGS = [
+        Binding("left,h", "left(-1)", "Left step", key_display="←→", id="compare.left"),
+        Binding("right,l", "left(1)", "Left step", show=False),
+        Binding("shift+left,j", "right(-1)", "Right step", key_display="j k", id="compare.right"),
+        Binding("shift+right,k", "right(1)", "Right step", show=False),
+        Binding("up", "prompt(-1)", "Prompt", key_display="↑↓", id="compare.prompt"),
+        Binding("down", "prompt(1)", "Prompt", show=False),
+        Binding("c", "copy", "Copy path", id="compare.copy"),
+        Binding("escape,q,g", "close", "Back", key_display="esc", id="compare.close"),
+    ]
+
+    def __init__(self, folder: RunFolder, history: RunHistory, step: int | None = None) -> None:
+        super().__init__()
+        self._folder, self._history = folder, history
+        self._steps = sorted(history.samples)
+        last = len(self._steps) - 1
+        start = self._steps.index(step) if step in self._steps else max(0, last - 1)
+        self._left, self._right, self._prompt = start, last, 0
+
+    @property
+    def ti_tui(self) -> TiTuiApp:
+        return self.app  # type: ignore[return-value]
+
+    def compose(self) -> ComposeResult:
+        yield Canvas(id="title")
+        yield Canvas(id="steps")
+        yield Rule(line_style="solid", classes="rule")
+        with Horizontal(id="pictures"):
+            yield Picture(id="a", images=self.ti_tui.images, cache=self.ti_tui.pictures)
+            yield Picture(id="b", images=self.ti_tui.images, cache=self.ti_tui.pictures)
+            yield Picture(id="c", images=self.ti_tui.images, cache=self.ti_tui.pictures)
+        yield Static("", id="prompt", markup=False)
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        self._show()
+
+    def help_text(self) -> str:
+        """What the screen is for."""
+        return (
+            "The previews of two steps, drawn with the same prompt and the same seed, beside a training picture. Left "
+            "and right choose the step at the left, j and k the one in the middle, up and down the prompt."
+        )
+
+    def action_left(self, by: int) -> None:
+        self._left = min(max(self._left + by, 0), len(self._steps) - 1)
+        self._show()
+
+    def action_right(self, by: int) -> None:
+        self._right = min(max(self._right + by, 0), len(self._steps) - 1)
+        self._show()
+
+    def action_prompt(self, by: int) -> None:
+        most = max((len(files) for files in self._history.samples.values()), default=1)
+        self._prompt = (self._prompt + by) % most
+        self._show()
+
+    def action_copy(self) -> None:
+        path, _ = picture_at(self._folder, self._history, self._steps[self._left], self._prompt)
+        if path is not None:
+            self.ti_tui.copy(str(path), "the path")
+
+    def action_close(self) -> None:
+        self.dismiss()
+
+    def on_resize(self) -> None:
+        self._show()
+
+    def _show(self) -> None:
+        self.query_one("#title", Canvas).draw([[(f" {self._folder.name}", "accent b"), ("   samples", "muted")]])
+        self.query_one("#steps", Canvas).draw([self._step_line()])
+        text = ""
+        for name, at in (("#a", self._left), ("#b", self._right)):
+            path, prompt = picture_at(self._folder, self._history, self._steps[at], self._prompt)
+            self.query_one(name, Picture).show(path, f"step {self._steps[at]}")
+            text = prompt or text
+        self.query_one("#c", Picture).show(training_picture(self._folder), "a training picture")
+        self.query_one("#prompt", Static).update(printable(text))
+
+    def _step_line(self) -> list[Piece]:
+        pieces: list[Piece] = [(" ", "")]
+        for index, step in enumerate(self._steps):
+            chosen: list[Any] = [name for name, at in (("‹", self._left), ("›", self._right)) if at == index]
+            style = "accent b" if chosen else "muted"
+            pieces.append((f"{''.join(chosen)}{step} ", style))
+        room = self.size.width - 2
+        if sum(len(text) for text, _ in pieces) > room:
+            near = {self._left - 1, self._left, self._left + 1, self._right - 1, self._right, self._right + 1}
+            pieces = [piece for index, piece in enumerate(pieces, start=-1) if index in near or index == -1]
+        return pieces

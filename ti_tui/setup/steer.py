@@ -1,0 +1,85 @@
+"""What a person does to a run from outside: change the rates ahead, install a checkpoint, delete one. The dashboard."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+
+from ti_tui.embeddings import files as embedding_files
+from ti_tui.embeddings.install import install
+from ti_tui.errors import UserError
+from ti_tui.run import file as run_file
+from ti_tui.run import requests
+from ti_tui.run.folder import RunFolder
+from ti_tui.run.recipe import SchemeTable, segment_items
+from ti_tui.run.scheme import Scheme, SchemeError, Segment, format_scheme, parse
+
+
+def ahead(scheme: Scheme, step: int) -> str:
+    """The rates of the steps after `step`, as text in the for-N-steps reading; "" if none are left."""
+    parts, done = [], 0
+    for segment in scheme.segments:
+        done += segment.steps
+        if done > step:
+            parts.append(Segment(segment.learning_rate, min(segment.steps, done - step)))
+    return format_scheme(parts)
+
+
+def with_ahead(scheme: Scheme, step: int, text: str) -> Scheme:
+    """`scheme` until `step`, then what `text` says, each rate for its number of steps. Raises SchemeError."""
+    new = parse(text, "for").segments
+    past, done = [], 0
+    for segment in scheme.segments:
+        steps = min(segment.steps, step - done)
+        if steps > 0:
+            past.append(Segment(segment.learning_rate, steps))
+        done += segment.steps
+    if past and past[-1].learning_rate == new[0].learning_rate:
+        new = (Segment(new[0].learning_rate, past.pop().steps + new[0].steps), *new[1:])
+    segments = (*past, *new)
+    return Scheme(segments, min(scheme.warmup_steps, segments[0].steps) if step else 0)
+
+
+def change_scheme(folder: RunFolder, step: int, text: str) -> Scheme:
+    """Write the rates from `step` on into the run file, and tell the trainer. Raises UserError."""
+    run = run_file.load(folder.file)
+    scheme = with_ahead(run.scheme.scheme(), step, text)
+    if scheme.total_steps <= step:
+        raise SchemeError(f"the run is at step {step} already")
+    table = SchemeTable(segments=segment_items(scheme.segments), warmup_steps=scheme.warmup_steps, shape="segments")
+    run_file.save(run.model_copy(update={"scheme": table}), folder.file)
+    if folder.trainer() is not None:
+        requests.submit(folder, "scheme")
+    return scheme
+
+
+def delete_checkpoint(folder: RunFolder, step: int) -> None:
+    """Delete the state and the embedding files of one checkpoint. Raises UserError for the newest while it trains."""
+    steps = folder.checkpoints()
+    if folder.trainer() is not None and steps and step == steps[-1]:
+        raise UserError("the newest checkpoint is what the trainer goes back to", remedy="Wait for the next one.")
+    token = run_file.load(folder.file).embedding.token
+    shutil.rmtree(folder.state(step), ignore_errors=True)
+    for suffix in embedding_files.SUFFIXES.values():
+        with contextlib.suppress(OSError):
+            folder.embedding(token, step, suffix).unlink(missing_ok=True)
+
+
+def install_checkpoint(folder: RunFolder, step: int, into: Path, name: str) -> Path:
+    """Copy the embedding of the checkpoint at `step` into an embeddings folder; returns its path. Raises UserError."""
+    source = embedding_at(folder, step)
+    if source is None:
+        raise UserError(f"the embedding of step {step} is not there any more")
+    embedding_files.read(source)
+    return install(source, into, name=name)
+
+
+def embedding_at(folder: RunFolder, step: int | None) -> Path | None:
+    """The embedding file of a checkpoint, or the final one for None; the form that most programs read first."""
+    token = run_file.load(folder.file).embedding.token
+    for suffix in embedding_files.SUFFIXES.values():
+        path = folder.embedding(token, step, suffix)
+        if path.is_file():
+            return path
+    return None
