@@ -32,7 +32,7 @@ class TiTuiApp(App[None], inherit_bindings=False):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]
     BINDINGS = [
-        Binding("ctrl+q", "quit", "Quit", show=False, id="app.quit", priority=True),
+        Binding("ctrl+q", "quit", "Quit", show=False, id="app.quit"),
         Binding("ctrl+c", "copy_or_hint", "Copy", show=False, id="app.copy", system=True),
         Binding("f1", "help", "Help", show=False, id="app.help", priority=True),
         Binding("question_mark", "help", "Help", key_display="?", id="app.help-letter"),

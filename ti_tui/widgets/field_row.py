@@ -25,7 +25,7 @@ class FieldRow(Vertical):
     DEFAULT_CSS = """
     FieldRow { height: auto; }
     FieldRow > .line { height: auto; }
-    FieldRow .title { width: 18; height: 1; }
+    FieldRow .label { width: 18; height: 1; }
     FieldRow TextLine { background: $background; width: 1fr; }
     FieldRow TextLine:focus { background: $selected; }
     FieldRow LineList { width: 1fr; }
@@ -33,7 +33,8 @@ class FieldRow(Vertical):
     FieldRow.-number .control { width: 10; }
     FieldRow.-wide .control { width: 1fr; }
     FieldRow .unit { width: 8; color: $muted; padding: 0 0 0 1; height: 1; }
-    FieldRow .note { width: 1fr; height: 1; color: $muted; padding: 0 0 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    FieldRow .note { width: 1fr; height: 1; color: $muted; padding: 0 0 0 1; }
+    FieldRow .note { text-wrap: nowrap; text-overflow: ellipsis; }
     FieldRow .below { height: auto; padding: 0 0 0 18; display: none; }
     """
 
@@ -57,7 +58,7 @@ class FieldRow(Vertical):
         self.control = _control(spec, text, placeholder)
         self.control.add_class("control")
         self._label = label or spec.label
-        self._title = Canvas(classes="title")
+        self._title = Canvas(classes="label")
         self._note = Static("", markup=False, classes="note")
         self._below = Canvas(classes="below")
         self._problems: Sequence[Problem] = ()

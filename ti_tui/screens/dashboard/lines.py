@@ -200,14 +200,8 @@ def meter(view: View, width: int) -> list[Line]:
         load.append(f"{reading.celsius:.0f} °C")
     if reading.watts is not None:
         load.append(f"{reading.watts:.0f} W")
-    name = "GPU" if reading.kind == "cuda" else "CPU"
-    lines.append(
-        [
-            (f" {name:<8}", "muted"),
-            ("  ".join(load), ""),
-            (f"  {reading.name}"[: width - 24] if reading.kind == "cuda" else "", "muted"),
-        ]
-    )
+    kind, name = ("GPU", f"  {reading.name}"[: width - 24]) if reading.kind == "cuda" else ("CPU", "")
+    lines.append([(f" {kind:<8}", "muted"), ("  ".join(load), ""), (name, "muted")])
     return lines
 
 
