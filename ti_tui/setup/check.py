@@ -18,6 +18,7 @@ from ti_tui.dataset.scan import Scan, scan
 from ti_tui.dataset.templates import load_templates
 from ti_tui.dataset.tokens import PromptTokenizer, find_tokenizer
 from ti_tui.embeddings import files as embedding_files
+from ti_tui.embeddings.aside import read_aside
 from ti_tui.embeddings.install import embeddings_folder
 from ti_tui.errors import UserError
 from ti_tui.run.file import lines_of, load
@@ -196,7 +197,7 @@ def _init(
     if not text.lower().endswith(embedding_files.READABLE):
         return None
     try:
-        init = embedding_files.read(folder.path(text))
+        init = read_aside(folder.path(text))
     except UserError as error:
         problems.error(error.message, field="embedding.init", remedy=error.remedy)
         return None

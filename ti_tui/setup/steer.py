@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from ti_tui.embeddings import files as embedding_files
+from ti_tui.embeddings.aside import read_aside
 from ti_tui.embeddings.install import install
 from ti_tui.errors import UserError
 from ti_tui.run import file as run_file
@@ -71,7 +72,7 @@ def install_checkpoint(folder: RunFolder, step: int, into: Path, name: str) -> P
     source = embedding_at(folder, step)
     if source is None:
         raise UserError(f"the embedding of step {step} is not there any more")
-    embedding_files.read(source)
+    read_aside(source)
     return install(source, into, name=name)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ti_tui.run.problems import Problem
+from ti_tui.run.scheme import PRESETS, parse
 from ti_tui.setup.draft import Draft
 from ti_tui.setup.findings import Findings
 from ti_tui.setup.words import number
@@ -72,6 +73,7 @@ def errors_in(step: StepId, findings: Findings) -> list[Problem]:
 
 
 def _summary(step: StepId, draft: Draft, findings: Findings) -> str:
+    # Asks the draft's own values only: the field table costs time that the first screen must not take.
     pictures = findings.pictures.pictures if findings.pictures else ()
     match step:
         case "dataset":
@@ -80,16 +82,15 @@ def _summary(step: StepId, draft: Draft, findings: Findings) -> str:
             captions = sum(bool(picture.caption) for picture in pictures)
             return f"{captions} of {len(pictures)}" if pictures else ""
         case "directories":
-            return str(draft.value("embedding.token") or "")
+            return str(draft.fields.get("embedding.token", ""))
         case "parameters":
-            vectors = draft.value("embedding.vectors")
-            return number(int(vectors), "vector") if draft.value("model.base") else ""
+            if "model.base" not in draft.fields:
+                return ""
+            return number(int(draft.value("embedding.vectors")), "vector")
         case "scheme":
-            segments = draft.value("scheme.segments")
-            return number(sum(_steps(segment) for segment in segments), "step")
+            segments = draft.fields.get("scheme.segments")
+            if segments is None:
+                return number(parse(PRESETS["faces"], "for").total_steps, "step")
+            return number(sum(int(segment["steps"]) for segment in segments), "step")
         case _:
             return ""
-
-
-def _steps(segment: object) -> int:
-    return int(segment["steps"] if isinstance(segment, dict) else segment.steps)  # type: ignore[attr-defined]

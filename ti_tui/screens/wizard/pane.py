@@ -108,16 +108,19 @@ class FormPane(StepPane):
 
     def show_row(self, row: FieldRow) -> None:
         """Show one field with its note and its problems."""
-        from ti_tui.setup.explain import note
+        name, said = row.spec.name, ""
+        if "." in name:
+            # Loads pictures, tokens, plans: what the first screen must not wait for.
+            from ti_tui.setup.explain import note
 
-        name = row.spec.name
+            said = note(name, self.draft, self.findings)
         problems = self.findings.about(name)
         # A field nobody has reached yet is not scolded for being empty.
         if not self.draft.text(name) and not row.has_class("-visited"):
             problems = [problem for problem in problems if problem.severity != "error"]
         row.show(
             self.draft.text(name) or row.spec.text_of(self.shown_default(row.spec)),
-            note=note(name, self.draft, self.findings),
+            note=said,
             problems=problems,
             changed="." in name and not row.spec.required and self.draft.changed(name),
         )
