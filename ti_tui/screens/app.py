@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ FALLBACK_THEME = "quiet"
 class TiTuiApp(App[None], inherit_bindings=False):
     """Opens the wizard, or the dashboard of a run."""
 
-    CSS_PATH = "app.tcss"
     TITLE = "ti_tui"
     ENABLE_COMMAND_PALETTE = True
     COMMAND_PALETTE_BINDING = "ctrl+p"
@@ -55,12 +55,16 @@ class TiTuiApp(App[None], inherit_bindings=False):
         by_name = {theme.name: theme for theme in themes.themes}
         # Textual chooses how to do without colour from the theme that is set while it begins.
         plain = bool(os.environ.get("NO_COLOR")) and chosen in by_name and by_name[chosen].ansi
-        super().__init__(ansi_color=plain or None)
+        # The first mode and its styles from the beginning: a switch later parses all styles three times more.
+        self.DEFAULT_MODE = _mode_of(run) if run else "wizard"  # type: ignore[misc]
+        super().__init__(css_path=["app.tcss", *([] if run else ["wizard/wizard.tcss"])], ansi_color=plain or None)
+        self.add_mode("wizard", _wizard)
+        if run:
+            self.add_mode(_mode_of(run), partial(_dashboard, run))
         self.config = config
         self.crash: Path | None = None
         self.images = images or Protocol("half")
         self.pictures = PictureCache()
-        self._run = run
         for theme in themes.themes:
             self.register_theme(theme)
         if chosen not in self.available_themes:
@@ -73,11 +77,6 @@ class TiTuiApp(App[None], inherit_bindings=False):
 
     def on_mount(self) -> None:
         self.set_keymap(self.config.keys)
-        self.add_mode("wizard", _wizard)
-        if self._run is not None:
-            self.open_run(self._run)
-        else:
-            self.switch_mode("wizard")
         self.theme_changed_signal.subscribe(self, self._remember_theme)
         if self._config_problems:
             shown = "\n".join(self._config_problems[:4])
@@ -85,18 +84,14 @@ class TiTuiApp(App[None], inherit_bindings=False):
 
     def open_run(self, run: RunFolder) -> None:
         """Show the dashboard of `run`."""
-        from ti_tui.screens.dashboard.screen import DashboardScreen
-
-        mode = f"dashboard:{run.root}"
-        if mode not in self._modes:
-            self.add_mode(mode, lambda: DashboardScreen(run))
-        self.switch_mode(mode)
+        if _mode_of(run) not in self._modes:
+            self.add_mode(_mode_of(run), partial(_dashboard, run))
+        self.switch_mode(_mode_of(run))
 
     def made_run(self, run: RunFolder) -> None:
         """A run came out of the wizard: show it, and let the next wizard begin anew."""
         self.open_run(run)
-        if "wizard" in self._modes:
-            self.remove_mode("wizard")
+        self.remove_mode("wizard")
         self.add_mode("wizard", _wizard)
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
@@ -184,6 +179,16 @@ def write_crash(error: Exception) -> Path:
     except atomic.CannotWrite:
         return Path("/dev/null")
     return path
+
+
+def _mode_of(run: RunFolder) -> str:
+    return f"dashboard:{run.root}"
+
+
+def _dashboard(run: RunFolder) -> Screen[Any]:
+    from ti_tui.screens.dashboard.screen import DashboardScreen
+
+    return DashboardScreen(run)
 
 
 def _wizard() -> Screen[Any]:

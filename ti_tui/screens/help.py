@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
-QUIET = frozenset({"app.copy", "app.help-letter", "app.commands"})
+QUIET = frozenset({"app.copy", "app.help-letter", *(f"wizard.step-{n}" for n in range(2, 7))})
 """Keys that stand for another one, or that everybody knows."""
 
 
@@ -54,7 +54,8 @@ def _keys_of(screen: Screen[Any]) -> list[tuple[str, str]]:
     keys: dict[str, tuple[str, list[str]]] = {}
     for active in screen.active_bindings.values():
         binding = active.binding
-        if not binding.description or binding.id in QUIET or not active.enabled:
+        # Textual's own keys (arrows, page up) have no id: they do what people expect.
+        if not (binding.id or binding.show) or binding.id in QUIET or not active.enabled:
             continue
         key = screen.app.get_key_display(binding)
         text = binding.tooltip or binding.description

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -21,9 +21,6 @@ from ti_tui.setup.words import location, number, printable
 from ti_tui.widgets.canvas import cut
 from ti_tui.widgets.field_row import FieldRow
 from ti_tui.widgets.picture import Picture
-
-if TYPE_CHECKING:
-    from ti_tui.dataset.scan import Scan
 
 ADVICE = (
     "5 to 30 sharp pictures of one subject. Let background, light and pose differ: what stays the same in all of "
@@ -46,7 +43,7 @@ class DatasetPane(FormPane):
     def __init__(self, draft: Draft) -> None:
         super().__init__(draft)
         self._seen: list[Seen] = []
-        self._looking = bool(draft.photographs)
+        self._looking = False
         self._recent: list[Path] = []
 
     def compose(self) -> ComposeResult:
@@ -83,13 +80,16 @@ class DatasetPane(FormPane):
             return "enter takes one of the folders that you used before."
         return f"{PHOTOGRAPHS.help} right completes, ctrl+o picks."
 
-    def clear(self) -> None:
-        """Another folder is looked at."""
-        self._seen.clear()
-        self._looking = True
-        self.query_one("#pictures", OptionList).clear_options()
-        self.query_one("#preview", Picture).show(None)
-        self.query_one("#set").display = False
+    def fill(self, seen: Sequence[Seen], *, looking: bool) -> None:
+        """Show these pictures, in place of those that are shown; looking: more may come."""
+        self._seen = list(seen)
+        self._looking = looking
+        pictures = self.query_one("#pictures", OptionList)
+        pictures.set_options([Option(self._prompt(one)) for one in seen])
+        pictures.highlighted = 0 if seen else None
+        if not seen:
+            self.query_one("#preview", Picture).show(None)
+        self.query_one("#set").display = bool(seen)
         self._count()
 
     def add(self, seen: Seen) -> None:
@@ -102,12 +102,12 @@ class DatasetPane(FormPane):
             pictures.highlighted = 0
         self._count()
 
-    def looked(self, scan: Scan | None) -> None:
+    def looked(self) -> None:
         """The folder was looked at to its end."""
         self._looking = False
         self._count()
         row = self.rows()[0]
-        if scan is not None and scan.pictures and row.has_class("-visited") and row.has_focus_within:
+        if self._usable and row.has_class("-visited") and row.has_focus_within:
             self.query_one("#pictures").focus()
 
     def after_last(self) -> None:

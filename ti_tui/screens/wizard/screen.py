@@ -67,7 +67,15 @@ class WizardScreen(Screen[None]):
         Binding("ctrl+n,alt+right", "next_step", "Next step", id="wizard.next", priority=True),
         Binding("ctrl+b,alt+left", "previous_step", "Back", id="wizard.back", priority=True),
         *(
-            Binding(f"{n},alt+{n}", f"jump({n - 1})", f"Step {n}", show=False, id=f"wizard.step-{n}")
+            Binding(
+                f"{n},alt+{n}",
+                f"jump({n - 1})",
+                f"Step {n}",
+                show=False,
+                id=f"wizard.step-{n}",
+                key_display="1…6" if n == 1 else None,
+                tooltip="Go to a step; while typing, with alt" if n == 1 else "",
+            )
             for n in range(1, len(STEPS) + 1)
         ),
         Binding("tab", "app.focus_next", "Next field", show=False, id="wizard.field-next"),
@@ -86,6 +94,8 @@ class WizardScreen(Screen[None]):
         self.visited: set[StepId] = set()
         self.started = False
         self._scan: Scan | None = None
+        self._seen: list[Seen] = []
+        self._looking = False
         self._wrong: tuple[str, str] = ("", "")
         self._generation = 0
         self._wanted = ""
@@ -178,6 +188,8 @@ class WizardScreen(Screen[None]):
         self._show_all()
 
     def on_ready(self, message: Ready) -> None:
+        if dataset := self._dataset():
+            dataset.fill(self._seen, looking=self._looking)
         self._enter(message.step)
         self._show_all()
 
@@ -210,12 +222,12 @@ class WizardScreen(Screen[None]):
             when = time.strftime("%d %B, %H:%M", time.localtime(left.saved))
         token = left.fields.get("embedding.token") or left.photographs or "no name yet"
 
-        def answered(answer: str | None) -> None:
+        async def answered(answer: str | None) -> None:
             if answer == "new":
                 drop_draft()
                 self._enter(self.here)
             else:
-                self.take_draft(left)
+                await self.take_draft(left)
 
         question = Question(
             f"Go on with the draft of {when}?",
@@ -224,20 +236,20 @@ class WizardScreen(Screen[None]):
         )
         self.app.push_screen(question, answered)
 
-    def take_draft(self, draft: Draft) -> None:
+    async def take_draft(self, draft: Draft) -> None:
         """Go on with `draft` in place of the one that is open."""
         self.draft = draft
         self.findings = Findings()
         self._scan, self._wrong = None, ("", "")
         self.visited = set()
-        self.query_one("#panes").remove_children()
+        await self.query_one("#panes").remove_children()
         wanted = draft.step if draft.step in {step.id for step in STEPS} else "dataset"
         for step in STEPS:
             if step.id == wanted:
                 break
             self.visited.add(step.id)
         self.here = wanted
-        self.call_after_refresh(self._open, wanted)
+        self._open(wanted)
         self._look()
         self._judge()
 
@@ -254,11 +266,15 @@ class WizardScreen(Screen[None]):
         self._delayed[name] = self.set_timer(seconds, call)
 
     def _look(self) -> None:
-        self._scan, self._wrong = None, ("", "")
-        for pane in self.query(DatasetPane):
-            pane.clear()
-        if self.draft.photographs:
+        self._scan, self._wrong, self._seen = None, ("", ""), []
+        self._looking = bool(self.draft.photographs)
+        if dataset := self._dataset():
+            dataset.fill([], looking=self._looking)
+        if self._looking:
             self._look_at(self.draft.photographs)
+
+    def _dataset(self) -> DatasetPane | None:
+        return next((pane for pane in self.query(DatasetPane) if pane.is_mounted), None)
 
     @work(thread=True, exclusive=True, group="look", exit_on_error=False)
     def _look_at(self, folder: str) -> None:
@@ -288,15 +304,17 @@ class WizardScreen(Screen[None]):
 
     def on_picture_seen(self, message: PictureSeen) -> None:
         if message.folder == self.draft.photographs:
-            for pane in self.query(DatasetPane):
-                pane.add(message.seen)
+            self._seen.append(message.seen)
+            if dataset := self._dataset():
+                dataset.add(message.seen)
 
     def on_folder_looked(self, message: FolderLooked) -> None:
         if message.folder != self.draft.photographs:
             return
         self._scan, self._wrong = message.scan, (message.wrong, message.remedy)
-        for pane in self.query(DatasetPane):
-            pane.looked(message.scan)
+        self._looking = False
+        if dataset := self._dataset():
+            dataset.looked()
         if message.scan is not None and message.scan.pictures:
             from ti_tui import settings
 
@@ -367,7 +385,10 @@ class WizardScreen(Screen[None]):
 
     def on_resize(self) -> None:
         self.query_one(StepRail).narrow = self.size.width < NARROW
-        self.query_one(Footer).compact = self.size.width < NARROW
+        narrow = self.size.width < NARROW
+        # Each change goes through every key of the footer.
+        if self.query_one(Footer).compact != narrow:
+            self.query_one(Footer).compact = narrow
         self._show_all()
 
     def help_text(self) -> str:

@@ -1,0 +1,139 @@
+"""What the screens' tests share: a home of one's own, a device that does not change, a run with a known history."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from ti_tui.run.file import from_values, save
+from ti_tui.run.folder import RunFolder, Status
+from ti_tui.run.hardware import GIB, Hardware
+from ti_tui.run.monitor import DeviceMonitor, Reading
+from ti_tui.run.process import ProcessId
+
+BEGAN = 1_700_000_000.0
+CARD = Hardware("cuda", "RTX 2060", 6 * GIB, int(5.6 * GIB), bf16=False)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder: paths in it are shown with ~, the same on every machine."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    return home
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Hardware:
+    """A card of 6 GB in place of this machine's."""
+    monkeypatch.setattr("ti_tui.setup.look.find_hardware", lambda wanted="auto": CARD)
+    reading = Reading("cuda", "RTX 2060", 6 * GIB, int(4.4 * GIB), int(4.1 * GIB), int(0.3 * GIB), 0.97, 71, 86)
+    monkeypatch.setattr(DeviceMonitor, "read", lambda self: reading)
+    return CARD
+
+
+@pytest.fixture
+def photographs(home: Path) -> Path:
+    """Five plain pictures in the home folder, one of them with a caption that looks like markup."""
+    folder = home / "photos"
+    for number, name in enumerate(("beach", "garden", "kitchen", "portrait", "street")):
+        four_colours(folder / f"{name}.png", number, side=512 + 64 * number)
+    (folder / "garden.txt").write_text("a [v1] (x:1.2) [/b], standing in a garden")
+    return folder
+
+
+@pytest.fixture
+def model(home: Path, models: dict[str, Path]) -> Path:
+    """A model in the home folder."""
+    folder = home / "models"
+    folder.mkdir()
+    (folder / "tiny-sd1").symlink_to(models["sd1"])
+    return folder / "tiny-sd1"
+
+
+def four_colours(path: Path, turn: int, side: int = 64) -> None:
+    """A picture of four plain squares: it looks the same whatever draws it."""
+    colours = [(200, 60, 60), (60, 160, 80), (70, 90, 200), (220, 200, 90)]
+    image, half = Image.new("RGB", (side, side)), side // 2
+    for i in range(4):
+        left, top = (i % 2) * half, (i // 2) * half
+        image.paste(colours[(i + turn) % 4], (left, top, left + half, top + half))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+
+
+MakeHistory = Callable[..., RunFolder]
+
+
+@pytest.fixture
+def history(home: Path) -> MakeHistory:
+    """Makes a run folder with the log of a run that was trained: `history(steps=340, phase="training")`."""
+
+    def make(steps: int = 340, phase: str = "training", *, warning: str = "", name: str = "zkz") -> RunFolder:
+        folder = RunFolder(home / "runs" / name)
+        folder.create()
+        values: dict[str, Any] = {
+            "format": 1,
+            "model": {"base": "~/models/realisticVision.safetensors"},
+            "dataset": {"images": "img/1_zkz woman"},
+            "embedding": {"token": "zkz", "init": "woman"},
+        }
+        save(from_values(values, folder.file), folder.file)
+        four_colours(folder.images / "1_zkz woman" / "0001.png", 0)
+        noise = random.Random(1)
+        events: list[dict[str, Any]] = []
+
+        def add(t: float, kind: str, **values: Any) -> None:
+            events.append({"t": BEGAN + t, "kind": kind, **values})
+
+        plan = {
+            "device": "cuda", "device_name": "RTX 2060", "precision": "fp16", "batch_size": 4, "accumulation": 6,
+            "effective_batch": 23, "predicted_bytes": int(4.4 * GIB),
+        }  # fmt: skip
+        add(0, "phase", phase="loading", message="checking the model")
+        add(1, "run", step=0, total_steps=3790, epoch_steps=1.0, images=23, family="sd1", plan=plan, reasons={})
+        for step in range(1, steps + 1):
+            loss = 0.08 + 0.09 * math.exp(-step / 120) + noise.random() * 0.05
+            add(step * 0.5, "step", step=step, loss=loss, rate=0.002, gradient_norm=0.1, seconds=0.48)
+            if step % 20 == 0:
+                add(step * 0.5, "eval", step=step, loss=0.1 + 0.07 * math.exp(-step / 120))
+            if step % 100 == 0:
+                file = folder.embedding("zkz", step)
+                file.write_bytes(b"an embedding")
+                folder.state(step).mkdir()
+                four_colours(folder.sample(step) / "01.png", step // 100)
+                sample = f"sample/{folder.sample(step).name}/01.png"
+                add(step * 0.5, "sample", step=step, files=[sample], prompts=["a photo of [name] --d 1"])
+                add(
+                    step * 0.5, "checkpoint", step=step, state="", files=[f"model/{file.name}"], loss=loss,
+                    eval_loss=0.1 + 0.07 * math.exp(-step / 120), norms=[[0.6 + step / 1000]],
+                )  # fmt: skip
+        add(steps * 0.5, "memory", used_bytes=int(4.1 * GIB), peak_bytes=int(4.4 * GIB), step=steps)
+        if warning:
+            add(steps * 0.5, "warning", message=warning, step=steps)
+        if phase in {"done", "stopped", "failed"}:
+            add(steps * 0.5 + 1, "end", outcome=phase, step=steps, message="", seconds=170.0)
+        if phase == "done":
+            folder.embedding("zkz", None).write_bytes(b"an embedding")
+        folder.events.write_text("".join(json.dumps(event) + "\n" for event in events))
+        me = ProcessId.mine()
+        message = "the disk is full" if phase == "failed" else ""
+        status = Status(me.pid, me.started, me.host, phase, steps, 3790, BEGAN, BEGAN + steps * 0.5, message)  # type: ignore[arg-type]
+        folder.write_status(status)
+        if status.going:
+            # This very process stands for the trainer.
+            folder.lock_file.write_text(json.dumps({"pid": me.pid, "started": me.started, "host": me.host}))
+        return folder
+
+    return make

@@ -1,0 +1,403 @@
+"""The wizard by its keys: each step, the draft, the run that comes out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from textual.pilot import Pilot
+
+from tests.screens.driving import Drive, drive, type_text, until, words
+from ti_tui.cli import cli
+from ti_tui.screens.wizard.screen import WizardScreen
+from ti_tui.setup.draft import Draft, draft_path, load_draft, save_draft
+
+pytestmark = pytest.mark.usefixtures("card")
+ODD = "a [v1] (x:1.2) [/b"
+
+
+def wizard(pilot: Pilot[None]) -> WizardScreen:
+    """The wizard's screen."""
+    screen = pilot.app.screen
+    assert isinstance(screen, WizardScreen)
+    return screen
+
+
+async def settled(pilot: Pilot[None]) -> None:
+    """Wait until the draft was judged after the last key."""
+    await pilot.pause(0.4)
+    await pilot.app.workers.wait_for_complete()
+    await pilot.pause(0.05)
+
+
+async def with_pictures(pilot: Pilot[None], folder: Path) -> None:
+    """Type the folder of photographs, and go on to its list."""
+    await type_text(pilot, str(folder))
+    await until(pilot, lambda: "to train" in words(pilot) and "looking" not in words(pilot))
+    await pilot.press("enter")
+    await settled(pilot)
+
+
+async def everything(pilot: Pilot[None], photographs: Path, model: Path) -> None:
+    """All that must be chosen, up to the receipt."""
+    await with_pictures(pilot, photographs)
+    await pilot.press("alt+3")
+    await until(pilot, lambda: "Class word" in words(pilot))
+    await type_text(pilot, "zkz")
+    await pilot.press("enter")
+    await type_text(pilot, "woman")
+    await pilot.press("alt+4")
+    await until(pilot, lambda: "Images at once" in words(pilot))
+    await type_text(pilot, str(model))
+    await pilot.press("alt+6")
+    await until(pilot, lambda: "Start training" in words(pilot))
+
+
+def test_a_picture_that_is_left_out_is_not_trained(home: Path, photographs: Path, model: Path) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await with_pictures(pilot, photographs)
+        await pilot.press("down", "space")
+        assert "4 pictures to train, 1 left out" in words(pilot)
+        assert "× garden.png" in words(pilot)
+        await pilot.press("up", "space", "up", "up", "space")
+        await settled(pilot)
+        assert wizard(pilot).draft.left_out == {"beach.png"}
+        await pilot.press("alt+6", "escape", "alt+3")
+        await until(pilot, lambda: "Class word" in words(pilot))
+        await type_text(pilot, "zkz")
+        await pilot.press("alt+4")
+        await until(pilot, lambda: "Images at once" in words(pilot))
+        await type_text(pilot, str(model))
+        await pilot.press("alt+6")
+        await until(pilot, lambda: "Start training" in words(pilot))
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: "never trained" in words(pilot))
+
+    drive(steps)
+    run = home / "runs" / "zkz"
+    assert len(list((run / "img").glob("*/*.png"))) == 4
+    assert sorted(path.name for path in photographs.iterdir()) == [
+        "beach.png", "garden.png", "garden.txt", "kitchen.png", "portrait.png", "street.png",
+    ]  # fmt: skip
+
+
+def test_captions_are_shown_and_kept_as_they_are_and_the_source_stays_untouched(
+    home: Path, photographs: Path, model: Path
+) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await with_pictures(pilot, photographs)
+        await pilot.press("ctrl+n")
+        await until(pilot, lambda: ODD in words(pilot))
+        await pilot.press("right", "right")
+        await settled(pilot)
+        await pilot.press("tab")
+        await pilot.press("enter")
+        await type_text(pilot, f"{ODD} at the beach")
+        await pilot.press("enter")
+        assert "Caption of garden.png" in words(pilot)
+        await pilot.press("ctrl+u", "enter", "escape")
+        await settled(pilot)
+        assert f"a photo of token, {ODD} at the beach" in words(pilot).replace("\n", "") or ODD in words(pilot)
+        await everything_but_pictures(pilot, model)
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: "never trained" in words(pilot))
+
+    drive(steps)
+    pictures = home / "runs" / "zkz" / "img" / "1_zkz"
+    assert (pictures / "0001.txt").read_text() == f"{ODD} at the beach"
+    assert not (pictures / "0002.txt").exists()
+    assert (photographs / "garden.txt").read_text() == f"{ODD}], standing in a garden"
+    assert not (photographs / "beach.txt").exists()
+
+
+async def everything_but_pictures(pilot: Pilot[None], model: Path) -> None:
+    """Token and model, then the receipt."""
+    await pilot.press("alt+3")
+    await until(pilot, lambda: "Class word" in words(pilot))
+    await type_text(pilot, "zkz")
+    await pilot.press("alt+4")
+    await until(pilot, lambda: "Images at once" in words(pilot))
+    await type_text(pilot, str(model))
+    await pilot.press("alt+6")
+    await until(pilot, lambda: "Start training" in words(pilot))
+
+
+def test_the_wizard_and_init_write_the_same_run_file_byte_for_byte(home: Path, photographs: Path, model: Path) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await everything(pilot, photographs, model)
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: "never trained" in words(pilot))
+
+    drive(steps)
+    arguments = ["init", str(home / "runs" / "two"), "--images", str(photographs), "--model", str(model)]
+    result = CliRunner().invoke(cli, [*arguments, "--token", "zkz", "--init", "woman"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    one, two = home / "runs" / "zkz", home / "runs" / "two"
+    assert (one / "run.toml").read_bytes() == (two / "run.toml").read_bytes()
+    pictures = sorted(path.relative_to(one) for path in one.glob("img/**/*.*"))
+    assert pictures == sorted(path.relative_to(two) for path in two.glob("img/**/*.*"))
+    assert all((one / path).read_bytes() == (two / path).read_bytes() for path in pictures)
+
+
+def test_nothing_is_written_before_the_last_step_but_the_draft(home: Path, photographs: Path, model: Path) -> None:
+    before = sorted(home.rglob("*"))
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await everything(pilot, photographs, model)
+        await pilot.pause(0.8)
+
+    drive(steps)
+    assert sorted(home.rglob("*")) == before
+    assert draft_path().exists()
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+def test_a_problem_of_the_receipt_leads_to_its_field(
+    size: tuple[int, int], home: Path, photographs: Path, model: Path
+) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await with_pictures(pilot, photographs)
+        await pilot.press("alt+6")
+        await until(pilot, lambda: "2 things to settle" in words(pilot))
+        assert "Start training" not in words(pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: wizard(pilot).here == "directories")
+        await type_text(pilot, "dog")
+        await pilot.press("alt+4")
+        await until(pilot, lambda: "Images at once" in words(pilot))
+        await type_text(pilot, str(model))
+        await pilot.press("alt+6")
+        await until(pilot, lambda: "already a word of the model" in words(pilot).replace("\n", " "))
+        await pilot.press("enter")
+        await until(pilot, lambda: wizard(pilot).here == "directories")
+
+    drive(steps, size=size)
+
+
+def test_a_value_that_is_none_is_said_below_its_field_and_kept(home: Path, photographs: Path) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("alt+4")
+        await until(pilot, lambda: "Images at once" in words(pilot))
+        await pilot.press("tab", "tab", "tab")
+        await type_text(pilot, "none")
+        await pilot.press("enter")
+        await settled(pilot)
+        assert "'none' is not a whole number from 1 to 75" in words(pilot)
+        assert wizard(pilot).draft.mistyped == {"embedding.vectors": "none"}
+        await pilot.press("shift+tab", "ctrl+r")
+        await settled(pilot)
+        assert "is not a whole number" not in words(pilot)
+        await type_text(pilot, "8")
+        await pilot.press("enter")
+        await settled(pilot)
+        assert "67 of 75 places stay free" in words(pilot)
+        assert "* Vectors" in words(pilot)
+
+    drive(steps)
+
+
+def test_fields_are_found_by_a_word_of_their_explanation(home: Path) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("alt+4")
+        await until(pilot, lambda: "Images at once" in words(pilot))
+        assert "Noise offset" not in words(pilot)
+        await pilot.press("ctrl+f")
+        await type_text(pilot, "very dark")
+        await until(pilot, lambda: "Noise offset" in words(pilot))
+        assert "Vectors" not in words(pilot)
+        await pilot.press("enter")
+        await type_text(pilot, ".05")
+        await pilot.press("escape")
+        await settled(pilot)
+        assert wizard(pilot).draft.fields["training.noise_offset"] == 0.05
+
+    drive(steps)
+
+
+def test_both_readings_of_a_pasted_scheme_are_shown_and_the_chosen_one_counts(home: Path) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("alt+5")
+        await until(pilot, lambda: "Preset" in words(pilot))
+        await pilot.press("enter", "ctrl+u")
+        await type_text(pilot, "0.01:100, 0.001:300")
+        await settled(pilot)
+        assert "for N steps: 400 in all" in words(pilot)
+        assert "until step N: 300 in all" in words(pilot)
+        assert "(own)" in words(pilot)
+        await pilot.press("enter", "right")
+        await settled(pilot)
+        segments = wizard(pilot).draft.fields["scheme.segments"]
+        assert [segment["steps"] for segment in segments] == [100, 200]
+        await pilot.press("shift+tab")
+        await type_text(pilot, ", x")
+        await settled(pilot)
+        assert "`x` is not a number" in words(pilot)
+
+    drive(steps)
+
+
+def test_the_table_of_segments_can_be_typed_over(home: Path) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("alt+5")
+        await until(pilot, lambda: "Preset" in words(pilot))
+        await pilot.press("enter", "enter", "enter")
+        await type_text(pilot, "5e-2")
+        await pilot.press("enter")
+        await type_text(pilot, "25")
+        await pilot.press("enter", "down", "d", "a")
+        await settled(pilot)
+        segments = wizard(pilot).draft.fields["scheme.segments"]
+        assert segments[0] == {"learning_rate": 0.05, "steps": 25}
+        assert [segment["steps"] for segment in segments] == [25, 20, 200, 200, 500, 3000]
+        assert "0.05:25, 0.02:20, 0.005:200, 0.0025:200" in words(pilot)
+        await type_text(pilot, "0")
+        await pilot.press("enter")
+        assert "is not a number above 0" in words(pilot)
+
+    drive(steps)
+
+
+def test_the_draft_is_offered_at_the_next_start_with_all_that_was_typed(home: Path, photographs: Path) -> None:
+    async def first(pilot: Pilot[None]) -> None:
+        await with_pictures(pilot, photographs)
+        await pilot.press("space", "alt+4")
+        await until(pilot, lambda: "Images at once" in words(pilot))
+        await pilot.press("tab", "tab", "tab")
+        await type_text(pilot, "many")
+        await pilot.pause(0.9)
+
+    drive(first)
+    left = load_draft()
+    assert left is not None
+    assert left.mistyped == {"embedding.vectors": "many"}
+    assert left.left_out == {"beach.png"}
+
+    async def second(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: "Go on with the draft of" in words(pilot))
+        await pilot.press("enter")
+        await until(pilot, lambda: "many" in words(pilot) and "Images at once" in words(pilot))
+        assert wizard(pilot).here == "parameters"
+        await pilot.press("alt+1")
+        await until(pilot, lambda: "4 pictures to train, 1 left out" in words(pilot))
+
+    drive(second)
+
+    async def third(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: "Go on with the draft of" in words(pilot))
+        await pilot.press("n")
+        await settled(pilot)
+        assert not wizard(pilot).draft.photographs
+
+    drive(third)
+    assert load_draft() is None
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe", b"[draft]\nleft_out = 3\ncaptions = []\n", b"[[draft]]\n", b"x = "]
+)
+def test_a_damaged_draft_does_not_keep_the_wizard_from_opening(content: bytes, home: Path) -> None:
+    draft_path().parent.mkdir(parents=True)
+    draft_path().write_bytes(content)
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.pause(0.2)
+        assert "Photographs" in words(pilot)
+
+    drive(steps)
+
+
+def test_a_run_that_cannot_be_made_says_why_and_loses_nothing(home: Path, photographs: Path, model: Path) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await everything(pilot, photographs, model)
+        (home / "runs" / "zkz").mkdir(parents=True)
+        (home / "runs" / "zkz" / "mine.txt").write_text("mine")
+        wizard(pilot).draft.run_folder = str(home / "runs" / "zkz")
+        await pilot.press("enter")
+        await until(pilot, lambda: "exists and is not empty" in words(pilot))
+        assert wizard(pilot).draft.fields["embedding.token"] == "zkz"
+
+    drive(steps)
+    assert [path.name for path in (home / "runs" / "zkz").iterdir()] == ["mine.txt"]
+
+
+def test_a_folder_is_picked_with_the_keyboard(home: Path, photographs: Path) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await type_text(pilot, str(home))
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: "space take this folder" in words(pilot))
+        await pilot.press("enter", "space")
+        await until(pilot, lambda: "5 pictures to train" in words(pilot))
+        assert wizard(pilot).draft.photographs == "~/photos"
+
+    drive(steps)
+
+
+def test_the_run_file_is_shown_before_it_is_written(home: Path, photographs: Path, model: Path) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await everything(pilot, photographs, model)
+        await pilot.press("v")
+        await until(pilot, lambda: "run.toml, as it will be written" in words(pilot))
+        assert "format = 1" in words(pilot)
+        await pilot.press("escape")
+        await until(pilot, lambda: "Start training" in words(pilot))
+
+    drive(steps)
+
+
+def press(*keys: str) -> Drive:
+    """Steps that press keys, one after the other."""
+
+    async def steps(pilot: Pilot[None]) -> None:
+        for key in keys:
+            await pilot.press(key)
+        await pilot.pause(0.3)
+
+    return steps
+
+
+@pytest.mark.parametrize("size", [(120, 40), (40, 10)])
+def test_no_key_breaks_any_step_without_a_draft(size: tuple[int, int], home: Path) -> None:
+    keys = ["enter", "space", "tab", "shift+tab", "up", "down", "left", "right", "ctrl+r", "ctrl+t", "escape", "enter",
+            "x", "ctrl+u", "backspace", "delete", "question_mark", "escape", "v"]  # fmt: skip
+    pressed = [key for step in "123456" for key in (f"alt+{step}", *keys)]
+    app = drive(press(*pressed), size=size)
+    assert app.crash is None
+
+
+def test_a_mistake_of_ours_is_written_down_and_not_thrown_at_the_person(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a mistake [/b]")
+
+    monkeypatch.setattr("ti_tui.setup.look.judge", broken)
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await type_text(pilot, str(home))
+        await until(pilot, lambda: "a mistake [/b]" in words(pilot))
+
+    app = drive(steps)
+    assert app.crash is None
+    assert "a mistake" in (Path(os.environ["TI_TUI_STATE"]) / "crash.log").read_text()
+
+
+def test_keys_can_be_bound_anew_by_their_ids(home: Path) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("ctrl+n")
+        assert wizard(pilot).here == "dataset"
+        await pilot.press("ctrl+l")
+        assert wizard(pilot).here == "captions"
+
+    drive(steps, keys={"wizard.next": "ctrl+l"})
+
+
+def test_a_draft_comes_back_from_its_file_as_it_was() -> None:
+    draft = Draft(photographs="~/p [1]", class_word="woman", repeats=3, left_out={"a.jpg"}, captions={"b.jpg": ODD})
+    draft.set("embedding.token", "zkz")
+    draft.set("training.batch_size", "auto")
+    draft.set("save.formats", "safetensors, diffusers")
+    draft.put("scheme.segments", [{"learning_rate": 0.1, "steps": 3}])
+    save_draft(draft)
+    assert load_draft() == draft
