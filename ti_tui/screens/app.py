@@ -28,7 +28,6 @@ class TiTuiApp(App[None], inherit_bindings=False):
 
     TITLE = "ti_tui"
     ENABLE_COMMAND_PALETTE = True
-    COMMAND_PALETTE_BINDING = "ctrl+p"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]
     BINDINGS = [
@@ -37,7 +36,7 @@ class TiTuiApp(App[None], inherit_bindings=False):
         Binding("f1", "help", "Help", show=False, id="app.help", priority=True),
         Binding("question_mark", "help", "Help", key_display="?", id="app.help-letter"),
         # Some terminals keep ctrl+p for themselves.
-        Binding("f2", "command_palette", "Commands", show=False, id="app.commands"),
+        Binding("ctrl+p,f2", "command_palette", "Commands", show=False, id="app.commands"),
     ]
 
     def __init__(

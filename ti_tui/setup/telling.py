@@ -40,7 +40,17 @@ def smooth(mean: float | None, value: float | None, weight: float = 0.1) -> floa
 
 
 def describe(event: Event, *, brief: bool = False) -> str | None:
-    """An event as a line for people, or None for those that are not shown. brief: without the files' names."""
+    """An event as a line for people, or None for those that are not shown. brief: without the files' names.
+
+    Never raises: a log may hold values of any kind.
+    """
+    try:
+        return _described(event, brief=brief)
+    except (TypeError, ValueError, AttributeError, KeyError):
+        return None
+
+
+def _described(event: Event, *, brief: bool) -> str | None:
     match event.kind:
         case "checkpoint" if brief and not event.get("installed"):
             return f"saved step {event.get('step')}"

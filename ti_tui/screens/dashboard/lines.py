@@ -100,13 +100,14 @@ def _second(view: View, width: int) -> Line:
         line += [("  eval ", "muted"), (f"{latest:.4f}", "chart-eval b")]
         if start and len(history.evals) > 1:
             change = (latest - start) / start * 100
-            line.append((f" {change:+.1f} % since the start", "muted" if change <= 0 else "warning"))
+            since = " since the start" if width >= 100 else ""
+            line.append((f" {change:+.1f} %{since}", "muted" if change <= 0 else "warning"))
     right = ""
     if history.rate is not None:
         right = f"rate {history.rate:.2g}"
         if view.scheme and view.step and view.step < view.scheme.total_steps:
             change_at = view.scheme.next_change(view.step - 1)
-            right += f", {change_at[1]:.2g} from step {change_at[0]}" if change_at else ""
+            right += f", next {change_at[1]:.2g} at {change_at[0]}" if change_at else ""
         right += " "
     if view.behind:
         right = f"reading the log, {view.behind:.0%} "

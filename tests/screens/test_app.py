@@ -1,0 +1,122 @@
+"""The program around the screens: themes, help, commands, and what happens when something breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from tests.screens.conftest import MakeHistory
+from tests.screens.driving import drive, until, words
+from ti_tui.screens.app import TiTuiApp, write_crash
+from ti_tui.screens.crash import CrashApp
+from ti_tui.settings import Settings, load_settings
+
+
+def test_a_theme_that_was_chosen_is_remembered(home: Path) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        pilot.app.theme = "paper"
+        await pilot.pause(0.1)
+
+    drive(steps)
+    assert TiTuiApp().theme == "paper"
+
+
+def test_a_theme_that_is_not_there_is_said_and_another_one_is_used(home: Path) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: "there is no theme 'midnight'" in words(pilot))
+
+    assert drive(steps, theme="midnight").theme == "quiet"
+
+
+def test_wrong_settings_are_said_on_the_screen_and_the_others_count(home: Path) -> None:
+    config = Path(os.environ["TI_TUI_CONFIG"])
+    config.mkdir(parents=True)
+    (config / "config.toml").write_text('theem = "paper"\nrunz = 3\nrefresh_seconds = 0.5\n')
+    app = TiTuiApp()
+
+    async def go() -> None:
+        async with app.run_test(size=(100, 30), notifications=True) as pilot:
+            await until(pilot, lambda: "theem" in words(pilot))
+
+    asyncio.run(go())
+    assert load_settings()[0].refresh_seconds == 0.5
+
+
+@pytest.mark.parametrize("theme", ["quiet", "paper", "contrast", "colour-blind", "ansi", "ember", "fjord"])
+def test_every_theme_draws_the_wizard_and_the_dashboard(theme: str, home: Path, history: MakeHistory) -> None:
+    async def open_it(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: "Photographs" in words(pilot))
+
+    async def watch(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: "of 3790" in words(pilot))
+
+    assert drive(open_it, theme=theme).crash is None
+    assert drive(watch, theme=theme, run=history(steps=40)).crash is None
+
+
+def test_the_palette_holds_the_known_runs(home: Path, history: MakeHistory) -> None:
+    from ti_tui.settings import remember_run
+
+    run = history(phase="done")
+    remember_run(run.root)
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("ctrl+p")
+        await pilot.press(*"Watch")
+        await until(pilot, lambda: "Watch zkz" in words(pilot))
+        await pilot.press("enter")
+        await until(pilot, lambda: "Done. The embedding" in words(pilot))
+
+    drive(steps)
+
+
+def test_help_names_the_keys_of_the_screen(home: Path) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("f1")
+        await until(pilot, lambda: "Go to a step; while typing, with alt" in words(pilot))
+        await pilot.press("escape")
+        await until(pilot, lambda: "Photographs" in words(pilot) and "Go to a step" not in words(pilot))
+
+    drive(steps)
+
+
+def test_a_mistake_of_ours_closes_the_screen_keeps_the_details_and_shows_no_traceback(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = TiTuiApp(config=Settings())
+
+    async def go() -> None:
+        with pytest.raises(ZeroDivisionError):
+            async with app.run_test() as pilot:
+                pilot.app.call_later(lambda: 1 / 0)
+                await pilot.pause(0.5)
+
+    asyncio.run(go())
+    assert app.crash is not None
+    assert "ZeroDivisionError" in app.crash.read_text()
+    assert "Traceback" not in capsys.readouterr().out
+
+
+def test_the_screen_after_a_mistake_says_what_happened_and_goes_on_when_asked(home: Path) -> None:
+    try:
+        raise RuntimeError("no room [/b] left")
+    except RuntimeError as error:
+        details = write_crash(error)
+    app = CrashApp(details)
+
+    async def go() -> None:
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.pause(0.1)
+            text = words(pilot)
+            assert "RuntimeError: no room [/b] left" in text
+            assert "Nothing is lost" in text
+            await pilot.press("c")
+            assert app.clipboard == str(details)
+            await pilot.press("enter")
+
+    asyncio.run(go())
+    assert app.again
