@@ -97,6 +97,7 @@ class DashboardScreen(Screen[None]):
         self._behind = 0.0
         self._zoom, self._overlay, self._prompt = 0, True, 0
         self._read_warnings = 0
+        self._newest_sample = -1
         self._rows: list[CheckpointRow] = []
         self._drawn_at = 0.0
         self._ended = ""
@@ -229,6 +230,10 @@ class DashboardScreen(Screen[None]):
         self._show_meter()
         self._show_notices()
         self._show_checkpoints()
+        newest = max(self._reader.history.samples, default=-1)
+        if newest != self._newest_sample:
+            self._newest_sample = newest
+            self._show_samples()
         self._show_end()
 
     def _show_meter(self) -> None:
