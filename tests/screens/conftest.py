@@ -129,7 +129,9 @@ def history(home: Path) -> MakeHistory:
         folder.events.write_text("".join(json.dumps(event) + "\n" for event in events))
         me = ProcessId.mine()
         message = "the disk is full" if phase == "failed" else ""
-        status = Status(me.pid, me.started, me.host, phase, steps, 3790, BEGAN, BEGAN + steps * 0.5, message)  # type: ignore[arg-type]
+        # A trainer that was heard of just now, or one that ended long ago.
+        updated = BEGAN + steps * 0.5 if phase in {"done", "stopped", "failed"} else time.time()
+        status = Status(me.pid, me.started, me.host, phase, steps, 3790, BEGAN, updated, message)  # type: ignore[arg-type]
         folder.write_status(status)
         if status.going:
             # This very process stands for the trainer.

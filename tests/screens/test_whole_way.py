@@ -39,18 +39,21 @@ def test_a_newcomer_gets_from_photographs_to_an_embedding_by_keyboard_alone(
         terminal.wait_for("Class word")
         terminal.type("zkz")
         terminal.press("enter")
+        terminal.wait_for("Class word: ")
         terminal.type("woman")
-        terminal.press("enter", "enter", "enter", "enter")
-        terminal.wait_for("Sample every")
+        for after in ("Run folder: ", "Repeats: ", "Install to: ", "Model: "):
+            terminal.press("enter")
+            terminal.wait_for(after)
         terminal.type(str(models["sd1"]))
         terminal.press("enter")
         terminal.wait_for("Stable Diffusion 1")
+        terminal.wait_for("Resolution: ")
         # A picture of 512 pixels takes a tiny model on one core long; nobody types this on a real one.
         terminal.type("64")
         terminal.press("ctrl+n")
         terminal.wait_for("Preset")
-        terminal.press("right", "right", "enter")
-        terminal.wait_for("790")
+        terminal.press("right", "right")
+        terminal.wait_for("790 in all")
         terminal.press("ctrl+n")
         terminal.wait_for("Start training")
         terminal.press("enter")
@@ -106,3 +109,16 @@ def test_a_lost_connection_leaves_the_trainer_alive_and_a_new_dashboard_shows_th
     status = folder.current_status()
     assert status is not None
     assert status.phase == "stopped"
+
+
+def test_alt_and_a_digit_jump_to_a_step_also_while_typing() -> None:
+    with Terminal(ti_tui(), environment=own_environment()) as terminal:
+        terminal.wait_for("Photographs")
+        terminal.type("abc")
+        terminal.wait_for("abc")
+        terminal.type("\x1b5")
+        terminal.wait_for("5/6 LR scheme")
+        terminal.type("\x1b1")
+        assert "abc" in terminal.wait_for("1/6 Dataset")
+        terminal.press("ctrl+q")
+        terminal.process.wait(10)

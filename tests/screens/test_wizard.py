@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 from tests.screens.driving import Drive, drive, type_text, until, words
 from ti_tui.cli import cli
 from ti_tui.screens.wizard.screen import WizardScreen
-from ti_tui.setup.draft import Draft, draft_path, load_draft, save_draft
+from ti_tui.setup.draft import Draft, bad_draft_path, draft_path, load_draft, save_draft
 
 pytestmark = pytest.mark.usefixtures("card")
 ODD = "a [v1] (x:1.2) [/b"
@@ -326,8 +326,10 @@ def test_a_folder_is_picked_with_the_keyboard(home: Path, photographs: Path) -> 
     async def steps(pilot: Pilot[None]) -> None:
         await type_text(pilot, str(home))
         await pilot.press("ctrl+o")
-        await until(pilot, lambda: "space take this folder" in words(pilot))
-        await pilot.press("enter", "space")
+        await until(pilot, lambda: "space take it" in words(pilot))
+        await pilot.press("enter")
+        await until(pilot, lambda: "this folder, 5 pictures" in words(pilot))
+        await pilot.press("space")
         await until(pilot, lambda: "5 pictures to train" in words(pilot))
         assert wizard(pilot).draft.photographs == "~/photos"
 
@@ -401,3 +403,94 @@ def test_a_draft_comes_back_from_its_file_as_it_was() -> None:
     draft.put("scheme.segments", [{"learning_rate": 0.1, "steps": 3}])
     save_draft(draft)
     assert load_draft() == draft
+
+
+def test_a_caption_is_kept_as_it_is_typed_and_stays_with_its_picture(home: Path, photographs: Path) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await with_pictures(pilot, photographs)
+        await pilot.press("ctrl+n")
+        await until(pilot, lambda: "no caption" in words(pilot))
+        await pilot.press("tab", "end", "enter")
+        await type_text(pilot, "a long street")
+        await pilot.press("escape")
+        await settled(pilot)
+        assert wizard(pilot).draft.captions == {"street.png": "a long street"}
+        await pilot.press("enter")
+        assert "Caption of street.png" in words(pilot)
+        await pilot.press("ctrl+b")
+        await pilot.press("home", "space", "end", "space")
+        await settled(pilot)
+        await pilot.press("ctrl+n")
+        await settled(pilot)
+        assert "Caption of" not in words(pilot)
+        assert "street.png" not in words(pilot)
+        assert wizard(pilot).draft.captions == {"street.png": "a long street"}
+
+    assert drive(steps).crash is None
+
+
+def test_a_search_that_finds_nothing_says_so_and_can_be_left(home: Path) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("alt+4")
+        await until(pilot, lambda: "Images at once" in words(pilot))
+        await pilot.press("ctrl+f")
+        await type_text(pilot, "zzz")
+        await until(pilot, lambda: "no field has that" in words(pilot))
+        assert "zzz" in words(pilot)
+        await pilot.press("enter", "tab", "ctrl+b", "ctrl+n")
+        await until(pilot, lambda: "Images at once" in words(pilot))
+
+    drive(steps)
+
+
+def test_a_scheme_text_that_cannot_be_read_keeps_the_run_from_starting_and_stays_in_the_draft(
+    home: Path, photographs: Path
+) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("alt+5")
+        await until(pilot, lambda: "Preset" in words(pilot))
+        await pilot.press("enter", "ctrl+u")
+        await type_text(pilot, "0.05:0")
+        await settled(pilot)
+        await pilot.press("alt+6")
+        await until(pilot, lambda: "Segments: part 1 of the scheme" in words(pilot))
+        assert "! 5 LR scheme    needs 1" in words(pilot)
+        await pilot.pause(0.8)
+
+    drive(steps)
+    left = load_draft()
+    assert left is not None
+    assert left.mistyped == {"scheme.segments": "0.05:0"}
+
+
+def test_names_that_are_no_text_do_not_keep_the_draft_from_being_saved() -> None:
+    draft = Draft(photographs="~/p", left_out={os.fsdecode(b"bad\xff.jpg")})
+    save_draft(draft)
+    assert load_draft() == draft
+
+
+def test_a_draft_that_cannot_be_read_is_kept_aside(home: Path) -> None:
+    draft_path().parent.mkdir(parents=True)
+    draft_path().write_text("what I typed =")
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: "The last draft cannot be read" in words(pilot))
+
+    drive(steps)
+    assert bad_draft_path().read_text() == "what I typed ="
+
+
+def test_a_needed_field_among_the_advanced_ones_is_announced(home: Path) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("alt+4")
+        await until(pilot, lambda: "Images at once" in words(pilot))
+        await pilot.press("ctrl+f")
+        await type_text(pilot, "training.seed")
+        await until(pilot, lambda: "Seed" in words(pilot))
+        await pilot.press("enter")
+        await type_text(pilot, "x")
+        await settled(pilot)
+        await pilot.press("ctrl+t")
+        await until(pilot, lambda: "▸ advanced (31)   1 changed   ! 1 needs you" in words(pilot))
+
+    drive(steps)

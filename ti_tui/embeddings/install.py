@@ -11,6 +11,10 @@ from ti_tui.errors import UserError
 from ti_tui.paths import user_path
 
 
+class AlreadyThere(EmbeddingError):
+    """A different file of that name is there; `force` replaces it."""
+
+
 def embeddings_folder(given: Path) -> Path:
     """The embeddings folder that `given` means: itself, or the one in A1111's, Forge's or ComfyUI's folder.
 
@@ -54,7 +58,7 @@ def install(source: Path, folder: Path, *, name: str = "", force: bool = False) 
             if target.read_bytes() == content:
                 return target
             if not force and not same_run(target, source):
-                raise EmbeddingError(f"{target} exists and is different", remedy="Give --force to replace it.")
+                raise AlreadyThere(f"{target} exists and is different", remedy="Give --force to replace it.")
     except OSError as error:
         raise EmbeddingError(f"{error.filename} cannot be read: {error.strerror}") from None
     atomic.write_bytes(target, content)

@@ -12,6 +12,9 @@ from ti_tui.errors import UserError
 Reading = Literal["for", "until"]
 Shape = Literal["segments", "constant", "cosine", "linear"]
 
+MOST_STEPS = 1_000_000
+"""Of one segment."""
+
 PRESETS: dict[str, str] = {
     "faces": "0.05:10, 0.02:20, 0.01:60, 0.005:200, 0.002:500, 0.001:3000",
     "styles": "0.005:200, 0.0005:500, 0.00005:800, 0.000005:1000",
@@ -36,6 +39,8 @@ class Segment:
             raise SchemeError(f"the learning rate {self.learning_rate:g} is not a number above 0")
         if self.steps < 1:
             raise SchemeError(f"a segment of {self.steps} steps: it needs at least 1")
+        if self.steps > MOST_STEPS:
+            raise SchemeError(f"a segment of {self.steps} steps: it can have {MOST_STEPS} at most")
 
 
 @dataclass(frozen=True)

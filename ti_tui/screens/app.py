@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ti_tui.widgets.graphics import Protocol, choose_protocol, extra_installed, 
 from ti_tui.widgets.picture import PictureCache
 
 FALLBACK_THEME = "quiet"
+MOST_SHOWN = 6
 
 
 class TiTuiApp(App[None], inherit_bindings=False):
@@ -33,8 +35,8 @@ class TiTuiApp(App[None], inherit_bindings=False):
     BINDINGS = [
         Binding("ctrl+q", "quit", "Quit", show=False, id="app.quit"),
         Binding("ctrl+c", "copy_or_hint", "Copy", show=False, id="app.copy", system=True),
-        Binding("f1", "help", "Help", show=False, id="app.help", priority=True),
-        Binding("question_mark", "help", "Help", key_display="?", id="app.help-letter"),
+        Binding("f1", "help", "Help", id="app.help", priority=True),
+        Binding("question_mark", "help", "Help", show=False, id="app.help-letter"),
         # Some terminals keep ctrl+p for themselves.
         Binding("ctrl+p,f2", "command_palette", "Commands", show=False, id="app.commands"),
     ]
@@ -67,7 +69,7 @@ class TiTuiApp(App[None], inherit_bindings=False):
         for theme in themes.themes:
             self.register_theme(theme)
         if chosen not in self.available_themes:
-            found.append(f"there is no theme {chosen!r}; {FALLBACK_THEME} is used")
+            found.insert(0, f"there is no theme {chosen!r}; {FALLBACK_THEME} is used")
             chosen = FALLBACK_THEME
         self.theme = chosen
         # Over SSH every frame of an animation is bytes, and it says nothing.
@@ -77,9 +79,11 @@ class TiTuiApp(App[None], inherit_bindings=False):
     def on_mount(self) -> None:
         self.set_keymap(self.config.keys)
         self.theme_changed_signal.subscribe(self, self._remember_theme)
-        if self._config_problems:
-            shown = "\n".join(self._config_problems[:4])
-            self.notify(shown, title="Settings", severity="warning", timeout=12, markup=False)
+        problems = [*self._config_problems, *(_unknown_keys(self.config.keys) if self.config.keys else [])]
+        if problems:
+            more = [f"and {len(problems) - MOST_SHOWN} more"] if len(problems) > MOST_SHOWN else []
+            shown = "\n".join([*problems[:MOST_SHOWN], *more])
+            self.notify(shown, title="Settings", severity="warning", timeout=15, markup=False)
 
     def open_run(self, run: RunFolder) -> None:
         """Show the dashboard of `run`."""
@@ -149,6 +153,7 @@ class TiTuiApp(App[None], inherit_bindings=False):
 
 def run_app(*, run: RunFolder | None = None, mouse: bool = True) -> int:
     """Run the program on this terminal until it is left; returns the exit status."""
+    _let_alt_digits_be_keys()
     while True:
         app = TiTuiApp(run=run, images=protocol())
         app.run(mouse=mouse and app.config.mouse)
@@ -161,6 +166,32 @@ def run_app(*, run: RunFolder | None = None, mouse: bool = True) -> int:
         if not crash.again:
             print(f"The details are in {app.crash}", file=sys.stderr)
             return 1
+
+
+def _let_alt_digits_be_keys() -> None:
+    """Textual turns alt and a digit into what WezTerm on a Mac types by it; here they jump to a step."""
+    from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
+
+    for digit in range(1, 7):
+        ANSI_SEQUENCES_KEYS.pop(f"\x1b{digit}", None)  # type: ignore[attr-defined]
+
+
+def _unknown_keys(keys: Mapping[str, str]) -> list[str]:
+    """What is wrong with the [keys] of the settings: ids that nothing has."""
+    from ti_tui.screens.dashboard.log import LogScreen
+    from ti_tui.screens.dashboard.samples import CompareScreen
+    from ti_tui.screens.dashboard.screen import DashboardScreen
+    from ti_tui.screens.wizard.screen import WizardScreen
+    from ti_tui.widgets.segment_table import SegmentTable
+
+    owners = (TiTuiApp, WizardScreen, DashboardScreen, CompareScreen, LogScreen, SegmentTable)
+    known = {str(b.id) for owner in owners for b in owner.BINDINGS if isinstance(b, Binding) and b.id}
+    wrong = []
+    for name in keys:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            wrong.append(f"[keys] {name}: no key has this id" + (f"; did you mean {near[0]}?" if near else ""))
+    return wrong
 
 
 def protocol() -> Protocol:

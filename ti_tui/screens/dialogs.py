@@ -16,6 +16,7 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from ti_tui.paths import BadPath, user_path
+from ti_tui.setup.words import printable
 from ti_tui.widgets.controls import PathSuggester
 
 
@@ -123,7 +124,10 @@ class Typed(ModalScreen[str | None]):
 
 
 class PathPicker(ModalScreen[Path | None]):
-    """Walks the folders of this machine. Gives a folder, or with `suffixes` also a file of one of them."""
+    """Walks the folders of this machine. Gives a folder, or with `suffixes` also a file of one of them.
+
+    The first entry is the folder itself; counted: endings whose files are counted in it.
+    """
 
     BINDINGS = [
         Binding("escape", "dismiss(None)", "Back", show=False),
@@ -137,8 +141,16 @@ class PathPicker(ModalScreen[Path | None]):
     PathPicker OptionList { height: 1fr; }
     """
 
-    def __init__(self, title: str, start: Path, *, suffixes: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        title: str,
+        start: Path,
+        *,
+        suffixes: frozenset[str] = frozenset(),
+        counted: frozenset[str] = frozenset(),
+    ) -> None:
         super().__init__()
+        self._counted = counted
         self._heading, self._suffixes, self._hidden = title, suffixes, False
         self._folder = start if start.is_dir() else next((p for p in start.parents if p.is_dir()), Path.home())
         self._entries: list[Path] = []
@@ -151,19 +163,20 @@ class PathPicker(ModalScreen[Path | None]):
             yield Static("", id="keys", classes="dialog-keys", markup=False)
 
     def on_mount(self) -> None:
-        self.query_one("#keys", Static).update("enter open   space take this folder   left up   . hidden   esc back")
+        self.query_one("#keys", Static).update("enter open   space take it   left up   . hidden   esc back")
         self._fill()
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         path = self._entries[event.option_index]
-        if path.is_dir():
+        if path.is_dir() and path != self._folder:
             self._folder = path
             self._fill()
         else:
             self.dismiss(path)
 
     def action_take(self) -> None:
-        self.dismiss(self._folder)
+        at = self.query_one(OptionList).highlighted
+        self.dismiss(self._entries[at] if at is not None else self._folder)
 
     def action_up(self) -> None:
         came_from = self._folder
@@ -175,7 +188,9 @@ class PathPicker(ModalScreen[Path | None]):
         self._fill()
 
     def _fill(self, at: Path | None = None) -> None:
-        folders, files, others = [], [], 0
+        folders: list[Path] = []
+        files: list[Path] = []
+        others = pictures = 0
         try:
             for entry in self._folder.iterdir():
                 if entry.name.startswith(".") and not self._hidden:
@@ -184,6 +199,8 @@ class PathPicker(ModalScreen[Path | None]):
                     folders.append(entry)
                 elif entry.suffix.lower() in self._suffixes:
                     files.append(entry)
+                elif entry.suffix.lower() in self._counted:
+                    pictures += 1
                 else:
                     others += 1
             said = str(self._folder) + (f"   ({others} other files)" if others else "")
@@ -191,10 +208,14 @@ class PathPicker(ModalScreen[Path | None]):
             said = f"{self._folder}: {error.strerror}"
         self.query_one("#where", Static).update(said)
         key = lambda path: path.name.lower()  # noqa: E731
-        self._entries = [*sorted(folders, key=key), *sorted(files, key=key)]
+        self._entries = [self._folder, *sorted(folders, key=key), *sorted(files, key=key)]
         options = self.query_one(OptionList)
-        options.set_options([Content(f"{p.name}/" if p.is_dir() else p.name) for p in self._entries])
-        options.highlighted = self._entries.index(at) if at in self._entries else (0 if self._entries else None)
+        here = "./  this folder" + (f", {pictures} pictures" if pictures else "")
+        names = [f"{path.name}/" if path.is_dir() else path.name for path in self._entries[1:]]
+        options.set_options([Content(printable(name)) for name in (here, *names)])
+        # The folder itself, if it holds what is looked for; else the first one in it.
+        first = 0 if pictures or len(self._entries) == 1 else 1
+        options.highlighted = self._entries.index(at) if at in self._entries else first
 
 
 def start_of(text: str) -> Path:

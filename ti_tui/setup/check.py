@@ -32,6 +32,7 @@ TORCH_OPTIMIZERS = (
     "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "ASGD", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD",
 )  # fmt: skip
 PACKAGE_OF = {"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt"}
+SDXL_LEAST = 640
 KEEP_FREE_BYTES = 50 * 1024**2
 RUN_FOLDER = "run_folder"
 """Name of the run's own folder in problems, beside the run file's fields."""
@@ -95,6 +96,11 @@ def check_recipe(run: RunFile, folder: RunFolder, *, pictures: Scan | None = Non
             f"{run.dataset.resolution} is not a multiple of {facts.multiple}, which this model needs",
             field="dataset.resolution",
         )
+    if facts is not None and facts.family == "sdxl" and run.dataset.resolution < SDXL_LEAST:
+        problems.warning(
+            f"SDXL draws at 1024 pixels; at {run.dataset.resolution} it learns little",
+            field="dataset.resolution", remedy="Write 1024, or 768 where memory is short.",
+        )  # fmt: skip
     if tokenizers and facts is not None:
         problems.add(check_token(run.embedding.token, run.embedding.vectors, tokenizers[0]))
         words = len(tokenizers[0].words(run.embedding.init)) if init is None else 0
@@ -195,6 +201,11 @@ def _init(
 ) -> embedding_files.Embedding | None:
     text = run.embedding.init
     if not text.lower().endswith(embedding_files.READABLE):
+        if ("/" in text or "\\" in text) and _is_there(folder, text):
+            remedy = f"Give words, or a file that ends in {', '.join(embedding_files.READABLE)}."
+            problems.error(
+                f"{text} is no embedding; its name would be read as words", field="embedding.init", remedy=remedy
+            )
         return None
     try:
         init = read_aside(folder.path(text))
@@ -209,6 +220,13 @@ def _init(
     if facts is not None and init.widths != facts.widths:
         problems.error(f"{text} is for {init.family}, the model is {facts.family_name}", field="embedding.init")
     return init
+
+
+def _is_there(folder: RunFolder, text: str) -> bool:
+    try:
+        return folder.path(text).exists()
+    except (UserError, OSError):
+        return False
 
 
 def _check_packages(run: RunFile, problems: Problems) -> None:

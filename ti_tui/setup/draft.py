@@ -52,6 +52,8 @@ class Draft:
             return "" if self.repeats is None else str(self.repeats)
         if name in OWN:
             return str(getattr(self, name))
+        if name == "scheme.segments":
+            return ""
         return spec_of(name).text_of(self.fields[name]) if name in self.fields else ""
 
     def value(self, name: str) -> Any:
@@ -192,19 +194,31 @@ def draft_path() -> Path:
 
 
 def save_draft(draft: Draft) -> None:
-    """Write the draft. A draft that cannot be written is no error: nothing else depends on it."""
+    """Write the draft. Raises CannotWrite."""
     draft.saved = time.time()
-    with contextlib.suppress(atomic.CannotWrite, ValueError):
-        atomic.write_text(draft_path(), draft.to_toml())
+    # File names may be any bytes; they come back as they were.
+    atomic.write_bytes(draft_path(), draft.to_toml().encode("utf-8", "surrogateescape"))
 
 
 def load_draft() -> Draft | None:
-    """The draft that was left, or None if there is none worth going on with."""
+    """The draft that was left, or None if there is none worth going on with.
+
+    One that cannot be read is put aside as draft.bad.toml, so that the next save does not take its place.
+    """
     try:
-        draft = Draft.from_toml(draft_path().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        draft = Draft.from_toml(draft_path().read_bytes().decode("utf-8", "surrogateescape"))
+    except OSError:
+        return None
+    except ValueError:
+        with contextlib.suppress(OSError):
+            draft_path().replace(bad_draft_path())
         return None
     return None if draft.empty else draft
+
+
+def bad_draft_path() -> Path:
+    """Where a draft that cannot be read is put."""
+    return state_folder() / "draft.bad.toml"
 
 
 def drop_draft() -> None:

@@ -58,7 +58,7 @@ def examples(template: str, checked: Checked | None, draft: Draft, caption: str,
     from ti_tui.dataset.templates import fill
 
     patterns = checked.templates if checked and checked.templates else BUILT_IN.get(template, ())
-    token = str(draft.value("embedding.token") or "token")
+    token = str(draft.value("embedding.token") or "[name]")
     return [fill(pattern, caption).replace("[name]", token) for pattern in patterns[:most]]
 
 

@@ -49,6 +49,7 @@ class Findings:
     folder:   the run folder that it means; None if the text is no path.
     pictures: those that will be trained, with their captions and repeats; None before they were looked at.
     problems: everything found, each with the field that it belongs to.
+    judged:   whether the draft was looked at at all: before, no problem means nothing.
     """
 
     run: RunFile | None = None
@@ -58,6 +59,7 @@ class Findings:
     plan: Plan | None = None
     hardware: Hardware | None = None
     disk_bytes: int = 0
+    judged: bool = False
     problems: tuple[Problem, ...] = field(default_factory=tuple)
 
     @property

@@ -16,6 +16,7 @@ from ti_tui.run.hardware import find_hardware
 from ti_tui.run.plan import make_plan
 from ti_tui.run.problems import Problem, Problems
 from ti_tui.run.recipe import FORMAT, RunFile
+from ti_tui.run.scheme import SchemeError, parse
 from ti_tui.setup.check import check_recipe, disk_need
 from ti_tui.setup.create import is_taken, picture_folder
 from ti_tui.setup.draft import DEFAULT_RUNS, Draft
@@ -25,6 +26,8 @@ from ti_tui.setup.words import location
 
 FEWEST, FEW, MOST = 3, 5, 30
 """Below FEW or above MOST a set is unusual; below FEWEST it rarely teaches anything."""
+
+LARGEST_RATE = 0.5
 
 REQUIRED = {
     "photographs": "choose the folder with the photographs",
@@ -64,9 +67,7 @@ def judge(draft: Draft, found: Scan | None, *, runs_folder: str = DEFAULT_RUNS) 
 
     Goes on where a field is missing or wrong, with its default in its place, so that all problems show at once.
     """
-    problems = _missing(draft) + [
-        Problem("error", f"{text.strip()!r} is not {_accepts(name)}", name) for name, text in draft.mistyped.items()
-    ]
+    problems = _missing(draft) + [_mistyped(name, text) for name, text in draft.mistyped.items()]
     folder, folder_problems = _folder(draft, runs_folder)
     problems += folder_problems
     pictures = _chosen(draft, found, problems)
@@ -79,21 +80,23 @@ def judge(draft: Draft, found: Scan | None, *, runs_folder: str = DEFAULT_RUNS) 
         problems += [problem for problem in map(_renamed, checked.problems) if problem.field not in unset]
         if checked.facts is not None and pictures is not None and pictures.pictures:
             plan = make_plan(run, checked.facts, pictures.count, hardware)
+    problems += _sizes(run, pictures)
     whole = run if complete and not any(problem.severity == "error" for problem in problems) else None
     disk = disk_need(run, pictures, checked.facts if checked else None)
-    return Findings(whole, folder, pictures, checked, plan, hardware, disk, tuple(problems))
+    return Findings(whole, folder, pictures, checked, plan, hardware, disk, judged=True, problems=tuple(problems))
 
 
 def tree(draft: Draft, findings: Findings) -> list[str]:
     """The folders that will be made, as lines of a tree: kohya's layout."""
+    if findings.folder is None:
+        return ["nothing yet: the run folder is no path"]
     token = str(draft.value("embedding.token") or "token")
     repeats = sorted({picture.repeats for picture in findings.pictures.pictures}) if findings.pictures else []
     name = picture_folder(token, draft.class_word or str(draft.value("embedding.init") or ""))
     count = len(findings.pictures.pictures) if findings.pictures else 0
     captions = sum(bool(picture.caption) for picture in findings.pictures.pictures) if findings.pictures else 0
     described = f"{count} pictures" + (f", {captions} with captions" if captions else "") if count else "the pictures"
-    root = findings.folder.root if findings.folder else Path("run")
-    lines = [f"{location(root)}/", "├ run.toml                 everything needed to repeat the run"]
+    lines = [f"{location(findings.folder.root)}/", "├ run.toml                 everything needed to repeat the run"]
     for number in repeats or [draft.repeats or 1]:
         lines.append(f"├ img/{number}_{name}/".ljust(26) + f" {described}")
         described = "those of another repeat count"
@@ -117,7 +120,36 @@ def _missing(draft: Draft) -> list[Problem]:
 def _accepts(name: str) -> str:
     from ti_tui.setup.fields import field as spec_of
 
-    return "one word of letters, digits, - and _" if name == "embedding.token" else spec_of(name).accepts
+    if name == "embedding.token":
+        return "one word of letters, digits, - and _, of at most 40"
+    return spec_of(name).accepts
+
+
+def _mistyped(name: str, text: str) -> Problem:
+    if name == "scheme.segments":
+        try:
+            parse(text, "for")
+        except SchemeError as error:
+            return Problem("error", error.message, name, error.remedy)
+        return Problem("error", f"{text.strip()!r} cannot be read until step N: the numbers must grow", name)
+    return Problem("error", f"{text.strip()!r} is not {_accepts(name)}", name)
+
+
+def _sizes(run: RunFile, pictures: Scan | None) -> list[Problem]:
+    """Pictures that have to be enlarged, and rates that no embedding is trained with."""
+    found = []
+    side = run.dataset.resolution
+    small = [p for p in (pictures.pictures if pictures else ()) if min(p.width, p.height) < side]
+    if small:
+        worst = min(small, key=lambda picture: min(picture.width, picture.height))
+        times = side / min(worst.width, worst.height)
+        text = f"{len(small)} smaller than {side} pixels: enlarged, {worst.path.name} {times:.2g} times"
+        found.append(Problem("warning" if times > 1.5 else "info", text, "photographs"))
+    top = max(item.learning_rate for item in run.scheme.segments)
+    if top > LARGEST_RATE:
+        text = f"a learning rate of {top:g} will spoil the vectors at once"
+        found.append(Problem("warning", text, "scheme.segments", "0.05 is large already."))
+    return found
 
 
 def _folder(draft: Draft, runs_folder: str) -> tuple[RunFolder | None, list[Problem]]:
@@ -142,10 +174,11 @@ def _chosen(draft: Draft, found: Scan | None, problems: list[Problem]) -> Scan |
         return None
     chosen = choose(found, leave_out=draft.left_out, captions=draft.captions, repeats=draft.repeats)
     # A picture that cannot be read stays behind by itself: that is said, and stops nothing.
+    out = tuple(name.rpartition("/")[2] for name in draft.left_out)
     problems += [
         Problem("warning" if chosen.pictures else "error", problem.message, "photographs", problem.remedy)
         for problem in found.problems
-        if "share one caption" not in problem.message
+        if "share one caption" not in problem.message and not (out and problem.message.startswith(out))
     ]
     if found.pictures and not chosen.pictures:
         problems.append(Problem("error", f"all {len(found.pictures)} pictures are left out", "photographs"))

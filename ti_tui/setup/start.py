@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from ti_tui.errors import UserError
 from ti_tui.run.folder import RunFolder, RunLocked
@@ -12,20 +13,21 @@ from ti_tui.run.process import start_detached
 from ti_tui.settings import remember_run
 from ti_tui.setup.check import check_run
 from ti_tui.setup.create import Created, create_run
-from ti_tui.setup.draft import DEFAULT_RUNS, Draft
+from ti_tui.setup.draft import Draft
 
 START_SECONDS = 30.0
 
 
-def make_run(
-    draft: Draft, *, runs_folder: str = DEFAULT_RUNS, progress: Callable[[int, int], None] | None = None
-) -> Created:
-    """Make the run that `draft` describes: folder, prepared pictures, captions, run file. Raises UserError."""
+def make_run(draft: Draft, root: Path, *, progress: Callable[[int, int], None] | None = None) -> Created:
+    """Make the run that `draft` describes at `root`: folder, prepared pictures, captions, run file.
+
+    Raises UserError.
+    """
     source = draft.source()
     if source is None:
         raise UserError("no folder of photographs is chosen", remedy="Choose it in the first step.")
     return create_run(
-        draft.folder(runs_folder),
+        root,
         source,
         draft.values(),
         class_word=draft.class_word or None,

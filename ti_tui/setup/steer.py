@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from ti_tui.embeddings import files as embedding_files
 from ti_tui.embeddings.aside import read_aside
-from ti_tui.embeddings.install import install
+from ti_tui.embeddings.install import embeddings_folder, install
 from ti_tui.errors import UserError
 from ti_tui.run import file as run_file
 from ti_tui.run import requests
@@ -42,12 +43,19 @@ def with_ahead(scheme: Scheme, step: int, text: str) -> Scheme:
     return Scheme(segments, min(scheme.warmup_steps, segments[0].steps) if step else 0)
 
 
-def change_scheme(folder: RunFolder, step: int, text: str) -> Scheme:
-    """Write the rates from `step` on into the run file, and tell the trainer. Raises UserError."""
+def change_scheme(folder: RunFolder, step: int, text: str, *, now: int, ahead_steps: int = 0) -> Scheme:
+    """Write the rates from `step` on into the run file, and tell the trainer. Raises UserError.
+
+    now:         the step that the run is at meanwhile; what was trained since `step` counts as part of the new rates.
+    ahead_steps: steps that the trainer may do until it takes the request: a scheme that ends before is refused.
+    """
     run = run_file.load(folder.file)
     scheme = with_ahead(run.scheme.scheme(), step, text)
-    if scheme.total_steps <= step:
-        raise SchemeError(f"the run is at step {step} already")
+    if scheme.total_steps <= now + ahead_steps:
+        raise SchemeError(
+            f"these rates end at step {scheme.total_steps}, and the run is at step {now}",
+            remedy="Write more steps; to end it here, stop it.",
+        )
     table = SchemeTable(segments=segment_items(scheme.segments), warmup_steps=scheme.warmup_steps, shape="segments")
     run_file.save(run.model_copy(update={"scheme": table}), folder.file)
     if folder.trainer() is not None:
@@ -67,13 +75,40 @@ def delete_checkpoint(folder: RunFolder, step: int) -> None:
             folder.embedding(token, step, suffix).unlink(missing_ok=True)
 
 
-def install_checkpoint(folder: RunFolder, step: int, into: Path, name: str) -> Path:
-    """Copy the embedding of the checkpoint at `step` into an embeddings folder; returns its path. Raises UserError."""
+def install_checkpoint(folder: RunFolder, step: int | None, into: Path, name: str, *, force: bool = False) -> Path:
+    """Copy the embedding of the checkpoint at `step` (None: the final one) into an embeddings folder.
+
+    Returns its path there. Raises UserError, AlreadyThere for a different file of that name unless `force`.
+    """
     source = embedding_at(folder, step)
     if source is None:
         raise UserError(f"the embedding of step {step} is not there any more")
     read_aside(source)
-    return install(source, into, name=name)
+    return install(source, into, name=name, force=force)
+
+
+def installed_steps(folder: RunFolder, steps: Collection[int], into: Path, name: str) -> set[int]:
+    """Of the checkpoints at `steps` those whose embedding is what lies in an embeddings folder as `name`."""
+    found: set[int] = set()
+    try:
+        place = embeddings_folder(into)
+        for suffix in (".safetensors", ".pt"):
+            if (place / f"{name}{suffix}").is_file():
+                there = (place / f"{name}{suffix}").read_bytes()
+                found |= {step for step in steps if same_content(folder.embedding(name, step, suffix), there)}
+                if same_content(folder.embedding(name, None, suffix), there):
+                    found |= {max(steps, default=0)}
+    except (UserError, OSError):
+        return found
+    return found
+
+
+def same_content(path: Path, content: bytes) -> bool:
+    """Whether a file holds these bytes."""
+    try:
+        return path.stat().st_size == len(content) and path.read_bytes() == content
+    except OSError:
+        return False
 
 
 def embedding_at(folder: RunFolder, step: int | None) -> Path | None:

@@ -62,6 +62,9 @@ def state_of(step: Step, draft: Draft, findings: Findings, *, here: StepId, seen
         mark = "here"
     elif needs and step.id in seen:
         mark = "needs"
+    elif step.id == "train" or not findings.judged:
+        # The last step is done when the run is made, and then the wizard is left.
+        mark = "ahead"
     else:
         mark = "done" if step.id in seen else "ahead"
     return StepState(mark, needs, f"needs {needs}" if needs and step.id in seen else _summary(step.id, draft, findings))

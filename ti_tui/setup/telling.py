@@ -23,6 +23,11 @@ class EventTail:
         self._reader.offset = 0
         self._reader.offset = max(0, self._reader.waiting_bytes() - TAIL_BYTES)
 
+    @property
+    def restarts(self) -> int:
+        """How often the log was replaced or shortened: what was told before is another's then."""
+        return self._reader.restarts
+
     def read(self) -> list[tuple[float, str]]:
         """(unix seconds, text) of each event that has come since the last call and is worth a line."""
         told = []
@@ -46,7 +51,7 @@ def describe(event: Event, *, brief: bool = False) -> str | None:
     """
     try:
         return _described(event, brief=brief)
-    except (TypeError, ValueError, AttributeError, KeyError):
+    except (TypeError, ValueError, AttributeError, KeyError, OverflowError):
         return None
 
 

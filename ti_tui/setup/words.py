@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 
@@ -25,6 +26,14 @@ def size(count: float) -> str:
 def number(count: int, noun: str) -> str:
     """`1 image`, `3 images`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def clock(t: float, form: str = "%H:%M") -> str:
+    """A time of day from unix seconds; "--:--" for a number that is no time."""
+    try:
+        return time.strftime(form, time.localtime(t))
+    except (ValueError, OverflowError, OSError):
+        return "--:--"
 
 
 def printable(text: str) -> str:

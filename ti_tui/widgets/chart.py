@@ -21,7 +21,8 @@ ROUND = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
 class Curve:
     """One curve: points with ascending x, its style, and how it is drawn.
 
-    lows, highs: with them a column is a bar from the lowest to the highest value; without, a line joins the points.
+    band:        a column is a bar over the middle of its values, from the first to the last fifth; else a line joins
+                 the points.
     own_scale:   drawn from its own lowest to its own highest value over the whole height.
     mark:        a letter at each point, such as ●.
     """
@@ -30,8 +31,7 @@ class Curve:
     xs: Sequence[float]
     ys: Sequence[float]
     style: str
-    lows: Sequence[float] | None = None
-    highs: Sequence[float] | None = None
+    band: bool = False
     own_scale: bool = False
     mark: str = ""
 
@@ -118,22 +118,23 @@ def _draw(
 
     def dot(across: int, up: int) -> None:
         row, column = (high - 1 - up) // 4, across // 2
+        if styles[row][column] != curve.style:
+            # A letter has one colour: the later curve takes the cell, so that its shape can be read.
+            letters[row][column] = 0
         letters[row][column] |= DOTS[(high - 1 - up) % 4][across % 2]
         styles[row][column] = curve.style
 
     buckets: dict[int, list[float]] = {}
     for index, at in enumerate(curve.xs):
         if x.low <= at <= x.high:
-            bucket = buckets.setdefault(x.place(at, wide), [])
-            if curve.lows is not None and curve.highs is not None:
-                bucket += (curve.lows[index], curve.highs[index])
-            else:
-                bucket.append(curve.ys[index])
+            buckets.setdefault(x.place(at, wide), []).append(curve.ys[index])
     last: tuple[int, int] | None = None
     for across in sorted(buckets):
         values = buckets[across]
-        if curve.lows is not None:
-            low, top = y.place(min(values), high), y.place(max(values), high)
+        if curve.band:
+            values.sort()
+            fifth = len(values) // 5
+            low, top = y.place(values[fifth], high), y.place(values[-1 - fifth], high)
             for up in range(low, top + 1):
                 dot(across, up)
             continue
@@ -197,7 +198,13 @@ def _x_ticks(x: Axis) -> list[float]:
     if x.log:
         inner = [10.0**power for power in range(8) if x.low < 10.0**power < x.high]
         return [x.low, *inner, x.high]
-    return [x.low + (x.high - x.low) * i / 4 for i in range(5)]
+    span = max(x.high - x.low, 1)
+    power = 10.0 ** math.floor(math.log10(span / 4))
+    each = next(digit * power for digit in (1, 2, 5, 10) if span / (digit * power) <= 5)
+    first = math.ceil(x.low / each)
+    inner = [index * each for index in range(first, int(x.high // each) + 1)]
+    # The end is named, and no tick so near that the two would run into each other.
+    return [*(tick for tick in inner if x.high - tick > each / 2), x.high]
 
 
 def _axis_line(columns: int, x: Axis, marks: Sequence[float]) -> Line:
@@ -210,7 +217,7 @@ def _axis_line(columns: int, x: Axis, marks: Sequence[float]) -> Line:
 
 def _tick_line(columns: int, x: Axis, ticks: Sequence[float]) -> Line:
     line = [" "] * (columns + AXIS_CELLS)
-    for tick in ticks:
+    for tick in (*ticks[-1:], *ticks[:-1]):
         label = f"{tick:.0f}"
         start = min(AXIS_CELLS + x.place(tick, columns), len(line) - len(label))
         around = line[max(0, start - 1) : start + len(label) + 1]

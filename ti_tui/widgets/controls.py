@@ -248,8 +248,17 @@ class LineList(Vertical):
     def show_text(self, text: str) -> None:
         if text == self.text:
             return
-        self._texts = [line for line in text.splitlines() if line.strip()]
-        self.refresh(recompose=True)
+        texts = [line for line in text.splitlines() if line.strip()]
+        lines = list(self.query(TextLine))
+        # The lines that are there stay, and with them the cursor.
+        for line, words in zip(lines, [*texts, ""], strict=False):
+            line.show_text(words)
+        for line in lines[len(texts) + 1 :]:
+            line.remove()
+        for words in texts[len(lines) :]:
+            self.mount(TextLine(words, placeholder=self._placeholder))
+        if len(lines) <= len(texts):
+            self.mount(TextLine(placeholder=self._placeholder))
 
     def on_edited(self, message: Edited) -> None:
         if message.source is self:

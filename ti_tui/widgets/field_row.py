@@ -14,7 +14,8 @@ from ti_tui.setup.fields import FieldSpec
 from ti_tui.widgets.canvas import Canvas
 from ti_tui.widgets.controls import Choice, Control, Edited, Finished, Flags, LineList, TextLine
 
-MARKS = {"error": ("!", "error"), "warning": ("!", "warning"), "info": ("·", "muted")}
+MOST_PROBLEMS = 2
+MARKS = {"error": ("✗", "error"), "warning": ("!", "warning"), "info": ("·", "muted")}
 WIDE = frozenset({"path", "lines", "flags", "choice", "table"})
 """Kinds whose control needs the whole line; their note stands below."""
 
@@ -63,6 +64,7 @@ class FieldRow(Vertical):
         self._below = Canvas(classes="below")
         self._problems: Sequence[Problem] = ()
         self._wide_note = ""
+        self._flagged = False
 
     def compose(self) -> ComposeResult:
         with Horizontal(classes="line"):
@@ -93,11 +95,13 @@ class FieldRow(Vertical):
         self._show_below()
 
     def flag(self) -> None:
-        """Show what is wrong now, though the field has the focus."""
-        self._show_below(now=True)
+        """Show what is wrong also while the field has the focus, until it is edited."""
+        self._flagged = True
+        self._show_below()
 
     def on_edited(self, message: Edited) -> None:
         message.stop()
+        self._flagged = False
         self.post_message(self.Changed(self, message.text))
 
     def on_finished(self, message: Finished) -> None:
@@ -113,15 +117,18 @@ class FieldRow(Vertical):
     def on_resize(self) -> None:
         self._show_below()
 
-    def _show_below(self, *, now: bool = False) -> None:
-        typing = self.has_focus_within and isinstance(self.control, TextLine | LineList) and not now
+    def _show_below(self) -> None:
+        typing = self.has_focus_within and isinstance(self.control, TextLine | LineList) and not self._flagged
         width = max(20, self.size.width - 20)
         lines = []
-        for problem in self._problems if not typing else ():
+        shown = self._problems if not typing else ()
+        for problem in shown[:MOST_PROBLEMS]:
             letter, style = MARKS[problem.severity]
             message = problem.message if problem.message.endswith((".", "?", "!")) else f"{problem.message}."
             for number, part in enumerate(wrapped(f"{message} {problem.remedy}".strip(), width - 2)):
                 lines.append([(f"{letter} " if number == 0 else "  ", f"{style} b"), (part, style)])
+        if len(shown) > MOST_PROBLEMS:
+            lines.append([("  ", ""), (f"and {len(shown) - MOST_PROBLEMS} more, listed in the last step", "muted")])
         if self._wide_note and not any(problem.severity == "error" for problem in self._problems):
             lines.insert(0, [(self._wide_note, "muted")])
         self._below.draw(lines)

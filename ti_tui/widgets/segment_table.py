@@ -8,7 +8,7 @@ from textual import events
 from textual.binding import Binding
 from textual.message import Message
 
-from ti_tui.run.scheme import Segment
+from ti_tui.run.scheme import SchemeError, Segment
 from ti_tui.widgets.canvas import Canvas, Line
 
 TYPED = frozenset("0123456789.e-")
@@ -46,6 +46,7 @@ class SegmentTable(Canvas, can_focus=True):
         self.wrong = ""
         self._at = (0, 0)
         self.seconds_per_step: float | None = None
+        self.most_rows = 12
 
     def on_mount(self) -> None:
         super().on_mount()
@@ -60,6 +61,10 @@ class SegmentTable(Canvas, can_focus=True):
         self.typed, self.wrong = None, ""
         self._show()
 
+    def redraw(self) -> None:
+        """Draw again, for another number of rows."""
+        self._show()
+
     def action_move(self, rows: int, columns: int) -> None:
         self._take()
         row = min(max(self._at[0] + rows, 0), len(self.segments) - 1)
@@ -70,7 +75,7 @@ class SegmentTable(Canvas, can_focus=True):
         self._take()
         row = self._at[0]
         here = self.segments[row]
-        new = Segment(here.learning_rate / 2, here.steps)
+        new = Segment(float(f"{here.learning_rate / 2:.3g}"), here.steps)
         self._at = (row + 1, 0)
         self._change((*self.segments[: row + 1], new, *self.segments[row + 1 :]))
 
@@ -138,16 +143,10 @@ class SegmentTable(Canvas, can_focus=True):
                 new = Segment(float(self.typed), here.steps)
             else:
                 new = Segment(here.learning_rate, int(self.typed))
-            if new.steps > 1_000_000:
-                raise ValueError
-        except ValueError:
+        except (ValueError, SchemeError):
             wants = "a number above 0" if column == 0 else "a whole number from 1 to 1000000"
             self.wrong = f"{self.typed!r} is not {wants}."
             self.typed = None
-            self._show()
-            return False
-        except Exception as error:
-            self.wrong, self.typed = f"{error}.", None
             self._show()
             return False
         self.typed, self.wrong = None, ""
@@ -166,7 +165,11 @@ class SegmentTable(Canvas, can_focus=True):
 
         lines: list[Line] = [[("  #    rate        steps      from        to", "muted")]]
         done = 0
+        first = max(0, min(self._at[0] - self.most_rows // 2, len(self.segments) - self.most_rows))
         for index, segment in enumerate(self.segments):
+            if not first <= index < first + self.most_rows:
+                done += segment.steps
+                continue
             texts = [f"{segment.learning_rate:g}", str(segment.steps)]
             line: list[tuple[str, str]] = [(f"  {index + 1:<3}", "muted")]
             for column, text in enumerate(texts):
@@ -180,6 +183,8 @@ class SegmentTable(Canvas, can_focus=True):
                 line.append((f"   {seconds(segment.steps * self.seconds_per_step):>8}", "muted"))
             done += segment.steps
             lines.append(line)
+        if len(self.segments) > self.most_rows:
+            lines.append([(f"       rows {first + 1} to {first + self.most_rows} of {len(self.segments)}", "muted")])
         if self.wrong:
             lines.append([(f"  ! {self.wrong}", "error")])
         self.draw(lines)

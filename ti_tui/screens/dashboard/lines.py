@@ -6,11 +6,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
+
 from ti_tui.run.folder import Status
 from ti_tui.run.history import CheckpointRow, RunHistory
 from ti_tui.run.monitor import Reading
 from ti_tui.run.scheme import Scheme
-from ti_tui.setup.words import printable, seconds
+from ti_tui.setup.words import clock, printable, seconds
 from ti_tui.widgets.canvas import Line, Piece, cut
 from ti_tui.widgets.chart import Axis, Curve, chart, nice_axis, spark
 from ti_tui.widgets.field_row import wrapped
@@ -28,13 +30,17 @@ STATES = {
     "failed": ("!", "error"),
 }
 LONG_SILENCE_SECONDS = 120.0
+MOST_STEPS = 10_000_000
+"""A log may say anything; more steps than this no run has."""
 
 
 @dataclass(frozen=True)
 class View:
     """Everything that a line may say: the run's name, what is known of it, and how the chart is set.
 
-    zoom: the chart shows the last so many steps; 0 is the whole run.
+    zoom:    the chart shows the last so many steps; 0 is the whole run, -1 the run so far.
+    saves:   steps of the checkpoints that are there.
+    token:   the word that calls the embedding; "" while the run file cannot be read, and `wrong` says why.
     """
 
     name: str
@@ -45,44 +51,61 @@ class View:
     zoom: int = 0
     overlay: bool = True
     behind: float = 0.0
+    saves: tuple[int, ...] = ()
+    token: str = ""
+    wrong: str = ""
 
     @property
     def phase(self) -> str:
-        return self.status.phase if self.status else self.history.phase or "not started"
+        return printable(self.status.phase if self.status else self.history.phase or "not started")[:16]
+
+    @property
+    def going(self) -> bool:
+        return self.status is not None and self.status.going
 
     @property
     def step(self) -> int:
-        return self.history.step
+        return min(max(self.history.step, 0), MOST_STEPS)
 
     @property
     def total(self) -> int:
-        return self.history.total_steps or (self.status.total_steps if self.status else 0)
+        total = self.history.total_steps or (self.status.total_steps if self.status else 0)
+        return min(max(total, self.step), MOST_STEPS)
+
+    @property
+    def silent_seconds(self) -> float:
+        """For how long nothing was heard of a run that is said to be going."""
+        if not self.going or self.status is None:
+            return 0.0
+        return max(0.0, time.time() - max(self.status.updated, self.history.last_t or 0.0))
 
 
 def head(view: View, width: int) -> list[Line]:
     """Three lines: where the run is; how it goes; how much of it is done."""
     mark, style = STATES.get(view.phase, ("·", "muted"))
     history = view.history
-    going = view.status is not None and view.status.going
     where = f"step {view.step:>{len(str(view.total))}} of {view.total}" if view.total else "not started yet"
     first: list[Piece] = [
-        (f" {view.name}", "accent b"),
+        (f" {printable(view.name)[:24]}", "accent b"),
         (f"   {mark} {view.phase}", style),
         (f"   {where}", "b"),
     ]
     if (epoch := history.epoch()) is not None and width >= 100:
         first.append((f"   epoch {epoch:.0f}", "muted"))
     left = history.left_seconds()
-    if going and left is not None and view.phase in {"training", "sampling", "saving"}:
+    if view.silent_seconds > LONG_SILENCE_SECONDS and view.status is not None:
+        where_from = f" on {printable(view.status.host)}" if view.status.process.alive() is None else ""
+        first.append((f"   silent for {seconds(view.silent_seconds)}{where_from}", "warning"))
+    elif view.going and left is not None and view.phase in {"training", "sampling", "saving"}:
         first.append((f"   {seconds(left):>6} left", ""))
-    if going and view.phase in {"loading", "caching", "starting"} and view.status and view.status.message:
+    if view.going and view.phase in {"loading", "caching", "starting"} and view.status and view.status.message:
         first.append((f"   {printable(view.status.message)}", "muted"))
     pace = history.seconds_per_step
     right = ""
-    if pace:
+    if pace and 1e-6 < pace < 1e6:
         right = f"{1 / pace:.1f} steps/s " if pace < 1 else f"{pace:.1f} s a step "
     lines: list[Line] = [_apart(first, right, width), _second(view, width)]
-    done = round(width * view.step / view.total) if view.total else 0
+    done = min(width, round(width * view.step / view.total)) if view.total else 0
     lines.append([("━" * done, "accent"), ("─" * (width - done), "rule")])
     return lines
 
@@ -91,17 +114,19 @@ def _second(view: View, width: int) -> Line:
     history = view.history
     line: list[Piece] = []
     if history.smooth is not None:
-        line += [(" loss ", "muted"), (f"{history.smooth:.4f} ", "chart-smooth b")]
+        line += [(" loss ", "muted"), (f"{_loss(history.smooth)} ", "chart-smooth b")]
         if width >= 100:
             recent = history.recent.values[-240:]
             line += [(spark(recent, 30), "chart-smooth"), (" ", "")]
     if history.evals:
         start, latest = history.evals[0][1], history.evals[-1][1]
-        line += [("  eval ", "muted"), (f"{latest:.4f}", "chart-eval b")]
+        line += [("  eval ", "muted"), (_loss(latest), "chart-eval b")]
         if start and len(history.evals) > 1:
             change = (latest - start) / start * 100
             since = " since the start" if width >= 100 else ""
-            line.append((f" {change:+.1f} %{since}", "muted" if change <= 0 else "warning"))
+            line.append((f" {change:+.1f} %{since}"[:32], "muted" if change <= 0 else "warning"))
+    if history.bad_steps:
+        line.append((f"   {len(history.bad_steps)} losses were no numbers", "warning"))
     right = ""
     if history.rate is not None:
         right = f"rate {history.rate:.2g}"
@@ -119,40 +144,47 @@ def _second(view: View, width: int) -> Line:
 def curves(view: View, width: int, height: int) -> list[Line]:
     """The chart: raw and smoothed loss, eval loss, the rate over it, checkpoints on the axis."""
     history = view.history
-    series = history.recent if view.zoom else history.loss
-    total = max(view.total, 2)
-    low_step = max(0, view.step - view.zoom) if view.zoom else 0
-    high_step = max(view.step, low_step + 2) if view.zoom else total
+    series = history.recent if view.zoom > 0 else history.loss
+    low_step = max(0, view.step - view.zoom) if view.zoom > 0 else 0
+    high_step = max(view.step, low_step + 2) if view.zoom else max(view.total, 2)
     first = next((i for i, step in enumerate(series.steps) if step > low_step), len(series.steps))
     steps, values = series.steps[first:], series.values[first:]
     if not len(steps):
-        words = "The loss is drawn here from the first steps on." if view.phase != "failed" else ""
-        return [[(" " * 10 + words if row == height // 2 else "", "muted")] for row in range(height)]
+        said = wrapped("The loss is drawn here from the first steps on.", max(10, width - 4))
+        top = max(0, height // 2 - 1)
+        return [[("  " + (said[row - top] if 0 <= row - top < len(said) else ""), "muted")] for row in range(height)]
     x = Axis(low_step, high_step)
-    drawn = [
-        Curve("loss", steps, values, "chart-raw", lows=series.lows[first:], highs=series.highs[first:]),
-    ]
+    drawn = [Curve("loss", steps, values, "chart-raw", band=True)]
     if view.overlay and view.scheme is not None:
         drawn.insert(0, _rate_curve(view.scheme, x))
-    smoothed = smooth_curve(values, weight=max(0.02, min(0.2, 30 / max(len(values), 1))))
+    smoothed = smooth_curve(values, weight=max(0.01, min(0.2, 20 / max(len(values), 1))))
     drawn.append(Curve("smoothed", steps, smoothed, "chart-smooth"))
     evals = [(step, loss) for step, loss in history.evals if low_step <= step <= high_step]
     if evals:
-        drawn.append(Curve("eval", [s for s, _ in evals], [v for _, v in evals], "chart-eval"))
-    everything = [*values, *(loss for _, loss in evals)]
-    y = nice_axis(_low_end(everything), max(everything), log=True)
-    marks = [row.step for row in history.checkpoints]
-    legend: list[Piece] = [
-        (" " * 8, ""), ("⠿ loss", "chart-raw"), ("   ", ""), ("⠒ smoothed", "chart-smooth"),
-    ]  # fmt: skip
+        mark = "●" if len(evals) <= width // 5 else ""
+        drawn.append(Curve("eval", [s for s, _ in evals], [v for _, v in evals], "chart-eval", mark=mark))
+    low, high = _span([*values, *(loss for _, loss in evals)])
+    y = nice_axis(low, high, log=True)
+    return [_legend(view, width, evals=bool(evals)), *chart(width, height - 1, drawn, x, y, marks=view.saves)]
+
+
+def _legend(view: View, width: int, *, evals: bool) -> Line:
+    parts: list[Piece] = [("⠿ loss", "chart-raw"), ("⠒ smoothed", "chart-smooth")]
     if evals:
-        legend += [("   ", ""), ("⠒ eval", "chart-eval")]
+        parts.append(("● eval", "chart-eval"))
     if view.overlay and view.scheme is not None:
-        legend += [("   ", ""), ("⠒ rate", "chart-rate")]
-    legend += [("   ┴ save", "muted")]
+        parts.append(("⠒ rate", "chart-rate"))
+    parts.append(("┴ save", "muted"))
     if view.zoom:
-        legend.append((f"   the last {view.zoom} steps", "muted"))
-    return [legend, *chart(width, height - 1, drawn, x, y, marks=marks)]
+        parts.append((f"the last {view.zoom} steps" if view.zoom > 0 else "so far", "b"))
+    legend: list[Piece] = [(" " * 8, "")]
+    used = 8
+    for text, style in parts:
+        if used + len(text) + 2 > width:
+            break
+        legend += [(text, style), ("  ", "")]
+        used += len(text) + 2
+    return legend
 
 
 def smooth_curve(values: Sequence[float], weight: float) -> list[float]:
@@ -166,34 +198,34 @@ def smooth_curve(values: Sequence[float], weight: float) -> list[float]:
 
 
 def meter(view: View, width: int) -> list[Line]:
-    """Memory of the device as a bar and in numbers, then its load, heat and power."""
-    reading = view.reading
-    history = view.history
+    """Memory of the device as a bar, then in numbers, then its load, heat and power."""
+    reading, history = view.reading, view.history
     title = "VRAM  " if reading is None or reading.kind == "cuda" else "Memory"
-    if reading is None:
+    if reading is None or reading.total_bytes <= 0:
         return [[(f" {title}  ", "muted"), ("...", "muted")], [(" ", "")], [(" ", "")]]
     trainer = reading.trainer_bytes or 0
-    others = reading.others_bytes if reading.others_bytes is not None else reading.used_bytes - trainer
-    bar = max(6, width - 32)
-    mine = round(bar * trainer / reading.total_bytes)
-    theirs = round(bar * max(0, others) / reading.total_bytes)
-    theirs = min(theirs, bar - mine)
-    used = f"{(trainer or reading.used_bytes) / GIB:4.1f} of {reading.total_bytes / GIB:.1f} GiB"
+    others = max(0, reading.used_bytes - trainer) if reading.others_bytes is None else reading.others_bytes
+    bar = max(6, width - 11)
+    mine = min(bar, round(bar * trainer / reading.total_bytes))
+    theirs = min(bar - mine, round(bar * others / reading.total_bytes))
     lines: list[Line] = [
         [
             (f" {title}  ", "muted"),
             ("█" * mine, "accent"),
             ("▒" * theirs, "muted"),
             ("░" * (bar - mine - theirs), "rule"),
-            (f"  {used}", ""),
         ]
     ]
-    parts = [f"others {max(0, others) / GIB:.1f}"]
-    if history.peak_bytes:
-        parts.insert(0, f"peak {history.peak_bytes / GIB:.1f}")
-    if predicted := history.plan.get("predicted_bytes"):
-        parts.insert(1, f"predicted {predicted / GIB:.1f}")
-    lines.append([(" " * 9, ""), ("   ".join(parts), "muted")])
+    numbers: list[Piece] = [
+        (" " * 9, ""),
+        (f"{(trainer or reading.used_bytes) / GIB:.1f} of {reading.total_bytes / GIB:.1f} GiB", ""),
+    ]
+    predicted = history.plan.get("predicted_bytes")
+    for name, count in (("peak", history.peak_bytes), ("predicted", predicted), ("others", others)):
+        text = f"  {name} {count / GIB:.1f}" if isinstance(count, int | float) and count else ""
+        if sum(len(part) for part, _ in numbers) + len(text) <= width:
+            numbers.append((text, "muted"))
+    lines.append(numbers)
     load = []
     if reading.utilisation is not None:
         load.append(f"{reading.utilisation * 100:3.0f} %")
@@ -201,7 +233,9 @@ def meter(view: View, width: int) -> list[Line]:
         load.append(f"{reading.celsius:.0f} °C")
     if reading.watts is not None:
         load.append(f"{reading.watts:.0f} W")
-    kind, name = ("GPU", f"  {reading.name}"[: width - 24]) if reading.kind == "cuda" else ("CPU", "")
+    kind, name = (
+        ("GPU", f"  {printable(reading.name)}"[: max(0, width - 30)]) if reading.kind == "cuda" else ("CPU", "")
+    )
     lines.append([(f" {kind:<8}", "muted"), ("  ".join(load), ""), (name, "muted")])
     return lines
 
@@ -211,7 +245,7 @@ def about(view: View, width: int, told: Sequence[tuple[float, str]], rows: int) 
     plan = view.history.plan
     lines: list[Line] = [[("", "")]]
     if plan:
-        each = f"{plan.get('batch_size')} x {plan.get('accumulation')}, {plan.get('precision')}"
+        each = printable(f"{plan.get('batch_size')} x {plan.get('accumulation')}, {plan.get('precision')}")[:24]
         lines.append([(" Step     ", "muted"), (each, ""), (f"  of {view.history.images} images", "muted")])
     lines.append([("", "")])
     room = max(0, rows - len(lines) - 1)
@@ -220,11 +254,10 @@ def about(view: View, width: int, told: Sequence[tuple[float, str]], rows: int) 
     lines.append([(" Log", "muted")])
     shown: list[Line] = []
     for t, text in reversed(told):
-        clock = time.strftime("%H:%M", time.localtime(t))
         parts = wrapped(printable(text), width - 9)
         style = "warning" if text.startswith("warning") else ""
         entry: list[Line] = [
-            [(f" {clock if i == 0 else '':<6} ", "muted"), (part, style)] for i, part in enumerate(parts[:3])
+            [(f" {clock(t) if i == 0 else '':<6} ", "muted"), (part, style)] for i, part in enumerate(parts[:3])
         ]
         if len(shown) + len(entry) > room:
             break
@@ -237,44 +270,55 @@ def checkpoint_heading(width: int) -> Line:
     return [(cut(f" {'step':>7}  {'loss':>7} {'eval':>7} {'norm':>6}  installed", width), "muted")]
 
 
-def checkpoint(row: CheckpointRow, width: int, *, last: bool) -> list[Piece]:
+def checkpoint(row: CheckpointRow, *, installed: bool, last: bool) -> list[Piece]:
     """One checkpoint as columns of fixed width."""
 
     def number(value: float | None, form: str) -> str:
-        return format(value, form) if value is not None else "-"
+        return (format(value, form) if abs(value) < 1000 else f"{value:.0e}") if value is not None else "-"
 
     text = f"{row.step:>7}  {number(row.loss, '.4f'):>7} {number(row.eval_loss, '.4f'):>7} {number(row.norm, '.2f'):>6}"
-    installed = "  ✓" if row.installed else ""
-    return [(text, "b" if last else ""), (installed, "success")]
+    return [(text, "b" if last else ""), ("  ✓" if installed else "", "success")]
 
 
-def result(view: View, token: str, file: str, width: int) -> list[Line]:
+def result(view: View, file: str, width: int) -> list[Line]:
     """What came out of a run that has ended, and how to use it or go on."""
+    if view.wrong:
+        text = wrapped(f"run.toml cannot be used: {printable(view.wrong)}", width - 4)[:3]
+        return [[("! " if i == 0 else "  ", "error b"), (part, "error")] for i, part in enumerate(text)]
     status = view.status
     if status is None:
+        if view.step:
+            return [[("! ", "warning b"), ("status.json cannot be read. ", ""), ("t", "accent b"), (" goes on.", "")]]
         return [[("! ", "warning b"), ("This run was never trained. ", ""), ("t", "accent b"), (" starts it.", "")]]
     match status.phase:
         case "done":
+            where = " installs it in A1111, Forge or ComfyUI" if width >= 96 else " installs it"
             return [
-                [("✓ ", "success b"), (f"Done. The embedding: {file}", "b")],
+                [("✓ ", "success b"), (f"Done. The embedding: {printable(file)}", "b")],
                 [
                     ("  In a prompt: ", "muted"),
-                    (f"a photo of {token}", ""),
+                    (f"a photo of {view.token}", ""),
                     ("   c", "accent b"),
                     (" copies the path   ", "muted"),
                     ("i", "accent b"),
-                    (" installs it in A1111, Forge or ComfyUI", "muted"),
+                    (where, "muted"),
                 ],
             ]
+        case "stopped" if not view.saves:
+            said = "Stopped before the first checkpoint. "
+            return [[("■ ", "warning b"), (said, "b"), ("t", "accent b"), (" starts it from the beginning.", "")]]
         case "stopped":
-            where = f"Stopped at step {status.step} of {status.total_steps}, saved. "
-            goes_on = " goes on from there, to the same result."
-            return [[("■ ", "warning b"), (where, "b"), ("t", "accent b"), (goes_on, "")]]
+            said = f"Stopped at step {status.step} of {status.total_steps}, saved. "
+            return [
+                [("■ ", "warning b"), (said, "b"), ("t", "accent b"), (" goes on from there, to the same result.", "")]
+            ]
         case "failed":
             text = wrapped(printable(status.message) or "the trainer ended without a word", width - 4)[:4]
-            said: list[Line] = [[("! " if i == 0 else "  ", "error b"), (part, "error")] for i, part in enumerate(text)]
-            goes_on, log = " goes on from the last checkpoint   ", " shows the log"
-            return [*said, [("  t", "accent b"), (goes_on, "muted"), ("l", "accent b"), (log, "muted")]]
+            said_lines: list[Line] = [
+                [("! " if i == 0 else "  ", "error b"), (part, "error")] for i, part in enumerate(text)
+            ]
+            how = f" goes on from step {view.saves[-1]}   " if view.saves else " starts it from the beginning   "
+            return [*said_lines, [("  t", "accent b"), (how, "muted"), ("l", "accent b"), (" shows the log", "muted")]]
     return []
 
 
@@ -303,17 +347,22 @@ def _rate_curve(scheme: Scheme, x: Axis) -> Curve:
     return Curve("rate", steps, [max(scheme.rate_at(step), 1e-9) for step in steps], "chart-rate", own_scale=True)
 
 
-def _low_end(values: Sequence[float]) -> float:
-    """The lowest value that matters: a few tiny ones would press everything else together."""
+def _span(values: Sequence[float]) -> tuple[float, float]:
+    """The range that is drawn: a few values far away would press everything else together."""
     ordered = sorted(values)
-    return max(ordered[len(ordered) // 200], ordered[-1] / 1e4, 1e-6)
+    count = len(ordered)
+    low, high = ordered[count // 50], ordered[-1 - count // 100]
+    return max(low, high / 1e4, 1e-6), max(high, 1e-6)
+
+
+def _loss(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.2e}"
 
 
 def _apart(left: list[Piece], right: str, width: int) -> Line:
-    from rich.cells import cell_len
-
-    used = sum(cell_len(text) for text, _ in left)
-    gap = width - used - cell_len(right)
-    if gap < 1:
-        return left
-    return [*left, (" " * gap, ""), (right, "")]
+    """`left` and `right` at the two ends; where both do not fit, what comes last at the left goes."""
+    pieces = list(left)
+    while len(pieces) > 1 and sum(cell_len(text) for text, _ in pieces) + cell_len(right) + 1 > width:
+        pieces.pop()
+    gap = width - sum(cell_len(text) for text, _ in pieces) - cell_len(right)
+    return [*pieces, (" " * max(1, gap), ""), (right, "")]

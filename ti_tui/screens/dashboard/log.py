@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from textual.widgets import Footer, Log, Rule
 
 from ti_tui.run.folder import RunFolder
 from ti_tui.setup.telling import EventTail
-from ti_tui.setup.words import location, printable
+from ti_tui.setup.words import clock, location, printable
 from ti_tui.widgets.canvas import Canvas
 
 if TYPE_CHECKING:
@@ -43,7 +42,9 @@ class LogScreen(Screen[None]):
 
     def on_mount(self) -> None:
         where = location(self._folder.log.parent)
-        self.query_one("#title", Canvas).draw([[(f" {self._folder.name}", "accent b"), (f"   log   {where}", "muted")]])
+        self.query_one("#title", Canvas).draw(
+            [[(f" {printable(self._folder.name)}", "accent b"), (f"   log   {where}", "muted")]]
+        )
         lines = self.query_one(Log)
         lines.write_lines(printable(line) for line in last_lines(self._folder.log))
         lines.focus()
@@ -64,7 +65,7 @@ class LogScreen(Screen[None]):
     def _follow(self) -> None:
         told = self._tail.read()
         if told:
-            lines = [f"{time.strftime('%H:%M:%S', time.localtime(t))}  {printable(text)}" for t, text in told]
+            lines = [f"{clock(t, '%H:%M:%S')}  {printable(text)}" for t, text in told]
             self.query_one(Log).write_lines(lines)
 
 

@@ -114,7 +114,9 @@ class CompareScreen(Screen[None]):
         self._show()
 
     def _show(self) -> None:
-        self.query_one("#title", Canvas).draw([[(f" {self._folder.name}", "accent b"), ("   samples", "muted")]])
+        self.query_one("#title", Canvas).draw(
+            [[(f" {printable(self._folder.name)}", "accent b"), ("   samples", "muted")]]
+        )
         self.query_one("#steps", Canvas).draw([self._step_line()])
         text = ""
         for name, at in (("#a", self._left), ("#b", self._right)):

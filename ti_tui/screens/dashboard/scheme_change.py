@@ -12,6 +12,7 @@ from ti_tui.run.scheme import Scheme, SchemeError
 from ti_tui.setup.steer import ahead, with_ahead
 from ti_tui.widgets.canvas import Canvas
 from ti_tui.widgets.chart import Axis, Curve, chart, nice_axis
+from ti_tui.widgets.field_row import wrapped
 
 
 class SchemeChange(ModalScreen[str | None]):
@@ -22,7 +23,8 @@ class SchemeChange(ModalScreen[str | None]):
     def __init__(self, scheme: Scheme, step: int) -> None:
         super().__init__()
         self._scheme, self._step = scheme, step
-        self._text = ahead(scheme, step) or "0.001:500"
+        self._before = ahead(scheme, step)
+        self._text = self._before or "0.001:500"
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
@@ -53,7 +55,8 @@ class SchemeChange(ModalScreen[str | None]):
             with_ahead(self._scheme, self._step, event.value)
         except SchemeError:
             return
-        self.dismiss(event.value)
+        # What was not changed is no request.
+        self.dismiss(event.value if event.value.strip() != self._before else None)
 
     def _show(self) -> None:
         from ti_tui.screens.wizard.scheme import rate_points
@@ -62,7 +65,9 @@ class SchemeChange(ModalScreen[str | None]):
         try:
             scheme = with_ahead(self._scheme, self._step, self._text)
         except SchemeError as error:
-            said.draw([[("! ", "error b"), (f"{error.message}. {error.remedy}".strip(), "error")]])
+            parts = wrapped(f"{error.message}. {error.remedy}".strip(), max(20, said.size.width - 2))
+            said.draw([[("! " if i == 0 else "  ", "error b"), (part, "error")] for i, part in enumerate(parts)])
+            curve.draw([])
             return
         more = scheme.total_steps - self._scheme.total_steps
         change = f"{more:+d} against now" if more else "as many as now"

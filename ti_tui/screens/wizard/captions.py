@@ -41,7 +41,7 @@ class CaptionsPane(FormPane):
         super().__init__(draft)
         self._pictures: list[TrainingPicture] = []
         self._names: list[str] = []
-        self._editing: int | None = None
+        self._editing = ""
 
     def compose(self) -> ComposeResult:
         self._spec = recipe_fields()[TEMPLATE]
@@ -60,7 +60,7 @@ class CaptionsPane(FormPane):
         with Vertical(id="editor"):
             yield Static("", id="editing", classes="hint", markup=False)
             yield TextLine(id="caption")
-            yield Static("enter keeps it and goes to the next   esc back", classes="hint", markup=False)
+            yield Static("kept as you type   enter the next one   esc back", classes="hint", markup=False)
 
     def on_mount(self) -> None:
         self._show_file_row()
@@ -76,6 +76,8 @@ class CaptionsPane(FormPane):
             at = captions.highlighted
             captions.set_options([Option(self._prompt(picture)) for picture in pictures])
             captions.highlighted = min(at or 0, len(pictures) - 1) if pictures else None
+            if self._editing not in self._names:
+                self.close_editor()
         self._show_examples()
 
     def show_row(self, row: FieldRow) -> None:
@@ -91,7 +93,7 @@ class CaptionsPane(FormPane):
         row.show(OWN_FILE, note="", problems=(), changed=True)
 
     def explanation(self) -> str:
-        if self._editing is not None:
+        if self._editing:
             return "What is in the picture besides the subject. The word itself does not belong here."
         if self.query_one("#captions").has_focus:
             return "enter edits the caption of this picture; ctrl+n goes on to the next step."
@@ -120,37 +122,40 @@ class CaptionsPane(FormPane):
         self._edit(event.option_index)
 
     def on_edited(self, message: Edited) -> None:
-        if self._editing is not None:
+        if self._editing:
             message.stop()
+            # Kept with every letter: nothing is lost, whatever key comes next.
+            self._keep(self._editing, message.text)
             self._show_examples(message.text)
 
     def on_finished(self, message: Finished) -> None:
-        if self._editing is None:
+        if not self._editing:
             return
         message.stop()
-        at = self._editing
-        self._keep(at, self.query_one("#caption", TextLine).value)
-        if at + 1 < len(self._pictures):
-            self._edit(at + 1)
+        after = self._names.index(self._editing) + 1
+        if after < len(self._names):
+            self._edit(after)
         else:
-            self.leave_editor()
+            self.leave_inner()
 
-    def leave_editor(self) -> bool:
-        """Close the caption's line; False if it is not open."""
-        if self._editing is None:
+    def leave_inner(self) -> bool:
+        if not self._editing:
             return False
-        self._editing = None
-        self.query_one("#editor").display = False
+        self.close_editor()
         self.query_one("#captions").focus()
         self._show_examples()
         return True
 
-    def key_escape(self, event: object) -> None:
-        if self.leave_editor():
-            event.stop()  # type: ignore[attr-defined]
+    def left(self) -> None:
+        self.close_editor()
+
+    def close_editor(self) -> None:
+        """Close the caption's line; its text was kept as it was typed."""
+        self._editing = ""
+        self.query_one("#editor").display = False
 
     def _edit(self, at: int) -> None:
-        self._editing = at
+        self._editing = self._names[at]
         self.query_one("#captions", OptionList).highlighted = at
         self.query_one("#editor").display = True
         self.query_one("#editing", Static).update(f"Caption of {printable(self._names[at])}")
@@ -160,12 +165,12 @@ class CaptionsPane(FormPane):
         line.focus()
         self._show_examples()
 
-    def _keep(self, at: int, text: str) -> None:
-        caption = " ".join(text.split())
+    def _keep(self, name: str, text: str) -> None:
+        caption, at = " ".join(text.split()), self._names.index(name)
         picture = self._pictures[at]
         if caption == picture.caption:
             return
-        self.draft.captions[self._names[at]] = caption
+        self.draft.captions[name] = caption
         self._pictures[at] = replace(picture, caption=caption)
         self.query_one("#captions", OptionList).replace_option_prompt_at_index(at, self._prompt(self._pictures[at]))
         self.post_message(DraftChanged())
@@ -186,7 +191,17 @@ class CaptionsPane(FormPane):
         lines = [
             [("the model reads    " if i == 0 else " " * 19, "muted"), (text, "")] for i, text in enumerate(prompts)
         ]
+        captions = sum(bool(picture.caption) for picture in self._pictures)
+        uses = any("[filewords]" in pattern for pattern in self._patterns(template))
+        if (captions or self._editing) and not uses:
+            lines.append([(" " * 19, ""), ("this template does not use the captions", "warning")])
         self.query_one("#examples", Canvas).draw(lines)
+
+    def _patterns(self, template: str) -> tuple[str, ...]:
+        from ti_tui.dataset.templates import BUILT_IN
+
+        checked = self.findings.checked
+        return BUILT_IN.get(template) or (checked.templates if checked else ())
 
     def _prompt(self, picture: TrainingPicture) -> Content:
         name = cut(printable(picture.path.name), 22)

@@ -22,6 +22,9 @@ from ti_tui.widgets.canvas import cut
 from ti_tui.widgets.field_row import FieldRow
 from ti_tui.widgets.picture import Picture
 
+TALL = 30
+RESOLUTION = 512
+"""The run file's default; asking its table would load what the first screen must not wait for."""
 ADVICE = (
     "5 to 30 sharp pictures of one subject. Let background, light and pose differ: what stays the same in all of "
     "them is what the word learns."
@@ -45,11 +48,12 @@ class DatasetPane(FormPane):
         self._seen: list[Seen] = []
         self._looking = False
         self._recent: list[Path] = []
+        self._entered = ""
 
     def compose(self) -> ComposeResult:
         yield FieldRow(PHOTOGRAPHS, self.draft.photographs, placeholder="~/photos/anna")
         yield OptionList(id="recent")
-        yield Static(ADVICE, classes="hint", markup=False)
+        yield Static(ADVICE, id="advice", classes="hint", markup=False)
         yield Static("", id="count", markup=False)
         with Horizontal(id="set"):
             yield OptionList(id="pictures")
@@ -74,8 +78,12 @@ class DatasetPane(FormPane):
         self._count()
 
     def explanation(self) -> str:
-        if self.query_one("#pictures").has_focus:
-            return "space leaves a picture out or takes it back; enter goes on. Nothing in the folder is changed."
+        pictures = self.query_one("#pictures", OptionList)
+        if pictures.has_focus:
+            keys = "space leaves a picture out or takes it back; enter goes on. Nothing in the folder is changed."
+            at = pictures.highlighted
+            remark = self._remark(self._seen[at]) if at is not None and at < len(self._seen) else ""
+            return f"{printable(self._seen[at or 0].name)}: {printable(remark)}. {keys}" if remark else keys
         if self.query_one("#recent").has_focus:
             return "enter takes one of the folders that you used before."
         return f"{PHOTOGRAPHS.help} right completes, ctrl+o picks."
@@ -106,12 +114,15 @@ class DatasetPane(FormPane):
         """The folder was looked at to its end."""
         self._looking = False
         self._count()
-        row = self.rows()[0]
-        if self._usable and row.has_class("-visited") and row.has_focus_within:
+        # Only as the answer to an enter for this very folder: the cursor never moves by itself.
+        if self._usable and self._entered and self._entered == self.draft.photographs:
+            self._entered = ""
             self.query_one("#pictures").focus()
 
     def after_last(self) -> None:
-        if self._usable:
+        self._entered = self.draft.photographs
+        if self._usable and not self._looking:
+            self._entered = ""
             self.query_one("#pictures").focus()
         elif self._recent and not self.draft.photographs:
             self.query_one("#recent").focus()
@@ -122,11 +133,9 @@ class DatasetPane(FormPane):
         if not pictures.has_focus or at is None:
             return
         seen = self._seen[at]
-        if seen.picture is None:
-            self.notify(f"{seen.name} cannot be used; it stays behind by itself.", markup=False, timeout=3)
-            return
-        self.draft.left_out ^= {seen.name}
-        pictures.replace_option_prompt_at_index(at, self._prompt(seen))
+        if seen.picture is not None:
+            self.draft.left_out ^= {seen.name}
+            pictures.replace_option_prompt_at_index(at, self._prompt(seen))
         if at + 1 < len(self._seen):
             pictures.highlighted = at + 1
         self._count()
@@ -135,7 +144,8 @@ class DatasetPane(FormPane):
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         if event.option_list.id == "pictures" and event.option_index < len(self._seen):
             seen = self._seen[event.option_index]
-            self.query_one("#preview", Picture).show(seen.path, seen.remark or printable(seen.name))
+            self.query_one("#preview", Picture).show(seen.path, self._remark(seen) or printable(seen.name))
+            self.screen.explain()  # type: ignore[attr-defined]
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()
@@ -176,16 +186,28 @@ class DatasetPane(FormPane):
         if self._looking and self.draft.photographs:
             parts.append("looking ...")
         self.query_one("#count", Static).update(", ".join(parts) if self.draft.photographs else "")
+        # On a small screen the pictures need the room.
+        self.query_one("#advice").display = not self._seen or self.screen.size.height >= TALL
 
     def _prompt(self, seen: Seen) -> Content:
-        name = cut(printable(seen.name), 20)
+        name = cut(printable(seen.name), 16)
         if seen.picture is None:
-            return Content.assemble(("! ", "$error"), Content(name), (f"  {printable(seen.wrong)}", "$error"))
+            return Content.assemble(("✗ ", "$error"), Content(name), (f" {printable(seen.wrong)}", "$error"))
         out = seen.name in self.draft.left_out
-        mark = ("× ", "$warning") if out else ("✓ ", "$success")
         size = f"{seen.picture.width}x{seen.picture.height}"
-        sharp = "" if seen.sharpness is None else "sharp" if seen.sharpness >= SOFT else seen.remark
         if out:
-            return Content.assemble(mark, (f"{name}  {size:>11}  left out", "$muted"))
-        style = "$muted" if sharp == "sharp" else "$warning"
-        return Content.assemble(mark, Content(name), (f"  {size:>11}  ", "$muted"), (sharp, style))
+            return Content.assemble(("× ", "$warning"), (f"{name} {size:>9} left out", "$muted"))
+        remark = self._remark(seen)
+        mark = ("! ", "$warning") if remark else ("✓ ", "$success")
+        said = remark or ("sharp" if seen.sharpness is not None and seen.sharpness >= SOFT else "")
+        return Content.assemble(
+            mark, Content(name), (f" {size:>9} ", "$muted"), (said, "$warning" if remark else "$muted")
+        )
+
+    def _remark(self, seen: Seen) -> str:
+        """What is odd about a picture: what was found, or that it has to be enlarged much."""
+        if seen.remark or seen.picture is None:
+            return seen.remark
+        side = int(self.draft.fields.get("dataset.resolution", RESOLUTION))
+        times = side / min(seen.picture.width, seen.picture.height)
+        return f"enlarged {times:.2g} x" if times > 1 else ""

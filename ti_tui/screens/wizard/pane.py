@@ -83,6 +83,16 @@ class StepPane(Vertical):
         """Put the cursor on a field; False if this step does not have it."""
         return False
 
+    def leave_inner(self) -> bool:
+        """Close what is open within the step (escape); False if nothing is."""
+        return False
+
+    def view(self) -> None:
+        """Show what will be written; a step with nothing to show does nothing."""
+
+    def left(self) -> None:
+        """Another step was opened."""
+
     def rows(self) -> Sequence[FieldRow]:
         """The rows that can be reached, in order."""
         return [row for row in self.query(FieldRow) if row.display]
@@ -115,6 +125,8 @@ class FormPane(StepPane):
 
             said = note(name, self.draft, self.findings)
         problems = self.findings.about(name)
+        if any(problem.severity == "error" for problem in problems):
+            said = ""
         # A field nobody has reached yet is not scolded for being empty.
         if not self.draft.text(name) and not row.has_class("-visited"):
             problems = [problem for problem in problems if problem.severity != "error"]
@@ -140,6 +152,7 @@ class FormPane(StepPane):
         row.add_class("-visited")
         row.entry.focus()
         self.show_row(row)
+        row.flag()
         return True
 
     def on_field_row_changed(self, message: FieldRow.Changed) -> None:
@@ -159,6 +172,7 @@ class FormPane(StepPane):
         message.stop()
         message.row.add_class("-visited")
         self.show_row(message.row)
+        message.row.flag()
         rows = list(self.rows())
         after = rows[rows.index(message.row) + 1 :]
         if after:
@@ -174,6 +188,12 @@ class FormPane(StepPane):
         for row in self.rows():
             if row.has_focus_within:
                 row.add_class("-visited")
+
+    def toggle_advanced(self) -> None:
+        """Show the advanced fields, or hide them; a step without any does nothing."""
+
+    def search(self) -> None:
+        """Open the search line; a step without one does nothing."""
 
     def reset(self) -> None:
         """The field with the cursor back to its default."""

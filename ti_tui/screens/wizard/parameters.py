@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Static
 
@@ -51,11 +50,6 @@ class ParametersPane(FormPane):
         "changes the result.\n\nVectors: more hold more detail, need more pictures, and leave fewer words for your "
         "prompt. 4 to 16 are usual for a face."
     )
-    BINDINGS = [
-        Binding("ctrl+t", "advanced", "Advanced", id="parameters.advanced", priority=True),
-        Binding("ctrl+f", "search", "Search", id="parameters.search", priority=True, tooltip="Search fields by name"),
-        Binding("slash", "search", "Search", show=False, id="parameters.search-letter"),
-    ]
 
     def __init__(self, draft: Draft) -> None:
         super().__init__(draft)
@@ -92,7 +86,12 @@ class ParametersPane(FormPane):
         count = sum(not spec.basic for spec in self._all)
         said = f"▾ advanced ({count})" if self._advanced else f"▸ advanced ({count})"
         said += f"   {changed} changed" if changed else ""
-        self.query_one("#more", Static).update(f"{said}   ctrl+t, ctrl+f searches")
+        hidden = {spec.name for spec in self._all if not spec.basic} if not self._advanced else set()
+        needs = sum(problem.field in hidden for problem in findings.errors)
+        said += f"   ! {needs} needs you" if needs else ""
+        if self._query and not self.rows():
+            said = "no field has that in its name or explanation"
+        self.query_one("#more", Static).update(said)
 
     def explanation(self) -> str:
         row = self.row_with_focus()
@@ -111,13 +110,20 @@ class ParametersPane(FormPane):
             return True
         return super().go_to(field)
 
-    def action_advanced(self) -> None:
+    def enter(self) -> None:
+        self._end_search()
+        super().enter()
+
+    def toggle_advanced(self) -> None:
+        """Show the advanced fields, or hide them."""
+        self._end_search()
         self._show_advanced(not self._advanced)
         if self._advanced:
             first = next(spec.name for spec in self._all if not spec.basic)
             self.call_after_refresh(super().go_to, first)
 
-    def action_search(self) -> None:
+    def search(self) -> None:
+        """Open the search line."""
         self.query_one("#search").display = True
         self.query_one("#search TextLine").focus()
         self._show_advanced(True)
@@ -132,15 +138,18 @@ class ParametersPane(FormPane):
         if rows := self.rows():
             rows[0].entry.focus()
 
-    def key_escape(self, event: object) -> None:
+    def leave_inner(self) -> bool:
+        if not self.query_one("#search").display:
+            return False
+        self.enter()
+        return True
+
+    def _end_search(self) -> None:
         if self.query_one("#search").display:
-            event.stop()  # type: ignore[attr-defined]
-            line = self.query_one("#search TextLine", TextLine)
-            line.show_text("")
+            self.query_one("#search TextLine", TextLine).show_text("")
             self._query = ""
             self.query_one("#search").display = False
             self._filter()
-            self.enter()
 
     def _row(self, spec: FieldSpec) -> FieldRow:
         self._have.add(spec.name)

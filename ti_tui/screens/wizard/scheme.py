@@ -28,7 +28,7 @@ from ti_tui.setup.findings import Findings
 from ti_tui.widgets.canvas import Canvas
 from ti_tui.widgets.chart import Axis, Curve, chart, nice_axis
 from ti_tui.widgets.controls import Choice, Edited, Finished, TextLine
-from ti_tui.widgets.field_row import FieldRow
+from ti_tui.widgets.field_row import FieldRow, wrapped
 from ti_tui.widgets.segment_table import SegmentTable
 
 OWN = "own"
@@ -70,7 +70,7 @@ class SchemePane(StepPane):
 
     def compose(self) -> ComposeResult:
         scheme = self._scheme()
-        self._text = format_scheme(scheme.segments)
+        self._text = self.draft.mistyped.get(SEGMENTS) or format_scheme(scheme.segments)
         with Horizontal(classes="line"):
             yield Static("  Preset", classes="label", markup=False)
             yield Choice((*PRESETS, *SMOOTH, OWN), self._preset(scheme), id="preset")
@@ -113,7 +113,14 @@ class SchemePane(StepPane):
             return f"{row.spec.label}: {row.spec.help} The first rate is large on purpose: it rarely helps here."
         return ""
 
+    def on_mount(self) -> None:
+        if SEGMENTS in self.draft.mistyped:
+            self._take_text()
+
     def on_resize(self) -> None:
+        table = self.query_one(SegmentTable)
+        table.most_rows = 7 if self.size.height < 28 else 12
+        table.redraw()
         self._show_curve()
 
     def on_edited(self, message: Edited) -> None:
@@ -175,13 +182,16 @@ class SchemePane(StepPane):
             scheme = parse(self._text, "for" if self._reading == "for" else "until")
         except SchemeError as error:
             self._wrong = f"{error.message}. {error.remedy}".strip()
+            self.draft.mistyped[SEGMENTS] = self._text
             self._show()
+            self.post_message(DraftChanged())
             return
         self._put(Scheme(scheme.segments, shape=self._shape()))
 
     def _put(self, scheme: Scheme, *, text: bool = False) -> None:
         """Take a scheme into the draft; text: write it into the text line as well."""
         self._wrong = ""
+        self.draft.mistyped.pop(SEGMENTS, None)
         segments = [{"learning_rate": part.learning_rate, "steps": part.steps} for part in scheme.segments]
         default = parse(PRESETS["faces"], "for")
         if scheme.segments == default.segments:
@@ -232,7 +242,10 @@ class SchemePane(StepPane):
 
     def _reading_lines(self) -> list[list[tuple[str, str]]]:
         if self._wrong:
-            return [[(" " * 18, ""), ("! ", "error b"), (self._wrong, "error")]]
+            parts = wrapped(self._wrong, max(20, self.size.width - 26))
+            return [
+                [(" " * 18, ""), ("✗ " if i == 0 else "  ", "error b"), (part, "error")] for i, part in enumerate(parts)
+            ]
         try:
             both: Readings | None = readings(self._text)
         except SchemeError:
@@ -253,7 +266,7 @@ class SchemePane(StepPane):
     def _show_curve(self) -> None:
         canvas = self.query_one("#curve", Canvas)
         width, height = canvas.size.width, canvas.size.height
-        if width < 20 or height < 5:
+        if width < 20 or height < 4:
             canvas.draw([])
             return
         try:

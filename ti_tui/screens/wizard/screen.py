@@ -12,13 +12,14 @@ from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.screen import Screen
-from textual.widgets import Footer, Input, Rule, Static
+from textual.widgets import Footer, Rule, Static
 from textual.worker import Worker, WorkerState, get_current_worker
 
+from ti_tui.atomic import CannotWrite
 from ti_tui.errors import UserError
 from ti_tui.screens.wizard.dataset import DatasetPane
 from ti_tui.screens.wizard.pane import DraftChanged, FormPane, GoTo, Ready, StepPane
-from ti_tui.setup.draft import Draft, drop_draft, load_draft, save_draft
+from ti_tui.setup.draft import Draft, bad_draft_path, drop_draft, load_draft, save_draft
 from ti_tui.setup.findings import Findings, Seen
 from ti_tui.setup.steps import STEPS, StepId, state_of, step_of
 from ti_tui.widgets.canvas import Canvas
@@ -68,7 +69,7 @@ class WizardScreen(Screen[None]):
         Binding("ctrl+b,alt+left", "previous_step", "Back", id="wizard.back", priority=True),
         *(
             Binding(
-                f"{n},alt+{n}",
+                str(n),
                 f"jump({n - 1})",
                 f"Step {n}",
                 show=False,
@@ -78,10 +79,16 @@ class WizardScreen(Screen[None]):
             )
             for n in range(1, len(STEPS) + 1)
         ),
+        # A letter with alt is still a letter to a text line: these are looked at first.
+        *(Binding(f"alt+{n}", f"jump({n - 1})", show=False, priority=True) for n in range(1, len(STEPS) + 1)),
         Binding("tab", "app.focus_next", "Next field", show=False, id="wizard.field-next"),
         Binding("shift+tab", "app.focus_previous", "Field before", show=False, id="wizard.field-back"),
         Binding("ctrl+o", "pick", "Pick", id="wizard.pick", priority=True, tooltip="Pick a folder or file"),
         Binding("ctrl+r", "reset_field", "Default", id="wizard.reset", priority=True, tooltip="The field's default"),
+        Binding("ctrl+t", "advanced", "Advanced", id="parameters.advanced", priority=True),
+        Binding("ctrl+f", "search", "Search", id="parameters.search", priority=True, tooltip="Search fields by name"),
+        Binding("slash", "search", "Search", show=False, id="parameters.search-letter"),
+        Binding("v", "view", "Run file", id="train.view", tooltip="See the run file that will be written"),
         Binding("ctrl+q", "app.quit", "Quit", id="wizard.quit", tooltip="Leave; the draft is kept"),
         Binding("escape", "leave_field", "Leave the field", show=False, id="wizard.leave"),
     ]
@@ -99,6 +106,7 @@ class WizardScreen(Screen[None]):
         self._wrong: tuple[str, str] = ("", "")
         self._generation = 0
         self._wanted = ""
+        self._unsaved = False
         self._desk: PictureDesk | None = None
         self._delayed: dict[str, Any] = {}
 
@@ -121,6 +129,9 @@ class WizardScreen(Screen[None]):
         self._open("dataset")
         if left is not None:
             self._offer(left)
+        elif bad_draft_path().exists() and time.time() - bad_draft_path().stat().st_mtime < 7 * 86400:
+            text = f"The last draft cannot be read. It is kept in {bad_draft_path()}"
+            self.notify(text, severity="warning", markup=False, timeout=8)
 
     # Steps
 
@@ -142,7 +153,20 @@ class WizardScreen(Screen[None]):
         self._open(STEPS[index].id)
 
     def action_leave_field(self) -> None:
-        self.query_one("#rail").focus()
+        if self.open_pane is None or not self.open_pane.leave_inner():
+            self.query_one("#rail").focus()
+
+    def action_advanced(self) -> None:
+        if isinstance(self.open_pane, FormPane):
+            self.open_pane.toggle_advanced()
+
+    def action_search(self) -> None:
+        if isinstance(self.open_pane, FormPane):
+            self.open_pane.search()
+
+    def action_view(self) -> None:
+        if self.open_pane is not None:
+            self.open_pane.view()
 
     def action_reset_field(self) -> None:
         if isinstance(self.open_pane, FormPane):
@@ -153,10 +177,11 @@ class WizardScreen(Screen[None]):
         if pane is None:
             return
         row = pane.row_with_focus()
-        if row is None or row.spec.kind != "path":
-            row = next((row for row in pane.rows() if row.spec.kind == "path"), None)
-        if row is None:
-            self.notify("There is no path to pick here.", timeout=2)
+        paths = [row for row in pane.rows() if row.spec.kind == "path"]
+        if row is None and len(paths) == 1:
+            row = paths[0]
+        if row is None or (row.spec.kind != "path" and row.spec.name != "embedding.init"):
+            self.notify("This field takes no path.", timeout=2)
             return
         self._pick_for(row.spec.name)
 
@@ -175,8 +200,13 @@ class WizardScreen(Screen[None]):
 
     def _open(self, step: StepId, *, field: str = "") -> None:
         """Open a step, with the cursor on `field` or on the first thing to do."""
+        if self.open_pane is not None and step != self.here:
+            self.open_pane.left()
         self.visited.add(self.here)
         self.here = self.draft.step = step
+        # What lies on the disk may be another since the last look.
+        self._later("judge", JUDGE_SECONDS, self._judge)
+        self._later("save", SAVE_SECONDS, self._save)
         self._wanted = field
         panes = self.query_one("#panes")
         for pane in panes.query(StepPane):
@@ -211,8 +241,14 @@ class WizardScreen(Screen[None]):
             self._later("look", JUDGE_SECONDS, self._look)
 
     def _save(self) -> None:
-        if not self.started and not self.draft.empty:
+        if self.started or self.draft.empty:
+            return
+        try:
             save_draft(self.draft)
+        except CannotWrite as error:
+            if not self._unsaved:
+                self.notify(f"The draft cannot be saved: {error}", severity="warning", markup=False, timeout=10)
+            self._unsaved = True
 
     def _offer(self, left: Draft) -> None:
         from ti_tui.screens.dialogs import Answer, Question
@@ -361,7 +397,7 @@ class WizardScreen(Screen[None]):
         rail.show([state_of(step, self.draft, self.findings, here=self.here, seen=self.visited) for step in STEPS])
         if self.open_pane is not None:
             self.open_pane.show(self.findings)
-        self._explain()
+        self.explain()
 
     def _show_head(self) -> None:
         hardware = self.findings.hardware
@@ -375,12 +411,13 @@ class WizardScreen(Screen[None]):
             [[(" ti_tui", "accent b"), ("   new embedding", "muted"), (" " * width, ""), (said, "muted")]]
         )
 
-    def _explain(self) -> None:
+    def explain(self) -> None:
+        """Say what the thing with the focus is for."""
         text = self.open_pane.explanation() if self.open_pane is not None else ""
         self.query_one("#explanation", Static).update(text)
 
     def on_descendant_focus(self) -> None:
-        self._explain()
+        self.explain()
         self.refresh_bindings()
 
     def on_resize(self) -> None:
@@ -400,15 +437,23 @@ class WizardScreen(Screen[None]):
             return self.here != STEPS[-1].id
         if action == "previous_step":
             return self.here != STEPS[0].id
-        if action == "jump" and isinstance(self.focused, Input):
-            # Digits are typed there; alt and a digit would do neither.
-            return True
+        if action in {"advanced", "search"}:
+            return self.here == "parameters"
+        if action == "view":
+            return self.here == "train"
+        if action == "pick":
+            return self.here in {"dataset", "directories", "parameters"}
+        if action == "reset_field":
+            return self.here in {"captions", "directories", "parameters"}
         return True
 
     def _pick_for(self, name: str) -> None:
         from ti_tui.screens.dialogs import PathPicker, start_of
 
+        embeddings = frozenset({".safetensors", ".pt", ".bin", ".png", ".webp"})
+        pictures = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic"})
         suffixes = {
+            "embedding.init": embeddings,
             "model.base": frozenset({".safetensors", ".ckpt"}),
             "model.vae": frozenset({".safetensors", ".ckpt", ".pt"}),
         }.get(name, frozenset())
@@ -423,7 +468,9 @@ class WizardScreen(Screen[None]):
                 pane.take(name, cut_home(path))
             row.entry.focus()
 
-        self.app.push_screen(PathPicker(row.spec.label, start_of(self.draft.text(name)), suffixes=suffixes), picked)
+        start = start_of(self.draft.text(name))
+        counted = pictures if name == "photographs" else frozenset()
+        self.app.push_screen(PathPicker(row.spec.label, start, suffixes=suffixes, counted=counted), picked)
 
 
 def cut_home(path: Any) -> str:

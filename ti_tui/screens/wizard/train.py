@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 from textual import work
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import OptionList
@@ -16,7 +16,7 @@ from textual.widgets.option_list import Option
 from ti_tui.errors import UserError
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.problems import Problem
-from ti_tui.screens.wizard.pane import GoTo, StepPane, scrolled
+from ti_tui.screens.wizard.pane import DraftChanged, GoTo, StepPane, scrolled
 from ti_tui.setup.draft import Draft, drop_draft
 from ti_tui.setup.findings import Findings
 from ti_tui.setup.steps import STEPS, step_of
@@ -60,13 +60,13 @@ class TrainPane(StepPane):
         "folder, prepares the pictures, starts the trainer and shows it. The trainer is a process of its own: close "
         "the terminal, come back, `ti-tui watch`."
     )
-    BINDINGS = [Binding("v", "view", "Run file", id="train.view", tooltip="See the run file that will be written")]
 
     def __init__(self, draft: Draft) -> None:
         super().__init__(draft)
         self._shown: list[Problem] = []
         self._busy = ""
         self._failed = ""
+        self._starting = False
 
     def compose(self) -> ComposeResult:
         yield scrolled(Canvas(id="receipt"), OptionList(id="problems"))
@@ -78,6 +78,9 @@ class TrainPane(StepPane):
         )
 
     def enter(self) -> None:
+        if not self._starting:
+            self._failed = ""
+        self.post_message(DraftChanged())
         if self.findings.errors:
             self.query_one("#problems").focus()
         else:
@@ -90,10 +93,7 @@ class TrainPane(StepPane):
         super().show(findings)
         self.query_one("#receipt", Canvas).draw(self._receipt_lines())
         self._show_problems()
-        ready = findings.run is not None and not self._busy
-        answers = self.query_one("#answers", OptionList)
-        answers.display = findings.run is not None
-        answers.disabled = not ready
+        self.query_one("#answers", OptionList).display = findings.run is not None
         if findings.run is not None and not ready_before and self.query_one("#problems").has_focus:
             self.enter()
         self._show_progress()
@@ -101,24 +101,24 @@ class TrainPane(StepPane):
     def explanation(self) -> str:
         problems = self.query_one("#problems", OptionList)
         if problems.has_focus and self._shown:
-            return "enter goes to the field. What is marked ! in red keeps the run from starting."
+            return "enter goes to the field. What is marked ✗ keeps the run from starting."
         return "enter starts. v shows the run file. The trainer goes on when the terminal is closed."
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()
         if event.option_list.id == "problems":
             self.post_message(GoTo(self._shown[event.option_index].field))
-        elif not self._busy and self.findings.run is not None:
-            self._busy = "preparing the pictures ..."
+        elif not self._busy and self.findings.run is not None and self.findings.folder is not None:
+            self._busy, self._starting = "preparing the pictures ...", True
             self._failed = ""
-            self.show(self.findings)
-            config = self.app.config  # type: ignore[attr-defined]
-            self._make(copy.deepcopy(self.draft), config.runs_folder, start=event.option.id == START)
+            self._show_progress()
+            # The folder that the receipt names, though another may be free meanwhile.
+            self._make(copy.deepcopy(self.draft), self.findings.folder.root, start=event.option.id == START)
 
     def on_resize(self) -> None:
         self.show(self.findings)
 
-    def action_view(self) -> None:
+    def view(self) -> None:
         from textual.highlight import highlight
 
         from ti_tui.run.file import to_toml
@@ -132,7 +132,7 @@ class TrainPane(StepPane):
         self.app.push_screen(Reader("run.toml, as it will be written", highlight(text, language="toml"), plain=text))
 
     @work(thread=True, exclusive=True, group="make", exit_on_error=False)
-    def _make(self, draft: Draft, runs_folder: str, *, start: bool) -> None:
+    def _make(self, draft: Draft, root: Path, *, start: bool) -> None:
         """Make the run and start its trainer. Messages say how far it is and how it ended."""
         from ti_tui.setup.start import make_run, start_trainer
 
@@ -140,9 +140,9 @@ class TrainPane(StepPane):
             self.post_message(Preparing(done, total))
 
         try:
-            made = make_run(draft, runs_folder=runs_folder, progress=progress)
+            made = make_run(draft, root, progress=progress)
         except UserError as error:
-            self.post_message(Failed(str(error)))
+            self.post_message(Failed(f"{error.message.rstrip('.')}. {error.remedy}"))
             return
         drop_draft()
         if start:
@@ -162,8 +162,10 @@ class TrainPane(StepPane):
         self._show_progress()
 
     def on_failed(self, message: Failed) -> None:
-        self._busy, self._failed = "", message.message
-        self.show(self.findings)
+        self._busy, self._failed = "", message.message.strip()
+        self._show_progress()
+        # Perhaps it can be said at its field.
+        self.post_message(DraftChanged())
 
     def on_made(self, message: Made) -> None:
         message.stop()
@@ -172,7 +174,7 @@ class TrainPane(StepPane):
         app: Any = self.app
         app.made_run(message.run)
         if not message.started and not self._failed:
-            app.notify(f"{location(message.run.root)} is made. enter starts it.", markup=False)
+            app.notify(f"{location(message.run.root)} is made. t starts it.", markup=False)
 
     def _receipt_lines(self) -> list[Line]:
         from ti_tui.setup.receipt import receipt
