@@ -65,6 +65,7 @@ class FieldRow(Vertical):
         self._problems: Sequence[Problem] = ()
         self._wide_note = ""
         self._flagged = False
+        self._mark = " "
 
     def compose(self) -> ComposeResult:
         with Horizontal(classes="line"):
@@ -85,8 +86,8 @@ class FieldRow(Vertical):
         """Show the field's text, its note, its problems, and whether it differs from its default."""
         if not self.has_focus_within:
             self.control.show_text(text)
-        mark = "*" if changed else " "
-        self._title.draw([[(mark, "accent"), (f" {self._label}", "b" if self.has_focus_within else "")]])
+        self._mark = "*" if changed else " "
+        self._show_title(here=self.has_focus_within)
         if self.has_class("-wide"):
             self._wide_note = note
         else:
@@ -109,10 +110,15 @@ class FieldRow(Vertical):
         self.post_message(self.Done(self))
 
     def on_descendant_focus(self) -> None:
+        self._show_title(here=True)
         self._show_below()
 
     def on_descendant_blur(self) -> None:
+        self._show_title(here=False)
         self._show_below()
+
+    def _show_title(self, *, here: bool) -> None:
+        self._title.draw([[(self._mark, "accent"), (f" {self._label}", "b" if here else "")]])
 
     def on_resize(self) -> None:
         self._show_below()
