@@ -77,7 +77,7 @@ def test_the_palette_holds_the_known_runs(home: Path, history: MakeHistory) -> N
 def test_help_names_the_keys_of_the_screen(home: Path) -> None:
     async def steps(pilot: Pilot[None]) -> None:
         await pilot.press("f1")
-        await until(pilot, lambda: "Go to a step; while typing, with alt" in words(pilot))
+        await until(pilot, lambda: "Go to a step; where nothing is typed, without alt" in words(pilot))
         await pilot.press("escape")
         await until(pilot, lambda: "Photographs" in words(pilot) and "Go to a step" not in words(pilot))
 

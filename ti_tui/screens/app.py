@@ -185,7 +185,9 @@ def _unknown_keys(keys: Mapping[str, str]) -> list[str]:
     from ti_tui.widgets.segment_table import SegmentTable
 
     owners = (TiTuiApp, WizardScreen, DashboardScreen, CompareScreen, LogScreen, SegmentTable)
-    known = {str(b.id) for owner in owners for b in owner.BINDINGS if isinstance(b, Binding) and b.id}
+    classes = {part for owner in owners for part in owner.__mro__ if part.__module__.startswith("ti_tui.")}
+    bindings = [binding for part in classes for binding in vars(part).get("BINDINGS", [])]
+    known = {binding.id for binding in bindings if isinstance(binding, Binding) and binding.id}
     wrong = []
     for name in keys:
         if name not in known:

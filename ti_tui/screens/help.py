@@ -11,7 +11,14 @@ from textual.content import Content
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
-QUIET = frozenset({"app.copy", "app.help-letter", *(f"wizard.step-{n}" for n in range(2, 7))})
+QUIET = frozenset(
+    {
+        "app.copy",
+        "app.help-letter",
+        *(f"wizard.step-{n}" for n in range(1, 7)),
+        *(f"wizard.alt-step-{n}" for n in range(2, 7)),
+    }
+)
 """Keys that stand for another one, or that everybody knows."""
 
 

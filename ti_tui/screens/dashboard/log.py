@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.screen import Screen
-from textual.widgets import Footer, Log, Rule
+from textual.widgets import Footer, RichLog, Rule
 
 from ti_tui.run.folder import RunFolder
 from ti_tui.setup.telling import EventTail
@@ -37,7 +37,7 @@ class LogScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield Canvas(id="title")
         yield Rule(line_style="solid", classes="rule")
-        yield Log(id="lines", max_lines=2000)
+        yield RichLog(id="lines", max_lines=2000, wrap=True, markup=False, highlight=False)
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
@@ -45,8 +45,9 @@ class LogScreen(Screen[None]):
         self.query_one("#title", Canvas).draw(
             [[(f" {printable(self._folder.name)}", "accent b"), (f"   log   {where}", "muted")]]
         )
-        lines = self.query_one(Log)
-        lines.write_lines(printable(line) for line in last_lines(self._folder.log))
+        lines = self.query_one(RichLog)
+        for line in last_lines(self._folder.log):
+            lines.write(printable(line))
         lines.focus()
         self._follow()
         self.set_interval(1.0, self._follow)
@@ -63,10 +64,8 @@ class LogScreen(Screen[None]):
         app.copy(str(self._folder.log), "the log's path")
 
     def _follow(self) -> None:
-        told = self._tail.read()
-        if told:
-            lines = [f"{clock(t, '%H:%M:%S')}  {printable(text)}" for t, text in told]
-            self.query_one(Log).write_lines(lines)
+        for t, text in self._tail.read():
+            self.query_one(RichLog).write(f"{clock(t, '%H:%M:%S')}  {printable(text)}")
 
 
 def last_lines(path: Path, most: int = 200) -> list[str]:

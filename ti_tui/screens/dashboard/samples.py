@@ -61,7 +61,8 @@ class CompareScreen(Screen[None]):
         self._folder, self._history = folder, history
         self._steps = sorted(history.samples)
         last = len(self._steps) - 1
-        start = self._steps.index(step) if step in self._steps else max(0, last - 1)
+        # The newest stands in the middle anyway; beside it the one before shows what has changed.
+        start = self._steps.index(step) if step in self._steps[:-1] else max(0, last - 1)
         self._left, self._right, self._prompt = start, last, 0
 
     @property

@@ -68,19 +68,23 @@ class WizardScreen(Screen[None]):
         Binding("ctrl+n,alt+right", "next_step", "Next step", id="wizard.next", priority=True),
         Binding("ctrl+b,alt+left", "previous_step", "Back", id="wizard.back", priority=True),
         *(
-            Binding(
-                str(n),
-                f"jump({n - 1})",
-                f"Step {n}",
-                show=False,
-                id=f"wizard.step-{n}",
-                key_display="1…6" if n == 1 else None,
-                tooltip="Go to a step; while typing, with alt" if n == 1 else "",
-            )
+            Binding(str(n), f"jump({n - 1})", f"Step {n}", show=False, id=f"wizard.step-{n}")
             for n in range(1, len(STEPS) + 1)
         ),
         # A letter with alt is still a letter to a text line: these are looked at first.
-        *(Binding(f"alt+{n}", f"jump({n - 1})", show=False, priority=True) for n in range(1, len(STEPS) + 1)),
+        *(
+            Binding(
+                f"alt+{n}",
+                f"jump({n - 1})",
+                f"Step {n}",
+                show=False,
+                priority=True,
+                id=f"wizard.alt-step-{n}",
+                key_display=f"alt+1…{len(STEPS)}",
+                tooltip="Go to a step; where nothing is typed, without alt",
+            )
+            for n in range(1, len(STEPS) + 1)
+        ),
         Binding("tab", "app.focus_next", "Next field", show=False, id="wizard.field-next"),
         Binding("shift+tab", "app.focus_previous", "Field before", show=False, id="wizard.field-back"),
         Binding("ctrl+o", "pick", "Pick", id="wizard.pick", priority=True, tooltip="Pick a folder or file"),

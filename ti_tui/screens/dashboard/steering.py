@@ -1,0 +1,336 @@
+"""What a person asks of a run that is watched: save, stop, other rates, install, delete. The dashboard builds on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from textual import work
+from textual.binding import Binding
+from textual.message import Message
+from textual.screen import Screen
+from textual.worker import Worker, WorkerState
+
+from ti_tui import settings
+from ti_tui.errors import UserError
+from ti_tui.run import requests
+from ti_tui.run.folder import RunFolder
+from ti_tui.run.history import CheckpointRow
+from ti_tui.screens.dashboard.samples import step_for
+from ti_tui.setup.followed import FollowedRun
+from ti_tui.setup.words import location
+
+if TYPE_CHECKING:
+    from ti_tui.screens.app import TiTuiApp
+
+SOON_SECONDS = 3.0
+"""Within so much time the trainer takes a request."""
+
+
+class Told(Message):
+    """A request was carried out or refused: say so, and look at the run again."""
+
+    def __init__(self, text: str, *, wrong: bool = False) -> None:
+        super().__init__()
+        self.text, self.wrong = text, wrong
+
+
+class NotInstalled(Message):
+    """The embedding could not be installed; replaces: because another file is there."""
+
+    def __init__(self, step: int | None, into: str, wrong: str, *, replaces: bool = False) -> None:
+        super().__init__()
+        self.step, self.into, self.wrong, self.replaces = step, into, wrong, replaces
+
+
+class SteeringScreen(Screen[None]):
+    """The keys that ask something of a run. Whatever is asked goes through the run folder."""
+
+    BINDINGS = [
+        Binding("s", "save", "Save", id="dashboard.save", tooltip="Save a checkpoint after this step"),
+        Binding("p", "sample", "Sample", id="dashboard.sample", tooltip="Draw the previews after this step"),
+        Binding("e", "scheme", "Rate", id="dashboard.scheme", tooltip="Change the rates from here on"),
+        Binding("x", "stop", "Stop", id="dashboard.stop", tooltip="Save an exact checkpoint and end"),
+        Binding("t", "train", "Train on", id="dashboard.train", tooltip="Start the trainer again"),
+        Binding("i", "install", "Install", id="dashboard.install", tooltip="Copy the embedding to a program"),
+        Binding("g", "compare", "Compare", id="dashboard.compare", tooltip="Samples side by side"),
+        Binding("l", "log", "Log", id="dashboard.log", tooltip="What happened, followed"),
+        Binding("c", "copy", "Copy path", show=False, id="dashboard.copy", tooltip="Copy the embedding's path"),
+        Binding("d,delete", "delete", "Delete", show=False, id="dashboard.delete", tooltip="Delete the checkpoint"),
+    ]
+
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__()
+        self.followed = FollowedRun(folder)
+        self._starting = False
+
+    @property
+    def ti_tui(self) -> TiTuiApp:
+        """The program: its settings, and how it draws pictures."""
+        return self.app  # type: ignore[return-value]
+
+    def chosen(self) -> CheckpointRow | None:
+        """The checkpoint that is meant by install, copy and delete."""
+        raise NotImplementedError
+
+    def look_again(self) -> None:
+        """Something was changed: show it."""
+        raise NotImplementedError
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action in {"save", "sample", "stop"}:
+            return self.followed.going
+        if action == "train":
+            return not self.followed.going
+        return True
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        if event.state is WorkerState.ERROR and isinstance(event.worker.error, Exception):
+            from ti_tui.screens.app import write_crash
+
+            path = write_crash(event.worker.error)
+            self._starting = False
+            self._say(f"That did not work: {event.worker.error}\nThe details are in {path}", wrong=True)
+
+    def action_save(self) -> None:
+        self._ask("save", "A checkpoint is saved after this step.")
+
+    def action_sample(self) -> None:
+        self._ask("sample", "The previews are drawn after this step.")
+
+    def action_stop(self) -> None:
+        trainer = self.followed.folder.trainer()
+        if trainer is None:
+            self.notify("No trainer runs here.", timeout=3)
+            return
+        try:
+            requests.ask_to_stop(self.followed.folder, trainer)
+        except UserError as error:
+            self._say(str(error), wrong=True)
+            return
+        self._say("It saves an exact checkpoint and ends; t goes on from there.")
+
+    def action_train(self) -> None:
+        from ti_tui.screens.dialogs import Answer, Question
+
+        if self._starting:
+            return
+        steps = self.followed.folder.checkpoints()
+        total = self.followed.scheme.total_steps if self.followed.scheme else 0
+        done = self.followed.status is not None and self.followed.status.phase == "done"
+        if done and steps and total and steps[-1] >= total:
+            self._say(f"All {total} steps are done. e adds some.")
+            return
+        if steps or not self.followed.history.step:
+            self._begin()
+            return
+
+        def answered(answer: str | None) -> None:
+            if answer == "begin":
+                self._begin()
+
+        question = Question(
+            "Train from the beginning?",
+            "No checkpoint is there to go on from. What was learned and exported so far is replaced.",
+            [Answer("keep", "k", "leave it as it is"), Answer("begin", "b", "begin at step 0")],
+        )
+        self.app.push_screen(question, answered)
+
+    def _begin(self) -> None:
+        self._starting = True
+        self._say("Starting the trainer ...")
+        self._start()
+
+    @work(thread=True, exclusive=True, group="start", exit_on_error=False)
+    def _start(self) -> None:
+        from ti_tui.setup.start import start_trainer
+
+        try:
+            start_trainer(self.followed.folder)
+        except UserError as error:
+            self.post_message(Told(str(error), wrong=True))
+            return
+        self.post_message(Told("The trainer runs."))
+
+    def action_scheme(self) -> None:
+        from ti_tui.screens.dashboard.scheme_change import SchemeChange
+
+        if self.followed.scheme is None:
+            self.notify("The run file cannot be read now.", timeout=3)
+            return
+        step = self.followed.history.step
+
+        def changed(text: str | None) -> None:
+            if text is None:
+                return
+            from ti_tui.setup.steer import change_scheme
+
+            now, pace = self.followed.history.step, self.followed.history.seconds_per_step
+            soon = round(SOON_SECONDS / pace) if pace and self.followed.going else 0
+            try:
+                scheme = change_scheme(self.followed.folder, step, text, now=now, ahead_steps=soon)
+            except UserError as error:
+                self._say(str(error), wrong=True)
+                return
+            self._say(f"The rates ahead are changed: {scheme.total_steps} steps in all.")
+            self.look_again()
+
+        self.app.push_screen(SchemeChange(self.followed.scheme, step), changed)
+
+    def action_install(self) -> None:
+        self._ask_where(self.followed.embeddings_folder(), "")
+
+    def _ask_where(self, text: str, wrong: str) -> None:
+        from ti_tui.screens.dialogs import Typed
+
+        chosen = self.chosen()
+        step = chosen.step if chosen is not None else None
+        if step is None and not self.followed.folder.embedding(self.followed.name, None).exists():
+            self._say("There is no embedding yet.")
+            return
+
+        def given(answer: str | None) -> None:
+            if answer is not None and answer.strip():
+                self._install(step, answer.strip(), force=False)
+
+        title = f"Install step {step} as {self.followed.name}" if step is not None else f"Install {self.followed.name}"
+        words = "The embeddings folder, or the folder of A1111, Forge or ComfyUI itself."
+        self.app.push_screen(Typed(title, wrong or words, text, path=True), given)
+
+    @work(thread=True, exclusive=True, group="install", exit_on_error=False)
+    def _install(self, step: int | None, into: str, *, force: bool) -> None:
+        from ti_tui.embeddings.install import AlreadyThere
+        from ti_tui.paths import user_path
+        from ti_tui.setup.steer import install_checkpoint
+
+        try:
+            target = install_checkpoint(self.followed.folder, step, user_path(into), self.followed.name, force=force)
+        except AlreadyThere as error:
+            self.post_message(NotInstalled(step, into, error.message, replaces=True))
+            return
+        except UserError as error:
+            self.post_message(NotInstalled(step, into, f"{error.message}. {error.remedy}".strip()))
+            return
+        settings.remember_choice("embeddings_folder", into)
+        self.post_message(Told(f"Installed {location(target)}. In a prompt: {self.followed.name}"))
+
+    def on_not_installed(self, message: NotInstalled) -> None:
+        from ti_tui.screens.dialogs import Answer, Question
+
+        if not message.replaces:
+            self._ask_where(message.into, message.wrong)
+            return
+
+        def answered(answer: str | None) -> None:
+            if answer == "replace":
+                self._install(message.step, message.into, force=True)
+
+        answers = [Answer("keep", "k", "keep the file that is there"), Answer("replace", "r", "replace it")]
+        self.app.push_screen(Question("Replace it?", message.wrong, answers), answered)
+
+    def on_told(self, message: Told) -> None:
+        self._starting = False
+        self._say(message.text, wrong=message.wrong)
+        self.look_again()
+        self.refresh_bindings()
+
+    def action_copy(self) -> None:
+        from ti_tui.setup.steer import embedding_at
+
+        chosen = self.chosen()
+        newest = chosen is None or chosen is self.followed.rows[0]
+        ended = self.followed.status is not None and self.followed.status.phase == "done"
+        try:
+            # Of a run that is done the newest is the file that the last line names.
+            path = embedding_at(self.followed.folder, None) if newest and ended else None
+            path = path or embedding_at(self.followed.folder, chosen.step if chosen else None)
+        except UserError as error:
+            self._say(str(error), wrong=True)
+            return
+        if path is None:
+            self.notify("There is no embedding yet.", timeout=3)
+        else:
+            self.ti_tui.copy(str(path), "the path")
+
+    def action_delete(self) -> None:
+        from ti_tui.screens.dialogs import Answer, Question
+
+        chosen = self.chosen()
+        if chosen is None:
+            self._say("There is no checkpoint to delete.")
+            return
+
+        def answered(answer: str | None) -> None:
+            if answer != "delete":
+                return
+            from ti_tui.setup.steer import delete_checkpoint
+
+            try:
+                delete_checkpoint(self.followed.folder, chosen.step)
+            except UserError as error:
+                self._say(str(error), wrong=True)
+                return
+            self.look_again()
+
+        question = Question(
+            f"Delete the checkpoint of step {chosen.step}?",
+            "Its embedding files and its exact state are gone then; the samples stay.",
+            [Answer("keep", "k", "keep it"), Answer("delete", "y", "delete it")],
+        )
+        self.app.push_screen(question, answered)
+
+    def action_compare(self) -> None:
+        from ti_tui.screens.dashboard.samples import CompareScreen
+
+        history = self.followed.history
+        if not history.samples:
+            self.notify("There are no samples yet. p draws some after this step.", timeout=4)
+            return
+        chosen = self.chosen()
+        self.app.push_screen(
+            CompareScreen(self.followed.folder, history, step_for(history, chosen.step) if chosen else None)
+        )
+
+    def action_log(self) -> None:
+        from ti_tui.screens.dashboard.log import LogScreen
+
+        self.app.push_screen(LogScreen(self.followed.folder))
+
+    def ask_quit(self) -> None:
+        """Leave: a run that is going goes on, unless it is to be stopped."""
+        from ti_tui.screens.dialogs import Answer, Question
+
+        if self.followed.folder.trainer() is None:
+            self.app.exit()
+            return
+
+        def answered(answer: str | None) -> None:
+            if answer == "stop":
+                self.action_stop()
+            if answer is not None:
+                self.app.exit()
+
+        question = Question(
+            f"{self.followed.folder.name} is training",
+            f"`ti-tui watch {location(self.followed.folder.root)}` comes back to it.",
+            [Answer("leave", "l", "leave it running"), Answer("stop", "x", "save, stop it and leave")],
+        )
+        self.app.push_screen(question, answered)
+
+    def _ask(self, kind: requests.RequestKind, said: str) -> None:
+        if self.followed.folder.trainer() is None:
+            self._say("No trainer runs here. t starts it.")
+            return
+        if self.followed.status is None or self.followed.status.phase not in {"training", "sampling", "saving"}:
+            self._say("The trainer is not at its steps yet.")
+            return
+        try:
+            requests.submit(self.followed.folder, kind)
+        except UserError as error:
+            self._say(str(error), wrong=True)
+            return
+        self._say(said)
+
+    def _say(self, text: str, *, wrong: bool = False) -> None:
+        # One at a time: a second key's answer takes the place of the first's.
+        self.app.clear_notifications()
+        self.notify(text, severity="error" if wrong else "information", markup=False, timeout=10 if wrong else 4)
