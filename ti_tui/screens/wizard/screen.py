@@ -1,65 +1,31 @@
-"""The wizard's screen: the rail, the open step, the draft that is always kept, and what is found out meanwhile."""
+"""The wizard's screen: the rail, the open step, and the way from one to the next."""
 
 from __future__ import annotations
 
-import copy
 import time
 from typing import TYPE_CHECKING, Any
 
-from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
-from textual.message import Message
-from textual.screen import Screen
 from textual.widgets import Footer, Rule, Static
-from textual.worker import Worker, WorkerState, get_current_worker
 
-from ti_tui.atomic import CannotWrite
-from ti_tui.errors import UserError
 from ti_tui.screens.wizard.dataset import DatasetPane
-from ti_tui.screens.wizard.pane import DraftChanged, FormPane, GoTo, Ready, StepPane
-from ti_tui.setup.draft import Draft, bad_draft_path, drop_draft, load_draft, save_draft
-from ti_tui.setup.findings import Findings, Seen
+from ti_tui.screens.wizard.drafting import DraftingScreen
+from ti_tui.screens.wizard.pane import FormPane, GoTo, Ready, StepPane
+from ti_tui.setup.draft import Draft, bad_draft_path, drop_draft, load_draft
+from ti_tui.setup.findings import Seen
 from ti_tui.setup.steps import STEPS, StepId, state_of, step_of
 from ti_tui.widgets.canvas import Canvas
 from ti_tui.widgets.step_rail import StepRail
 
 if TYPE_CHECKING:
-    from ti_tui.dataset.scan import Scan
-    from ti_tui.screens.app import TiTuiApp
-    from ti_tui.setup.look import PictureDesk
+    pass
 
-JUDGE_SECONDS = 0.25
-SAVE_SECONDS = 0.6
 NARROW = 100
 
 
-class PictureSeen(Message):
-    """One photograph was looked at."""
-
-    def __init__(self, folder: str, seen: Seen) -> None:
-        super().__init__()
-        self.folder, self.seen = folder, seen
-
-
-class FolderLooked(Message):
-    """A folder of photographs was looked at to its end, or could not be: then `wrong` says why."""
-
-    def __init__(self, folder: str, scan: Scan | None, wrong: str = "", remedy: str = "") -> None:
-        super().__init__()
-        self.folder, self.scan, self.wrong, self.remedy = folder, scan, wrong, remedy
-
-
-class Judged(Message):
-    """What is known about the draft as it was at `generation`."""
-
-    def __init__(self, generation: int, findings: Findings) -> None:
-        super().__init__()
-        self.generation, self.findings = generation, findings
-
-
-class WizardScreen(Screen[None]):
+class WizardScreen(DraftingScreen):
     """Six steps from a folder of photographs to a started run."""
 
     CSS_PATH = "wizard.tcss"
@@ -99,24 +65,9 @@ class WizardScreen(Screen[None]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.draft = Draft()
-        self.findings = Findings()
         self.here: StepId = "dataset"
         self.visited: set[StepId] = set()
-        self.started = False
-        self._scan: Scan | None = None
-        self._seen: list[Seen] = []
-        self._looking = False
-        self._wrong: tuple[str, str] = ("", "")
-        self._generation = 0
         self._wanted = ""
-        self._unsaved = False
-        self._desk: PictureDesk | None = None
-        self._delayed: dict[str, Any] = {}
-
-    @property
-    def ti_tui(self) -> TiTuiApp:
-        return self.app  # type: ignore[return-value]
 
     def compose(self) -> ComposeResult:
         yield Canvas(id="head")
@@ -209,8 +160,7 @@ class WizardScreen(Screen[None]):
         self.visited.add(self.here)
         self.here = self.draft.step = step
         # What lies on the disk may be another since the last look.
-        self._later("judge", JUDGE_SECONDS, self._judge)
-        self._later("save", SAVE_SECONDS, self._save)
+        self.check_again()
         self._wanted = field
         panes = self.query_one("#panes")
         for pane in panes.query(StepPane):
@@ -222,8 +172,7 @@ class WizardScreen(Screen[None]):
         self._show_all()
 
     def on_ready(self, message: Ready) -> None:
-        if dataset := self._dataset():
-            dataset.fill(self._seen, looking=self._looking)
+        self.fill_pictures()
         self._enter(message.step)
         self._show_all()
 
@@ -237,22 +186,6 @@ class WizardScreen(Screen[None]):
         self._wanted = ""
 
     # The draft
-
-    def on_draft_changed(self, message: DraftChanged) -> None:
-        self._later("judge", JUDGE_SECONDS, self._judge)
-        self._later("save", SAVE_SECONDS, self._save)
-        if message.pictures:
-            self._later("look", JUDGE_SECONDS, self._look)
-
-    def _save(self) -> None:
-        if self.started or self.draft.empty:
-            return
-        try:
-            save_draft(self.draft)
-        except CannotWrite as error:
-            if not self._unsaved:
-                self.notify(f"The draft cannot be saved: {error}", severity="warning", markup=False, timeout=10)
-            self._unsaved = True
 
     def _offer(self, left: Draft) -> None:
         from ti_tui.screens.dialogs import Answer, Question
@@ -278,9 +211,7 @@ class WizardScreen(Screen[None]):
 
     async def take_draft(self, draft: Draft) -> None:
         """Go on with `draft` in place of the one that is open."""
-        self.draft = draft
-        self.findings = Findings()
-        self._scan, self._wrong = None, ("", "")
+        self.take_over(draft)
         self.visited = set()
         await self.query_one("#panes").remove_children()
         wanted = draft.step if draft.step in {step.id for step in STEPS} else "dataset"
@@ -290,110 +221,31 @@ class WizardScreen(Screen[None]):
             self.visited.add(step.id)
         self.here = wanted
         self._open(wanted)
-        self._look()
-        self._judge()
 
     def ask_quit(self) -> None:
         """Leave: the draft is kept, so there is nothing to ask."""
-        self._save()
+        self.keep_draft()
         self.app.exit()
 
-    # What is found out, in threads
-
-    def _later(self, name: str, seconds: float, call: Any) -> None:
-        if timer := self._delayed.get(name):
-            timer.stop()
-        self._delayed[name] = self.set_timer(seconds, call)
-
-    def _look(self) -> None:
-        self._scan, self._wrong, self._seen = None, ("", ""), []
-        self._looking = bool(self.draft.photographs)
-        if dataset := self._dataset():
-            dataset.fill([], looking=self._looking)
-        if self._looking:
-            self._look_at(self.draft.photographs)
+    # What is shown
 
     def _dataset(self) -> DatasetPane | None:
         return next((pane for pane in self.query(DatasetPane) if pane.is_mounted), None)
 
-    @work(thread=True, exclusive=True, group="look", exit_on_error=False)
-    def _look_at(self, folder: str) -> None:
-        from ti_tui.setup.look import PictureDesk
+    def fill_pictures(self) -> None:
+        if dataset := self._dataset():
+            dataset.fill(self.seen, looking=self.looking)
 
-        worker = get_current_worker()
-        self._desk = self._desk or PictureDesk()
+    def add_picture(self, seen: Seen) -> None:
+        if dataset := self._dataset():
+            dataset.add(seen)
 
-        def each(seen: Seen) -> bool:
-            if not worker.is_cancelled:
-                self.post_message(PictureSeen(folder, seen))
-            return not worker.is_cancelled
-
-        try:
-            source = Draft(photographs=folder).source()
-            if source is None:
-                raise UserError(f"{folder!r} is not a path")
-            scan = self._desk.look(source, each)
-        except UserError as error:
-            self.post_message(FolderLooked(folder, None, error.message, error.remedy))
-            return
-        except OSError as error:
-            self.post_message(FolderLooked(folder, None, f"{error.filename or folder}: {error.strerror}"))
-            return
-        if not worker.is_cancelled:
-            self.post_message(FolderLooked(folder, scan))
-
-    def on_picture_seen(self, message: PictureSeen) -> None:
-        if message.folder == self.draft.photographs:
-            self._seen.append(message.seen)
-            if dataset := self._dataset():
-                dataset.add(message.seen)
-
-    def on_folder_looked(self, message: FolderLooked) -> None:
-        if message.folder != self.draft.photographs:
-            return
-        self._scan, self._wrong = message.scan, (message.wrong, message.remedy)
-        self._looking = False
+    def pictures_looked(self) -> None:
         if dataset := self._dataset():
             dataset.looked()
-        if message.scan is not None and message.scan.pictures:
-            from ti_tui import settings
 
-            settings.remember_folder(message.scan.folder)
-        self._judge()
-
-    def _judge(self) -> None:
-        self._generation += 1
-        self._judge_draft(self._generation, copy.deepcopy(self.draft), self._scan, self._wrong)
-
-    @work(thread=True, exclusive=True, group="judge", exit_on_error=False)
-    def _judge_draft(self, generation: int, draft: Draft, scan: Scan | None, wrong: tuple[str, str]) -> None:
-        from dataclasses import replace
-
-        from ti_tui.run.problems import Problem
-        from ti_tui.setup.look import judge
-
-        findings = judge(draft, scan, runs_folder=self.ti_tui.config.runs_folder)
-        if wrong[0]:
-            said = Problem("error", wrong[0], "photographs", wrong[1])
-            findings = replace(findings, problems=(said, *findings.problems), run=None)
-        elif draft.photographs and scan is None:
-            findings = replace(findings, run=None)
-        self.post_message(Judged(generation, findings))
-
-    def on_judged(self, message: Judged) -> None:
-        if message.generation == self._generation:
-            self.findings = message.findings
-            self._show_all()
-
-    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
-        if event.state is WorkerState.ERROR and isinstance(event.worker.error, Exception):
-            from ti_tui.screens.app import write_crash
-
-            path = write_crash(event.worker.error)
-            text = f"Something could not be found out: {event.worker.error}\nThe details are in {path}"
-            self.notify(text, severity="error", markup=False, timeout=10)
-
-    # What is shown
+    def show_findings(self) -> None:
+        self._show_all()
 
     def _show_all(self) -> None:
         self._show_head()

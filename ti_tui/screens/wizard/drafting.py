@@ -1,0 +1,202 @@
+"""Keeping a draft and finding out about it: saved with every change, looked at and judged in threads."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from textual import work
+from textual.message import Message
+from textual.screen import Screen
+from textual.worker import Worker, WorkerState, get_current_worker
+
+from ti_tui.atomic import CannotWrite
+from ti_tui.errors import UserError
+from ti_tui.screens.wizard.pane import DraftChanged
+from ti_tui.setup.draft import Draft, save_draft
+from ti_tui.setup.findings import Findings, Seen
+
+if TYPE_CHECKING:
+    from ti_tui.dataset.scan import Scan
+    from ti_tui.screens.app import TiTuiApp
+    from ti_tui.setup.look import PictureDesk
+
+JUDGE_SECONDS = 0.25
+SAVE_SECONDS = 0.6
+
+
+class PictureSeen(Message):
+    """One photograph was looked at."""
+
+    def __init__(self, folder: str, seen: Seen) -> None:
+        super().__init__()
+        self.folder, self.seen = folder, seen
+
+
+class FolderLooked(Message):
+    """A folder of photographs was looked at to its end, or could not be: then `wrong` says why."""
+
+    def __init__(self, folder: str, scan: Scan | None, wrong: str = "", remedy: str = "") -> None:
+        super().__init__()
+        self.folder, self.scan, self.wrong, self.remedy = folder, scan, wrong, remedy
+
+
+class Judged(Message):
+    """What is known about the draft as it was at `generation`."""
+
+    def __init__(self, generation: int, findings: Findings) -> None:
+        super().__init__()
+        self.generation, self.findings = generation, findings
+
+
+class DraftingScreen(Screen[None]):
+    """Holds the draft and what is known about it.
+
+    seen:    what was found in the folder of photographs so far; looking: more may come.
+    started: the run was made: its draft is not kept any more.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draft = Draft()
+        self.findings = Findings()
+        self.seen: list[Seen] = []
+        self.looking = False
+        self.started = False
+        self._scan: Scan | None = None
+        self._wrong: tuple[str, str] = ("", "")
+        self._generation = 0
+        self._unsaved = False
+        self._desk: PictureDesk | None = None
+        self._delayed: dict[str, Any] = {}
+
+    @property
+    def ti_tui(self) -> TiTuiApp:
+        """The program: its settings, and how it draws pictures."""
+        return self.app  # type: ignore[return-value]
+
+    def fill_pictures(self) -> None:
+        """Show the pictures in `seen`, in place of those that are shown."""
+
+    def add_picture(self, seen: Seen) -> None:
+        """Show one more picture."""
+
+    def pictures_looked(self) -> None:
+        """The folder was looked at to its end."""
+
+    def show_findings(self) -> None:
+        """Show what is known now."""
+
+    def take_over(self, draft: Draft) -> None:
+        """Go on with another draft."""
+        self.draft, self.findings = draft, Findings()
+        self._scan, self._wrong = None, ("", "")
+        self._look()
+        self._judge()
+
+    def check_again(self) -> None:
+        """Judge and save a little later: something may be another now."""
+        self._later("judge", JUDGE_SECONDS, self._judge)
+        self._later("save", SAVE_SECONDS, self.keep_draft)
+
+    def on_draft_changed(self, message: DraftChanged) -> None:
+        self.check_again()
+        if message.pictures:
+            self._later("look", JUDGE_SECONDS, self._look)
+
+    def keep_draft(self) -> None:
+        """Save the draft, if there is anything in it."""
+        if self.started or self.draft.empty:
+            return
+        try:
+            save_draft(self.draft)
+        except CannotWrite as error:
+            if not self._unsaved:
+                self.notify(f"The draft cannot be saved: {error}", severity="warning", markup=False, timeout=10)
+            self._unsaved = True
+
+    def _later(self, name: str, seconds: float, call: Any) -> None:
+        if timer := self._delayed.get(name):
+            timer.stop()
+        self._delayed[name] = self.set_timer(seconds, call)
+
+    def _look(self) -> None:
+        self._scan, self._wrong, self.seen = None, ("", ""), []
+        self.looking = bool(self.draft.photographs)
+        self.fill_pictures()
+        if self.looking:
+            self._look_at(self.draft.photographs)
+
+    @work(thread=True, exclusive=True, group="look", exit_on_error=False)
+    def _look_at(self, folder: str) -> None:
+        from ti_tui.setup.look import PictureDesk
+
+        worker = get_current_worker()
+        self._desk = self._desk or PictureDesk()
+
+        def each(seen: Seen) -> bool:
+            if not worker.is_cancelled:
+                self.post_message(PictureSeen(folder, seen))
+            return not worker.is_cancelled
+
+        try:
+            source = Draft(photographs=folder).source()
+            if source is None:
+                raise UserError(f"{folder!r} is not a path")
+            scan = self._desk.look(source, each)
+        except UserError as error:
+            self.post_message(FolderLooked(folder, None, error.message, error.remedy))
+            return
+        except OSError as error:
+            self.post_message(FolderLooked(folder, None, f"{error.filename or folder}: {error.strerror}"))
+            return
+        if not worker.is_cancelled:
+            self.post_message(FolderLooked(folder, scan))
+
+    def on_picture_seen(self, message: PictureSeen) -> None:
+        if message.folder == self.draft.photographs:
+            self.seen.append(message.seen)
+            self.add_picture(message.seen)
+
+    def on_folder_looked(self, message: FolderLooked) -> None:
+        if message.folder != self.draft.photographs:
+            return
+        self._scan, self._wrong = message.scan, (message.wrong, message.remedy)
+        self.looking = False
+        self.pictures_looked()
+        if message.scan is not None and message.scan.pictures:
+            from ti_tui import settings
+
+            settings.remember_folder(message.scan.folder)
+        self._judge()
+
+    def _judge(self) -> None:
+        self._generation += 1
+        self._judge_draft(self._generation, copy.deepcopy(self.draft), self._scan, self._wrong)
+
+    @work(thread=True, exclusive=True, group="judge", exit_on_error=False)
+    def _judge_draft(self, generation: int, draft: Draft, scan: Scan | None, wrong: tuple[str, str]) -> None:
+        from ti_tui.run.problems import Problem
+        from ti_tui.setup.look import judge
+
+        findings = judge(draft, scan, runs_folder=self.ti_tui.config.runs_folder)
+        if wrong[0]:
+            said = Problem("error", wrong[0], "photographs", wrong[1])
+            findings = replace(findings, problems=(said, *findings.problems), run=None)
+        elif draft.photographs and scan is None:
+            findings = replace(findings, run=None)
+        self.post_message(Judged(generation, findings))
+
+    def on_judged(self, message: Judged) -> None:
+        if message.generation == self._generation:
+            self.findings = message.findings
+            self.show_findings()
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        if event.state is WorkerState.ERROR and isinstance(event.worker.error, Exception):
+            from ti_tui.screens.app import write_crash
+
+            path = write_crash(event.worker.error)
+            text = f"Something could not be found out: {event.worker.error}\nThe details are in {path}"
+            self.notify(text, severity="error", markup=False, timeout=10)
