@@ -30,6 +30,14 @@ def user_path(text: str | Path) -> Path:
     return path
 
 
+def is_there(path: Path) -> bool:
+    """Whether `path` is there and can be seen. Never raises: a place that cannot be looked at counts as empty."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def as_given(text: str, *, file: bool = False) -> str:
     """A path that exists here is kept in full: the run file's own paths count from the run folder."""
     if not text:
@@ -39,6 +47,6 @@ def as_given(text: str, *, file: bool = False) -> str:
     except BadPath:
         # Long init words are no path; a bad path is told where it is used.
         return text
-    if path.exists() and (path.suffix or not file):
+    if is_there(path) and (path.suffix or not file):
         return str(path.absolute())
     return text

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from ti_tui import atomic
+from ti_tui.paths import is_there
 
 APP = "ti_tui"
 KNOWN_RUNS = 200
@@ -127,7 +128,7 @@ def remember_run(root: Path) -> None:
 
 def known_runs() -> list[Path]:
     """Folders of runs made or trained here, latest first; those that are gone are left out."""
-    return [Path(run) for run in _texts("runs.json") if (Path(run) / "run.toml").is_file()]
+    return [Path(run) for run in _texts("runs.json") if is_there(Path(run) / "run.toml")]
 
 
 def _wrong(key: str, value: object) -> str:

@@ -26,10 +26,9 @@ def test_every_step_of_the_wizard_looks_as_it_did(
         screen = pilot.app.screen
 
         async def judged() -> None:
-            await pilot.app.workers.wait_for_complete()
-            await pilot.pause(0.5)
-            await pilot.app.workers.wait_for_complete()
-            await pilot.pause()
+            await pilot.pause(0.1)
+            await until(pilot, lambda: screen.current and not screen.looking)  # type: ignore[attr-defined]
+            await pilot.pause(0.3)
 
         check_snapshot(pilot, f"wizard-empty-{end}")
         await type_text(pilot, "~/photos")

@@ -42,7 +42,7 @@ def command(run: Path) -> None:
 def _show_steps(checked: Checked, plan: Plan) -> None:
     per_epoch = plan.epoch_steps
     epochs = plan.total_steps / per_epoch
-    samples = sum(plan.sample_due(step) for step in range(1, plan.total_steps + 1)) * len(checked.run.sample.prompts)
+    samples = plan.samples() * len(checked.run.sample.prompts)
     where = show.location(checked.folder.root)
     rows = [
         ("images", f"{plan.images}, trained at {checked.run.dataset.resolution} pixels"),

@@ -113,7 +113,7 @@ def name_in(folder: Path, path: Path) -> str:
 
 def natural_key(path: Path) -> list[tuple[int, int | str]]:
     """Sort key that puts 2.png before 10.png."""
-    return [(0, int(part)) if part.isdigit() else (1, part.lower()) for part in re.split(r"(\d+)", path.name) if part]
+    return [(0, int(part)) if part.isdecimal() else (1, part.lower()) for part in re.split(r"(\d+)", path.name) if part]
 
 
 def open_picture(path: Path) -> Image.Image:

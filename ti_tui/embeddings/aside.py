@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 from ti_tui.embeddings import files
@@ -18,13 +19,26 @@ def read_aside(path: Path) -> Embedding:
     """`files.read`, without loading torch into this process. Raises EmbeddingError."""
     if path.suffix.lower() not in PICKLES or "torch" in sys.modules or not path.is_file():
         return files.read(path)
+    status = path.stat()
+    return _converted(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=8)
+def _converted(path: Path, _changed: int, _size: int) -> Embedding:
+    """The embedding at `path`, opened by another process; asked again only if the file has changed."""
     with tempfile.TemporaryDirectory(prefix="ti_tui-") as folder:
         converted = Path(folder) / "embedding.safetensors"
         # -P: nothing in the current folder may be imported.
         command = [sys.executable, "-P", "-m", "ti_tui", "embeddings", "convert", str(path), str(converted)]
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=LIMIT_SECONDS, stdin=subprocess.DEVNULL, check=False
+                command,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=LIMIT_SECONDS,
+                stdin=subprocess.DEVNULL,
+                check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise EmbeddingError(f"{path} could not be opened: {error}") from None

@@ -19,6 +19,9 @@ from ti_tui.run.process import ProcessId
 Phase = Literal["starting", "loading", "caching", "training", "sampling", "saving", "done", "stopped", "failed"]
 GOING: frozenset[str] = frozenset({"starting", "loading", "caching", "training", "sampling", "saving"})
 
+MOST_OF_ANYTHING = 10**15
+"""No step, pid or time is as large; a damaged status may hold anything."""
+
 STEP_DIGITS = 8
 """Digits of a step in names: kohya's `{name}-step{step:08d}`."""
 
@@ -48,8 +51,13 @@ class Status:
     @property
     def plausible(self) -> bool:
         """Whether every value is of its kind: the file may have been changed by hand."""
-        whole = all(isinstance(value, int) for value in (self.pid, self.step, self.total_steps))
-        numbers = all(isinstance(value, int | float) for value in (self.started, self.updated))
+        whole = all(
+            isinstance(value, int) and abs(value) < MOST_OF_ANYTHING
+            for value in (self.pid, self.step, self.total_steps)
+        )
+        numbers = all(
+            isinstance(value, int | float) and abs(value) < MOST_OF_ANYTHING for value in (self.started, self.updated)
+        )
         texts = (self.process_started, self.host, self.phase, self.message)
         return whole and numbers and all(isinstance(value, str) for value in texts)
 
@@ -178,7 +186,7 @@ class RunFolder:
             values = json.loads(self.status_file.read_text(encoding="utf-8"))
             status = Status(**{key: values[key] for key in Status.__dataclass_fields__ if key in values})
             return status if status.plausible else None
-        except (OSError, ValueError, TypeError, AttributeError):
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             return None
 
     def write_status(self, status: Status, *, durable: bool = False) -> None:

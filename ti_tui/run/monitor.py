@@ -1,4 +1,4 @@
-"""What the trainer's device does right now: memory, load, heat. A thread of the dashboard reads it once a second."""
+"""What the trainer's device does right now: memory, load, heat. A thread of the dashboard reads it now and then."""
 
 from __future__ import annotations
 

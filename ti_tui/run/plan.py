@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -82,7 +83,18 @@ class Plan:
 
     def saves(self) -> int:
         """Number of checkpoints of the whole run."""
-        return sum(self.save_due(step) for step in range(1, self.total_steps + 1))
+        return self._count(self.save_due, self.save_steps, self.save_epochs, last=True)
+
+    def samples(self) -> int:
+        """How often previews are drawn in the whole run."""
+        return self._count(self.sample_due, self.sample_steps, self.sample_epochs, last=False)
+
+    def _count(self, due: Callable[[int], bool], every_steps: int, every_epochs: int, *, last: bool) -> int:
+        if every_epochs:
+            return sum(due(step) for step in range(1, self.total_steps + 1))
+        # Counted in one stroke: a run may have a million steps, and the wizard asks with every letter.
+        count = self.total_steps // every_steps if every_steps else 0
+        return count + (last and (not every_steps or self.total_steps % every_steps > 0))
 
     def values(self) -> dict[str, Any]:
         """The decisions as plain values, for the event log."""

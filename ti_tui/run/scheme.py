@@ -104,6 +104,15 @@ class Scheme:
             return None
         return self.ends[index], self.segments[index + 1].learning_rate
 
+    def points(self, most: int = 400) -> tuple[list[float], list[float]]:
+        """Steps (1-based) and rates that draw the scheme: both ends of each segment, and about `most` between."""
+        total = self.total_steps
+        steps = {1, total, *self.ends, *(end + 1 for end in self.ends if end < total)}
+        steps |= {min(total, max(1, round(total ** (i / most)))) for i in range(most + 1)}
+        steps |= set(range(1, min(self.warmup_steps, most) + 2))
+        ordered = sorted(step for step in steps if 1 <= step <= total)
+        return [float(step) for step in ordered], [max(self.rate_at(step - 1), 1e-9) for step in ordered]
+
     def _rate_without_warmup(self, step: int) -> float:
         here = self.segments[self.segment_at(step)].learning_rate
         first = self.segments[0].learning_rate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import sys
@@ -17,12 +18,15 @@ from textual.screen import Screen
 
 from ti_tui import atomic, settings
 from ti_tui.run.folder import RunFolder
+from ti_tui.screens.dialogs import Question
+from ti_tui.setup.words import location, printable
 from ti_tui.themes import shipped_and_own, variable_defaults
 from ti_tui.widgets.graphics import Protocol, choose_protocol, extra_installed, probe_terminal
 from ti_tui.widgets.picture import PictureCache
 
 FALLBACK_THEME = "quiet"
 MOST_SHOWN = 6
+PLAIN = str.maketrans("[]", "()")
 
 
 class TiTuiApp(App[None], inherit_bindings=False):
@@ -106,17 +110,22 @@ class TiTuiApp(App[None], inherit_bindings=False):
         yield SystemCommand("New embedding", "The wizard", lambda: self.call_later(self.switch_mode, "wizard"))
         for root in settings.known_runs()[:12]:
             run = RunFolder(root)
-            yield SystemCommand(f"Watch {run.name}", str(root), lambda run=run: self.open_run(run))
+            # The palette reads its texts as markup, whatever they are.
+            name, place = (printable(text).translate(PLAIN) for text in (run.name, location(root)))
+            yield SystemCommand(f"Watch {name}", place, lambda run=run: self.open_run(run))
         yield SystemCommand("Screenshot", "Keep this screen as an SVG", self.deliver_screenshot)
         yield SystemCommand("Quit", "Leave; what runs goes on", self.action_quit)
 
     async def action_quit(self) -> None:
         """Leave; a screen that has something to ask asks it."""
-        ask = getattr(self.screen, "ask_quit", None)
-        if ask is not None:
-            ask()
-        else:
-            self.exit()
+        for screen in reversed(self.screen_stack):
+            ask = getattr(screen, "ask_quit", None)
+            if ask is not None:
+                if screen is not self.screen and not isinstance(self.screen, Question):
+                    await self.screen.dismiss()
+                ask()
+                return
+        self.exit()
 
     def action_help(self) -> None:
         """What this screen is for, and its keys."""
@@ -140,7 +149,11 @@ class TiTuiApp(App[None], inherit_bindings=False):
 
     def _handle_exception(self, error: Exception) -> None:
         """Keep the details in a file and leave; `run_app` then says what happened in words."""
-        self.crash = self.crash or write_crash(error)
+        keep = getattr(self.screen_stack[0] if self.screen_stack else None, "keep_draft", None)
+        if keep is not None:
+            with contextlib.suppress(Exception):
+                keep()
+        self.crash = self.crash or write_crash(error) or Path("(it could not be written)")
         self._return_code = 1
         if self._exception is None:
             self._exception = error
@@ -202,14 +215,14 @@ def protocol() -> Protocol:
     return choose_protocol(config.images, os.environ, lambda: probe_terminal(0, 1), extra_installed())
 
 
-def write_crash(error: Exception) -> Path:
-    """Write the traceback of a mistake of ours to the state folder; returns the file's path."""
+def write_crash(error: Exception) -> Path | None:
+    """Write the traceback of a mistake of ours to the state folder; returns the file, None if it cannot be written."""
     path = settings.state_folder() / "crash.log"
     text = "".join(traceback.format_exception(error))
     try:
         atomic.write_text(path, f"{sys.argv}\n{text}")
     except atomic.CannotWrite:
-        return Path("/dev/null")
+        return None
     return path
 
 

@@ -75,9 +75,9 @@ class Reader(ModalScreen[None]):
     Reader .body { height: auto; }
     """
 
-    def __init__(self, title: str, text: str | Content, *, plain: str | None = None, end: bool = False) -> None:
+    def __init__(self, title: str, text: str | Content, *, plain: str | None = None) -> None:
         super().__init__()
-        self._heading, self._text, self._end = title, text, end
+        self._heading, self._text = title, text
         self._plain = plain if plain is not None else str(text)
 
     def compose(self) -> ComposeResult:
@@ -88,10 +88,7 @@ class Reader(ModalScreen[None]):
             yield Static("arrows scroll   c copy all   esc back", classes="dialog-keys", markup=False)
 
     def on_mount(self) -> None:
-        scroll = self.query_one(VerticalScroll)
-        scroll.focus()
-        if self._end:
-            scroll.scroll_end(animate=False)
+        self.query_one(VerticalScroll).focus()
 
     def action_copy(self) -> None:
         self.app.copy_to_clipboard(self._plain)
@@ -152,7 +149,7 @@ class PathPicker(ModalScreen[Path | None]):
         super().__init__()
         self._counted = counted
         self._heading, self._suffixes, self._hidden = title, suffixes, False
-        self._folder = start if start.is_dir() else next((p for p in start.parents if p.is_dir()), Path.home())
+        self._folder = next((path for path in (start, *start.parents) if _is_folder(path)), Path.home())
         self._entries: list[Path] = []
 
     def compose(self) -> ComposeResult:
@@ -203,9 +200,9 @@ class PathPicker(ModalScreen[Path | None]):
                     pictures += 1
                 else:
                     others += 1
-            said = str(self._folder) + (f"   ({others} other files)" if others else "")
+            said = printable(str(self._folder)) + (f"   ({others} other files)" if others else "")
         except OSError as error:
-            said = f"{self._folder}: {error.strerror}"
+            said = f"{printable(str(self._folder))}: {error.strerror}"
         self.query_one("#where", Static).update(said)
         key = lambda path: path.name.lower()  # noqa: E731
         self._entries = [self._folder, *sorted(folders, key=key), *sorted(files, key=key)]
@@ -216,6 +213,13 @@ class PathPicker(ModalScreen[Path | None]):
         # The folder itself, if it holds what is looked for; else the first one in it.
         first = 0 if pictures or len(self._entries) == 1 else 1
         options.highlighted = self._entries.index(at) if at in self._entries else first
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def start_of(text: str) -> Path:

@@ -21,6 +21,7 @@ from ti_tui.embeddings import files as embedding_files
 from ti_tui.embeddings.aside import read_aside
 from ti_tui.embeddings.install import embeddings_folder
 from ti_tui.errors import UserError
+from ti_tui.paths import is_there
 from ti_tui.run.file import lines_of, load
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.model import ModelFacts, check_vae, families, find_model, inspect_model, with_prediction
@@ -224,8 +225,8 @@ def _init(
 
 def _is_there(folder: RunFolder, text: str) -> bool:
     try:
-        return folder.path(text).exists()
-    except (UserError, OSError):
+        return is_there(folder.path(text))
+    except UserError:
         return False
 
 
@@ -273,7 +274,7 @@ def _check_disk(
 
 def existing_part(path: Path) -> Path:
     """The nearest folder above `path`, or itself, that is there."""
-    return next((part for part in (path, *path.parents) if part.exists()), Path(path.anchor))
+    return next((part for part in (path, *path.parents) if is_there(part)), Path(path.anchor))
 
 
 def disk_need(run: RunFile, pictures: Scan | None, facts: ModelFacts | None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,16 @@ from ti_tui.setup.fields import OWN, FieldError, recipe_fields
 from ti_tui.setup.fields import field as spec_of
 
 DEFAULT_RUNS = "~/runs"
+MOST_FOLDERS = 200
+"""Names that are tried for a run folder; where none is free, most likely none can be looked at."""
 
 
 @dataclass
 class Draft:
     """Choices so far; what was never touched is not in it.
 
-    left_out, captions: by the picture's path in the folder of photographs.
+    left_out, captions: by the picture's path in the folder of photographs; `choices_of` is that folder. In another
+    folder the same names are other pictures, and the choices do not count.
     fields:   values of the run file's fields by dotted name, where they were set.
     mistyped: texts that are no value yet, by field name.
     """
@@ -34,6 +37,7 @@ class Draft:
     repeats: int | None = None
     left_out: set[str] = field(default_factory=set)
     captions: dict[str, str] = field(default_factory=dict)
+    choices_of: str = ""
     fields: dict[str, Any] = field(default_factory=dict)
     mistyped: dict[str, str] = field(default_factory=dict)
     step: str = "dataset"
@@ -42,7 +46,8 @@ class Draft:
     @property
     def empty(self) -> bool:
         """Whether nothing was chosen that would be a loss."""
-        return not (self.photographs or self.run_folder or self.class_word or self.fields or self.mistyped)
+        chosen = self.photographs or self.run_folder or self.class_word or self.fields or self.mistyped
+        return not chosen and self.repeats is None
 
     def text(self, name: str) -> str:
         """What the field `name` shows: the mistyped text, else the value set, else ""."""
@@ -117,6 +122,28 @@ class Draft:
             tables.setdefault("embedding", {})["init"] = self.class_word
         return tables
 
+    def leave_out(self, name: str) -> None:
+        """Leave a picture out, or take it back."""
+        self._own_choices()
+        self.left_out ^= {name}
+
+    def caption(self, name: str, text: str) -> None:
+        """Give a picture another caption; "" is none."""
+        self._own_choices()
+        self.captions[name] = text
+
+    def choices(self) -> tuple[Collection[str], Mapping[str, str]]:
+        """(left out, captions) of the folder of photographs that is named now."""
+        return (self.left_out, self.captions) if self._is_of_choices() else (set(), {})
+
+    def _own_choices(self) -> None:
+        if not self._is_of_choices():
+            self.left_out, self.captions = set(), {}
+        self.choices_of = str(self.source() or "")
+
+    def _is_of_choices(self) -> bool:
+        return self.choices_of == str(self.source() or "")
+
     def source(self) -> Path | None:
         """The folder of photographs, or None if none is named or the text is no path."""
         try:
@@ -132,11 +159,11 @@ class Draft:
 
         token = str(self.fields.get("embedding.token") or "new-run")
         first = user_path(runs_folder).absolute() / token
-        number, folder = 1, first
-        while is_taken(folder):
-            number += 1
-            folder = first.with_name(f"{token}-{number}")
-        return folder
+        for number in range(1, MOST_FOLDERS):
+            folder = first if number == 1 else first.with_name(f"{token}-{number}")
+            if not is_taken(folder):
+                return folder
+        raise BadPath(f"no folder can be made in {first.parent}", remedy="Choose another for the run.")
 
     def to_toml(self) -> str:
         """The draft as text: the run file's tables, and [draft] for what stands in none."""
@@ -149,6 +176,7 @@ class Draft:
             "left_out": sorted(self.left_out),
             "step": self.step,
             "saved": self.saved,
+            "choices_of": self.choices_of,
             "captions": self.captions,
             "mistyped": self.mistyped,
         }
@@ -180,9 +208,10 @@ class Draft:
             repeats=own["repeats"] if type(own.get("repeats")) is int else None,
             left_out={name for name in one("left_out", list) if isinstance(name, str)},
             captions=_texts(one("captions", dict)),
+            choices_of=one("choices_of", str),
             mistyped={name: text for name, text in _texts(one("mistyped", dict)).items() if _known(name)},
             step=one("step", str) or "dataset",
-            saved=float(own["saved"]) if isinstance(own.get("saved"), int | float) else 0.0,
+            saved=float(own["saved"]) if isinstance(own.get("saved"), float) else 0.0,
         )
         draft.fields = dict(_usable(data))
         return draft
@@ -209,7 +238,7 @@ def load_draft() -> Draft | None:
         draft = Draft.from_toml(draft_path().read_bytes().decode("utf-8", "surrogateescape"))
     except OSError:
         return None
-    except ValueError:
+    except (ValueError, OverflowError, RecursionError):
         with contextlib.suppress(OSError):
             draft_path().replace(bad_draft_path())
         return None
@@ -228,7 +257,7 @@ def drop_draft() -> None:
 
 
 def _repeats(text: str) -> int:
-    if not (text.strip().isascii() and text.strip().isdigit() and 1 <= int(text) <= 999):
+    if len(text.strip()) > 3 or not (text.strip().isascii() and text.strip().isdigit() and 1 <= int(text) <= 999):
         raise FieldError(f"{text.strip()!r} is not {OWN['repeats'].accepts}")
     return int(text)
 

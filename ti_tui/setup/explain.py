@@ -41,8 +41,7 @@ def note(name: str, draft: Draft, findings: Findings) -> str:
         case "save.every_epochs" | "sample.every_epochs" if plan:
             return f"= {value * plan.epoch_steps:g} steps" if value else ""
         case "sample.every_steps" if plan:
-            drawn = sum(plan.sample_due(step) for step in range(1, plan.total_steps + 1))
-            count = drawn * len(draft.value("sample.prompts"))
+            count = plan.samples() * len(draft.value("sample.prompts"))
             return f"{_epochs(int(value), plan)}{number(count, 'picture')}"
         case "training.precision" | "evaluation.every_steps" if plan:
             return plan.reasons.get("precision" if name.startswith("training") else "eval loss", "")

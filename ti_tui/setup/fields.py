@@ -58,7 +58,8 @@ class FieldSpec:
 
                 return toml_text(value) if value else ""
             case _:
-                return f"{value:g}" if isinstance(value, float) else str(value)
+                # A float in full: what is shown is what is taken back when the field is edited.
+                return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
     def value_of(self, text: str) -> Any:
         """The value that `text` means. Raises FieldError if it is none."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ti_tui import settings
 from ti_tui.errors import UserError
+from ti_tui.paths import is_there
 from ti_tui.run.folder import RunFolder, Status
 from ti_tui.run.history import CheckpointRow, RunHistory
 from ti_tui.run.history_reader import HistoryReader
@@ -88,7 +89,7 @@ class FollowedRun:
     def result_file(self) -> Path:
         """The final embedding, or the folder where it will be."""
         path = self.folder.embedding(self.name, None)
-        return path if path.exists() else self.folder.models
+        return path if is_there(path) else self.folder.models
 
     def embeddings_folder(self) -> str:
         """Where the embedding is installed: as the run file says, as it was given last, or as one is found."""
@@ -119,7 +120,7 @@ class FollowedRun:
         self.install_to, self.device = run.save.install_to, run.training.device
 
     def _is_there(self, row: CheckpointRow) -> bool:
-        return any((self.folder.root / file).exists() for file in row.files)
+        return any(is_there(self.folder.root / file) for file in row.files)
 
     def _look_for_installed(self) -> None:
         """Compare with the embeddings folder, if something there or here has changed."""

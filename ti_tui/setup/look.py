@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ti_tui.dataset.checks import sharpness
-from ti_tui.dataset.scan import DatasetError, Picture, Scan, choose, name_in, scan
+from ti_tui.dataset.scan import Picture, Scan, choose, name_in, scan
 from ti_tui.errors import UserError
 from ti_tui.run import file as run_file
 from ti_tui.run.file import RunFileError
@@ -76,7 +76,7 @@ def judge(draft: Draft, found: Scan | None, *, runs_folder: str = DEFAULT_RUNS) 
     checked = plan = None
     if folder is not None:
         checked = check_recipe(run, folder, pictures=pictures or Scan(folder.images, (), Problems()), decode=False)
-        unset = {problem.field for problem in problems}
+        unset = {problem.field for problem in problems if problem.severity == "error"}
         problems += [problem for problem in map(_renamed, checked.problems) if problem.field not in unset]
         if checked.facts is not None and pictures is not None and pictures.pictures:
             plan = make_plan(run, checked.facts, pictures.count, hardware)
@@ -172,9 +172,10 @@ def _folder(draft: Draft, runs_folder: str) -> tuple[RunFolder | None, list[Prob
 def _chosen(draft: Draft, found: Scan | None, problems: list[Problem]) -> Scan | None:
     if found is None:
         return None
-    chosen = choose(found, leave_out=draft.left_out, captions=draft.captions, repeats=draft.repeats)
+    left_out, captions = draft.choices()
+    chosen = choose(found, leave_out=left_out, captions=captions, repeats=draft.repeats)
     # A picture that cannot be read stays behind by itself: that is said, and stops nothing.
-    out = tuple(name.rpartition("/")[2] for name in draft.left_out)
+    out = tuple(f"{name.rpartition('/')[2]} " for name in left_out)
     problems += [
         Problem("warning" if chosen.pictures else "error", problem.message, "photographs", problem.remedy)
         for problem in found.problems
@@ -234,6 +235,3 @@ def _renamed(problem: Problem) -> Problem:
     if problem.field != "dataset.images":
         return problem
     return Problem(problem.severity, problem.message, "photographs", problem.remedy)
-
-
-__all__ = ["DatasetError", "Findings", "PictureDesk", "Seen", "judge", "tree"]

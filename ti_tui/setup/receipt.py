@@ -50,8 +50,8 @@ def _pictures(draft: Draft, findings: Findings, run: RunFile) -> Line:
     pictures = findings.pictures.pictures if findings.pictures else ()
     captions = sum(bool(picture.caption) for picture in pictures)
     parts = [number(len(pictures), "image"), f"{run.dataset.resolution} pixels"]
-    if draft.left_out:
-        parts.append(f"{len(draft.left_out)} left out")
+    if left_out := len(draft.choices()[0]):
+        parts.append(f"{left_out} left out")
     why = f"{captions} with captions, template {run.dataset.template}"
     return Line("Images", ", ".join(parts), why)
 
@@ -88,7 +88,7 @@ def _device(plan: Plan, run: RunFile) -> Line:
 
 
 def _saves(plan: Plan, run: RunFile) -> Line:
-    samples = sum(plan.sample_due(step) for step in range(1, plan.total_steps + 1)) * len(run.sample.prompts)
+    samples = plan.samples() * len(run.sample.prompts)
     text = f"{number(plan.saves(), 'save')}, {number(samples, 'sample picture')}"
     every = [f"save every {plan.save_steps}" if plan.save_steps else "save at the end"]
     if plan.sample_steps:

@@ -26,14 +26,15 @@ def make_run(draft: Draft, root: Path, *, progress: Callable[[int, int], None] |
     source = draft.source()
     if source is None:
         raise UserError("no folder of photographs is chosen", remedy="Choose it in the first step.")
+    left_out, captions = draft.choices()
     return create_run(
         root,
         source,
         draft.values(),
         class_word=draft.class_word or None,
         repeats=draft.repeats,
-        leave_out=draft.left_out,
-        captions=draft.captions,
+        leave_out=left_out,
+        captions=captions,
         progress=progress,
     )
 

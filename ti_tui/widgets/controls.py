@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.suggester import Suggester
 from textual.widgets import Input
 
-from ti_tui.widgets.canvas import Canvas, Line
+from ti_tui.widgets.canvas import Canvas
 
 
 class Edited(Message):
@@ -278,5 +278,3 @@ class LineList(Vertical):
 
 Control = TextLine | Choice | Flags | LineList
 """Every control has `text` and `show_text`."""
-
-__all__ = ["Choice", "Control", "Edited", "Finished", "Flags", "Line", "LineList", "TextLine", "complete_path"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from textual import events
+from textual.actions import SkipAction
 from textual.binding import Binding
 from textual.message import Message
 
@@ -99,16 +100,14 @@ class SegmentTable(Canvas, can_focus=True):
 
     def action_drop(self) -> None:
         if self.typed is None:
-            self.screen.query_one("#rail").focus()
+            # Nothing to drop: the screen's own escape.
+            raise SkipAction
         self.typed, self.wrong = None, ""
         self._show()
 
     def action_rub_out(self) -> None:
         self.typed = (self.typed if self.typed is not None else self._cell(*self._at))[:-1]
         self._show()
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return True
 
     def on_key(self, event: events.Key) -> None:
         # "e" and "-" are parts of 5e-4, but begin no number.
@@ -130,7 +129,7 @@ class SegmentTable(Canvas, can_focus=True):
 
     def _cell(self, row: int, column: int) -> str:
         segment = self.segments[row]
-        return f"{segment.learning_rate:g}" if column == 0 else str(segment.steps)
+        return repr(segment.learning_rate) if column == 0 else str(segment.steps)
 
     def _take(self) -> bool:
         """Take what was typed into the cell; False, with the reason shown, if it is no value."""

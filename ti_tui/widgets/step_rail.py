@@ -77,8 +77,6 @@ class StepRail(Canvas, can_focus=True):
         lines: list[Line] = []
         for index, (step, state) in enumerate(zip(self._steps, self._states, strict=False)):
             glyph, style = GLYPHS[state.mark]
-            if state.needs and state.mark == "here":
-                glyph = "●"
             here = state.mark == "here"
             bar = "▌" if (index == self._cursor if self.has_focus else here) else " "
             words = "b" if here else "" if state.mark == "done" else "muted" if state.mark == "ahead" else ""

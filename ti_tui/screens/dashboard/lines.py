@@ -222,7 +222,7 @@ def meter(view: View, width: int) -> list[Line]:
     ]
     predicted = history.plan.get("predicted_bytes")
     for name, count in (("peak", history.peak_bytes), ("predicted", predicted), ("others", others)):
-        text = f"  {name} {count / GIB:.1f}" if isinstance(count, int | float) and count else ""
+        text = f"  {name} {count / GIB:.1f}" if isinstance(count, int | float) and 0 < count < 1e18 else ""
         if sum(len(part) for part, _ in numbers) + len(text) <= width:
             numbers.append((text, "muted"))
     lines.append(numbers)

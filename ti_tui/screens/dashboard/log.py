@@ -1,4 +1,4 @@
-"""The run's log, followed: what happened, then what the trainer itself wrote."""
+"""The run's log: the end of what the trainer itself wrote, then what happened, followed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TAIL_BYTES = 1 << 16
 
 
 class LogScreen(Screen[None]):
-    """Everything worth a line, and the end of trainer.log."""
+    """The end of trainer.log as it was when the screen was opened, then every event worth a line as it comes."""
 
     BINDINGS = [
         Binding("c", "copy", "Copy path", id="log.copy"),

@@ -59,8 +59,6 @@ class SchemeChange(ModalScreen[str | None]):
         self.dismiss(event.value if event.value.strip() != self._before else None)
 
     def _show(self) -> None:
-        from ti_tui.screens.wizard.scheme import rate_points
-
         said, curve = self.query_one("#said", Canvas), self.query_one("#curve", Canvas)
         try:
             scheme = with_ahead(self._scheme, self._step, self._text)
@@ -72,7 +70,7 @@ class SchemeChange(ModalScreen[str | None]):
         more = scheme.total_steps - self._scheme.total_steps
         change = f"{more:+d} against now" if more else "as many as now"
         said.draw([[(f"{scheme.total_steps} steps in all", "b"), (f", {change}", "muted")]])
-        xs, ys = rate_points(scheme)
+        xs, ys = scheme.points()
         x, y = Axis(1, max(2, scheme.total_steps), log=True), nice_axis(min(ys), max(ys), log=True)
         width = min(curve.size.width, 100)
         if width >= 20:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 from textual import work
@@ -10,8 +11,10 @@ from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
+from textual.timer import Timer
 from textual.widgets import Footer, OptionList, Rule, Static
 from textual.widgets.option_list import Option
+from textual.worker import get_current_worker
 
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.history import CheckpointRow
@@ -63,7 +66,8 @@ class DashboardScreen(SteeringScreen):
         super().__init__(folder)
         self._reading: Reading | None = None
         self._monitor: DeviceMonitor | None = None
-        self._monitor_pid: int | None = None
+        self._monitored: tuple[int | None, str] | None = None
+        self._monitor_lock = threading.Lock()
         self._zoom, self._overlay, self._prompt = 0, True, 0
         self._read_warnings = self._replaced = 0
         self._newest_sample = -1
@@ -71,6 +75,7 @@ class DashboardScreen(SteeringScreen):
         self._shown_steps: list[int] = []
         self._drawn: object = None
         self._drawn_at = 0.0
+        self._catching_up: Timer | None = None
         self._was_going = False
         self._ended = ""
 
@@ -97,21 +102,29 @@ class DashboardScreen(SteeringScreen):
         self.query_one("#heading", Canvas).draw([lines.checkpoint_heading(44)])
         self.query_one("#real", Picture).show(training_picture(self.followed.folder), "a training picture")
         self.look_again()
-        self.set_interval(self.ti_tui.config.refresh_seconds, self.look_again)
+        self.set_interval(self.ti_tui.config.refresh_seconds, self._on_time)
         self.set_interval(MONITOR_SECONDS, self._look_at_device)
         self._look_at_device()
 
     def on_unmount(self) -> None:
-        if self._monitor is not None:
-            self._monitor.close()
+        with self._monitor_lock:
+            if self._monitor is not None:
+                self._monitor.close()
 
     # Following
+
+    def _on_time(self) -> None:
+        """Once a second; not while another run or the wizard is shown."""
+        if self in self.app.screen_stack:
+            self.look_again()
 
     def look_again(self) -> None:
         """Read what is new, for a moment at most, and show it."""
         more = self.followed.read(READ_SECONDS)
         if more:
-            self.set_timer(CATCH_UP_SECONDS, self.look_again)
+            if self._catching_up is not None:
+                self._catching_up.stop()
+            self._catching_up = self.set_timer(CATCH_UP_SECONDS, self.look_again)
             if time.monotonic() - self._drawn_at < CATCH_UP_SHOWN_SECONDS:
                 return
         self.followed.look()
@@ -120,17 +133,25 @@ class DashboardScreen(SteeringScreen):
         self._show()
 
     def _look_at_device(self) -> None:
-        if self.is_current or self._reading is None:
-            status = self.followed.folder.read_status()
-            self._read_device(status.pid if status is not None and status.going else None)
+        if self not in self.app.screen_stack:
+            return
+        status = self.followed.status
+        # Of another machine, or of a process that is gone, the number may be anybody's here.
+        lives = status is not None and status.going and status.process.alive()
+        self._read_device(status.pid if lives and status is not None else None, self.followed.device)
 
     @work(thread=True, exclusive=True, group="monitor", exit_on_error=False)
-    def _read_device(self, pid: int | None) -> None:
-        if self._monitor is None or self._monitor_pid != pid:
-            if self._monitor is not None:
-                self._monitor.close()
-            self._monitor, self._monitor_pid = DeviceMonitor(self.followed.device, pid), pid
-        self.post_message(MonitorRead(self._monitor.read()))
+    def _read_device(self, pid: int | None, device: str) -> None:
+        # One reader at a time: an exclusive worker's thread may still be at work when the next one begins.
+        with self._monitor_lock:
+            if get_current_worker().is_cancelled:
+                return
+            if self._monitor is None or self._monitored != (pid, device):
+                if self._monitor is not None:
+                    self._monitor.close()
+                self._monitor, self._monitored = DeviceMonitor(device, pid), (pid, device)
+            reading = self._monitor.read()
+        self.post_message(MonitorRead(reading))
 
     def on_monitor_read(self, message: MonitorRead) -> None:
         self._reading = message.reading

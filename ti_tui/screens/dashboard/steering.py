@@ -29,9 +29,9 @@ SOON_SECONDS = 3.0
 class Told(Message):
     """A request was carried out or refused: say so, and look at the run again."""
 
-    def __init__(self, text: str, *, wrong: bool = False) -> None:
+    def __init__(self, text: str, *, wrong: bool = False, of_start: bool = False) -> None:
         super().__init__()
-        self.text, self.wrong = text, wrong
+        self.text, self.wrong, self.of_start = text, wrong, of_start
 
 
 class NotInstalled(Message):
@@ -147,9 +147,9 @@ class SteeringScreen(Screen[None]):
         try:
             start_trainer(self.followed.folder)
         except UserError as error:
-            self.post_message(Told(str(error), wrong=True))
+            self.post_message(Told(str(error), wrong=True, of_start=True))
             return
-        self.post_message(Told("The trainer runs."))
+        self.post_message(Told("The trainer runs.", of_start=True))
 
     def action_scheme(self) -> None:
         from ti_tui.screens.dashboard.scheme_change import SchemeChange
@@ -228,7 +228,7 @@ class SteeringScreen(Screen[None]):
         self.app.push_screen(Question("Replace it?", message.wrong, answers), answered)
 
     def on_told(self, message: Told) -> None:
-        self._starting = False
+        self._starting = self._starting and not message.of_start
         self._say(message.text, wrong=message.wrong)
         self.look_again()
         self.refresh_bindings()

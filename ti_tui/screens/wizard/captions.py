@@ -104,10 +104,19 @@ class CaptionsPane(FormPane):
             super().take(TEMPLATE, text)
         elif text == OWN_FILE:
             self._show_file_row(own=True)
-            self.query("FieldRow.-file").first(FieldRow).entry.focus()
         else:
             super().take(TEMPLATE, text)
             self._show_file_row(own=False)
+
+    def reset(self) -> None:
+        row = self.row_with_focus()
+        if row is None:
+            return
+        self.draft.reset(TEMPLATE)
+        self._show_file_row()
+        self.rows()[0].control.show_text("object")
+        self.rows()[0].entry.focus()
+        self.post_message(DraftChanged())
 
     def after_last(self) -> None:
         self.post_message(NextStep())
@@ -170,7 +179,7 @@ class CaptionsPane(FormPane):
         picture = self._pictures[at]
         if caption == picture.caption:
             return
-        self.draft.captions[name] = caption
+        self.draft.caption(name, caption)
         self._pictures[at] = replace(picture, caption=caption)
         self.query_one("#captions", OptionList).replace_option_prompt_at_index(at, self._prompt(self._pictures[at]))
         self.post_message(DraftChanged())

@@ -62,7 +62,7 @@ class DatasetPane(FormPane):
     def on_mount(self) -> None:
         self._recent = settings.recent_folders()[:6]
         recent = self.query_one("#recent", OptionList)
-        recent.add_options([Content(location(folder)) for folder in self._recent])
+        recent.add_options([Content(printable(location(folder))) for folder in self._recent])
         self.query_one("#set").display = False
         self._show_recent()
 
@@ -134,7 +134,7 @@ class DatasetPane(FormPane):
             return
         seen = self._seen[at]
         if seen.picture is not None:
-            self.draft.left_out ^= {seen.name}
+            self.draft.leave_out(seen.name)
             pictures.replace_option_prompt_at_index(at, self._prompt(seen))
         if at + 1 < len(self._seen):
             pictures.highlighted = at + 1
@@ -175,7 +175,7 @@ class DatasetPane(FormPane):
 
     def _count(self) -> None:
         usable = [seen for seen in self._seen if seen.picture is not None]
-        left_out = sum(seen.name in self.draft.left_out for seen in usable)
+        left_out = sum(seen.name in self.draft.choices()[0] for seen in usable)
         parts = []
         if self._seen or self._looking:
             parts.append(number(len(usable) - left_out, "picture") + " to train")
@@ -193,7 +193,7 @@ class DatasetPane(FormPane):
         name = cut(printable(seen.name), 16)
         if seen.picture is None:
             return Content.assemble(("✗ ", "$error"), Content(name), (f" {printable(seen.wrong)}", "$error"))
-        out = seen.name in self.draft.left_out
+        out = seen.name in self.draft.choices()[0]
         size = f"{seen.picture.width}x{seen.picture.height}"
         if out:
             return Content.assemble(("× ", "$warning"), (f"{name} {size:>9} left out", "$muted"))

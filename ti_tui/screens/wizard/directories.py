@@ -15,7 +15,7 @@ from ti_tui.setup.fields import FieldSpec, field
 from ti_tui.setup.findings import Findings
 from ti_tui.setup.places import embeddings_folders
 from ti_tui.setup.steps import STEPS
-from ti_tui.setup.words import location
+from ti_tui.setup.words import location, printable
 from ti_tui.widgets.canvas import Canvas
 from ti_tui.widgets.field_row import FieldRow
 
@@ -58,7 +58,7 @@ class DirectoriesPane(FormPane):
     def on_mount(self) -> None:
         self._found = embeddings_folders()[:5]
         found = self.query_one("#found", OptionList)
-        found.add_options([Content(f"found: {location(folder)}") for folder in self._found])
+        found.add_options([Content(f"found: {printable(location(folder))}") for folder in self._found])
         found.display = bool(self._found)
 
     def show(self, findings: Findings) -> None:
@@ -69,7 +69,7 @@ class DirectoriesPane(FormPane):
             if row.spec.name == "run_folder" and hasattr(row.control, "placeholder"):
                 row.control.placeholder = self._placeholder(row.spec)
         self.query_one("#found").display = bool(self._found) and not self.draft.text("save.install_to")
-        lines = tree(self.draft, findings)
+        lines = [printable(line) for line in tree(self.draft, findings)]
         self.query_one("#tree", Canvas).draw(
             [[("  will be made   ", "muted"), (lines[0], "b")]]
             + [[(" " * 17, ""), (line[:26], ""), (line[26:], "muted")] for line in lines[1:]]
@@ -93,6 +93,6 @@ class DirectoriesPane(FormPane):
         if spec.name != "run_folder":
             return PLACEHOLDERS.get(spec.name, "")
         try:
-            return location(self.draft.folder(self.app.config.runs_folder))  # type: ignore[attr-defined]
+            return printable(location(self.draft.folder(self.ti_tui.config.runs_folder)))
         except UserError:
             return ""

@@ -14,7 +14,7 @@ from textual.worker import Worker, WorkerState, get_current_worker
 from ti_tui.atomic import CannotWrite
 from ti_tui.errors import UserError
 from ti_tui.screens.wizard.pane import DraftChanged
-from ti_tui.setup.draft import Draft, save_draft
+from ti_tui.setup.draft import Draft, drop_draft, save_draft
 from ti_tui.setup.findings import Findings, Seen
 
 if TYPE_CHECKING:
@@ -29,17 +29,17 @@ SAVE_SECONDS = 0.6
 class PictureSeen(Message):
     """One photograph was looked at."""
 
-    def __init__(self, folder: str, seen: Seen) -> None:
+    def __init__(self, look: int, seen: Seen) -> None:
         super().__init__()
-        self.folder, self.seen = folder, seen
+        self.look, self.seen = look, seen
 
 
 class FolderLooked(Message):
     """A folder of photographs was looked at to its end, or could not be: then `wrong` says why."""
 
-    def __init__(self, folder: str, scan: Scan | None, wrong: str = "", remedy: str = "") -> None:
+    def __init__(self, look: int, scan: Scan | None, wrong: str = "", remedy: str = "") -> None:
         super().__init__()
-        self.folder, self.scan, self.wrong, self.remedy = folder, scan, wrong, remedy
+        self.look, self.scan, self.wrong, self.remedy = look, scan, wrong, remedy
 
 
 class Judged(Message):
@@ -66,8 +66,11 @@ class DraftingScreen(Screen[None]):
         self.started = False
         self._scan: Scan | None = None
         self._wrong: tuple[str, str] = ("", "")
-        self._generation = 0
-        self._unsaved = False
+        self._changes = 0
+        self._judged = -1
+        self._look_number = 0
+        self._folder_changed = 0
+        self._unsaved = self._kept = False
         self._desk: PictureDesk | None = None
         self._delayed: dict[str, Any] = {}
 
@@ -90,13 +93,32 @@ class DraftingScreen(Screen[None]):
 
     def take_over(self, draft: Draft) -> None:
         """Go on with another draft."""
-        self.draft, self.findings = draft, Findings()
+        self.draft, self.findings, self._kept = draft, Findings(), True
+        self._changes += 1
         self._scan, self._wrong = None, ("", "")
         self._look()
         self._judge()
 
+    @property
+    def current(self) -> bool:
+        """Whether the findings are those of the draft as it is now."""
+        return self._judged == self._changes
+
+    def look_if_changed(self) -> None:
+        """Look at the photographs again if some came or went since the last look."""
+        if self.draft.photographs and not self.looking and self._changed_at() != self._folder_changed:
+            self._look()
+
+    def _changed_at(self) -> int:
+        source = self.draft.source()
+        try:
+            return source.stat().st_mtime_ns if source is not None else 0
+        except OSError:
+            return 0
+
     def check_again(self) -> None:
-        """Judge and save a little later: something may be another now."""
+        """Judge and save a little later: something may be another now, and what is known is not sure till then."""
+        self._changes += 1
         self._later("judge", JUDGE_SECONDS, self._judge)
         self._later("save", SAVE_SECONDS, self.keep_draft)
 
@@ -107,8 +129,13 @@ class DraftingScreen(Screen[None]):
 
     def keep_draft(self) -> None:
         """Save the draft, if there is anything in it."""
-        if self.started or self.draft.empty:
+        if self.started:
             return
+        if self.draft.empty:
+            if self._kept:
+                drop_draft()
+            return
+        self._kept = True
         try:
             save_draft(self.draft)
         except CannotWrite as error:
@@ -122,14 +149,16 @@ class DraftingScreen(Screen[None]):
         self._delayed[name] = self.set_timer(seconds, call)
 
     def _look(self) -> None:
+        self._look_number += 1
+        self._folder_changed = self._changed_at()
         self._scan, self._wrong, self.seen = None, ("", ""), []
         self.looking = bool(self.draft.photographs)
         self.fill_pictures()
         if self.looking:
-            self._look_at(self.draft.photographs)
+            self._look_at(self._look_number, self.draft.photographs)
 
     @work(thread=True, exclusive=True, group="look", exit_on_error=False)
-    def _look_at(self, folder: str) -> None:
+    def _look_at(self, number: int, folder: str) -> None:
         from ti_tui.setup.look import PictureDesk
 
         worker = get_current_worker()
@@ -137,7 +166,7 @@ class DraftingScreen(Screen[None]):
 
         def each(seen: Seen) -> bool:
             if not worker.is_cancelled:
-                self.post_message(PictureSeen(folder, seen))
+                self.post_message(PictureSeen(number, seen))
             return not worker.is_cancelled
 
         try:
@@ -146,21 +175,21 @@ class DraftingScreen(Screen[None]):
                 raise UserError(f"{folder!r} is not a path")
             scan = self._desk.look(source, each)
         except UserError as error:
-            self.post_message(FolderLooked(folder, None, error.message, error.remedy))
+            self.post_message(FolderLooked(number, None, error.message, error.remedy))
             return
         except OSError as error:
-            self.post_message(FolderLooked(folder, None, f"{error.filename or folder}: {error.strerror}"))
+            self.post_message(FolderLooked(number, None, f"{error.filename or folder}: {error.strerror}"))
             return
         if not worker.is_cancelled:
-            self.post_message(FolderLooked(folder, scan))
+            self.post_message(FolderLooked(number, scan))
 
     def on_picture_seen(self, message: PictureSeen) -> None:
-        if message.folder == self.draft.photographs:
+        if message.look == self._look_number:
             self.seen.append(message.seen)
             self.add_picture(message.seen)
 
     def on_folder_looked(self, message: FolderLooked) -> None:
-        if message.folder != self.draft.photographs:
+        if message.look != self._look_number:
             return
         self._scan, self._wrong = message.scan, (message.wrong, message.remedy)
         self.looking = False
@@ -172,8 +201,7 @@ class DraftingScreen(Screen[None]):
         self._judge()
 
     def _judge(self) -> None:
-        self._generation += 1
-        self._judge_draft(self._generation, copy.deepcopy(self.draft), self._scan, self._wrong)
+        self._judge_draft(self._changes, copy.deepcopy(self.draft), self._scan, self._wrong)
 
     @work(thread=True, exclusive=True, group="judge", exit_on_error=False)
     def _judge_draft(self, generation: int, draft: Draft, scan: Scan | None, wrong: tuple[str, str]) -> None:
@@ -189,7 +217,8 @@ class DraftingScreen(Screen[None]):
         self.post_message(Judged(generation, findings))
 
     def on_judged(self, message: Judged) -> None:
-        if message.generation == self._generation:
+        if message.generation == self._changes:
+            self._judged = message.generation
             self.findings = message.findings
             self.show_findings()
 
@@ -198,5 +227,6 @@ class DraftingScreen(Screen[None]):
             from ti_tui.screens.app import write_crash
 
             path = write_crash(event.worker.error)
+            self.looking = False
             text = f"Something could not be found out: {event.worker.error}\nThe details are in {path}"
             self.notify(text, severity="error", markup=False, timeout=10)

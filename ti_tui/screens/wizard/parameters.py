@@ -25,7 +25,7 @@ TITLES = {
     "sample": "Samples",
     "evaluation": "Eval loss",
 }
-PLACEHOLDERS = {"model.base": "~/models/realisticVision.safetensors", "embedding.init": "the class word"}
+PLACEHOLDERS = {"model.base": "~/models/realisticVision.safetensors"}
 
 
 def shown_fields() -> list[FieldSpec]:

@@ -167,6 +167,8 @@ class SchemePane(StepPane):
         self.query_one("#preset").focus()
 
     def _take_preset(self, name: str) -> None:
+        self._reading = "for"
+        self.query_one("#reading", Choice).show_text("for N steps")
         if name in PRESETS:
             self._put(parse(PRESETS[name], "for"), text=True)
         elif name in SMOOTH:
@@ -174,8 +176,6 @@ class SchemePane(StepPane):
             self._put(Scheme(segments, shape=shape), text=True)
         else:
             self.query_one("#text").focus()
-        self._reading = "for"
-        self.query_one("#reading", Choice).show_text("for N steps")
 
     def _take_text(self) -> None:
         try:
@@ -275,21 +275,10 @@ class SchemePane(StepPane):
             scheme = Scheme(scheme.segments, min(warmup, scheme.segments[0].steps), scheme.shape)
         except SchemeError:
             return
-        xs, ys = rate_points(scheme)
+        xs, ys = scheme.points()
         y = nice_axis(min(ys), max(ys), log=True)
         x = Axis(1, max(2, scheme.total_steps), log=True)
         canvas.draw(chart(min(width, 100), height, [Curve("rate", xs, ys, "chart-rate")], x, y))
-
-
-def rate_points(scheme: Scheme, most: int = 400) -> tuple[list[float], list[float]]:
-    """Steps (1-based) and rates that draw a scheme: both ends of each segment, and enough between."""
-    total = scheme.total_steps
-    steps = {1, total, *scheme.ends, *(end + 1 for end in scheme.ends if end < total)}
-    steps |= {min(total, max(1, round(total ** (i / most)))) for i in range(most + 1)}
-    steps |= set(range(1, min(scheme.warmup_steps, most) + 2))
-    ordered = sorted(step for step in steps if 1 <= step <= total)
-    rates = [max(scheme.rate_at(step - 1), 1e-9) for step in ordered]
-    return [float(step) for step in ordered], rates
 
 
 def _segment(item: Any) -> Segment:

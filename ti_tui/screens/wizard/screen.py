@@ -16,6 +16,7 @@ from ti_tui.screens.wizard.pane import FormPane, GoTo, Ready, StepPane
 from ti_tui.setup.draft import Draft, bad_draft_path, drop_draft, load_draft
 from ti_tui.setup.findings import Seen
 from ti_tui.setup.steps import STEPS, StepId, state_of, step_of
+from ti_tui.setup.words import clock, printable
 from ti_tui.widgets.canvas import Canvas
 from ti_tui.widgets.step_rail import StepRail
 
@@ -160,6 +161,7 @@ class WizardScreen(DraftingScreen):
         self.visited.add(self.here)
         self.here = self.draft.step = step
         # What lies on the disk may be another since the last look.
+        self.look_if_changed()
         self.check_again()
         self._wanted = field
         panes = self.query_one("#panes")
@@ -172,7 +174,8 @@ class WizardScreen(DraftingScreen):
         self._show_all()
 
     def on_ready(self, message: Ready) -> None:
-        self.fill_pictures()
+        if message.step == "dataset":
+            self.fill_pictures()
         self._enter(message.step)
         self._show_all()
 
@@ -190,9 +193,8 @@ class WizardScreen(DraftingScreen):
     def _offer(self, left: Draft) -> None:
         from ti_tui.screens.dialogs import Answer, Question
 
-        when = time.strftime("%H:%M", time.localtime(left.saved))
-        if time.time() - left.saved > 20 * 3600:
-            when = time.strftime("%d %B, %H:%M", time.localtime(left.saved))
+        recent = time.time() - left.saved < 20 * 3600
+        when = clock(left.saved, "%H:%M" if recent else "%d %B, %H:%M")
         token = left.fields.get("embedding.token") or left.photographs or "no name yet"
 
         async def answered(answer: str | None) -> None:
@@ -204,7 +206,7 @@ class WizardScreen(DraftingScreen):
 
         question = Question(
             f"Go on with the draft of {when}?",
-            f"{token}",
+            printable(str(token)),
             [Answer("go", "g", "go on with it"), Answer("new", "n", "begin a new one")],
         )
         self.app.push_screen(question, answered)
@@ -298,7 +300,7 @@ class WizardScreen(DraftingScreen):
         if action == "view":
             return self.here == "train"
         if action == "pick":
-            return self.here in {"dataset", "directories", "parameters"}
+            return self.here in {"dataset", "captions", "directories", "parameters"}
         if action == "reset_field":
             return self.here in {"captions", "directories", "parameters"}
         return True
@@ -310,6 +312,7 @@ class WizardScreen(DraftingScreen):
         pictures = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic"})
         suffixes = {
             "embedding.init": embeddings,
+            "template_file": frozenset({".txt"}),
             "model.base": frozenset({".safetensors", ".ckpt"}),
             "model.vae": frozenset({".safetensors", ".ckpt", ".pt"}),
         }.get(name, frozenset())

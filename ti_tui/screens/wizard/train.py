@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from textual import work
 from textual.app import ComposeResult
@@ -12,6 +12,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
+from textual.worker import Worker, WorkerState, get_current_worker
 
 from ti_tui.errors import UserError
 from ti_tui.run.folder import RunFolder
@@ -24,15 +25,18 @@ from ti_tui.setup.words import location, number, printable
 from ti_tui.widgets.canvas import Canvas, Line
 from ti_tui.widgets.field_row import MARKS, wrapped
 
+if TYPE_CHECKING:
+    from ti_tui.screens.wizard.drafting import DraftingScreen
+
 START, WRITE = "start", "write"
 
 
 class Made(Message):
-    """The run was made; `started` if its trainer runs."""
+    """The run was made; `started` if its trainer runs; else `wrong` may say why it does not."""
 
-    def __init__(self, run: RunFolder, *, started: bool) -> None:
+    def __init__(self, run: RunFolder, *, started: bool, wrong: str = "") -> None:
         super().__init__()
-        self.run, self.started = run, started
+        self.run, self.started, self.wrong = run, started, wrong
 
 
 class Preparing(Message):
@@ -67,6 +71,7 @@ class TrainPane(StepPane):
         self._busy = ""
         self._failed = ""
         self._starting = False
+        self._wish = ""
 
     def compose(self) -> ComposeResult:
         yield scrolled(Canvas(id="receipt"), OptionList(id="problems"))
@@ -80,7 +85,6 @@ class TrainPane(StepPane):
     def enter(self) -> None:
         if not self._starting:
             self._failed = ""
-        self.post_message(DraftChanged())
         if self.findings.errors:
             self.query_one("#problems").focus()
         else:
@@ -96,6 +100,7 @@ class TrainPane(StepPane):
         self.query_one("#answers", OptionList).display = findings.run is not None
         if findings.run is not None and not ready_before and self.query_one("#problems").has_focus:
             self.enter()
+        self._begin()
         self._show_progress()
 
     def explanation(self) -> str:
@@ -108,12 +113,28 @@ class TrainPane(StepPane):
         event.stop()
         if event.option_list.id == "problems":
             self.post_message(GoTo(self._shown[event.option_index].field))
-        elif not self._busy and self.findings.run is not None and self.findings.folder is not None:
+        elif not self._busy:
+            self._failed, self._wish = "", str(event.option.id)
+            self._begin()
+
+    def _begin(self) -> None:
+        """Make the run that was wished for; what was typed last is looked at first, as it may be no value."""
+        if self._busy or not self._wish:
+            return
+        if not self.drafting.current:
+            self._show_progress()
+        elif self.findings.run is None or self.findings.folder is None:
+            self._wish = ""
+            self.enter()
+        else:
+            start, self._wish = self._wish == START, ""
+            # From here on the draft is the run's; it is not written again.
+            self.drafting.started = True
             self._busy, self._starting = "preparing the pictures ...", True
             self._failed = ""
             self._show_progress()
             # The folder that the receipt names, though another may be free meanwhile.
-            self._make(copy.deepcopy(self.draft), self.findings.folder.root, start=event.option.id == START)
+            self._make(copy.deepcopy(self.draft), self.findings.folder.root, start=start)
 
     def on_resize(self) -> None:
         self.show(self.findings)
@@ -144,13 +165,11 @@ class TrainPane(StepPane):
         except UserError as error:
             self.post_message(Failed(f"{error.message.rstrip('.')}. {error.remedy}"))
             return
-        drop_draft()
-        if start:
+        if start and not get_current_worker().is_cancelled:
             try:
                 start_trainer(made.folder)
             except UserError as error:
-                self.post_message(Failed(f"The run is made, but not started: {error}"))
-                self.post_message(Made(made.folder, started=False))
+                self.post_message(Made(made.folder, started=False, wrong=f"The run is made, but not started: {error}"))
                 return
         self.post_message(Made(made.folder, started=start))
 
@@ -162,6 +181,7 @@ class TrainPane(StepPane):
         self._show_progress()
 
     def on_failed(self, message: Failed) -> None:
+        self.drafting.started = False
         self._busy, self._failed = "", message.message.strip()
         self._show_progress()
         # Perhaps it can be said at its field.
@@ -170,11 +190,26 @@ class TrainPane(StepPane):
     def on_made(self, message: Made) -> None:
         message.stop()
         self._busy = ""
-        self.screen.started = True  # type: ignore[attr-defined]
-        app: Any = self.app
+        drop_draft()
+        app = self.ti_tui
         app.made_run(message.run)
-        if not message.started and not self._failed:
+        if message.wrong:
+            app.notify(message.wrong, severity="error", markup=False, timeout=15)
+        elif not message.started:
             app.notify(f"{location(message.run.root)} is made. t starts it.", markup=False)
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        # A worker's state is told to the widget that owns it, and to no other.
+        if event.state is WorkerState.ERROR and isinstance(event.worker.error, Exception):
+            from ti_tui.screens.app import write_crash
+
+            path = write_crash(event.worker.error)
+            self.post_message(Failed(f"That did not work: {event.worker.error}. The details are in {path}"))
+
+    @property
+    def drafting(self) -> DraftingScreen:
+        """The wizard's screen, which holds the draft."""
+        return self.screen  # type: ignore[return-value]
 
     def _receipt_lines(self) -> list[Line]:
         from ti_tui.setup.receipt import receipt
@@ -226,4 +261,5 @@ class TrainPane(StepPane):
             ]
             self.query_one("#progress", Canvas).draw(lines)
         else:
-            self.query_one("#progress", Canvas).draw([[(f"  {self._busy}", "accent")]] if self._busy else [])
+            said = self._busy or ("looking at the last change ..." if self._wish else "")
+            self.query_one("#progress", Canvas).draw([[(f"  {said}", "accent")]] if said else [])
