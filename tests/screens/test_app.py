@@ -74,6 +74,21 @@ def test_the_palette_holds_the_known_runs(home: Path, history: MakeHistory) -> N
     drive(steps)
 
 
+def test_a_run_named_like_markup_does_not_break_the_palette(home: Path, history: MakeHistory) -> None:
+    from ti_tui.settings import remember_run
+
+    remember_run(history(phase="done", name="x [b] [red]").root)
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("ctrl+p")
+        await pilot.press(*"Watch")
+        await until(pilot, lambda: "Watch x (b) (red)" in words(pilot))
+        await pilot.press("enter")
+        await until(pilot, lambda: "x [b] [red]" in words(pilot))
+
+    drive(steps)
+
+
 def test_help_names_the_keys_of_the_screen(home: Path) -> None:
     async def steps(pilot: Pilot[None]) -> None:
         await pilot.press("f1")

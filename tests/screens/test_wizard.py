@@ -11,6 +11,8 @@ from textual.pilot import Pilot
 
 from tests.screens.driving import Drive, drive, type_text, until, words
 from ti_tui.cli import cli
+from ti_tui.errors import UserError
+from ti_tui.paths import BadPath
 from ti_tui.screens.wizard.screen import WizardScreen
 from ti_tui.setup.draft import Draft, bad_draft_path, draft_path, load_draft, save_draft
 
@@ -491,5 +493,103 @@ def test_a_needed_field_among_the_advanced_ones_is_announced(home: Path) -> None
         await settled(pilot)
         await pilot.press("ctrl+t")
         await until(pilot, lambda: "▸ advanced (31)   1 changed   ! 1 needs you" in words(pilot))
+
+    drive(steps)
+
+
+def test_a_value_typed_just_before_the_start_is_looked_at_first(home: Path, photographs: Path, model: Path) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await everything(pilot, photographs, model)
+        await settled(pilot)
+        await pilot.press("alt+4", "tab", "tab", "tab")
+        await type_text(pilot, "many")
+        await pilot.press("alt+6", "enter")
+        await until(pilot, lambda: "'many' is not a whole number" in words(pilot))
+        await settled(pilot)
+        assert not (home / "runs").exists()
+
+    drive(steps)
+
+
+def test_a_mistake_while_the_run_is_made_is_said_and_it_can_be_started_again(
+    home: Path, photographs: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no room [/b]")
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await everything(pilot, photographs, model)
+        with monkeypatch.context() as patch:
+            patch.setattr("ti_tui.setup.start.create_run", broken)
+            await pilot.press("enter")
+            await until(pilot, lambda: "That did not work: no room [/b]" in words(pilot))
+        await settled(pilot)
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: "never trained" in words(pilot))
+
+    drive(steps)
+
+
+def test_a_trainer_that_cannot_be_started_says_why_on_the_dashboard(
+    home: Path, photographs: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise UserError("the card is gone")
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await everything(pilot, photographs, model)
+        monkeypatch.setattr("ti_tui.setup.start.start_detached", refused)
+        await settled(pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: "but not started: the card is gone" in words(pilot).replace("\n", " "))
+        assert "never trained" in words(pilot)
+
+    drive(steps)
+    assert load_draft() is None
+
+
+def test_what_was_left_out_of_one_folder_is_not_left_out_of_another(home: Path, photographs: Path) -> None:
+    other = home / "other"
+    other.mkdir()
+    for path in photographs.glob("*.png"):
+        (other / path.name).write_bytes(path.read_bytes())
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await with_pictures(pilot, photographs)
+        await pilot.press("space")
+        await until(pilot, lambda: "4 pictures to train, 1 left out" in words(pilot))
+        await pilot.press("shift+tab", "ctrl+u")
+        await type_text(pilot, str(other))
+        await until(pilot, lambda: "5 pictures to train" in words(pilot))
+        await pilot.press("ctrl+u")
+        await type_text(pilot, str(photographs))
+        await until(pilot, lambda: "4 pictures to train, 1 left out" in words(pilot))
+
+    drive(steps)
+
+
+def test_pictures_that_come_meanwhile_are_seen_at_the_next_step(home: Path, photographs: Path) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await with_pictures(pilot, photographs)
+        (photographs / "late.png").write_bytes((photographs / "beach.png").read_bytes())
+        await pilot.press("ctrl+n", "ctrl+b")
+        await until(pilot, lambda: "6 pictures to train" in words(pilot))
+
+    drive(steps)
+
+
+def test_a_runs_folder_that_cannot_be_looked_at_ends_no_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ti_tui.setup.create.is_taken", lambda root: True)
+    with pytest.raises(BadPath, match="no folder can be made"):
+        Draft(fields={"embedding.token": "zkz"}).folder("/nowhere")
+
+
+@pytest.mark.parametrize("saved", ["inf", "1" * 400, "-1.0", "nan"])
+def test_a_draft_with_an_impossible_time_is_offered_all_the_same(saved: str, home: Path) -> None:
+    draft_path().parent.mkdir(parents=True)
+    draft_path().write_text(f'[draft]\nphotographs = "~/photos"\nsaved = {saved}\n')
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: "Go on with the draft of" in words(pilot))
 
     drive(steps)
