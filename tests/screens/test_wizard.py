@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from textual.pilot import Pilot
+from textual.widgets import OptionList
 
 from tests.screens.driving import Drive, drive, type_text, until, words
 from ti_tui.cli import cli
@@ -593,3 +594,38 @@ def test_a_draft_with_an_impossible_time_is_offered_all_the_same(saved: str, hom
         await until(pilot, lambda: "Go on with the draft of" in words(pilot))
 
     drive(steps)
+
+
+def test_a_pasted_scheme_of_several_lines_is_taken_whole(home: Path) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("alt+5")
+        await until(pilot, lambda: "Preset" in words(pilot))
+        await pilot.press("enter", "ctrl+u")
+        await type_text(pilot, "0.05:10, 0.02:20\n0.001:70\n")
+        await settled(pilot)
+        assert [part["steps"] for part in wizard(pilot).draft.fields["scheme.segments"]] == [10, 20, 70]
+
+    drive(steps)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+def test_a_field_that_a_problem_leads_to_is_on_the_screen(
+    size: tuple[int, int], home: Path, photographs: Path, models: dict[str, Path]
+) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("alt+4")
+        await until(pilot, lambda: "Images at once" in words(pilot))
+        await type_text(pilot, str(models["sd1.safetensors"]))
+        await pilot.press("alt+6")
+        await until(pilot, lambda: "a vocabulary of its own" in words(pilot).replace("\n", " "))
+        await settled(pilot)
+        problems = pilot.app.screen.query_one("#problems", OptionList)
+        at = next(i for i in range(problems.option_count) if "Tokenizer" in str(problems.get_option_at_index(i).prompt))
+        problems.focus()
+        problems.highlighted = at
+        await pilot.press("enter")
+        await until(pilot, lambda: "Tokenizer: A folder with vocab.json" in words(pilot))
+        await type_text(pilot, "a-folder")
+        await until(pilot, lambda: "Tokenizer       a-folder" in words(pilot))
+
+    drive(steps, size=size)

@@ -41,6 +41,8 @@ def parse_sample_prompt(line: str) -> SamplePrompt:
     values: dict[str, str] = {}
     for option in options:
         key, _, value = option.strip().partition(" ")
+        if key.lower() in values:
+            raise SamplePromptError(f"--{key} stands there twice")
         values[key.lower()] = value.strip()
     return SamplePrompt(
         text=text.strip(),

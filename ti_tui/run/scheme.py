@@ -12,6 +12,7 @@ from ti_tui.errors import UserError
 Reading = Literal["for", "until"]
 Shape = Literal["segments", "constant", "cosine", "linear"]
 
+LONGEST_SHOWN = 30
 MOST_STEPS = 1_000_000
 """Of one segment."""
 
@@ -145,7 +146,8 @@ def parse(text: str, reading: Reading, *, total_steps: int | None = None) -> Sch
     segments: list[Segment] = []
     done = 0
     for position, part in enumerate(parts, start=1):
-        name = f"part {position} of the scheme, `{part}`"
+        shown = part if len(part) <= LONGEST_SHOWN else f"{part[:LONGEST_SHOWN]}..."
+        name = f"part {position} of the scheme, `{shown}`"
         rate, number = _split(part, name)
         if number is None:
             if position != len(parts):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterable, Mapping
@@ -167,6 +168,9 @@ class TiTuiApp(App[None], inherit_bindings=False):
 def run_app(*, run: RunFolder | None = None, mouse: bool = True) -> int:
     """Run the program on this terminal until it is left; returns the exit status."""
     _let_alt_digits_be_keys()
+    if hasattr(signal, "SIGHUP"):
+        # Under nohup a lost terminal would leave a program behind that nobody can see; the trainer has its own session.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     while True:
         app = TiTuiApp(run=run, images=protocol())
         app.run(mouse=mouse and app.config.mouse)
@@ -206,6 +210,11 @@ def _unknown_keys(keys: Mapping[str, str]) -> list[str]:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             wrong.append(f"[keys] {name}: no key has this id" + (f"; did you mean {near[0]}?" if near else ""))
+    for key in {key for key in keys.values() if list(keys.values()).count(key) > 1}:
+        names = [name for name, bound in keys.items() if bound == key]
+        screens = {name.partition(".")[0] for name in names}
+        if len(screens) < len(names):
+            wrong.append(f"[keys] {key} is given to {' and '.join(names)}: only one of them can have it")
     return wrong
 
 

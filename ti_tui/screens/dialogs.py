@@ -117,7 +117,10 @@ class Typed(ModalScreen[str | None]):
         self.query_one(Input).cursor_blink = False
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        self.dismiss(event.value)
+        if event.value.strip():
+            self.dismiss(event.value)
+        else:
+            self.notify("Type something, or press esc.", timeout=2)
 
 
 class PathPicker(ModalScreen[Path | None]):

@@ -104,6 +104,8 @@ REPEATS = FieldSpec(
     "repeats", "Repeats", "How often an epoch uses each picture. 1 is right unless sets of unequal size are mixed.",
     "number", basic=True, default=1, accepts="a whole number from 1 to 999",
 )  # fmt: skip
+FOLDERS = frozenset({"photographs", "run_folder", "save.install_to", "dataset.regularisation", "model.tokenizer"})
+"""Fields that take folders only."""
 OWN: dict[str, FieldSpec] = {spec.name: spec for spec in (PHOTOGRAPHS, RUN_FOLDER, CLASS_WORD, REPEATS)}
 """Fields of the wizard that stand in no run file."""
 

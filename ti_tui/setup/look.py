@@ -96,12 +96,13 @@ def tree(draft: Draft, findings: Findings) -> list[str]:
     count = len(findings.pictures.pictures) if findings.pictures else 0
     captions = sum(bool(picture.caption) for picture in findings.pictures.pictures) if findings.pictures else 0
     described = f"{count} pictures" + (f", {captions} with captions" if captions else "") if count else "the pictures"
-    lines = [f"{location(findings.folder.root)}/", "├ run.toml                 everything needed to repeat the run"]
+    lines = [f"{location(findings.folder.root)}/", "├ run.toml                 all that is needed to repeat it"]
     for number in repeats or [draft.repeats or 1]:
-        lines.append(f"├ img/{number}_{name}/".ljust(26) + f" {described}")
+        folder = f"├ img/{number}_{name}/"
+        lines.append((folder if len(folder) <= 26 else f"{folder[:25]}…").ljust(26) + f" {described}")
         described = "those of another repeat count"
     lines += [
-        f"├ model/{token}.safetensors".ljust(26) + " the embedding, and one of each save",
+        f"├ model/{token}.safetensors".ljust(26) + " the embedding; one of each save",
         "├ sample/                  preview pictures",
         "├ state/                   exact checkpoints",
         "└ log/                     what happened",

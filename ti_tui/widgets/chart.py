@@ -13,6 +13,7 @@ DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 """Bits of a braille letter by row and column of its dots (Unicode 10.0, block U+2800)."""
 BARS = "▁▂▃▄▅▆▇█"
 AXIS_CELLS = 8
+FEW_ROWS = 6
 ROUND = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
 """First digits that the ends of an axis may have."""
 
@@ -175,6 +176,9 @@ def _own_axis(curve: Curve) -> Axis:
 
 def _labels(y: Axis, rows: int, number: Callable[[float], str]) -> dict[int, str]:
     labels: dict[int, str] = {}
+    if rows < FEW_ROWS:
+        # A row stands for many values then: only its ends can be named truly.
+        return {0: number(y.high), rows - 1: number(y.low)}
     values = _decades(y.low, y.high) if y.log else [y.low + (y.high - y.low) * i / 4 for i in range(5)]
     most = max(2, rows // 2)
     if len(values) > most:

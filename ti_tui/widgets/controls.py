@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,11 +38,21 @@ class TextLine(Input):
 
     BINDINGS = [Binding("ctrl+u", "clear_line", "Clear", show=False, id="field.clear")]
 
-    def __init__(self, text: str = "", *, placeholder: str = "", path: bool = False, id: str | None = None) -> None:
-        suggester = PathSuggester() if path else None
+    def __init__(
+        self,
+        text: str = "",
+        *,
+        placeholder: str = "",
+        path: bool = False,
+        folders: bool = False,
+        joiner: str = " ",
+        id: str | None = None,
+    ) -> None:
+        suggester = PathSuggester(folders=folders) if path else None
         super().__init__(text, placeholder=placeholder, compact=True, select_on_focus=False, suggester=suggester, id=id)
         # A blinking cursor is the one thing that would send bytes over SSH while nothing happens.
         self.cursor_blink = False
+        self._joiner = joiner
 
     @property
     def text(self) -> str:
@@ -65,25 +76,35 @@ class TextLine(Input):
         self.post_message(Finished(self))
 
     def on_paste(self, event: events.Paste) -> None:
-        # Files dropped on a terminal arrive as quoted paths, often with a newline behind them.
+        event.prevent_default()
+        event.stop()
         if isinstance(self.suggester, PathSuggester):
-            event.prevent_default()
-            event.stop()
+            # Files dropped on a terminal arrive as quoted paths, often with a newline behind them.
             self.insert_text_at_cursor(unquoted(event.text))
+        else:
+            lines = [line.strip() for line in event.text.splitlines() if line.strip()]
+            self.insert_text_at_cursor(self._joiner.join(lines) if len(lines) > 1 else event.text.strip("\r\n"))
+
+    def on_focus(self) -> None:
+        # A text that was there before has no suggestion yet.
+        if self.suggester is not None and self.value:
+            self.run_worker(self.suggester._get_suggestion(self, self.value), exit_on_error=False)
 
 
 class PathSuggester(Suggester):
     """Completes a path by the first name in its folder that begins so; folders end with a slash."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, folders: bool = False) -> None:
         super().__init__(use_cache=False, case_sensitive=True)
+        self._folders = folders
 
     async def get_suggestion(self, value: str) -> str | None:
-        return complete_path(value)
+        # A disk may be slow, and the next letter must not wait for it.
+        return await asyncio.to_thread(complete_path, value, folders=self._folders)
 
 
-def complete_path(text: str) -> str | None:
-    """`text` made longer by the one name, or the common beginning, that fits it; None if there is none."""
+def complete_path(text: str, *, folders: bool = False) -> str | None:
+    """`text` made longer to the first name in its folder that begins so, or of its folders; None if there is none."""
     head, slash, start = text.rpartition("/")
     if not slash:
         return "~/" if text == "~" else None
@@ -92,7 +113,9 @@ def complete_path(text: str) -> str | None:
         entries = sorted(
             (f"{entry.name}/" if entry.is_dir() else entry.name)
             for entry in folder.iterdir()
-            if entry.name.startswith(start) and (start or not entry.name.startswith("."))
+            if entry.name.startswith(start)
+            and (start or not entry.name.startswith("."))
+            and (not folders or entry.is_dir())
         )
     except (OSError, RuntimeError, ValueError):
         return None

@@ -10,7 +10,7 @@ from textual.message import Message
 from textual.widgets import Static
 
 from ti_tui.run.problems import Problem
-from ti_tui.setup.fields import FieldSpec
+from ti_tui.setup.fields import FOLDERS, FieldSpec
 from ti_tui.widgets.canvas import Canvas
 from ti_tui.widgets.controls import Choice, Control, Edited, Finished, Flags, LineList, TextLine
 
@@ -157,4 +157,5 @@ def _control(spec: FieldSpec, text: str, placeholder: str) -> Control:
         case "lines":
             return LineList(text or spec.text_of(spec.default), placeholder="another one")
         case _:
-            return TextLine(text, placeholder=placeholder or spec.text_of(spec.default), path=spec.kind == "path")
+            shown = placeholder or spec.text_of(spec.default)
+            return TextLine(text, placeholder=shown, path=spec.kind == "path", folders=spec.name in FOLDERS)

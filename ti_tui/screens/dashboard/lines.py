@@ -169,7 +169,7 @@ def curves(view: View, width: int, height: int) -> list[Line]:
 
 
 def _legend(view: View, width: int, *, evals: bool) -> Line:
-    parts: list[Piece] = [("⠿ loss", "chart-raw"), ("⠒ smoothed", "chart-smooth")]
+    parts: list[Piece] = [("⠿ loss", "chart-raw"), ("⠒ smooth", "chart-smooth")]
     if evals:
         parts.append(("● eval", "chart-eval"))
     if view.overlay and view.scheme is not None:
@@ -180,7 +180,7 @@ def _legend(view: View, width: int, *, evals: bool) -> Line:
     legend: list[Piece] = [(" " * 8, "")]
     used = 8
     for text, style in parts:
-        if used + len(text) + 2 > width:
+        if used + len(text) > width:
             break
         legend += [(text, style), ("  ", "")]
         used += len(text) + 2
@@ -291,6 +291,10 @@ def result(view: View, file: str, width: int) -> list[Line]:
             return [[("! ", "warning b"), ("status.json cannot be read. ", ""), ("t", "accent b"), (" goes on.", "")]]
         return [[("! ", "warning b"), ("This run was never trained. ", ""), ("t", "accent b"), (" starts it.", "")]]
     match status.phase:
+        case "done" if view.scheme is not None and view.scheme.total_steps > max(view.step, status.step):
+            more = view.scheme.total_steps - max(view.step, status.step)
+            said = f"The scheme has {more} more steps. "
+            return [[("■ ", "warning b"), (said, "b"), ("t", "accent b"), (" trains them.", "")]]
         case "done":
             where = " installs it in A1111, Forge or ComfyUI" if width >= 96 else " installs it"
             return [

@@ -112,6 +112,9 @@ class CompareScreen(Screen[None]):
         self.dismiss()
 
     def on_resize(self) -> None:
+        # Pictures of one width have one height, so they can be compared row by row.
+        for picture in self.query(Picture):
+            picture.styles.width = max(4, self.size.width // 3 - 2)
         self._show()
 
     def _show(self) -> None:

@@ -110,6 +110,9 @@ class FormPane(StepPane):
         first = next((row for row in rows if self._needs(row)), rows[0] if rows else None)
         if first is not None:
             first.entry.focus()
+            if first.has_class("-visited") and self.draft.text(first.spec.name):
+                # It was left with a value that is none: why is said at once.
+                first.flag()
 
     def show(self, findings: Findings) -> None:
         super().show(findings)
@@ -153,6 +156,7 @@ class FormPane(StepPane):
         row.entry.focus()
         self.show_row(row)
         row.flag()
+        self.call_after_refresh(row.scroll_visible, animate=False)
         return True
 
     def on_field_row_changed(self, message: FieldRow.Changed) -> None:

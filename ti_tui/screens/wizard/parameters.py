@@ -141,7 +141,13 @@ class ParametersPane(FormPane):
     def leave_inner(self) -> bool:
         if not self.query_one("#search").display:
             return False
-        self.enter()
+        found = self.row_with_focus()
+        self._end_search()
+        if found is not None:
+            found.entry.focus()
+            self.call_after_refresh(found.scroll_visible, animate=False)
+        else:
+            self.enter()
         return True
 
     def _end_search(self) -> None:

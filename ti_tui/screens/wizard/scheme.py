@@ -77,7 +77,7 @@ class SchemePane(StepPane):
         yield Canvas(id="preset-words")
         with Horizontal(classes="line"):
             yield Static("  Text", classes="label", markup=False)
-            yield TextLine(self._text, placeholder="0.05:10, 0.02:20, 0.001:500", id="text")
+            yield TextLine(self._text, placeholder="0.05:10, 0.02:20, 0.001:500", joiner=", ", id="text")
         with Horizontal(classes="line"):
             yield Static("  Read as", classes="label", markup=False)
             yield Choice(("for N steps", "until step N"), "for N steps", id="reading")
