@@ -89,6 +89,10 @@ def history(home: Path) -> MakeHistory:
             "dataset": {"images": "img/1_zkz woman"},
             "embedding": {"token": "zkz", "init": "woman"},
         }
+        total = 3790
+        if phase == "done":
+            total = steps
+            values["scheme"] = {"segments": [{"learning_rate": 0.002, "steps": steps}]}
         save(from_values(values, folder.file), folder.file)
         four_colours(folder.images / "1_zkz woman" / "0001.png", 0)
         noise = random.Random(1)
@@ -102,7 +106,7 @@ def history(home: Path) -> MakeHistory:
             "effective_batch": 23, "predicted_bytes": int(4.4 * GIB),
         }  # fmt: skip
         add(0, "phase", phase="loading", message="checking the model")
-        add(1, "run", step=0, total_steps=3790, epoch_steps=1.0, images=23, family="sd1", plan=plan, reasons={})
+        add(1, "run", step=0, total_steps=total, epoch_steps=1.0, images=23, family="sd1", plan=plan, reasons={})
         for step in range(1, steps + 1):
             loss = 0.08 + 0.09 * math.exp(-step / 120) + noise.random() * 0.05
             add(step * 0.5, "step", step=step, loss=loss, rate=0.002, gradient_norm=0.1, seconds=0.48)
@@ -131,7 +135,7 @@ def history(home: Path) -> MakeHistory:
         message = "the disk is full" if phase == "failed" else ""
         # A trainer that was heard of just now, or one that ended long ago.
         updated = BEGAN + steps * 0.5 if phase in {"done", "stopped", "failed"} else time.time()
-        status = Status(me.pid, me.started, me.host, phase, steps, 3790, BEGAN, updated, message)  # type: ignore[arg-type]
+        status = Status(me.pid, me.started, me.host, phase, steps, total, BEGAN, updated, message)  # type: ignore[arg-type]
         folder.write_status(status)
         if status.going:
             # This very process stands for the trainer.
