@@ -150,12 +150,15 @@ class DraftingScreen(Screen[None]):
 
     def _look(self) -> None:
         self._look_number += 1
+        self._changes += 1
         self._folder_changed = self._changed_at()
         self._scan, self._wrong, self.seen = None, ("", ""), []
         self.looking = bool(self.draft.photographs)
         self.fill_pictures()
         if self.looking:
             self._look_at(self._look_number, self.draft.photographs)
+        else:
+            self._judge()
 
     @work(thread=True, exclusive=True, group="look", exit_on_error=False)
     def _look_at(self, number: int, folder: str) -> None:
@@ -198,6 +201,8 @@ class DraftingScreen(Screen[None]):
             from ti_tui import settings
 
             settings.remember_folder(message.scan.folder)
+        # What was judged before did not know these pictures.
+        self._changes += 1
         self._judge()
 
     def _judge(self) -> None:
