@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import tomllib
-import types
-import typing
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import tomli_w
-from annotated_types import Ge, Gt, Le, Lt, MultipleOf
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from ti_tui import atomic
+from ti_tui.run.accepts import accepts, choices_of
 from ti_tui.run.problems import Problem, Problems, ProblemsError, line_of, nearest
 from ti_tui.run.recipe import FORMAT, TABLES, RunFile, SchemeTable, Table, TrainingTable
 from ti_tui.run.scheme import SchemeError
@@ -124,11 +122,6 @@ def _takes(info: FieldInfo) -> str:
     return f" ({'; '.join(parts)})" if parts else ""
 
 
-def accepts(info: FieldInfo) -> str:
-    """What a field takes, in words: "a whole number from 1 to 75"."""
-    return " or ".join(_accepts(info.annotation, info.metadata))
-
-
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
@@ -220,12 +213,12 @@ def _field_problem(name: str, index: int | None, inner: list[Any], detail: Any, 
     info = TABLES[table].model_fields[key]
     if name == "scheme.segments" and index is not None:
         return _segment_problem(name, place, inner, kind, value)
-    if index is not None and isinstance(detail["input"], str) and (choices := _choices(info)):
+    if index is not None and isinstance(detail["input"], str) and (choices := choices_of(info)):
         guess = nearest(detail["input"], choices)
         return Problem("error", f"{place}{value} is not one of {', '.join(choices)}.", name, _did_you_mean(guess))
     if key == "token" and kind == "string_pattern_mismatch":
         return Problem("error", f"{value} cannot be a token.", name, "Use one word of letters, digits, - and _.")
-    choices = _choices(info)
+    choices = choices_of(info)
     guess = nearest(detail["input"], choices) if choices and isinstance(detail["input"], str) else None
     return Problem("error", f"{place}{value} is not {accepts(info)}.", name, _did_you_mean(guess))
 
@@ -288,72 +281,6 @@ def _required(table: str) -> str:
     if table not in TABLES:
         return "its fields"
     return ", ".join(key for key, info in TABLES[table].model_fields.items() if info.is_required()) or "its fields"
-
-
-def _accepts(annotation: Any, metadata: Iterable[Any]) -> list[str]:
-    origin = typing.get_origin(annotation)
-    if origin is typing.Annotated:
-        inner, *more = typing.get_args(annotation)
-        rules = [rule for item in more for rule in (item.metadata if isinstance(item, FieldInfo) else [item])]
-        return _accepts(inner, rules)
-    if origin is Literal:
-        values = [
-            str(value).lower() if isinstance(value, bool) else str(value) for value in typing.get_args(annotation)
-        ]
-        return [values[0] if len(values) == 1 else f"one of {', '.join(values)}"]
-    if origin in (types.UnionType, typing.Union):
-        return [text for part in typing.get_args(annotation) for text in _accepts(part, metadata)]
-    if origin is list:
-        return ["a list of " + " or ".join(_accepts(typing.get_args(annotation)[0], ())).removeprefix("one of ")]
-    if annotation is bool:
-        return ["true or false"]
-    if annotation in (int, float):
-        return [("a whole number" if annotation is int else "a number") + _bounds(metadata)]
-    if annotation is str:
-        patterns = [getattr(rule, "pattern", None) for rule in metadata]
-        if any(pattern and "cuda" in pattern for pattern in patterns):
-            return ["auto, cpu, cuda or cuda:N"]
-        return ["text in quotes"]
-    if origin is dict:
-        return ["a table in braces, such as { betas = [0.9, 0.99] }"]
-    return ["a segment { learning_rate = 0.005, steps = 200 }"]
-
-
-def _bounds(metadata: Iterable[Any]) -> str:
-    low = high = above = below = multiple = None
-    for rule in metadata:
-        match rule:
-            case Ge():
-                low = rule.ge
-            case Gt():
-                above = rule.gt
-            case Le():
-                high = rule.le
-            case Lt():
-                below = rule.lt
-            case MultipleOf():
-                multiple = rule.multiple_of
-    text = ""
-    if low is not None and high is not None:
-        text = f" from {low} to {high}"
-    elif low is not None:
-        text = f" of at least {low}"
-    elif above is not None:
-        text = f" above {above}"
-    elif high is not None:
-        text = f" of at most {high}"
-    elif below is not None:
-        text = f" below {below}"
-    return f"{text}, a multiple of {multiple}" if multiple is not None else text
-
-
-def _choices(info: FieldInfo) -> list[str]:
-    def of(annotation: Any) -> list[str]:
-        if typing.get_origin(annotation) is Literal:
-            return [value for value in typing.get_args(annotation) if isinstance(value, str)]
-        return [choice for part in typing.get_args(annotation) for choice in of(part)]
-
-    return of(info.annotation)
 
 
 def _is_branch(part: str) -> bool:

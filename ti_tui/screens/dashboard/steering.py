@@ -69,12 +69,12 @@ class SteeringScreen(Screen[None]):
         return self.app  # type: ignore[return-value]
 
     def chosen(self) -> CheckpointRow | None:
-        """The checkpoint that is meant by install, copy and delete."""
-        raise NotImplementedError
+        """The checkpoint that is meant by install, copy and delete: the newest, if none is marked."""
+        return self.followed.rows[0] if self.followed.rows else None
 
     def look_again(self) -> None:
-        """Something was changed: show it."""
-        raise NotImplementedError
+        """Something was changed: look at it."""
+        self.followed.look()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action in {"save", "sample", "stop"}:
