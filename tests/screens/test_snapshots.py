@@ -30,7 +30,7 @@ def test_every_step_of_the_wizard_looks_as_it_did(
             await until(pilot, lambda: screen.current and not screen.looking)  # type: ignore[attr-defined]
             await pilot.pause(0.3)
 
-        await judged()
+        await pilot.pause(0.3)
         check_snapshot(pilot, f"wizard-empty-{end}")
         await type_text(pilot, "~/photos")
         await until(pilot, lambda: "5 pictures to train" in words(pilot))

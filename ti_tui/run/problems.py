@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -90,6 +89,8 @@ class ProblemsError(UserError):
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word that a typist most likely meant, or None if none is close."""
+    import difflib
+
     found = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
     return found[0] if found else None
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -19,7 +17,6 @@ from textual.screen import Screen
 
 from ti_tui import atomic, settings
 from ti_tui.run.folder import RunFolder
-from ti_tui.screens.dialogs import Question
 from ti_tui.setup.words import location, printable
 from ti_tui.themes import shipped_and_own, variable_defaults
 from ti_tui.widgets.graphics import Protocol, choose_protocol, extra_installed, probe_terminal
@@ -119,6 +116,8 @@ class TiTuiApp(App[None], inherit_bindings=False):
 
     async def action_quit(self) -> None:
         """Leave; a screen that has something to ask asks it."""
+        from ti_tui.screens.dialogs import Question
+
         for screen in reversed(self.screen_stack):
             ask = getattr(screen, "ask_quit", None)
             if ask is not None:
@@ -195,6 +194,8 @@ def _let_alt_digits_be_keys() -> None:
 
 def _unknown_keys(keys: Mapping[str, str]) -> list[str]:
     """What is wrong with the [keys] of the settings: ids that nothing has."""
+    import difflib
+
     from ti_tui.screens.dashboard.log import LogScreen
     from ti_tui.screens.dashboard.samples import CompareScreen
     from ti_tui.screens.dashboard.screen import DashboardScreen
@@ -226,6 +227,8 @@ def protocol() -> Protocol:
 
 def write_crash(error: Exception) -> Path | None:
     """Write the traceback of a mistake of ours to the state folder; returns the file, None if it cannot be written."""
+    import traceback
+
     path = settings.state_folder() / "crash.log"
     text = "".join(traceback.format_exception(error))
     try:

@@ -160,9 +160,11 @@ class WizardScreen(DraftingScreen):
             self.open_pane.left()
         self.visited.add(self.here)
         self.here = self.draft.step = step
-        # What lies on the disk may be another since the last look.
-        self.look_if_changed()
-        self.check_again()
+        if self.visited != {"dataset"} or step != "dataset" or not self.draft.empty:
+            # What lies on the disk may be another since the last look. Not while nothing was chosen at all: judging
+            # loads what the first screen has no use for.
+            self.look_if_changed()
+            self.check_again()
         self._wanted = field
         panes = self.query_one("#panes")
         for pane in panes.query(StepPane):
@@ -201,6 +203,7 @@ class WizardScreen(DraftingScreen):
             if answer == "new":
                 drop_draft()
                 self._enter(self.here)
+                self.check_again()
             else:
                 await self.take_draft(left)
 
