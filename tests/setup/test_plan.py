@@ -90,7 +90,23 @@ def test_saves_and_samples_come_when_they_are_due() -> None:
     }
     made = make_plan(from_values(values, Path("run.toml")), SD1, 3, RTX_4090)
     assert [step for step in range(1, 11) if made.save_due(step)] == [3, 4, 6, 8, 9, 10]
-    assert [step for step in range(1, 11) if made.sample_due(step)] == [5, 10]
+    assert [step for step in range(11) if made.sample_due(step)] == [0, 5, 10]
+    assert (made.saves(), made.samples()) == (6, 3)
+
+
+@pytest.mark.parametrize(("every", "steps"), [(0, []), (5, [0, 5, 10, 12]), (100, [0, 12])])
+def test_previews_show_the_start_and_the_end_unless_they_are_off(every: int, steps: list[int]) -> None:
+    values = {
+        "format": 1,
+        "model": {"base": "m"},
+        "dataset": {"images": "i"},
+        "embedding": {"token": "zkz"},
+        "scheme": {"segments": [{"learning_rate": 0.1, "steps": 12}]},
+        "sample": {"every_steps": every},
+    }
+    made = make_plan(from_values(values, Path("run.toml")), SD1, 3, RTX_4090)
+    assert [step for step in range(13) if made.sample_due(step)] == steps
+    assert made.samples() == len(steps)
 
 
 def test_an_optimizer_that_is_not_installed_says_how_to_install_it(

@@ -25,6 +25,7 @@ from ti_tui.setup.check import check_run
 from ti_tui.training import step as step_module
 from ti_tui.training.batches import micro_batches, share
 from ti_tui.training.device import make_accelerator
+from ti_tui.training.norms import Norms
 from ti_tui.training.placeholder import PlaceholderEmbedding
 from ti_tui.training.reporter import Reporter
 from ti_tui.training.session import Session
@@ -478,6 +479,8 @@ def test_plain_attention_gives_the_same_gradient(make_run: MakeRun) -> None:
         {"model.clip_skip": 2},
         {"dataset.flip": True},
         {"embedding.init": ""},
+        {"embedding.norm": "match"},
+        {"embedding.norm": "direction"},
         {"dataset.template": "captions"},
     ],
     ids=lambda settings: next(iter(settings)),
@@ -489,6 +492,51 @@ def test_every_choice_changes_the_result_and_is_repeatable(
     assert train(plain) == train(first) == train(second) == 0
     assert not np.array_equal(result(plain).in_order()[0], result(first).in_order()[0])
     np.testing.assert_array_equal(result(first).in_order()[0], result(second).in_order()[0])
+
+
+@pytest.mark.parametrize("policy", ["match", "direction"])
+@pytest.mark.parametrize("model", ["sd1", "sdxl"])
+def test_vectors_keep_the_vocabularys_length_where_that_is_asked(
+    make_run: MakeRun, train: Train, policy: str, model: str
+) -> None:
+    folder = make_run(model, scheme="0.05:4", **{"embedding.norm": policy})
+    assert train(folder) == 0
+    for index, vectors in enumerate(result(folder).in_order()):
+        part = "text_encoder_2" if index else "text_encoder"
+        tensors = load_file(Path(check_run(folder).run.model.base) / part / "model.safetensors")
+        table = next(value for name, value in tensors.items() if name.endswith("token_embedding.weight"))
+        median = float(table.float().norm(dim=1).median())
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), median, rtol=1e-5)
+
+
+def test_free_vectors_grow_with_a_high_rate(make_run: MakeRun, train: Train) -> None:
+    folder = make_run(scheme="0.05:6")
+    assert train(folder) == 0
+    norms = [event["norms"][0][0] for event in events(folder, "checkpoint")]
+    assert norms[-1] > 1.2 * norms[0]
+
+
+def test_direction_learns_no_length_and_is_pulled_to_its_start() -> None:
+    generator = torch.Generator().manual_seed(0)
+    table, rows = torch.randn((50, 8), generator=generator), nn.Parameter(torch.randn((2, 8), generator=generator))
+    norms = Norms.of("direction", [table], [rows])
+    start = rows.detach().clone()
+    torch.testing.assert_close(rows.norm(dim=1), torch.full((2,), float(table.norm(dim=1).median())))
+    # A gradient along the vectors would only stretch them.
+    rows.grad = 3 * start
+    norms.before_step([rows])
+    torch.testing.assert_close(rows.grad, torch.zeros_like(rows), atol=1e-5, rtol=0)
+    # Away from the start a step without any loss leads back to it.
+    with torch.no_grad():
+        rows.add_(0.3 * torch.randn((2, 8), generator=generator))
+    norms.put_back([rows])
+    away = torch.cosine_similarity(rows.detach(), start).clone()
+    rows.grad = torch.zeros_like(rows)
+    norms.before_step([rows])
+    with torch.no_grad():
+        rows.sub_(1e3 * rows.grad)
+    norms.put_back([rows])
+    assert bool((torch.cosine_similarity(rows.detach(), start) > away).all())
 
 
 def test_pictures_of_different_shapes_are_trained_in_buckets(make_run: MakeRun, train: Train, photos: Path) -> None:

@@ -72,8 +72,13 @@ class Plan:
         return step == self.total_steps or self._due(step, self.save_steps, self.save_epochs)
 
     def sample_due(self, step: int) -> bool:
-        """Whether previews are due after `step` steps."""
-        return self._due(step, self.sample_steps, self.sample_epochs)
+        """Whether previews are due after `step` steps; at the start and the end they always are, unless they are off.
+
+        Those of step 0 show what the model makes of the init words: what the others are to be compared with.
+        """
+        if not self.sample_steps and not self.sample_epochs:
+            return False
+        return step in (0, self.total_steps) or self._due(step, self.sample_steps, self.sample_epochs)
 
     def evaluation_due(self, step: int) -> bool:
         """Whether the eval loss is due after `step` steps; at the start and the end it always is, unless it is off."""
@@ -83,18 +88,20 @@ class Plan:
 
     def saves(self) -> int:
         """Number of checkpoints of the whole run."""
-        return self._count(self.save_due, self.save_steps, self.save_epochs, last=True)
+        return self._count(self.save_due, self.save_steps, self.save_epochs)
 
     def samples(self) -> int:
         """How often previews are drawn in the whole run."""
-        return self._count(self.sample_due, self.sample_steps, self.sample_epochs, last=False)
+        if not self.sample_due(0):
+            return 0
+        return 1 + self._count(self.sample_due, self.sample_steps, self.sample_epochs)
 
-    def _count(self, due: Callable[[int], bool], every_steps: int, every_epochs: int, *, last: bool) -> int:
+    def _count(self, due: Callable[[int], bool], every_steps: int, every_epochs: int) -> int:
+        """How many of the steps from 1 on are due; the last one is."""
         if every_epochs:
             return sum(due(step) for step in range(1, self.total_steps + 1))
         # Counted in one stroke: a run may have a million steps, and the wizard asks with every letter.
-        count = self.total_steps // every_steps if every_steps else 0
-        return count + (last and (not every_steps or self.total_steps % every_steps > 0))
+        return math.ceil(self.total_steps / every_steps) if every_steps else 1
 
     def values(self) -> dict[str, Any]:
         """The decisions as plain values, for the event log."""

@@ -104,7 +104,10 @@ class EmbeddingTable(Table):
     vectors: int = _field(
         12, "How many vectors the token has; each uses one of the prompt's 75 places.", basic=True, ge=1, le=75
     )
-    norm: Literal["free"] = _field("free", "What is done about the length of the vectors: free leaves it.")
+    norm: Literal["free", "match", "direction"] = _field(
+        "free",
+        "Length of the vectors: free leaves it, match keeps the vocabulary's, direction also learns no length.",
+    )
 
 
 class SegmentItem(Table):
@@ -213,7 +216,7 @@ class SampleTable(Table):
     """Preview images while training."""
 
     every_steps: int = _field(
-        100, "Draw previews every so many steps; 0 draws none.", label="Sample every", unit="steps", basic=True, ge=0
+        100, "Draw previews every so many steps, and at the start and the end; 0 draws none.", label="Sample every", unit="steps", basic=True, ge=0
     )
     every_epochs: int = _field(
         0, "Draw previews every so many epochs as well; 0 does not.", label="Sample every", unit="epochs", ge=0

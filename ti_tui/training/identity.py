@@ -38,6 +38,7 @@ def recipe(checked: Checked, model_hash: str, effective: int) -> dict[str, Any]:
         "buckets": run.dataset.buckets,
         "templates": list(checked.templates),
         "token": run.embedding.token,
+        "norm": run.embedding.norm,
         "effective_batch": effective,
         "training": training,
     }

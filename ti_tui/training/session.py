@@ -25,6 +25,7 @@ from ti_tui.training.device import DTYPES, choose_device, hardware_of, set_atten
 from ti_tui.training.evaluation import Question, fixed_set
 from ti_tui.training.latents import LatentCache, Latents, ToEncode
 from ti_tui.training.models import ModelSource, download
+from ti_tui.training.norms import Norms
 from ti_tui.training.objective import NoiseSchedule
 from ti_tui.training.optimizers import LossScale, make_optimizer, restore_optimizer
 from ti_tui.training.previews import Previewer
@@ -58,6 +59,7 @@ class Session:
     plan: Plan
     unet: Any
     text: TextSide
+    norms: Norms
     schedule: NoiseSchedule
     sampler: Sampler
     latents: LatentsByPicture
@@ -138,6 +140,7 @@ def open_session(
     latents, regularisation = _all_latents(checked, source, accelerator, device, report, stop_asked)
     text, unet = _frozen_parts(checked, source, plan, device, report)
     rows = text.rows
+    tables = [encoder.get_input_embeddings().weight for encoder in text.encoders]
     schedule = NoiseSchedule(source.noise_schedule().alphas_cumprod, source.ask_prediction(unet)).to(device)
     model_hash = weights_hash(facts.path)
     session = Session(
@@ -147,6 +150,7 @@ def open_session(
         plan=plan,
         unet=unet,
         text=text,
+        norms=Norms.of(run.embedding.norm, tables, rows),
         schedule=schedule,
         sampler=Sampler(
             repeats=[picture.repeats for picture in pictures.pictures],

@@ -74,6 +74,7 @@ class Trainer:
             self._make_what_is_missing()
             if session.step == 0:
                 self._evaluate()
+                self._sample_if_missing()
             while True:
                 self._answer_requests()
                 if self._stopping or session.step >= self._scheme.total_steps or not self._train_step():
@@ -110,6 +111,7 @@ class Trainer:
             return False
         rate = self._scheme.rate_at(session.step)
         set_rate(session.optimizer, rate)
+        session.norms.before_step(session.rows)
         length = clip_gradients(session.rows, session.checked.run.training.max_gradient_norm)
         self._undo = Undo(
             session.step,
@@ -117,6 +119,7 @@ class Trainer:
             copy.deepcopy(session.optimizer.state_dict()),
         )
         session.optimizer.step()
+        session.norms.put_back(session.rows)
         session.step += 1
         session.loss = loss
         session.loss_scale.succeeded()
@@ -350,32 +353,43 @@ class Trainer:
             paths = [folder.embedding(run.embedding.token, here, SUFFIXES[form]) for form in run.save.formats]
             if not all(path.exists() for path in paths):
                 checkpoints.export(folder, self.session.embedding(), here, run.save.formats)
-        if here and self._plan.sample_due(here) and not any(folder.sample(here).glob("*.png")):
-            self._sample()
+        if here:
+            self._sample_if_missing()
+
+    def _sample_if_missing(self) -> None:
+        """Previews that are due now, if they are not there from before a kill or a start that was broken off."""
+        if not self._plan.sample_due(self.session.step):
+            return
+        folder = self.session.checked.folder.sample(self.session.step)
+        # Only the first process looks: another could see the files that it is just drawing.
+        if self._accelerator.is_main_process and not any(folder.glob("*.png")):
+            self._draw_samples()
+        self._accelerator.wait_for_everyone()
 
     def _sample(self) -> None:
-        session, folder = self.session, self.session.checked.folder
         self._sample_asked = False
-        if self._accelerator.is_main_process and self._prompts:
-            self._report.phase("sampling")
-            try:
-                paths = session.previewer.draw(self._prompts, folder.sample(session.step), session.step)
-                files = [path.relative_to(folder.root).as_posix() for path in paths]
-                self._report.event(
-                    "sample",
-                    step=session.step,
-                    files=files,
-                    prompts=session.checked.run.sample.prompts[: len(files)],
-                )
-            except Exception as error:
-                # Previews are a service: a picture too large for the card must not end the run.
-                if not is_out_of_memory(error):
-                    raise
-                if session.device.type == "cuda":
-                    torch.cuda.empty_cache()
-                self._report.warn("the previews did not fit into memory and were left out; name a smaller --w and --h")
-            self._report.phase("training")
+        if self._accelerator.is_main_process:
+            self._draw_samples()
         self._accelerator.wait_for_everyone()
+
+    def _draw_samples(self) -> None:
+        session, folder = self.session, self.session.checked.folder
+        if not self._prompts:
+            return
+        self._report.phase("sampling")
+        try:
+            paths = session.previewer.draw(self._prompts, folder.sample(session.step), session.step)
+            files = [path.relative_to(folder.root).as_posix() for path in paths]
+            prompts = session.checked.run.sample.prompts[: len(files)]
+            self._report.event("sample", step=session.step, files=files, prompts=prompts)
+        except Exception as error:
+            # Previews are a service: a picture too large for the card must not end the run.
+            if not is_out_of_memory(error):
+                raise
+            if session.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self._report.warn("the previews did not fit into memory and were left out; name a smaller --w and --h")
+        self._report.phase("training")
 
     def _finish(self) -> None:
         """The final files, and the copy in the embeddings folder of the program that uses them."""
