@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -537,6 +538,62 @@ def test_direction_learns_no_length_and_is_pulled_to_its_start() -> None:
         rows.sub_(1e3 * rows.grad)
     norms.put_back([rows])
     assert bool((torch.cosine_similarity(rows.detach(), start) > away).all())
+
+
+def with_masks(folder: RunFolder, draw: Callable[[np.ndarray], None]) -> None:
+    """Give every picture of a run a mask, in which `draw` sets what is learned, and switch masks on."""
+    for path in folder.images.glob("*/*.png"):
+        mask = np.zeros((64, 64), dtype=np.uint8)
+        draw(mask)
+        Image.fromarray(mask).save(path.with_name(f"{path.stem}-mask.png"))
+    edit(folder, "masks = false", "masks = true")
+
+
+def left(mask: np.ndarray) -> None:
+    mask[:, :32] = 255
+
+
+def test_masks_weigh_the_loss_place_by_place(make_run: MakeRun) -> None:
+    plain, masked = make_run(name="plain"), make_run(name="masked", **{"dataset.mask_outside": 0.0})
+    with_masks(masked, left)
+    trainers = [open_trainer(plain), open_trainer(masked)]
+    session = trainers[1].session
+    sample = session.sampler.step(0)[0]
+    mask = session.mask_of(sample)
+    assert mask is not None and mask.shape[0] == 1
+    middle = mask.shape[2] // 2
+    torch.testing.assert_close(mask[..., :middle], torch.full_like(mask[..., :middle], 2.0))
+    assert float(mask[..., middle:].abs().max()) == 0
+    losses = [gradients_of(trainer) for trainer in trainers]
+    assert losses[0] != losses[1]
+    assert trainers[0].session.mask_of(sample) is None
+
+
+def test_a_mask_of_all_is_no_mask(make_run: MakeRun, train: Train) -> None:
+    plain, masked = make_run(name="plain"), make_run(name="masked")
+    with_masks(masked, lambda mask: mask.fill(255))
+    assert train(plain) == train(masked) == 0
+    np.testing.assert_allclose(result(plain).in_order()[0], result(masked).in_order()[0], rtol=1e-5, atol=1e-7)
+
+
+def test_a_mirrored_picture_has_its_mask_mirrored(make_run: MakeRun) -> None:
+    folder = make_run(**{"dataset.flip": True, "dataset.mask_outside": 0.0})
+    with_masks(folder, left)
+    masks = open_trainer(folder).session.masks
+    for (picture, flipped), mask in masks.items():
+        if flipped:
+            torch.testing.assert_close(mask, masks[picture, False].flip(2))
+            assert not torch.equal(mask, masks[picture, False])
+
+
+def test_masks_that_are_missing_or_wrong_are_told_before_the_start(make_run: MakeRun) -> None:
+    folder = make_run()
+    edit(folder, "masks = false", "masks = true")
+    (problem,) = check_run(folder).problems.errors
+    assert problem.message == "no picture has a mask" and problem.field == "dataset.masks"
+    first = min(folder.images.glob("*/*.png"))
+    Image.new("L", (64, 32), 255).save(first.with_name(f"{first.stem}-mask.png"))
+    assert "its picture 64x64" in check_run(folder).problems.errors[0].message
 
 
 def test_pictures_of_different_shapes_are_trained_in_buckets(make_run: MakeRun, train: Train, photos: Path) -> None:

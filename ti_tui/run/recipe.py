@@ -81,7 +81,16 @@ class DatasetTable(Table):
     )
     flip: bool = _field(False, "Show each picture mirrored half of the time. Not for faces: they are not symmetric.")
     buckets: bool = _field(False, "Keep each picture's shape (about the same area) instead of a square crop.")
-    masks: Literal[False] = _field(False, "Per-image loss masks; not in this version.")
+    masks: bool = _field(
+        False, "Learn only what a mask shows: 0001-mask.png beside 0001.png (white is learned), or its transparency."
+    )
+    mask_outside: float = _field(
+        0.1,
+        "Weight of what a mask leaves out, relative to the rest; 0 ignores it.",
+        label="Outside masks",
+        ge=0,
+        le=1,
+    )
 
 
 class EmbeddingTable(Table):
@@ -216,7 +225,12 @@ class SampleTable(Table):
     """Preview images while training."""
 
     every_steps: int = _field(
-        100, "Draw previews every so many steps, and at the start and the end; 0 draws none.", label="Sample every", unit="steps", basic=True, ge=0
+        100,
+        "Draw previews every so many steps, and at the start and the end; 0 draws none.",
+        label="Sample every",
+        unit="steps",
+        basic=True,
+        ge=0,
     )
     every_epochs: int = _field(
         0, "Draw previews every so many epochs as well; 0 does not.", label="Sample every", unit="epochs", ge=0

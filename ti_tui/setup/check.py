@@ -8,13 +8,14 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ti_tui.dataset.masks import load_mask
 from ti_tui.dataset.prompt_checks import (
     check_captions,
     check_prompt_lengths,
     check_sample_prompts,
     check_token,
 )
-from ti_tui.dataset.scan import Scan, scan
+from ti_tui.dataset.scan import DatasetError, Scan, scan
 from ti_tui.dataset.templates import load_templates
 from ti_tui.dataset.tokens import PromptTokenizer, find_tokenizer
 from ti_tui.embeddings import files as embedding_files
@@ -83,6 +84,8 @@ def check_recipe(run: RunFile, folder: RunFolder, *, pictures: Scan | None = Non
     tokenizers = _find_tokenizers(run, folder, facts, problems)
     if pictures is None:
         pictures = _scan(run.dataset.images, folder, "dataset.images", problems, decode=decode)
+    if pictures is not None and run.dataset.masks:
+        _check_masks(run, pictures, problems)
     reg = run.dataset.regularisation
     regularisation = _scan(reg, folder, "dataset.regularisation", problems, decode=decode) if reg else None
     templates = _templates(run, folder, problems)
@@ -119,6 +122,25 @@ def check_recipe(run: RunFile, folder: RunFolder, *, pictures: Scan | None = Non
     _check_packages(run, problems)
     _check_disk(run, folder, pictures, facts, problems)
     return Checked(folder, run, problems, pictures, regularisation, templates, facts, tokenizers, init)
+
+
+def _check_masks(run: RunFile, pictures: Scan, problems: Problems) -> None:
+    """Every mask is read as the trainer will read it; pictures without one are learned as a whole."""
+    side, without = run.dataset.resolution, []
+    for picture in pictures.pictures:
+        try:
+            if load_mask(picture.path, (side, side)) is None:
+                without.append(picture.path.name)
+        except DatasetError as error:
+            problems.error(error.message, field="dataset.masks", remedy=error.remedy, subject=picture.path)
+    if without and len(without) == len(pictures.pictures):
+        problems.error(
+            "no picture has a mask", field="dataset.masks",
+            remedy="Put 0001-mask.png beside 0001.png, white where it is to be learned, or write masks = false.",
+        )  # fmt: skip
+    elif without:
+        more = f" and {len(without) - 3} more" if len(without) > 3 else ""
+        problems.info(f"without a mask, learned as a whole: {', '.join(without[:3])}{more}", field="dataset.masks")
 
 
 def _check_model(run: RunFile, folder: RunFolder, problems: Problems) -> ModelFacts | None:

@@ -20,27 +20,31 @@ TIMESTEPS = 1000
 
 @dataclass(frozen=True)
 class Question:
-    """One fixed item: a picture's mean latent and its noise [4, h, w], a timestep, a prompt."""
+    """One fixed item: a picture's mean latent and its noise [4, h, w], a timestep, a prompt, weights [1, h, w]."""
 
     latent: Tensor
     noise: Tensor
     timestep: int
     prompt: str
+    weights: Tensor | None = None
 
 
-def fixed_set(pictures: Sequence[tuple[Latents, str]], seed: int, *, count: int = EVALUATED) -> list[Question]:
+def fixed_set(
+    pictures: Sequence[tuple[Latents, str, Tensor | None]], seed: int, *, count: int = EVALUATED
+) -> list[Question]:
     """`count` questions over the pictures in turn, their timesteps spread evenly over the whole range.
 
-    pictures: (latents, prompt) of each picture. The same seed gives the same set, whatever the run does.
+    pictures: (latents, prompt, weights of the loss) of each picture. The same seed gives the same set, whatever the
+    run does.
     """
     questions = []
     for index in range(count):
-        latents, prompt = pictures[index % len(pictures)]
+        latents, prompt, weights = pictures[index % len(pictures)]
         noise = draw(seed_for(seed, "evaluation", index), tuple(latents.mean.shape), 0.0).noise
         # The stride is coprime to the count, so each picture meets low and high timesteps.
         place = index * 7 % count
         timestep = int((place + 0.5) / count * TIMESTEPS)
-        questions.append(Question(latents.mean, noise.to(latents.mean.device), timestep, prompt))
+        questions.append(Question(latents.mean, noise.to(latents.mean.device), timestep, prompt, weights))
     return questions
 
 
@@ -48,7 +52,7 @@ def fixed_set(pictures: Sequence[tuple[Latents, str]], seed: int, *, count: int 
 def eval_loss(
     questions: Sequence[Question], unet: torch.nn.Module, text: TextSide, schedule: NoiseSchedule, scale: int
 ) -> float:
-    """Mean squared error over the fixed set, unweighted, one question at a time (no memory beyond a forward)."""
+    """Mean squared error over the fixed set, weighted by masks only, one question at a time to spare memory."""
     total = 0.0
     dtype = next(unet.parameters()).dtype
     for question in questions:
@@ -57,5 +61,6 @@ def eval_loss(
         size = (latent.shape[3] * scale, latent.shape[2] * scale)
         conditions = conditions_for(text.encode(text.ids([question.prompt])), [size], dtype)
         answer = unet(schedule.noisy(latent, noise, timestep).to(dtype), timestep, **conditions).sample
-        total += float((answer.float() - schedule.target(latent, noise, timestep)).square().mean())
+        error = (answer.float() - schedule.target(latent, noise, timestep)).square()
+        total += float((error if question.weights is None else error * question.weights).mean())
     return total / len(questions)

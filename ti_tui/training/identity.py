@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ti_tui import __version__
+from ti_tui.dataset.masks import mask_file
 from ti_tui.run.hashes import file_hash
 from ti_tui.run.plan import Plan
 from ti_tui.run.scheme import format_scheme
@@ -36,6 +37,7 @@ def recipe(checked: Checked, model_hash: str, effective: int) -> dict[str, Any]:
         "resolution": run.dataset.resolution,
         "flip": run.dataset.flip,
         "buckets": run.dataset.buckets,
+        "masks": [run.dataset.masks, run.dataset.mask_outside],
         "templates": list(checked.templates),
         "token": run.embedding.token,
         "norm": run.embedding.norm,
@@ -68,4 +70,7 @@ def dataset_hash(checked: Checked) -> str:
     for scan in (checked.pictures, checked.regularisation):
         for picture in scan.pictures if scan else ():
             total.update(f"{file_hash(picture.path)}|{picture.repeats}|{picture.caption}\n".encode())
+            # A mask in the picture itself is part of the picture's hash.
+            if checked.run.dataset.masks and (mask := mask_file(picture.path)):
+                total.update(f"mask {file_hash(mask)}\n".encode())
     return total.hexdigest()

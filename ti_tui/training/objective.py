@@ -65,8 +65,8 @@ def draw(seed: int, shape: tuple[int, ...], noise_offset: float) -> Drawn:
     return Drawn(latent, noise)
 
 
-def losses(prediction: Tensor, target: Tensor, training: TrainingTable) -> Tensor:
-    """Mean distance of each image [b], in float32."""
+def losses(prediction: Tensor, target: Tensor, training: TrainingTable, weights: Tensor | None = None) -> Tensor:
+    """Mean distance of each image [b], in float32. weights [b, 1, h, w]: of each place, with a mean of 1."""
     prediction, target = prediction.float(), target.float()
     match training.loss:
         case "l1":
@@ -75,4 +75,4 @@ def losses(prediction: Tensor, target: Tensor, training: TrainingTable) -> Tenso
             each = functional.huber_loss(prediction, target, reduction="none", delta=training.huber_delta)
         case _:
             each = functional.mse_loss(prediction, target, reduction="none")
-    return each.mean(dim=(1, 2, 3))
+    return (each if weights is None else each * weights).mean(dim=(1, 2, 3))

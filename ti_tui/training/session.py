@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ti_tui.dataset.crop import bucket_for
+from ti_tui.dataset.masks import load_mask, weights_of
 from ti_tui.dataset.scan import Picture, Scan
 from ti_tui.dataset.templates import fill
 from ti_tui.embeddings.files import Embedding
@@ -49,6 +50,7 @@ class StoppedWhileLoading(Exception):
 class Session:
     """Everything that the training loop works with.
 
+    masks:   weights of the loss [1, h, w] by (picture, flipped) of the training set; empty where no masks are used.
     latents: by (picture, flipped) of the training set; regularisation: the same of the regularisation set.
     step:    number of optimizer steps done.
     """
@@ -64,6 +66,7 @@ class Session:
     sampler: Sampler
     latents: LatentsByPicture
     regularisation: LatentsByPicture
+    masks: dict[tuple[int, bool], Tensor]
     optimizer: torch.optim.Optimizer
     loss_scale: LossScale
     previewer: Previewer
@@ -81,6 +84,14 @@ class Session:
 
     def latents_of(self, sample: Sample) -> Latents:
         return (self.regularisation if sample.regularisation else self.latents)[sample.picture, sample.flipped]
+
+    def mask_of(self, sample: Sample) -> Tensor | None:
+        """Weights of a sample's loss [1, h, w]; all 1 for a regularisation picture; None where no masks are used."""
+        if not self.masks:
+            return None
+        if sample.regularisation:
+            return torch.ones_like(self.regularisation[sample.picture, sample.flipped].mean[:1])
+        return self.masks[sample.picture, sample.flipped]
 
     def prompt_of(self, sample: Sample) -> str:
         """The prompt of a sample: its template, filled in with its picture's caption."""
@@ -138,6 +149,7 @@ def open_session(
     source = ModelSource(facts, folder.path(run.model.vae) if run.model.vae else None, checked.tokenizers[0].end)
 
     latents, regularisation = _all_latents(checked, source, accelerator, device, report, stop_asked)
+    masks = _masks(checked, latents, facts.scale) if run.dataset.masks else {}
     text, unet = _frozen_parts(checked, source, plan, device, report)
     rows = text.rows
     tables = [encoder.get_input_embeddings().weight for encoder in text.encoders]
@@ -162,6 +174,7 @@ def open_session(
         ),
         latents=latents,
         regularisation=regularisation,
+        masks=masks,
         optimizer=make_optimizer(rows, run.training, plan.scheme.rate_at(0)),
         loss_scale=LossScale(active=plan.precision == "fp16"),
         previewer=Previewer(
@@ -178,7 +191,7 @@ def open_session(
             model_hash=model_hash,
             stop_asked=stop_asked,
         ),
-        questions=_questions(checked, latents) if plan.evaluation_steps else [],
+        questions=_questions(checked, latents, masks) if plan.evaluation_steps else [],
         recipe=identity.recipe(checked, model_hash, plan.effective_batch),
         metadata=identity.metadata(checked, plan, model_hash),
     )
@@ -294,6 +307,22 @@ def _encode(
     return {key: Latents(one.mean.to(device), one.std.to(device)) for key, one in zip(wanted, found, strict=True)}
 
 
+def _masks(checked: Checked, latents: LatentsByPicture, scale: int) -> dict[tuple[int, bool], Tensor]:
+    """Weights of the loss for every picture that has latents; 1 everywhere for one without a mask."""
+    assert checked.pictures is not None
+    found: dict[tuple[int, bool], Tensor] = {}
+    for (index, flipped), one in latents.items():
+        width, height = one.size
+        mask = load_mask(checked.pictures.pictures[index].path, (width * scale, height * scale))
+        if mask is None:
+            found[index, flipped] = torch.ones((1, height, width), device=one.mean.device)
+            continue
+        weights = weights_of(mask, one.size, checked.run.dataset.mask_outside)
+        placed = weights[:, ::-1].copy() if flipped else weights
+        found[index, flipped] = torch.from_numpy(placed).unsqueeze(0).to(one.mean.device)
+    return found
+
+
 def _size_of(picture: Picture, checked: Checked) -> tuple[int, int]:
     dataset, facts = checked.run.dataset, checked.facts
     if not dataset.buckets or facts is None:
@@ -319,11 +348,14 @@ def _start_rows(checked: Checked, encoders: list[Any], device: torch.device) -> 
     return [nn.Parameter(start.to(device, torch.float32)) for start in starts]
 
 
-def _questions(checked: Checked, latents: LatentsByPicture) -> list[Question]:
+def _questions(checked: Checked, latents: LatentsByPicture, masks: dict[tuple[int, bool], Tensor]) -> list[Question]:
     """The fixed set of the eval loss, over the training pictures with the first template."""
     assert checked.pictures is not None
     pictures = checked.pictures.pictures
-    asked = [(latents[index, False], fill(checked.templates[0], one.caption)) for index, one in enumerate(pictures)]
+    asked = [
+        (latents[index, False], fill(checked.templates[0], one.caption), masks.get((index, False)))
+        for index, one in enumerate(pictures)
+    ]
     return fixed_set(asked, checked.run.training.seed)
 
 

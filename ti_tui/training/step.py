@@ -76,7 +76,9 @@ def loss_of(session: Session, batch: list[Sample], context: Context) -> Tensor:
     sizes = [(one.size[0] * scale, one.size[1] * scale) for one in posteriors]
     prediction = session.unet(noisy.to(dtype), timesteps, **conditions_for(context, sizes, dtype)).sample
 
-    each = losses(prediction, schedule.target(latents, noise, timesteps), training)
+    masks = [session.mask_of(sample) for sample in batch]
+    places = None if masks[0] is None else torch.stack([mask for mask in masks if mask is not None])
+    each = losses(prediction, schedule.target(latents, noise, timesteps), training, places)
     if training.min_snr_gamma:
         each = each * schedule.min_snr_weight(timesteps, training.min_snr_gamma)
     weights = torch.tensor([sample.weight for sample in batch], device=device)

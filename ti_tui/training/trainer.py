@@ -381,7 +381,8 @@ class Trainer:
             paths = session.previewer.draw(self._prompts, folder.sample(session.step), session.step)
             files = [path.relative_to(folder.root).as_posix() for path in paths]
             prompts = session.checked.run.sample.prompts[: len(files)]
-            self._report.event("sample", step=session.step, files=files, prompts=prompts)
+            if files:
+                self._report.event("sample", step=session.step, files=files, prompts=prompts)
         except Exception as error:
             # Previews are a service: a picture too large for the card must not end the run.
             if not is_out_of_memory(error):
