@@ -1,4 +1,4 @@
-"""`ti-tui check`: every mistake before the GPU starts."""
+"""`ti-tui check`: every mistake before the GPU starts, in a run or in a folder of photographs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,40 @@ import click
 
 from ti_tui.commands import show
 from ti_tui.errors import UserError
-from ti_tui.run.folder import RunFolder
-from ti_tui.setup.check import check_run
+from ti_tui.paths import user_path
+from ti_tui.run.folder import RunFolder, RunFolderError
+from ti_tui.setup.words import printable
 
 
 @click.command(short_help="Look for every mistake before the GPU starts.")
 @click.argument("run", type=click.Path(path_type=Path))
-def command(run: Path) -> None:
+@click.option(
+    "--resolution",
+    type=click.IntRange(16, 4096),
+    default=512,
+    show_default=True,
+    help="For a folder of photographs: what they are to be trained at, in pixels.",
+)
+@click.option("--person", is_flag=True, help="For photographs: the subject is a person; look at the faces.")
+@click.option("--subfolders", is_flag=True, help="For photographs: look into the sub-folders too.")
+def command(run: Path, resolution: int, person: bool, subfolders: bool) -> None:
     """Look at RUN (a run folder or its run.toml): the run file, the model, every picture, every prompt.
 
-    Exit status 2 if anything keeps the run from starting.
+    RUN may also be a folder of photographs: then each of them is looked at, and nothing is changed.
+
+    Exit status 2 if anything keeps the run from starting, or if a photograph cannot be used.
     """
+    folder = user_path(run)
+    if folder.is_dir() and not (folder / "run.toml").is_file():
+        if subfolders or _holds_pictures(folder):
+            _check_photographs(folder, resolution, person=person, subfolders=subfolders)
+            return
+        raise RunFolderError(
+            f"{folder} holds no run.toml, and no pictures",
+            remedy="Give a run's folder, or one with photographs; --subfolders looks below it too.",
+        )
+    from ti_tui.setup.check import check_run
+
     checked = check_run(RunFolder.find(run))
     show.problems(checked.problems)
     errors = len(checked.problems.errors)
@@ -27,3 +50,32 @@ def command(run: Path) -> None:
     if checked.facts is not None:
         click.echo(f"model: {checked.facts.describe()}")
     click.echo("This run can start.")
+
+
+def _holds_pictures(folder: Path) -> bool:
+    """Whether anything in `folder` looks like a photograph; else it is taken for a run."""
+    from ti_tui.dataset.listing import pictures_in, places
+    from ti_tui.run.problems import Problems
+
+    problems = Problems()
+    return any(pictures_in(place.folder, problems, "", strange=True) for place in places(folder)) or bool(problems)
+
+
+def _check_photographs(folder: Path, resolution: int, *, person: bool, subfolders: bool) -> None:
+    from ti_tui.dataset.survey import check_count, survey
+
+    found = survey(folder, resolution=resolution, person=person, subfolders=subfolders, field="")
+    usable = found.scan.pictures
+    found.problems.add(check_count(len(usable), field=""))
+    show.problems(found.problems)
+    errors = len(found.problems.errors)
+    captions = sum(bool(picture.caption) for picture in usable)
+    parts = [f"{show.number(len(usable), 'picture')} can be used"]
+    parts += [f"{captions} with captions"] if captions else []
+    refused = {problem.subject for problem in found.problems.errors} - {picture.path for picture in usable}
+    parts += [f"{len(refused)} cannot"] if refused else []
+    warnings = sum(problem.severity == "warning" for problem in found.problems)
+    parts += [show.number(warnings, "warning")] if warnings else []
+    click.echo(f"{printable(show.location(folder))}: {', '.join(parts)}.")
+    if errors:
+        raise UserError(f"{show.number(errors, 'mistake')} to mend, or these pictures are left out")

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms
 
-from ti_tui.dataset.scan import DatasetError, load_pixels, open_picture
+from ti_tui.dataset.boxes import Box, Crop, largest_box
+from ti_tui.dataset.boxes import Size as Size
+from ti_tui.dataset.opening import DatasetError, load_pixels, open_picture, orientation, shown
 
-Size = tuple[int, int]
+Profiled = Literal["", "sRGB", "converted", "broken"]
+"""A picture's colour profile: none, the usual one, another one that was converted, one that says nothing."""
+
+WHITE = (255, 255, 255)
+EVEN = 6.0
+"""Standard deviation (levels) up to which a border is of one colour, so that a band beside it may have it too."""
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_WITH_PROFILE = frozenset({"RGB", "RGBA", "CMYK", "L"})
+_ROWS = 256
+_REACH = 3
+"""Pixels of the result that Lanczos looks to either side."""
 
 
 def load_fitted(path: Path, size: Size) -> Image.Image:
@@ -22,38 +44,89 @@ def load_fitted(path: Path, size: Size) -> Image.Image:
     Raises DatasetError, with the path in its place, if it cannot be decoded.
     """
     try:
-        with warnings.catch_warnings(action="ignore"), open_picture(path) as image:
-            load_pixels(image)
-            return fit(upright_rgb(image), size)
+        with warnings.catch_warnings(action="ignore"):
+            image = _load_upright(path)
+            return _cut(image, largest_box(image.size, size), size)
     except DatasetError as error:
-        raise DatasetError(f"{path.name} {error.message}", where=str(path.parent), remedy=error.remedy) from None
+        raise _about(path, error) from None
+
+
+def load_crops(path: Path, crops: Sequence[Crop]) -> list[Image.Image]:
+    """The pieces of the picture at `path` that `crops` say, as RGB in their sizes.
+
+    Raises DatasetError, with the path in its place, if it cannot be decoded, or if it has another size than when it
+    was looked at. Pillow's warnings are not held back: that is for the caller, who may run several at a time.
+    """
+    try:
+        image = _load_upright(path)
+        if any(image.size != crop.source for crop in crops):
+            raise DatasetError("has changed since it was looked at", remedy="Look at the folder again.")
+        return [_padded(_rgb(image), crop.size) if crop.padded else _cut(image, crop.box, crop.size) for crop in crops]
+    except DatasetError as error:
+        raise _about(path, error) from None
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
     """Turn by EXIF, convert to sRGB by the embedded profile, put transparency on white."""
-    # Broken metadata says nothing about which way is up; the picture itself may be fine.
-    with contextlib.suppress(Exception):
-        image = ImageOps.exif_transpose(image)
-    if image.mode.startswith(("I", "F")):
-        image = _to_8_bits(image)
-    image = _to_srgb(image)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
+    return _rgb(turned(image, orientation(image)))
 
 
 def fit(image: Image.Image, size: Size) -> Image.Image:
     """Crop the largest centred piece of the wanted shape and resize it once (Lanczos)."""
-    if image.size == size:
+    return _resized(image, largest_box(image.size, size), size)
+
+
+def turned(image: Image.Image, turn: int) -> Image.Image:
+    """`image` turned as EXIF orientation `turn` says; itself where there is nothing to turn."""
+    return image.transpose(_TURNS[turn]) if turn in _TURNS else image
+
+
+def to_srgb(image: Image.Image) -> tuple[Image.Image, Profiled]:
+    """`image` in sRGB by its embedded profile, and what that profile was. A broken one is passed over."""
+    content = image.info.get("icc_profile")
+    if not content or image.mode not in _WITH_PROFILE:
+        return image, ""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(content))
+        if image.mode != "CMYK" and "sRGB" in ImageCms.getProfileDescription(source):
+            return image, "sRGB"
+        mode = "RGBA" if image.mode == "RGBA" else "RGB"
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=mode)
+        return (converted, "converted") if converted is not None else (image, "broken")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        # A broken profile is common and harmless: the numbers are sRGB in nearly every such file.
+        return image, "broken"
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """`image` as RGB, what is transparent in it put on white."""
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (*WHITE, 255)), image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def to_8_bits(image: Image.Image) -> Image.Image:
+    """A grey picture of 16 or 32 bits a pixel, its range brought to 0..255; Pillow would cut it off at 255."""
+    if not image.mode.startswith(("I", "F")):
         return image
-    width, height = image.size
-    scale = min(width / size[0], height / size[1])
-    box_width, box_height = size[0] * scale, size[1] * scale
-    left, top = (width - box_width) / 2, (height - box_height) / 2
-    box = (left, top, left + box_width, top + box_height)
-    return image.resize(size, Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
+    pixels = np.asarray(image)
+    highest = float(pixels.max(initial=0))
+    if image.mode == "F":
+        top = 1.0 if highest <= 1 else 255.0 if highest <= 255 else 65535.0
+    else:
+        top = 65535.0 if image.mode.startswith("I;16") or highest > 255 else 255.0
+    grey = np.empty(pixels.shape, dtype=np.uint8)
+    # A few rows at a time: as floating point the whole would take eight times its memory.
+    for row in range(0, len(pixels), _ROWS):
+        rows = pixels[row : row + _ROWS].astype(np.float64)
+        grey[row : row + _ROWS] = (rows / top * 255).clip(0, 255).round()
+    return Image.fromarray(grey)
+
+
+def size_for(source: Size, resolution: int, *, buckets: bool = False, step: int = 64) -> Size:
+    """What a picture of `source` pixels is trained at: the square, or with buckets the size nearest in shape."""
+    return bucket_for(*source, resolution, step=step) if buckets else (resolution, resolution)
 
 
 def bucket_for(width: int, height: int, resolution: int, *, step: int = 64) -> Size:
@@ -77,29 +150,62 @@ def buckets(resolution: int, *, step: int = 64, widest: float = 2.5) -> list[Siz
     return sorted(sizes) or [(resolution, resolution)]
 
 
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    """A grey picture of 16 or 32 bits a pixel, its range brought to 0..255; Pillow would cut it off at 255."""
-    pixels = np.asarray(image, dtype=np.float64)
-    if image.mode == "F":
-        top = 1.0 if pixels.max(initial=0) <= 1 else 255.0 if pixels.max() <= 255 else 65535.0
-    else:
-        top = 65535.0 if image.mode.startswith("I;16") or pixels.max(initial=0) > 255 else 255.0
-    return Image.fromarray((pixels / top * 255).clip(0, 255).round().astype(np.uint8))
-
-
 def _log_ratio(a: float, b: float) -> float:
     return math.log(a / b)
 
 
-def _to_srgb(image: Image.Image) -> Image.Image:
-    profile = image.info.get("icc_profile")
-    if not profile or image.mode not in {"RGB", "RGBA", "CMYK", "L"}:
+def _about(path: Path, error: DatasetError) -> DatasetError:
+    return DatasetError(f"{shown(path)} {error.message}", where=str(path.parent), remedy=error.remedy)
+
+
+def _load_upright(path: Path) -> Image.Image:
+    with open_picture(path) as image:
+        load_pixels(image)
+        # PNG may say which way is up after its pixels.
+        return turned(image, orientation(image))
+
+
+def _cut(image: Image.Image, box: Box, size: Size) -> Image.Image:
+    """A piece of an upright picture of any kind as RGB of `size`."""
+    if image.mode != "RGB" or image.info.get("icc_profile") or image.has_transparency_data:
+        image, box = _piece(image, box, size)
+    return _resized(_rgb(image), box, size)
+
+
+def _piece(image: Image.Image, box: Box, size: Size) -> tuple[Image.Image, Box]:
+    """Only what is needed of a picture that has to be converted, and where the box lies in it.
+
+    Converting colours takes many times as long as cutting; what Lanczos sees around the box stays.
+    """
+    margin = _REACH * max(box.width / size[0], box.height / size[1], 1.0) + 1
+    left, top = max(math.floor(box.left - margin), 0), max(math.floor(box.top - margin), 0)
+    right, bottom = min(math.ceil(box.right + margin), image.width), min(math.ceil(box.bottom + margin), image.height)
+    if (left, top, right, bottom) == (0, 0, *image.size):
+        return image, box
+    return image.crop((left, top, right, bottom)), Box(box.left - left, box.top - top, box.width, box.height)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    return on_white(to_srgb(to_8_bits(image))[0])
+
+
+def _resized(image: Image.Image, box: Box, size: Size) -> Image.Image:
+    if image.size == size and box == Box(0.0, 0.0, *size):
         return image
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        mode = "RGBA" if image.mode == "RGBA" else "RGB"
-        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=mode)
-        return converted if converted is not None else image
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        # A broken profile is common and harmless: the numbers are sRGB in nearly every such file.
-        return image
+    corners = (box.left, box.top, min(box.right, image.width), min(box.bottom, image.height))
+    return image.resize(size, Image.Resampling.LANCZOS, box=corners, reducing_gap=3.0)
+
+
+def _padded(image: Image.Image, size: Size) -> Image.Image:
+    """The whole picture within `size`, bands beside it: in the colour of its border where that is even, else white."""
+    scale = min(size[0] / image.width, size[1] / image.height)
+    inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    image = image.resize(inner, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    pixels = np.asarray(image)
+    tall = inner[1] >= size[1]
+    border = np.concatenate([pixels[:, 0], pixels[:, -1]] if tall else [pixels[0], pixels[-1]])
+    even = bool(border.std(axis=0).max() <= EVEN)
+    colour = tuple(int(channel) for channel in np.median(border, axis=0)) if even else WHITE
+    canvas = Image.new("RGB", size, colour)
+    canvas.paste(image, ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
+    return canvas

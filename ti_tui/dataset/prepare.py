@@ -1,29 +1,68 @@
-"""Copying a folder of photographs into a run: upright, cropped, resized, numbered, with their captions."""
+"""Copying a folder of photographs into a run: upright, cropped, resized, numbered, with their captions.
+
+A second time only what changed is made again; dataset.json in the run folder (see `manifest`) is the memory of it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
 import shutil
+import warnings
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from PIL import Image
+
 from ti_tui import atomic
-from ti_tui.dataset.crop import bucket_for, load_fitted
-from ti_tui.dataset.scan import DatasetError, Picture, choose, scan
+from ti_tui.dataset.boxes import AUTO, Choice, Crop, Mode, Size
+from ti_tui.dataset.crop import load_crops
+from ti_tui.dataset.faces import FaceFinder
+from ti_tui.dataset.manifest import Made, Manifest, read_manifest
+from ti_tui.dataset.opening import DatasetError, open_picture, shown
+from ti_tui.dataset.parallel import Room, in_order
+from ti_tui.dataset.planning import FIELD, Asked, Plan, Planned, caption_beside, make_plan
 from ti_tui.dataset.sidecars import write_caption
-from ti_tui.paths import user_path
+from ti_tui.dataset.survey import Faces, Forced, Look, Memory, Survey, survey
+from ti_tui.paths import is_there, user_path
 from ti_tui.run.problems import Problems
+
+BYTES_A_PIXEL = 8
+"""Memory that decoding, turning and converting take for each pixel, about."""
+DISK_TIMES, KEEP_FREE_BYTES = 3, 10_000_000
+COMPRESSION = 4
+
+
+@dataclass(frozen=True)
+class PreparedPicture:
+    """A source picture and what was made of it.
+
+    name: its path in the source folder. files and crops: one, or several of a picture that was split.
+    again: whether it was made now; else it was there already, as it should be.
+    """
+
+    name: str
+    path: Path
+    files: tuple[Path, ...]
+    crops: tuple[Crop, ...]
+    again: bool
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What `prepare` made: number of pictures, of captions, the folders, and what it has to say."""
+    """What `prepare` made: number of pictures, of captions, the folders, and what it has to say.
+
+    pictures: those of the source that are trained. left_out: names of those that were left out on purpose.
+    """
 
     images: int
     captions: int
     folders: tuple[Path, ...]
     problems: Problems
+    pictures: tuple[PreparedPicture, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 def prepare(
@@ -35,8 +74,16 @@ def prepare(
     buckets: bool = False,
     step: int = 64,
     repeats: int | None = None,
-    leave_out: Collection[str] = (),
+    leave_out: Collection[str] | None = None,
     captions: Mapping[str, str] | None = None,
+    mode: Mode | Choice | None = None,
+    crops: Mapping[str, Choice] | None = None,
+    force: Forced = (),
+    subfolders: bool = False,
+    record: Path | None = None,
+    finder: FaceFinder | None = None,
+    memory: Memory | None = None,
+    each: Callable[[Look], bool] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
     """Write the pictures of `source` as 0001.png, 0002.png, ... at the size they are trained at.
@@ -46,66 +93,234 @@ def prepare(
     repeats:   of every picture; None takes those of the source's own folders.
     leave_out: pictures that stay behind, by their path in the source (`a.jpg`, `10_zkz/b.jpg`).
     captions:  captions by such a path, in place of the sidecar's; "" is none.
+    mode:      how pictures are cropped that have no choice of their own.
+    crops:     choices for single pictures.
+    force:     pictures that are used although they are too small, or the same file as another.
+    record:    the run folder, in which dataset.json is kept. With it, `destination` may hold what was made before:
+               numbers stay with their sources, only what changed is made again, files of others are never touched,
+               and for leave_out, mode, crops and force what is not given stays as it was.
+    finder, memory, each: as `survey` takes them. progress: pictures made so far, and how many will be.
 
-    The source is only read. A PNG that already has the size is copied byte for byte. Pictures that cannot
-    be read are left out and named in the problems. Raises DatasetError if none can be used, or if the
-    destination lies in the source.
+    The source is only read. A PNG that already has the size is copied byte for byte. Pictures that cannot be read
+    are left out and named in the problems, also where that shows only while they are cropped. Raises DatasetError if
+    none can be used or if the destination lies in the source, CannotWrite if one cannot be written; those that were
+    made until then stay whole, and the next time goes on with the rest.
     """
-    source, destination = user_path(source).resolve(), user_path(destination).resolve()
+    source, destination = _resolved(source), _resolved(destination)
+    run = _resolved(record) if record is not None else None
     if destination == source or source in destination.parents:
         raise DatasetError(f"{destination} lies inside the folder of photographs", remedy="Choose another run folder.")
-    if destination.is_dir() and any(destination.iterdir()):
+    if destination in source.parents:
+        raise DatasetError(f"{source} holds the pictures that are made", remedy="Give the folder of photographs.")
+    old = read_manifest(run) if run is not None else None
+    if old is None and destination.is_dir() and any(destination.iterdir()):
         raise DatasetError(f"{destination} already holds files", remedy="Choose another run folder, or empty it.")
-    found = scan(source)
-    if not found.pictures:
-        lines = [f"{problem.message}. {problem.remedy}".strip() for problem in found.problems.errors]
-        raise DatasetError(f"no picture in {source} can be used", remedy="\n".join(lines[:2]))
-    chosen = choose(found, leave_out=leave_out, captions=captions or {}, repeats=repeats)
-    if not chosen.pictures:
-        raise DatasetError(f"all {len(found.pictures)} pictures of {source} are left out")
-    written = 0
-    folders: dict[Path, None] = {}
-    for number, picture in enumerate(chosen.pictures, start=1):
-        size = _size_for(picture, resolution, buckets=buckets, step=step)
-        target = destination / f"{picture.repeats}_{name}" / f"{number:04d}.png"
-        folders.setdefault(target.parent)
-        write_fitted(picture.path, target, size)
-        if picture.caption:
-            write_caption(target, picture.caption)
-            written += 1
-        if min(picture.width / size[0], picture.height / size[1]) < 1:
-            enlarged = max(size[0] / picture.width, size[1] / picture.height)
-            found.problems.warning(
-                f"{picture.path.name} is {picture.width}x{picture.height}: enlarged {enlarged:.2g} times",
-                field="dataset.images",
+    before = old.entries if old is not None else {}
+    if leave_out is None:
+        leave_out = [key for key, entry in before.items() if entry.left_out]
+    default = Choice(mode) if isinstance(mode, str) else mode or (old.choice if old is not None else AUTO)
+    own = {key: entry.choice for key, entry in before.items() if entry.choice is not None} | dict(crops or {})
+    found = survey(
+        source,
+        resolution=resolution,
+        buckets=buckets,
+        step=step,
+        subfolders=subfolders,
+        leave_out=leave_out,
+        force="all" if force == "all" else {*force, *(key for key, entry in before.items() if entry.forced)},
+        faces=_faces_for({default.mode, *(choice.mode for choice in own.values())}),
+        finder=finder,
+        memory=memory,
+        each=each,
+    )
+    if not found.complete:
+        raise DatasetError("stopped while looking at the pictures; nothing was changed")
+    asked = Manifest(
+        source=str(source),
+        name=name,
+        resolution=resolution,
+        buckets=buckets,
+        step=step,
+        repeats=repeats,
+        subfolders=subfolders,
+        choice=default,
+    )
+    base = run or destination
+    plan = make_plan(found, destination, base, asked, old, Asked(leave_out, captions or {}, crops or {}, force))
+    return _Making(found, destination, base, run, asked, plan).done(progress)
+
+
+def _resolved(path: Path) -> Path:
+    """`path` in full, links followed. Raises BadPath or DatasetError."""
+    try:
+        return user_path(path).resolve()
+    except (OSError, RuntimeError):
+        raise DatasetError(f"{shown(str(path))} cannot be followed: it is a link that leads to itself") from None
+
+
+def _faces_for(modes: Collection[Mode]) -> Faces:
+    """In which pictures faces have to be looked for, to crop them in these modes."""
+    if "face" in modes:
+        return "all"
+    return "needed" if {"auto", "keep", "split"} & set(modes) else "none"
+
+
+class _Making:
+    """Carries a plan out. What was made is known the next time, whenever this one ends."""
+
+    def __init__(
+        self, found: Survey, destination: Path, base: Path, record: Path | None, asked: Manifest, plan: Plan
+    ) -> None:
+        self._found = found
+        self._problems = found.problems
+        self._destination = destination
+        self._base = base
+        self._record = record
+        self._asked = asked
+        self._plan = plan
+        self._room = Room()
+
+    def done(self, progress: Callable[[int, int], None] | None) -> Prepared:
+        """Make what has to be made, write the captions, take away what is not wanted any more."""
+        tasks = [one for one in self._plan.planned if one.again]
+        self._raise_unless_room([crop for one in tasks for crop in one.crops])
+        for folder in {self._path(made).parent for one in self._plan.planned for made in one.entry.made}:
+            atomic.recover_folders(folder)
+        self._write_record()
+        count = 0
+        try:
+            # Pillow's warnings are held back here: in each thread they would get in each other's way.
+            with (
+                warnings.catch_warnings(action="ignore"),
+                contextlib.closing(in_order(self._make, tasks)) as results,
+            ):
+                for count, (one, made) in enumerate(zip(tasks, results, strict=True), start=1):
+                    if isinstance(made, DatasetError):
+                        self._failed(one, made)
+                    else:
+                        one.entry = replace(one.entry, made=made)
+                    if progress:
+                        progress(count, len(tasks))
+            for one in self._plan.planned:
+                self._write_captions(one)
+            self._remove_obsolete()
+        except atomic.CannotWrite as error:
+            self._write_what_can_be()
+            told = f"{error.message} (after {count} of {len(tasks)} pictures)"
+            raise atomic.CannotWrite(told, remedy=error.remedy) from None
+        except BaseException:
+            self._write_what_can_be()
+            raise
+        self._write_record()
+        return self._prepared()
+
+    def _raise_unless_room(self, crops: list[Crop]) -> None:
+        need = sum(crop.size[0] * crop.size[1] * 3 for crop in crops)
+        place = next(part for part in (self._destination, *self._destination.parents) if is_there(part))
+        free = shutil.disk_usage(place).free
+        if need and free < DISK_TIMES * need + KEEP_FREE_BYTES:
+            raise DatasetError(
+                f"the pictures need about {need / 1e6:.0f} MB and {free / 1e6:.0f} MB are free in {place}",
+                remedy="Free some space, or choose a folder on another disk.",
             )
-        if progress:
-            progress(number, len(chosen.pictures))
-    return Prepared(len(chosen.pictures), written, tuple(folders), found.problems)
+
+    def _make(self, one: Planned) -> tuple[Made, ...] | DatasetError:
+        """Write the files of a picture; runs in a thread. Raises CannotWrite."""
+        path, source = one.look.path, one.crops[0].source
+        try:
+            with self._room.taken(source[0] * source[1] * BYTES_A_PIXEL):
+                if one.crops[0].rule == "keep" and _is_ready(path, one.crops[0].size):
+                    contents = [path.read_bytes()]
+                else:
+                    contents = [_as_png(image) for image in load_crops(path, one.crops)]
+        except DatasetError as error:
+            return error
+        except OSError as error:
+            return DatasetError(f"{shown(path)} cannot be read: {error.strerror or error}")
+        return tuple(self._write(made, content) for made, content in zip(one.entry.made, contents, strict=True))
+
+    def _write(self, made: Made, content: bytes) -> Made:
+        target = self._path(made)
+        atomic.write_bytes(target, content)
+        status = target.stat()
+        digest = hashlib.sha256(content).hexdigest()
+        return replace(made, size_bytes=status.st_size, mtime_ns=status.st_mtime_ns, sha256=digest)
+
+    def _failed(self, one: Planned, error: DatasetError) -> None:
+        """A picture that could be read a moment ago, and cannot be now: what was made of it before is kept."""
+        remedy = error.remedy or "Mend it or take it out of the folder."
+        self._problems.error(error.message, field=FIELD, remedy=remedy, subject=one.look.path, kind="unreadable")
+        self._plan.planned.remove(one)
+        self._plan.others[one.look.name] = replace(one.before, choice=one.entry.choice, forced=one.entry.forced)
+        kept = {made.file for made in one.before.made}
+        self._plan.obsolete = [gone for gone in self._plan.obsolete if gone.made.file not in kept]
+
+    def _write_captions(self, one: Planned) -> None:
+        for made in one.entry.made:
+            if (caption_beside(self._path(made)) or "") != one.caption:
+                write_caption(self._path(made), one.caption)
+
+    def _remove_obsolete(self) -> None:
+        """Take away files of ours that are not trained any more; what others have changed stays."""
+        left = []
+        for gone in self._plan.obsolete:
+            path = self._path(gone.made)
+            try:
+                if gone.made.is_ours(self._base):
+                    path.unlink()
+                if gone.caption and caption_beside(path) == gone.caption:
+                    path.with_suffix(".txt").unlink()
+            except OSError as error:
+                left.append(gone)
+                self._problems.warning(f"{path} cannot be removed: {error.strerror}", field=FIELD, kind="obsolete")
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()
+        self._plan.obsolete = left
+
+    def _prepared(self) -> Prepared:
+        if not self._plan.planned:
+            lines = [f"{problem.message}. {problem.remedy}".strip() for problem in self._problems.errors]
+            raise DatasetError(f"no picture in {self._found.folder} can be used", remedy="\n".join(lines[-2:]))
+        entries = [*(one.entry for one in self._plan.planned), *self._plan.others.values()]
+        files = [self._path(made) for entry in entries for made in entry.made]
+        return Prepared(
+            images=len(files),
+            captions=sum(bool(caption_beside(file)) for file in files),
+            folders=tuple(dict.fromkeys(file.parent for file in files)),
+            problems=self._problems,
+            pictures=tuple(
+                PreparedPicture(
+                    one.look.name, one.look.path, tuple(map(self._path, one.entry.made)), one.crops, one.again
+                )
+                for one in self._plan.planned
+            ),
+            left_out=tuple(name for name, entry in self._plan.others.items() if entry.left_out),
+        )
+
+    def _path(self, made: Made) -> Path:
+        return self._base / made.file
+
+    def _write_record(self) -> None:
+        if self._record is not None:
+            order = [look.name for look in self._found.looks]
+            self._plan.manifest(self._asked, order).write(self._record)
+
+    def _write_what_can_be(self) -> None:
+        """After a failure; where even that cannot be written, what stands there says that files are being made."""
+        with contextlib.suppress(atomic.CannotWrite):
+            self._write_record()
 
 
-def write_fitted(source: Path, target: Path, size: tuple[int, int]) -> None:
-    """Write one picture as an RGB PNG of `size`, atomically and without its metadata (places, cameras)."""
-    if _is_ready(source, size):
-        atomic.write_with(target, lambda temporary: _copy(source, temporary))
-        return
+def _as_png(image: Image.Image) -> bytes:
+    # What the source says about itself (places, profiles) is not true of these pixels.
+    image.info = {}
     content = io.BytesIO()
-    load_fitted(source, size).save(content, "PNG", compress_level=4)
-    atomic.write_bytes(target, content.getvalue())
+    image.save(content, "PNG", compress_level=COMPRESSION)
+    return content.getvalue()
 
 
-def _size_for(picture: Picture, resolution: int, *, buckets: bool, step: int) -> tuple[int, int]:
-    return bucket_for(picture.width, picture.height, resolution, step=step) if buckets else (resolution, resolution)
-
-
-def _is_ready(source: Path, size: tuple[int, int]) -> bool:
-    from ti_tui.dataset.scan import open_picture
-
+def _is_ready(source: Path, size: Size) -> bool:
+    """Whether a picture can be copied as it is: a plain PNG of the right size."""
     with open_picture(source) as image:
         plain = not image.info and not image.getexif()
         return image.format == "PNG" and image.mode == "RGB" and image.size == size and plain
-
-
-def _copy(source: Path, target: Path) -> None:
-    shutil.copyfile(source, target)
-    atomic.sync(target)

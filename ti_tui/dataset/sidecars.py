@@ -3,40 +3,118 @@
 from __future__ import annotations
 
 import codecs
+import re
+import stat
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from ti_tui import atomic
 
 SUFFIXES = (".txt", ".caption")
+"""The first is read if both are there, and is the one that is written."""
+
+LONG = 2_000
+"""Characters from which a caption is told to be long; a prompt holds 75 tokens, about 300 characters."""
+MOST_BYTES = 1_000_000
+"""No caption is as large; of such a file only the start is read."""
+
+_INVISIBLE = re.compile(
+    # Marks, soft hyphens and changes of direction; joiners only where they join nothing that needs them.
+    "[\u00ad\u200b\u200e\u200f\u2060\u2066-\u2069\u202a-\u202e\ufeff\ufff9-\ufffb]"
+    "|(?<![^\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f])"
+)
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Note:
+    """What was odd about a caption file. warning: something of it may be lost or wrong."""
+
+    severity: Literal["warning", "info"]
+    text: str
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """A caption as it is used, the file that it came from (None: there is none), what was odd about that file."""
+
+    caption: str = ""
+    path: Path | None = None
+    notes: tuple[Note, ...] = ()
+
+
+def read_sidecar(picture: Path) -> Sidecar:
+    """The caption beside a picture: its first line that is not empty, as one clean line. Never raises."""
+    present = [path for suffix in SUFFIXES if _is_regular(path := picture.with_suffix(suffix))]
+    if not present:
+        return Sidecar()
+    path, name = present[0], _shown(present[0].name)
+    notes: list[Note] = []
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        return Sidecar("", path, (Note("warning", f"its caption {name} cannot be read: {error.strerror}"),))
+    if len(present) > 1:
+        notes.append(Note("info", f"{name} and {_shown(present[1].name)} are there; {name} is used"))
+    elif path.suffix != SUFFIXES[0]:
+        notes.append(Note("info", f"its caption is read from {name}; it is saved as {SUFFIXES[0]}"))
+    if len(content) > MOST_BYTES:
+        content = content[:MOST_BYTES]
+        notes.append(Note("warning", f"its caption {name} is larger than {MOST_BYTES // 1_000_000} MB"))
+    text, odd = decode(content)
+    if odd:
+        notes.append(Note("info" if "UTF-16" in odd else "warning", odd))
+    elif content.startswith(codecs.BOM_UTF8):
+        notes.append(Note("info", f"its caption {name} starts with a byte-order mark; it is left out"))
+    elif b"\0" in content:
+        notes.append(Note("info", f"its caption {name} looks like UTF-16 without its mark; read as such"))
+    text, left_out = without_invisible(text)
+    if left_out:
+        notes.append(Note("info", f"{left_out} in its caption {name}; left out"))
+    lines = [line for line in (" ".join(line.split()) for line in text.splitlines()) if line]
+    if not lines:
+        return Sidecar("", path, (*notes, Note("warning", f"its caption {name} is empty: counts as none")))
+    if len(lines) > 1:
+        notes.append(Note("warning", f"its caption {name} has {len(lines)} lines; the first is used"))
+    if len(lines[0]) > LONG:
+        length = f"{len(lines[0]):,}".replace(",", " ")
+        notes.append(Note("warning", f"its caption {name} has {length} characters; a prompt holds about 300"))
+    return Sidecar(lines[0], path, tuple(notes))
 
 
 def read_caption(picture: Path) -> tuple[str, str]:
     """(caption, note) of a picture. No sidecar gives "". The note says what was odd about the file, or is ""."""
-    for suffix in SUFFIXES:
-        path = picture.with_suffix(suffix)
-        if not path.is_file():
-            continue
-        try:
-            text, note = decode(path.read_bytes())
-        except OSError as error:
-            return "", f"its caption {path.name} cannot be read: {error.strerror}"
-        lines = [line for line in (" ".join(line.split()) for line in text.splitlines()) if line]
-        if not lines:
-            return "", f"its caption {path.name} is empty: counts as none"
-        if len(lines) > 1:
-            note = f"its caption {path.name} has {len(lines)} lines; the first is used"
-        return lines[0], note
-    return "", ""
+    sidecar = read_sidecar(picture)
+    return sidecar.caption, "; ".join(note.text for note in sidecar.notes)
 
 
 def write_caption(picture: Path, caption: str) -> None:
-    """Write the sidecar of `picture`: one line, UTF-8, without a newline; an empty caption removes it."""
+    """Write the sidecar of `picture`: one line, UTF-8, without a newline; an empty caption removes it.
+
+    Raises CannotWrite.
+    """
     path = picture.with_suffix(SUFFIXES[0])
-    line = " ".join(caption.split())
+    line = one_line(caption)
     if line:
         atomic.write_text(path, line)
     else:
         path.unlink(missing_ok=True)
+
+
+def one_line(text: str) -> str:
+    """`text` as a caption is saved: one line, single spaces, nothing invisible."""
+    return " ".join(without_invisible(text)[0].split())
+
+
+def without_invisible(text: str) -> tuple[str, str]:
+    """(text without control characters and marks that cannot be seen, what was taken out in words or "")."""
+    text, controls = _CONTROL.subn("", text)
+    text, invisible = _INVISIBLE.subn("", text)
+    parts = [f"{controls} control character{'s' * (controls > 1)}"] if controls else []
+    parts += [f"{invisible} invisible character{'s' * (invisible > 1)}"] if invisible else []
+    return text, " and ".join(parts)
 
 
 def decode(content: bytes) -> tuple[str, str]:
@@ -45,5 +123,20 @@ def decode(content: bytes) -> tuple[str, str]:
         return content.decode("utf-16", errors="replace"), "its caption is UTF-16; read as such"
     try:
         return content.decode("utf-8-sig").replace("\x00", ""), ""
-    except UnicodeDecodeError:
+    except UnicodeDecodeError as error:
+        if error.start >= len(content) - 3 and len(content) == MOST_BYTES:
+            # Cut within a letter by the limit on what is read.
+            return content[: error.start].decode("utf-8-sig"), ""
         return content.decode("cp1252", errors="replace"), "its caption is not UTF-8; read as Windows-1252"
+
+
+def _is_regular(path: Path) -> bool:
+    """Whether `path` can be opened without waiting: a pipe would block for ever."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def _shown(name: str) -> str:
+    return name if name.isprintable() else repr(name)

@@ -16,8 +16,10 @@ Severity = Literal["error", "warning", "info"]
 class Problem:
     """One finding. `error` stops a run before it starts; `warning` and `info` are shown and pass.
 
-    field: dotted name in the run file (`training.batch_size`), or "".
-    line:  1-based, or None where the field does not stand in the file.
+    field:   dotted name in the run file (`training.batch_size`), or "".
+    line:    1-based, or None where the field does not stand in the file.
+    subject: the picture or caption file that it is about, if it is about one.
+    kind:    one word for what was found (`blurred`, `same-file`), where others choose by it; else "".
     """
 
     severity: Severity
@@ -26,6 +28,8 @@ class Problem:
     remedy: str = ""
     file: Path | None = None
     line: int | None = None
+    subject: Path | None = None
+    kind: str = ""
 
     def __str__(self) -> str:
         place = ""
@@ -42,14 +46,20 @@ class Problems:
 
     found: list[Problem] = field(default_factory=list)
 
-    def error(self, message: str, *, field: str = "", remedy: str = "") -> None:
-        self.found.append(Problem("error", message, field, remedy))
+    def error(
+        self, message: str, *, field: str = "", remedy: str = "", subject: Path | None = None, kind: str = ""
+    ) -> None:
+        self.found.append(Problem("error", message, field, remedy, subject=subject, kind=kind))
 
-    def warning(self, message: str, *, field: str = "", remedy: str = "") -> None:
-        self.found.append(Problem("warning", message, field, remedy))
+    def warning(
+        self, message: str, *, field: str = "", remedy: str = "", subject: Path | None = None, kind: str = ""
+    ) -> None:
+        self.found.append(Problem("warning", message, field, remedy, subject=subject, kind=kind))
 
-    def info(self, message: str, *, field: str = "", remedy: str = "") -> None:
-        self.found.append(Problem("info", message, field, remedy))
+    def info(
+        self, message: str, *, field: str = "", remedy: str = "", subject: Path | None = None, kind: str = ""
+    ) -> None:
+        self.found.append(Problem("info", message, field, remedy, subject=subject, kind=kind))
 
     def add(self, problems: Iterable[Problem]) -> None:
         self.found.extend(problems)

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ti_tui.dataset.boxes import Choice, Mode
 from ti_tui.dataset.prepare import Prepared, prepare
+from ti_tui.dataset.survey import Forced, Memory
 from ti_tui.run import file as run_file
 from ti_tui.run.folder import RunFolder, RunFolderError
 from ti_tui.run.model import ModelFacts, find_model, inspect_model, with_prediction
@@ -36,13 +38,18 @@ def create_run(
     repeats: int | None = None,
     leave_out: Collection[str] = (),
     captions: Mapping[str, str] | None = None,
+    mode: Mode | Choice = "auto",
+    crops: Mapping[str, Choice] | None = None,
+    force: Forced = "all",
+    memory: Memory | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Created:
     """Make the run folder `root` from photographs in `images` and the run file's `values` (nested tables).
 
     values["dataset"]["images"] is filled in here: pictures are copied to `img/<repeats>_<token> <class word>`, at the
-    size they are trained at. The class word is the init text if None. repeats, leave_out and captions are those of
-    `prepare`. Nothing is left behind if anything is wrong. Raises UserError.
+    size they are trained at. The class word is the init text if None. The rest is as `prepare` has it; here all
+    pictures are used that can be, also small ones, unless `force` says less. Nothing is left behind if anything is
+    wrong. Raises UserError.
     """
     folder = RunFolder(root)
     if is_taken(folder.root):
@@ -67,6 +74,11 @@ def create_run(
             repeats=repeats,
             leave_out=leave_out,
             captions=captions,
+            mode=mode,
+            crops=crops,
+            force=force,
+            record=folder.root,
+            memory=memory,
             progress=progress,
         )
         if len(prepared.folders) == 1:

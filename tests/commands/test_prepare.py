@@ -1,0 +1,92 @@
+"""`ti-tui prepare` and `ti-tui check` on folders of photographs, as processes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.commands.test_commands import refused, ti_tui
+from tests.conftest import MakeRun
+from tests.fixtures import bad_pictures
+from tests.fixtures.bad_pictures import photo
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("astronaut", "coffee", "rocket"):
+        photo(name, (900, 600)).save(folder / f"{name}.jpg", quality=92)
+    (folder / "coffee.txt").write_text("a cup")
+    return folder
+
+
+def test_a_new_folder_is_made_and_brought_up_to_date(source: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    first = ti_tui(
+        "prepare", source, run, "--mode", "centre", "--resolution", 128, "--name", "zkz woman", "--repeats", 3,
+        "--leave-out", "rocket.jpg",
+    )  # fmt: skip
+    assert first.returncode == 0, first.stderr
+    assert "0001.png  astronaut.jpg: centre" in first.stdout
+    assert "3_zkz woman: 2 images (made 2, 1 left out, 1 with captions)." in first.stdout
+    assert sorted(path.name for path in (run / "img" / "3_zkz woman").iterdir()) == ["0001.png", "0002.png", "0002.txt"]
+    second = ti_tui("prepare", source, run, "--take-back", "rocket.jpg", "--crop", "coffee.jpg=10,20,300,300")
+    assert second.returncode == 0, second.stderr
+    assert "0002.png  coffee.jpg: manual" in second.stdout and "0003.png  rocket.jpg: centre" in second.stdout
+    assert "(made 2, 1 as before, 1 with captions)" in second.stdout
+    assert Image.open(run / "img" / "3_zkz woman" / "0003.png").size == (128, 128)
+    third = ti_tui("prepare", source, run)
+    assert "(made 0, 3 as before, 1 with captions)" in third.stdout
+
+
+def test_a_run_is_brought_up_to_date_as_its_run_file_says(make_run: MakeRun, photos: Path) -> None:
+    run = make_run()
+    record = json.loads((run.root / "dataset.json").read_text())
+    assert record["resolution"] == 64 and record["choice"] == {"mode": "auto"}
+    outcome = ti_tui("prepare", photos, run.root, "--mode", "centre")
+    assert outcome.returncode == 0, outcome.stderr
+    assert "astronaut.jpg" not in outcome.stdout, "it is square: nothing is cut"
+    assert "dataset.json" not in outcome.stdout
+    refused(ti_tui("prepare", photos, run.root, "--resolution", 128), "has 64", "run.toml")
+    refused(ti_tui("prepare", photos, run.root, "--repeats", 2), "--repeats 2")
+    (run.root / "dataset.json").unlink()
+    refused(ti_tui("prepare", photos, run.root), "holds no dataset.json")
+
+
+def test_mistakes_on_the_command_line_are_told(source: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").touch()
+    refused(ti_tui("prepare", source, run, "--leave-out", "cofee.jpg"), "no picture 'cofee.jpg'", "coffee.jpg?")
+    refused(ti_tui("prepare", source, run, "--crop", "coffee.jpg=1,2,3"), "no mode and no LEFT,TOP,WIDTH,HEIGHT")
+    refused(ti_tui("prepare", source, run, "--resolution", 100), "not a multiple of 8")
+    refused(ti_tui("prepare", source, tmp_path / "taken"), "is not empty")
+    refused(ti_tui("prepare", source, source / "run"), "inside the folder of photographs")
+    refused(ti_tui("prepare", tmp_path / "none", run), "there is no folder")
+    assert not run.exists()
+
+
+def test_bad_photographs_are_told_and_end_with_2(tmp_path: Path) -> None:
+    folder = tmp_path / "bad"
+    made = bad_pictures.make(folder)
+    outcome = ti_tui("check", folder)
+    assert outcome.returncode == 2 and "Traceback" not in outcome.stdout + outcome.stderr
+    for one in made:
+        for words in (*one.says, one.summed):
+            assert words in outcome.stdout, words
+    usable = sum(one.usable for one in made)
+    assert f"{usable} pictures can be used" in outcome.stdout and f"{len(made) - usable} cannot" in outcome.stdout
+    assert "mistakes to mend" in outcome.stderr
+
+
+def test_good_photographs_end_with_0(source: Path, tmp_path: Path) -> None:
+    outcome = ti_tui("check", source)
+    assert outcome.returncode == 0 and "3 pictures can be used, 1 with captions" in outcome.stdout
+    small = ti_tui("check", source, "--resolution", 1024)
+    assert small.returncode == 0 and "is 900x600: enlarged 1.7 times" in small.stdout
+    inside = ti_tui("check", tmp_path, "--subfolders")
+    assert inside.returncode == 0 and "3 pictures can be used" in inside.stdout

@@ -1,0 +1,115 @@
+"""The words of made captions: cleaned of what captioners get wrong, put together with those that are there already."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+from unicodedata import category
+
+Mode = Literal["missing", "replace", "prepend", "append"]
+"""What becomes of a picture that has a caption: it is passed over, or the new one takes its place, goes before it or
+after it."""
+
+LONGEST_PHRASE = 6
+"""Words of the longest phrase whose repetition is taken for a captioner's stutter."""
+
+_ARAFED = re.compile(r"(?i)\b(?:(a)n? +)?araf+e?[ds]?\b[ ,]*(?=([aeiou])?)")
+_NAME_DIGITS = re.compile(r"^[-\d]+\s*")
+_WORD_END = ",.;:!?"
+
+
+@dataclass(frozen=True)
+class CaptionRules:
+    """How made captions become a picture's caption.
+
+    mode:        for pictures that have one.
+    prefix:      put before the whole caption as it is; put once, however often captions are made.
+    first_words: what the captioner itself begins with and goes on from, such as "a photo of".
+    """
+
+    mode: Mode = "missing"
+    prefix: str = ""
+    first_words: str = ""
+
+    def wants(self, old: str) -> bool:
+        """Whether a picture with the caption `old` ("" for none) is to be captioned."""
+        return self.mode != "missing" or not old
+
+    def combined(self, old: str, made: str) -> str:
+        """The caption of a picture that had `old` and for which `made` was made.
+
+        Doing it again with the same words changes nothing.
+        """
+        prefix, old, made = (" ".join(text.split()) for text in (self.prefix, old, made))
+        old, made = _without(old, prefix), _without(made, prefix)
+        if self.mode == "prepend":
+            made = old if _begins_with(old, made) else _joined(made, old)
+        elif self.mode == "append":
+            made = old if _ends_with(old, made) else _joined(old, made)
+        return f"{prefix} {made}".strip()
+
+
+def clean_caption(text: str) -> str:
+    """What a captioner wrote, as a person would write it.
+
+    Without BLIP-large's non-words "arafed" and "araffe", without stuttered words and phrases, without the spaces that
+    its tokenizer puts around hyphens, apostrophes and before commas, without a full stop at the end. "" if nothing is
+    left.
+    """
+    text = _ARAFED.sub(lambda found: f"{found[1]}{'n' if found[2] else ''} " if found[1] else "", _one_line(text))
+    text = re.sub(r"\s+([,.;:!?])", r"\1", text)
+    text = re.sub(r"(\w) (['’-]) (?=\w)", r"\1\2", text)
+    text = " ".join(_without_stutter(text.split()))
+    return text.strip(" ,;:-").rstrip(".").rstrip(" ,;:-")
+
+
+def words_of_name(stem: str) -> str:
+    """A caption from a file's name, as A1111 makes it: no leading digits and dashes, underscores as spaces."""
+    return _one_line(_NAME_DIGITS.sub("", stem).replace("_", " "))
+
+
+def _one_line(text: str) -> str:
+    """`text` on one line, spaces collapsed, without control and invisible characters and halves of letters."""
+    text = text.replace("\ufffd", "")
+    letters = (letter if letter.isprintable() else "" if category(letter) == "Cf" else " " for letter in text)
+    return " ".join("".join(letters).split())
+
+
+def _without_stutter(words: list[str]) -> list[str]:
+    """Of words and phrases that follow themselves only the last is kept."""
+    kept = list(words)
+    for length in range(1, LONGEST_PHRASE + 1):
+        at = 0
+        while at + 2 * length <= len(kept):
+            if _same(kept[at : at + length], kept[at + length : at + 2 * length]):
+                del kept[at : at + length]
+            else:
+                at += 1
+    return kept
+
+
+def _same(first: list[str], second: list[str]) -> bool:
+    def plain(words: list[str]) -> list[str]:
+        return [word.rstrip(_WORD_END).lower() for word in words]
+
+    return plain(first) == plain(second) and any(map(str.isalnum, "".join(first)))
+
+
+def _joined(first: str, second: str) -> str:
+    return f"{first.rstrip(',')}, {second}" if first and second else first or second
+
+
+def _begins_with(text: str, start: str) -> bool:
+    """Whether `text` begins with `start`, and `start` ends where a word does."""
+    after = r"(?!\w)" if start[-1:].isalnum() else ""
+    return bool(start) and re.match(re.escape(start) + after, text) is not None
+
+
+def _ends_with(text: str, end: str) -> bool:
+    before = r"(?<!\w)" if end[:1].isalnum() else ""
+    return bool(end) and re.search(f"{before}{re.escape(end)}$", text) is not None
+
+
+def _without(text: str, prefix: str) -> str:
+    return text[len(prefix) :].strip() if _begins_with(text, prefix) else text

@@ -1,0 +1,184 @@
+"""Which files of a folder are training pictures, captions, or neither; `scan` and `survey` go by it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ti_tui.dataset import sidecars
+from ti_tui.dataset.opening import SUFFIXES, DatasetError, shown
+from ti_tui.run.problems import Problems
+
+UNREADABLE = {
+    ".jxl": "is JPEG XL, which cannot be read; save it as PNG or JPEG",
+    ".svg": "is SVG, a drawing of lines; save it as PNG",
+    ".psd": "is a Photoshop file; save it as PNG",
+    **dict.fromkeys(
+        (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".pef", ".srw"),
+        "is a camera's raw file; save it as PNG or JPEG",
+    ),
+}
+"""Endings of pictures that are never read, and what to say of them."""
+
+MOST_FOLDERS = 2_000
+"""Sub-folders that are looked through; a home folder or a whole disk was not meant."""
+
+_REPEATS = re.compile(r"([0-9]{1,3})_(.+)")
+"""kohya's folder names. More digits are a date or a year, not repeats."""
+_NOT_PICTURES = re.compile(r"-(mask|masklabel|condlabel)$")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder that pictures are taken from, and how often an epoch uses each of them."""
+
+    folder: Path
+    repeats: int
+
+
+def raise_unless_folder(folder: Path) -> None:
+    """Raises DatasetError unless `folder` is a folder that can be read."""
+    try:
+        status = folder.stat()
+    except FileNotFoundError:
+        raise DatasetError(f"there is no folder {shown(str(folder))}") from None
+    except OSError as error:
+        raise DatasetError(f"{shown(str(folder))} cannot be read: {error.strerror}") from None
+    if not stat.S_ISDIR(status.st_mode):
+        raise DatasetError(f"{shown(str(folder))} is a file", remedy="Give the folder that holds the pictures.")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise DatasetError(f"no permission to read {shown(str(folder))}")
+
+
+def places(folder: Path, *, subfolders: bool = False) -> Iterator[Place]:
+    """`folder` itself and kohya's folders `<repeats>_<name>` in it; subfolders: every other folder below it too."""
+    own = _REPEATS.fullmatch(folder.name)
+    repeats = _repeats_of(folder)
+    yield Place(folder, repeats)
+    if subfolders:
+        yield from (Place(inner, _repeats_of(inner, repeats)) for inner in _below(folder))
+    elif not own:
+        inner = [p for p in folder.iterdir() if _REPEATS.fullmatch(p.name) and stat.S_ISDIR(_mode(p))]
+        yield from (Place(entry, _repeats_of(entry)) for entry in sorted(inner, key=natural_key))
+
+
+def pictures_in(folder: Path, problems: Problems, field: str, *, strange: bool = False) -> list[Path]:
+    """Picture files directly in `folder`, in natural order; what only looks like one is told in `problems`.
+
+    strange: also tell of pictures of kinds that are never read, such as a camera's raw files.
+    """
+    try:
+        entries = list(folder.iterdir())
+    except OSError as error:
+        problems.error(
+            f"{shown(str(folder))} cannot be read: {error.strerror}", field=field, subject=folder, kind="unreadable"
+        )
+        return []
+    found: list[Path] = []
+    for path in sorted(entries, key=natural_key):
+        if path.name.startswith("."):
+            continue
+        suffix = path.suffix.lower()
+        if suffix in SUFFIXES and not _NOT_PICTURES.search(path.stem):
+            # Only regular files are opened: a pipe or a device would block for ever.
+            mode = _mode(path)
+            if stat.S_ISREG(mode):
+                found.append(path)
+            elif not stat.S_ISDIR(mode):
+                remedy = "Remove it from the folder."
+                problems.error(_why_not_regular(path), field=field, remedy=remedy, subject=path, kind="not-regular")
+        elif strange and suffix in UNREADABLE and stat.S_ISREG(_mode(path)) and not _developed(path):
+            problems.error(f"{shown(path)} {UNREADABLE[suffix]}", field=field, subject=path, kind="unreadable")
+    return found
+
+
+def captions_without_picture(folder: Path) -> list[Path]:
+    """Caption files in `folder` beside which no other file has the same stem."""
+    try:
+        entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except OSError:
+        return []
+    stems = {path.stem for path in entries if path.suffix.lower() not in sidecars.SUFFIXES}
+    return sorted(
+        (path for path in entries if path.suffix.lower() in sidecars.SUFFIXES and path.stem not in stems),
+        key=natural_key,
+    )
+
+
+def count_below(folder: Path) -> int:
+    """How many pictures lie in sub-folders that are not looked into unless asked."""
+    own = {place.folder for place in places(folder)}
+    return sum(len(pictures_in(inner, Problems(), "")) for inner in _below(folder) if inner not in own)
+
+
+def names_in(folder: Path, *, subfolders: bool = False) -> list[str]:
+    """Names of all pictures in `folder`, as other parts call them: the path within it, with `/`."""
+    found = [pictures_in(place.folder, Problems(), "") for place in places(folder, subfolders=subfolders)]
+    return [path.relative_to(folder).as_posix() for paths in found for path in paths]
+
+
+def found_instead(folder: Path) -> str:
+    """What a folder without pictures holds, in a sentence."""
+    counts: dict[str, int] = {}
+    for path in folder.iterdir():
+        if stat.S_ISREG(_mode(path)):
+            suffix = shown(path.suffix.lower()) or "(no ending)"
+            counts[suffix] = counts.get(suffix, 0) + 1
+    found = ", ".join(f"{count} {suffix}" for suffix, count in sorted(counts.items()))
+    return f"It holds {found}." if found else "It is empty."
+
+
+def natural_key(path: Path) -> list[tuple[int, int | str]]:
+    """Sort key that puts 2.png before 10.png."""
+    return [(0, int(part)) if part.isdecimal() else (1, part.lower()) for part in re.split(r"(\d+)", path.name) if part]
+
+
+def _repeats_of(folder: Path, otherwise: int = 1) -> int:
+    named = _REPEATS.fullmatch(folder.name)
+    return max(1, int(named[1])) if named else otherwise
+
+
+def _mode(path: Path) -> int:
+    """What kind of file lies at the end of `path`; 0 where that cannot be told."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):
+        return 0
+
+
+def _below(folder: Path) -> list[Path]:
+    """Every folder under `folder` that is not hidden, in natural order. Links are not followed: they may be loops."""
+    found: list[Path] = []
+    for root, names, _ in os.walk(folder):
+        inner = sorted((Path(root, name) for name in names if not name.startswith(".")), key=natural_key)
+        names[:] = [path.name for path in inner]
+        found += [path for path in inner if not path.is_symlink()]
+        if len(found) >= MOST_FOLDERS:
+            return found[:MOST_FOLDERS]
+    return found
+
+
+def _developed(raw: Path) -> bool:
+    """Whether a picture that can be read lies beside a raw file: cameras write both."""
+    return any(raw.with_suffix(suffix).is_file() for end in SUFFIXES for suffix in (end, end.upper()))
+
+
+def _why_not_regular(path: Path) -> str:
+    name = repr(path.name)
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return f"{name} is not a regular file: it is a link that leads to itself"
+        if path.is_symlink():
+            return f"{name} is not a regular file: it is a link to what is not there"
+        return f"{name} is not a regular file: {error.strerror}"
+    for test, kind in ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket")):
+        if test(mode):
+            return f"{name} is not a regular file: it is {kind}"
+    return f"{name} is not a regular file: it is a device"

@@ -1,0 +1,249 @@
+"""dataset.json in a run folder: which picture became which file, and how; so that a second time does only what changed.
+
+`prepare` writes it, the crop review reads it. File names may hold any bytes; they are kept.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ti_tui import atomic
+from ti_tui.dataset.boxes import AUTO, Box, Choice, Rule, Size, box_from
+from ti_tui.errors import UserError
+from ti_tui.run.hashes import file_hash
+
+NAME = "dataset.json"
+FORMAT = 1
+PIXELS = 1
+"""Raised when the same crop gives other pixels than before, so that all pictures are made again."""
+
+CaptionOrigin = Literal["", "sidecar", "typed", "edited"]
+"""Where a caption came from: nowhere, the file beside the source, the wizard, an edit in the run folder."""
+_ORIGINS: tuple[CaptionOrigin, ...] = ("", "sidecar", "typed", "edited")
+
+
+class ManifestError(UserError):
+    """A dataset.json that cannot be read."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A picture file of a run, as it was made.
+
+    file: path in the run folder, with `/`. box, rule, size, upscale: see Crop. size_bytes, mtime_ns, sha256: of the
+    file; 0 and "" while it is being made.
+    """
+
+    file: str
+    box: Box
+    rule: Rule
+    size: Size
+    upscale: float
+    size_bytes: int = 0
+    mtime_ns: int = 0
+    sha256: str = ""
+
+    def same_crop(self, other: Made) -> bool:
+        """Whether both are the same piece at the same size, in the same place."""
+        key = (self.file, self.box, self.rule == "whole", self.size)
+        return key == (other.file, other.box, other.rule == "whole", other.size)
+
+    def exists(self, run: Path) -> bool:
+        """Whether anything is at its place."""
+        return (run / self.file).exists()
+
+    def is_ours(self, run: Path) -> bool:
+        """Whether the file is there as it was made, so that it may be replaced or removed."""
+        path = run / self.file
+        try:
+            status = path.stat()
+            if not self.sha256:
+                # The making was cut short; nothing else was at this place when it began.
+                return True
+            if (status.st_size, status.st_mtime_ns) == (self.size_bytes, self.mtime_ns):
+                return True
+            return status.st_size == self.size_bytes and file_hash(path) == self.sha256
+        except OSError:
+            return False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A source picture and what became of it.
+
+    number:     of its files, for good: 1 is 0001.png.
+    size_bytes, mtime_ns, sha256: of the source when it was last read. size: upright, in pixels.
+    hash:       fingerprint of its looks, 32 hexadecimal digits.
+    choice:     how a person wants it to be cropped; None goes by the mode of all.
+    caption:    as it was written beside the made file. look_again: the crop has changed since.
+    """
+
+    number: int = 0
+    size_bytes: int = 0
+    mtime_ns: int = 0
+    sha256: str = ""
+    size: Size = (0, 0)
+    hash: str = ""
+    left_out: bool = False
+    forced: bool = False
+    choice: Choice | None = None
+    caption: str = ""
+    caption_origin: CaptionOrigin = ""
+    look_again: bool = False
+    made: tuple[Made, ...] = ()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `prepare` was told the last time, and an entry for every picture, by its name in the source folder.
+
+    choice:   how pictures are cropped that have no choice of their own.
+    obsolete: files that are no longer wanted, until they are removed.
+    """
+
+    source: str
+    name: str
+    resolution: int
+    buckets: bool = False
+    step: int = 64
+    repeats: int | None = None
+    subfolders: bool = False
+    choice: Choice = AUTO
+    entries: dict[str, Entry] = field(default_factory=dict)
+    obsolete: tuple[Made, ...] = ()
+
+    def write(self, run: Path) -> None:
+        """Write dataset.json into the folder `run`. Raises CannotWrite."""
+        # Names that are no text come out as escapes, which read as the same names again.
+        text = json.dumps(self._values(), indent=1, ensure_ascii=True, allow_nan=False)
+        atomic.write_text(run / NAME, text + "\n")
+
+    def _values(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "pixels": PIXELS,
+            "source": self.source,
+            "name": self.name,
+            "resolution": self.resolution,
+            "buckets": self.buckets,
+            "step": self.step,
+            "repeats": self.repeats,
+            "subfolders": self.subfolders,
+            "choice": self.choice.to_values(),
+            "pictures": {name: _entry_values(entry) for name, entry in self.entries.items()},
+            "obsolete": [_made_values(made) for made in self.obsolete],
+        }
+
+
+def read_manifest(run: Path) -> Manifest | None:
+    """dataset.json of the folder `run`; None if there is none. Raises ManifestError."""
+    path = run / NAME
+    remedy = "Prepare into another folder; or delete it together with the pictures that it lists."
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["format"] > FORMAT:
+            raise ManifestError(f"{path} was written by a newer ti_tui", remedy="Update ti_tui.")
+        return _manifest(values)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ManifestError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise ManifestError(f"{path} is not what ti_tui wrote", remedy=remedy) from None
+
+
+def _manifest(values: dict[str, Any]) -> Manifest:
+    if (choice := Choice.from_values(values["choice"])) is None:
+        raise ValueError("no choice")
+    repeats = values["repeats"]
+    # Other pixels: the files are ours still, but none of them is as it would be made now.
+    keep = values.get("pixels") == PIXELS
+    return Manifest(
+        source=str(values["source"]),
+        name=str(values["name"]),
+        resolution=int(values["resolution"]),
+        buckets=bool(values["buckets"]),
+        step=int(values["step"]),
+        repeats=None if repeats is None else int(repeats),
+        subfolders=bool(values.get("subfolders", False)),
+        choice=choice,
+        entries={name: _entry(entry, keep=keep) for name, entry in values["pictures"].items()},
+        obsolete=tuple(_made(one) for one in values.get("obsolete", ())),
+    )
+
+
+def _entry_values(entry: Entry) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "number": entry.number,
+        "size_bytes": entry.size_bytes,
+        "mtime_ns": entry.mtime_ns,
+        "sha256": entry.sha256,
+        "size": list(entry.size),
+        "hash": entry.hash,
+    }
+    for name in ("left_out", "forced", "look_again"):
+        if getattr(entry, name):
+            values[name] = True
+    if entry.choice is not None:
+        values["choice"] = entry.choice.to_values()
+    if entry.caption:
+        values |= {"caption": entry.caption, "caption_origin": entry.caption_origin}
+    values["made"] = [_made_values(made) for made in entry.made]
+    return values
+
+
+def _made_values(made: Made) -> dict[str, Any]:
+    return {
+        "file": made.file,
+        "box": [made.box.left, made.box.top, made.box.width, made.box.height],
+        "rule": made.rule,
+        "size": list(made.size),
+        "upscale": round(made.upscale, 4),
+        "size_bytes": made.size_bytes,
+        "mtime_ns": made.mtime_ns,
+        "sha256": made.sha256,
+    }
+
+
+def _entry(values: dict[str, Any], *, keep: bool) -> Entry:
+    return Entry(
+        number=int(values["number"]),
+        size_bytes=int(values["size_bytes"]) if keep else 0,
+        mtime_ns=int(values["mtime_ns"]),
+        sha256=str(values["sha256"]) if keep else "",
+        size=_size(values["size"]),
+        hash=str(values["hash"]),
+        left_out=bool(values.get("left_out", False)),
+        forced=bool(values.get("forced", False)),
+        choice=Choice.from_values(values.get("choice")),
+        caption=str(values.get("caption", "")),
+        caption_origin=values["caption_origin"] if values.get("caption_origin") in _ORIGINS else "",
+        look_again=bool(values.get("look_again", False)),
+        made=tuple(_made(one) for one in values["made"]),
+    )
+
+
+def _made(values: dict[str, Any]) -> Made:
+    box = box_from(values["box"])
+    file = str(values["file"])
+    # What is listed here may be replaced and removed: nothing outside the run folder ever is.
+    if box is None or Path(file).is_absolute() or ".." in Path(file).parts:
+        raise ValueError("no file of a run")
+    return Made(
+        file,
+        box,
+        values["rule"],
+        _size(values["size"]),
+        float(values["upscale"]),
+        int(values["size_bytes"]),
+        int(values["mtime_ns"]),
+        str(values["sha256"]),
+    )
+
+
+def _size(values: Any) -> Size:
+    width, height = values
+    return int(width), int(height)

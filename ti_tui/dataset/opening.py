@@ -1,0 +1,141 @@
+"""Opening a picture file without trusting it: regular files only, sizes from the header first, reasons in words."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import stat
+from functools import cache
+from pathlib import Path
+
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from ti_tui.errors import UserError
+
+SUFFIXES = frozenset(
+    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".gif", ".jp2"}
+    | {".heic", ".heif", ".hif"}
+)
+MAX_PIXELS = 120_000_000
+"""Pictures above this are refused from their header: decoding one may take gigabytes."""
+
+_ORIENTATION = 0x0112
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+_VIDEO_BRANDS = frozenset({b"isom", b"iso2", b"mp41", b"mp42", b"qt  ", b"avc1", b"M4V "})
+
+
+class DatasetError(UserError):
+    """A picture, or the folder of pictures, cannot be used."""
+
+
+def shown(path: Path | str) -> str:
+    """A file's name as it can be printed: control characters and bytes that are no text are escaped."""
+    name = path if isinstance(path, str) else path.name
+    return name if name.isprintable() else repr(name)
+
+
+def open_picture(path: Path) -> Image.Image:
+    """Open a picture and read its header. Raises DatasetError with the reason in words."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            # A pipe or a device would block for ever.
+            raise DatasetError("is not a regular file")
+        if status.st_size == 0:
+            raise DatasetError("is empty (0 bytes)")
+        if _is_heif(_start_of(path)):
+            _read_heif()
+        image = Image.open(path)
+    except DatasetError:
+        raise
+    except UnidentifiedImageError:
+        raise DatasetError(_why_no_picture(path)) from None
+    except Image.DecompressionBombError as error:
+        # Pillow tells the number of pixels and nothing else.
+        told = re.search(r"\d+", str(error))
+        size = f"has {int(told[0]) / 1e6:.0f} megapixels" if told else "has too many pixels"
+        raise DatasetError(f"{size}, over the limit of {MAX_PIXELS / 1e6:.0f}") from None
+    except OSError as error:
+        raise DatasetError(f"cannot be read: {error.strerror or error}") from None
+    except Exception as error:
+        raise DatasetError(f"is damaged ({error})") from None
+    if image.width * image.height > MAX_PIXELS:
+        megapixels = image.width * image.height / 1e6
+        raise DatasetError(
+            f"is {image.width}x{image.height} ({megapixels:.0f} megapixels), over the limit of {MAX_PIXELS / 1e6:.0f}"
+        )
+    return image
+
+
+def load_pixels(image: Image.Image) -> None:
+    """Decode `image`. Raises DatasetError if it is truncated or damaged."""
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        image.load()
+    except OSError as error:
+        what = "truncated" if "truncated" in str(error) else "damaged"
+        raise DatasetError(f"is {what}; copy it again") from None
+    except MemoryError:
+        raise DatasetError("is too large for the memory of this machine") from None
+    except Exception as error:
+        raise DatasetError(f"is damaged ({error}); copy it again") from None
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF orientation 1..8; 1 where there is none, or none that can be read."""
+    try:
+        turned = image.getexif().get(_ORIENTATION, 1)
+    except Exception:
+        return 1
+    return turned if isinstance(turned, int) and 1 <= turned <= 8 else 1
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height after the EXIF rotation."""
+    return (image.height, image.width) if orientation(image) in (5, 6, 7, 8) else (image.width, image.height)
+
+
+def reads_heif() -> bool:
+    """Whether the extra for HEIC is installed."""
+    return importlib.util.find_spec("pillow_heif") is not None
+
+
+@cache
+def _read_heif() -> None:
+    """Teach Pillow HEIC, if the extra is installed."""
+    if reads_heif():
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+
+
+def _start_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(512)
+
+
+def _is_heif(start: bytes) -> bool:
+    return start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS
+
+
+def _why_no_picture(path: Path) -> str:
+    start = _start_of(path)
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if _is_heif(start):
+        return "is HEIC, but damaged" if reads_heif() else "is HEIC; install ti_tui[heic] or save it as PNG"
+    if start.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
+        return "is JPEG XL, which cannot be read; save it as PNG or JPEG"
+    if start[4:8] == b"ftyp" and start[8:12] in _VIDEO_BRANDS:
+        return "is a video"
+    if text.startswith(b"<svg") or (text.startswith(b"<?xml") and b"<svg" in text):
+        return "is SVG, a drawing of lines; save it as PNG"
+    if text.startswith((b"<!doctype", b"<html", b"<head")):
+        return "is not a picture (it starts like HTML)"
+    for magic, kind in ((b"PK\x03\x04", "a ZIP archive"), (b"%PDF", "a PDF"), (b"{", "JSON"), (b"\x1f\x8b", "gzip")):
+        if start.startswith(magic):
+            return f"is not a picture (it starts like {kind})"
+    if start.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM")):
+        return "is damaged; copy it again"
+    if not start.strip(b"\0"):
+        return "holds nothing but zeros; copy it again"
+    return "is not a picture, or of a kind that cannot be read"
