@@ -13,10 +13,12 @@ from typing import Any
 from ti_tui import atomic
 from ti_tui.paths import BadPath, as_given, user_path
 from ti_tui.settings import state_folder
+from ti_tui.setup.caption_changes import framed
 from ti_tui.setup.fields import OWN, FieldError, recipe_fields
 from ti_tui.setup.fields import field as spec_of
 
 DEFAULT_RUNS = "~/runs"
+OF_CAPTIONS = ("reviewed", "made", "typing", "journal", "caption_prefix", "caption_suffix")
 MOST_FOLDERS = 200
 """Names that are tried for a run folder; where none is free, most likely none can be looked at."""
 
@@ -27,8 +29,14 @@ class Draft:
 
     left_out, captions: by the picture's path in the folder of photographs; `choices_of` is that folder. In another
     folder the same names are other pictures, and the choices do not count.
+    reviewed, made: of a picture, a mark of the caption that was reviewed, or that a program made; see `caption_desk`.
+    typing:   captions in the middle of being typed: what they were before.
+    journal:  the time of the last change in the captions' history that is in here.
+    caption_prefix, caption_suffix: around every caption when the run is made; captions themselves do not hold them.
     fields:   values of the run file's fields by dotted name, where they were set.
     mistyped: texts that are no value yet, by field name.
+    occasion: what the program filled it in for, such as the demo; "" for a draft of the user's own. Only the latter
+              is kept on disk.
     """
 
     photographs: str = ""
@@ -37,11 +45,23 @@ class Draft:
     repeats: int | None = None
     left_out: set[str] = field(default_factory=set)
     captions: dict[str, str] = field(default_factory=dict)
+    reviewed: dict[str, str] = field(default_factory=dict)
+    made: dict[str, str] = field(default_factory=dict)
+    typing: dict[str, str] = field(default_factory=dict)
+    journal: float = 0.0
+    caption_prefix: str = ""
+    caption_suffix: str = ""
     choices_of: str = ""
     fields: dict[str, Any] = field(default_factory=dict)
     mistyped: dict[str, str] = field(default_factory=dict)
     step: str = "dataset"
     saved: float = 0.0
+    occasion: str = ""
+
+    @property
+    def kept(self) -> bool:
+        """Whether it takes the place of the one draft on disk."""
+        return not self.occasion
 
     @property
     def empty(self) -> bool:
@@ -124,24 +144,34 @@ class Draft:
 
     def leave_out(self, name: str) -> None:
         """Leave a picture out, or take it back."""
-        self._own_choices()
+        self.own_choices()
         self.left_out ^= {name}
 
     def caption(self, name: str, text: str) -> None:
         """Give a picture another caption; "" is none."""
-        self._own_choices()
+        self.own_choices()
         self.captions[name] = text
 
     def choices(self) -> tuple[Collection[str], Mapping[str, str]]:
-        """(left out, captions) of the folder of photographs that is named now."""
-        return (self.left_out, self.captions) if self._is_of_choices() else (set(), {})
+        """(left out, captions with prefix and suffix) of the folder of photographs that is named now."""
+        if not self.owns_choices:
+            return set(), {}
+        if not self.caption_prefix and not self.caption_suffix:
+            return self.left_out, self.captions
+        frame = (self.caption_prefix, self.caption_suffix)
+        return self.left_out, {name: framed(text, *frame) for name, text in self.captions.items()}
 
-    def _own_choices(self) -> None:
-        if not self._is_of_choices():
+    def own_choices(self) -> None:
+        """Let the choices be those of the folder that is named now: those of another are dropped."""
+        if not self.owns_choices:
             self.left_out, self.captions = set(), {}
+            self.reviewed, self.made, self.typing = {}, {}, {}
+            self.journal, self.caption_prefix, self.caption_suffix = 0.0, "", ""
         self.choices_of = str(self.source() or "")
 
-    def _is_of_choices(self) -> bool:
+    @property
+    def owns_choices(self) -> bool:
+        """Whether the choices are those of the folder of photographs that is named now."""
         return self.choices_of == str(self.source() or "")
 
     def source(self) -> Path | None:
@@ -179,6 +209,7 @@ class Draft:
             "choices_of": self.choices_of,
             "captions": self.captions,
             "mistyped": self.mistyped,
+            **{name: value for name in OF_CAPTIONS if (value := getattr(self, name))},
         }
         if self.repeats is not None:
             own["repeats"] = self.repeats
@@ -208,6 +239,12 @@ class Draft:
             repeats=own["repeats"] if type(own.get("repeats")) is int else None,
             left_out={name for name in one("left_out", list) if isinstance(name, str)},
             captions=_texts(one("captions", dict)),
+            reviewed=_texts(one("reviewed", dict)),
+            made=_texts(one("made", dict)),
+            typing=_texts(one("typing", dict)),
+            journal=one("journal", float),
+            caption_prefix=one("caption_prefix", str),
+            caption_suffix=one("caption_suffix", str),
             choices_of=one("choices_of", str),
             mistyped={name: text for name, text in _texts(one("mistyped", dict)).items() if _known(name)},
             step=one("step", str) or "dataset",

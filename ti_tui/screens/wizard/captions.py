@@ -1,47 +1,82 @@
-"""Captions: the template that the prompts are made with, and the caption of each picture."""
+"""Captions: the template that the prompts are made with, and the way to the review of the captions."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
-from textual.content import Content
-from textual.widgets import OptionList, Static
-from textual.widgets.option_list import Option
+from textual.binding import Binding
+from textual.containers import Horizontal
+from textual.message import Message
+from textual.widgets import Static
 
-from ti_tui.dataset.scan import Picture as TrainingPicture
-from ti_tui.dataset.scan import name_in
+from ti_tui.screens.review.listing import CaptionRows, Row, labels
+from ti_tui.screens.wizard.drafting import DraftingScreen
 from ti_tui.screens.wizard.pane import DraftChanged, FormPane, NextStep
+from ti_tui.setup.caption_desk import CaptionDesk
+from ti_tui.setup.caption_journal import history_of
 from ti_tui.setup.draft import Draft
 from ti_tui.setup.fields import FieldSpec, recipe_fields
-from ti_tui.setup.findings import Findings
-from ti_tui.setup.words import printable
-from ti_tui.widgets.canvas import Canvas, cut
-from ti_tui.widgets.controls import Edited, Finished, TextLine
+from ti_tui.setup.findings import Findings, Seen
+from ti_tui.setup.words import number
+from ti_tui.widgets.canvas import Canvas
 from ti_tui.widgets.field_row import FieldRow
 from ti_tui.widgets.picture import Picture
 
 OWN_FILE = "own file"
 TEMPLATE = "dataset.template"
+LABEL = 16
+
+
+class CaptionPreview(CaptionRows):
+    """The captions to look at; enter opens the review at one."""
+
+    BINDINGS = [
+        Binding("up,k", "move(-1)", "Picture above", show=False),
+        Binding("down,j", "move(1)", "Picture below", show=False),
+        Binding("pageup", "move(-10)", "Further up", show=False),
+        Binding("pagedown", "move(10)", "Further down", show=False),
+        Binding("home", "move(-100000)", "First", show=False),
+        Binding("end", "move(100000)", "Last", show=False),
+        Binding("enter", "open", "Review", key_display="enter", id="captions.open", tooltip="Review the captions"),
+    ]
+
+    class Moved(Message):
+        """Go so many pictures down."""
+
+        def __init__(self, by: int) -> None:
+            super().__init__()
+            self.by = by
+
+    class Opened(Message):
+        """Enter was pressed."""
+
+    def action_move(self, by: int) -> None:
+        self.post_message(self.Moved(by))
+
+    def action_open(self) -> None:
+        self.post_message(self.Opened())
 
 
 class CaptionsPane(FormPane):
-    """Template and captions. Edited captions go into the run; the sidecars in the source folder stay as they are."""
+    """Template and captions. Captions are edited in the review; the sidecars in the source folder stay as they are."""
 
     step = "captions"
     WORDS = (
         "While training, each picture is shown with a prompt. The template makes it: object for a person or a thing, "
         "style for a way of painting, captions to use each picture's own caption.\n\nCaption what should NOT become "
         "part of the word: background, clothes, light. What no caption names is learned. Captions never hold the "
-        "word itself. They are kept in the run's folder; the files beside your photographs stay as they are."
+        "word itself. They are kept in the run's folder; the files beside your photographs stay as they are.\n\nEnter "
+        "on a picture opens the review: there captions are typed, replaced, made and undone."
     )
 
     def __init__(self, draft: Draft) -> None:
         super().__init__(draft)
-        self._pictures: list[TrainingPicture] = []
+        self._desk: CaptionDesk | None = None
+        self._pictures: list[Seen] = []
         self._names: list[str] = []
-        self._editing = ""
+        self._at = 0
 
     def compose(self) -> ComposeResult:
         self._spec = recipe_fields()[TEMPLATE]
@@ -54,31 +89,24 @@ class CaptionsPane(FormPane):
         )
         yield FieldRow(path, "" if chosen in _built_in() else chosen, placeholder="~/templates/anna.txt")
         yield Canvas(id="examples")
+        yield Static("", id="count", markup=False)
         with Horizontal(id="list"):
-            yield OptionList(id="captions")
+            yield CaptionPreview(id="captions")
             yield Picture(id="preview", images=self.ti_tui.images, cache=self.ti_tui.pictures)
-        with Vertical(id="editor"):
-            yield Static("", id="editing", classes="hint", markup=False)
-            yield TextLine(id="caption")
-            yield Static("kept as you type   enter the next one   esc back", classes="hint", markup=False)
 
     def on_mount(self) -> None:
         self._show_file_row()
 
     def show(self, findings: Findings) -> None:
         super().show(findings)
-        found = findings.pictures
-        pictures = list(found.pictures) if found else []
-        if found is not None and pictures != self._pictures:
+        wizard = cast(DraftingScreen, self.screen)
+        pictures = [seen for seen in wizard.seen if seen.picture is not None]
+        if pictures != self._pictures or self._desk is None or self._desk.draft is not self.draft:
             self._pictures = pictures
-            self._names = [name_in(found.folder, picture.path) for picture in pictures]
-            captions = self.query_one("#captions", OptionList)
-            at = captions.highlighted
-            captions.set_options([Option(self._prompt(picture)) for picture in pictures])
-            captions.highlighted = min(at or 0, len(pictures) - 1) if pictures else None
-            if self._editing not in self._names:
-                self.close_editor()
-        self._show_examples()
+            source = self.draft.source()
+            history = history_of(source) if source is not None and self.draft.kept else None
+            self._desk = CaptionDesk(self.draft, pictures, save=wizard.keep_draft, history=history)
+        self._fill()
 
     def show_row(self, row: FieldRow) -> None:
         if row.spec.name == "template_file":
@@ -93,10 +121,8 @@ class CaptionsPane(FormPane):
         row.show(OWN_FILE, note="", problems=(), changed=True)
 
     def explanation(self) -> str:
-        if self._editing:
-            return "What is in the picture besides the subject. The word itself does not belong here."
         if self.query_one("#captions").has_focus:
-            return "enter edits the caption of this picture; ctrl+n goes on to the next step."
+            return "enter reviews the captions, from this one on; ctrl+n goes on to the next step."
         return super().explanation()
 
     def take(self, name: str, text: str) -> None:
@@ -113,97 +139,79 @@ class CaptionsPane(FormPane):
         if row is None:
             return
         self.draft.reset(TEMPLATE)
-        self._show_file_row()
-        self.rows()[0].control.show_text("object")
+        self._show_template()
         self.rows()[0].entry.focus()
         self.post_message(DraftChanged())
 
     def after_last(self) -> None:
         self.post_message(NextStep())
 
-    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        if event.option_index < len(self._pictures):
-            self.query_one("#preview", Picture).show(self._pictures[event.option_index].path)
-            self._show_examples()
-
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        event.stop()
-        self._edit(event.option_index)
-
-    def on_edited(self, message: Edited) -> None:
-        if self._editing:
-            message.stop()
-            # Kept with every letter: nothing is lost, whatever key comes next.
-            self._keep(self._editing, message.text)
-            self._show_examples(message.text)
-
-    def on_finished(self, message: Finished) -> None:
-        if not self._editing:
-            return
+    def on_caption_preview_moved(self, message: CaptionPreview.Moved) -> None:
         message.stop()
-        after = self._names.index(self._editing) + 1
-        if after < len(self._names):
-            self._edit(after)
-        else:
-            self.leave_inner()
+        self._at = min(max(self._at + message.by, 0), max(0, len(self._names) - 1))
+        self._fill()
 
-    def leave_inner(self) -> bool:
-        if not self._editing:
-            return False
-        self.close_editor()
-        self.query_one("#captions").focus()
-        self._show_examples()
-        return True
+    def on_caption_rows_clicked(self, message: CaptionRows.Clicked) -> None:
+        message.stop()
+        self._at = self._names.index(message.name)
+        self._fill()
 
-    def left(self) -> None:
-        self.close_editor()
-
-    def close_editor(self) -> None:
-        """Close the caption's line; its text was kept as it was typed."""
-        self._editing = ""
-        self.query_one("#editor").display = False
-
-    def _edit(self, at: int) -> None:
-        self._editing = self._names[at]
-        self.query_one("#captions", OptionList).highlighted = at
-        self.query_one("#editor").display = True
-        self.query_one("#editing", Static).update(f"Caption of {printable(self._names[at])}")
-        line = self.query_one("#caption", TextLine)
-        line.show_text(self._pictures[at].caption)
-        line.cursor_position = len(line.value)
-        line.focus()
-        self._show_examples()
-
-    def _keep(self, name: str, text: str) -> None:
-        caption, at = " ".join(text.split()), self._names.index(name)
-        picture = self._pictures[at]
-        if caption == picture.caption:
+    def on_caption_preview_opened(self, message: CaptionPreview.Opened) -> None:
+        message.stop()
+        if self._desk is None or not self._names:
             return
-        self.draft.caption(name, caption)
-        self._pictures[at] = replace(picture, caption=caption)
-        self.query_one("#captions", OptionList).replace_option_prompt_at_index(at, self._prompt(self._pictures[at]))
+        from ti_tui.screens.review.captions import CaptionReview
+
+        review = CaptionReview(self._desk, at=self._names[self._at], checked=self.findings.checked)
+        self.app.push_screen(review, self._reviewed)
+
+    def _reviewed(self, last: str | None) -> None:
+        if last in self._names:
+            self._at = self._names.index(last)
+        # The review may have chosen the template that uses captions.
+        self._show_template()
+        self._fill()
         self.post_message(DraftChanged())
+
+    def _show_template(self) -> None:
+        chosen = str(self.draft.value(TEMPLATE))
+        self._show_file_row()
+        self.rows()[0].control.show_text(chosen if chosen in _built_in() else OWN_FILE)
 
     def _show_file_row(self, own: bool | None = None) -> None:
         row = next(row for row in self.query(FieldRow) if row.spec.name == "template_file")
         row.add_class("-file")
         row.display = str(self.draft.value(TEMPLATE)) not in _built_in() if own is None else own
 
-    def _show_examples(self, caption: str | None = None) -> None:
+    def _fill(self) -> None:
+        """Show the captions as they are now."""
+        desk = self._desk
+        if desk is None:
+            return
+        self._names = [name for name in desk.names if not desk.is_out(name)]
+        self._at = min(self._at, max(0, len(self._names) - 1))
+        short = labels(self._names, LABEL)
+        rows = [Row(name, desk.mark(name), short[name], desk.caption(name)) for name in self._names]
+        self.query_one("#captions", CaptionPreview).show(rows, self._at if rows else None)
+        current = self._names[self._at] if self._names else None
+        self.query_one("#preview", Picture).show(desk.path(current) if current else None)
+        counts = desk.counts()
+        said = f"{counts.trained - counts.without} of {number(counts.trained, 'picture')} with a caption"
+        if self._names:
+            said += f", {counts.reviewed} reviewed   tab, enter: review them"
+        self.query_one("#count", Static).update(said if self._names else "")
+        self._show_examples(desk.in_prompt(current) if current else "")
+
+    def _show_examples(self, caption: str) -> None:
         from ti_tui.setup.explain import examples
 
-        at = self.query_one("#captions", OptionList).highlighted
-        if caption is None:
-            caption = self._pictures[at].caption if at is not None and at < len(self._pictures) else ""
         template = str(self.draft.value(TEMPLATE))
         prompts = examples(template, self.findings.checked, self.draft, caption)
-        lines = [
-            [("the model reads    " if i == 0 else " " * 19, "muted"), (text, "")] for i, text in enumerate(prompts)
-        ]
-        captions = sum(bool(picture.caption) for picture in self._pictures)
+        lead = " the model reads"
+        lines = [[((lead if i == 0 else "").ljust(18), "muted"), (text, "")] for i, text in enumerate(prompts)]
         uses = any("[filewords]" in pattern for pattern in self._patterns(template))
-        if (captions or self._editing) and not uses:
-            lines.append([(" " * 19, ""), ("this template does not use the captions", "warning")])
+        if not uses and self._desk is not None and any(self._desk.trained().values()):
+            lines.append([(" " * 18, ""), ("this template does not use the captions", "warning")])
         self.query_one("#examples", Canvas).draw(lines)
 
     def _patterns(self, template: str) -> tuple[str, ...]:
@@ -211,12 +219,6 @@ class CaptionsPane(FormPane):
 
         checked = self.findings.checked
         return BUILT_IN.get(template) or (checked.templates if checked else ())
-
-    def _prompt(self, picture: TrainingPicture) -> Content:
-        name = cut(printable(picture.path.name), 22)
-        if picture.caption:
-            return Content.assemble(("✓ ", "$success"), (f"{name}  ", "$muted"), Content(printable(picture.caption)))
-        return Content.assemble(("· ", "$muted"), (f"{name}  no caption", "$muted"))
 
 
 def _built_in() -> tuple[str, ...]:

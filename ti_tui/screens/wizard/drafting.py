@@ -53,13 +53,14 @@ class Judged(Message):
 class DraftingScreen(Screen[None]):
     """Holds the draft and what is known about it.
 
+    draft:   the one to begin with; None begins an empty one.
     seen:    what was found in the folder of photographs so far; looking: more may come.
     started: the run was made: its draft is not kept any more.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, draft: Draft | None = None) -> None:
         super().__init__()
-        self.draft = Draft()
+        self.draft = draft or Draft()
         self.findings = Findings()
         self.seen: list[Seen] = []
         self.looking = False
@@ -128,8 +129,8 @@ class DraftingScreen(Screen[None]):
             self._later("look", JUDGE_SECONDS, self._look)
 
     def keep_draft(self) -> None:
-        """Save the draft, if there is anything in it."""
-        if self.started:
+        """Save the draft, if there is anything in it and it is the user's own."""
+        if self.started or not self.draft.kept:
             return
         if self.draft.empty:
             if self._kept:
@@ -197,7 +198,7 @@ class DraftingScreen(Screen[None]):
         self._scan, self._wrong = message.scan, (message.wrong, message.remedy)
         self.looking = False
         self.pictures_looked()
-        if message.scan is not None and message.scan.pictures:
+        if message.scan is not None and message.scan.pictures and self.draft.kept:
             from ti_tui import settings
 
             settings.remember_folder(message.scan.folder)

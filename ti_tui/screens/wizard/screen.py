@@ -64,10 +64,11 @@ class WizardScreen(DraftingScreen):
         Binding("escape", "leave_field", "Leave the field", show=False, id="wizard.leave"),
     ]
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, draft: Draft | None = None) -> None:
+        super().__init__(draft)
         self.here: StepId = "dataset"
-        self.visited: set[StepId] = set()
+        # A draft that was filled in has no step that is still to come, but the last.
+        self.visited: set[StepId] = {step.id for step in STEPS[:-1]} if draft is not None else set()
         self._wanted = ""
 
     def compose(self) -> ComposeResult:
@@ -81,8 +82,11 @@ class WizardScreen(DraftingScreen):
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
-        left = load_draft()
+        left = load_draft() if self.draft.kept else None
         self._open("dataset")
+        if not self.draft.kept:
+            # The user's own draft is for another time.
+            return
         if left is not None:
             self._offer(left)
         elif bad_draft_path().exists() and time.time() - bad_draft_path().stat().st_mtime < 7 * 86400:
@@ -267,9 +271,10 @@ class WizardScreen(DraftingScreen):
             gib = 1024**3
             free, total = hardware.free_bytes / gib, hardware.total_bytes / gib
             said = f"{hardware.name}   {free:.1f} of {total:.1f} GiB free "
-        width = max(0, self.size.width - len(" ti_tui   new embedding") - len(said))
+        title = f"   {self.draft.occasion or 'new embedding'}"
+        width = max(0, self.size.width - len(f" ti_tui{title}") - len(said))
         self.query_one("#head", Canvas).draw(
-            [[(" ti_tui", "accent b"), ("   new embedding", "muted"), (" " * width, ""), (said, "muted")]]
+            [[(" ti_tui", "accent b"), (title, "muted"), (" " * width, ""), (said, "muted")]]
         )
 
     def explain(self) -> None:

@@ -190,7 +190,8 @@ class TrainPane(StepPane):
     def on_made(self, message: Made) -> None:
         message.stop()
         self._busy = ""
-        drop_draft()
+        if self.draft.kept:
+            drop_draft()
         app = self.ti_tui
         app.made_run(message.run)
         if message.wrong:

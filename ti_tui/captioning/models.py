@@ -1,0 +1,255 @@
+"""A captioning model, loaded: pictures in, texts out; smaller steps when memory runs out. `worker` holds one."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import psutil
+import torch
+import transformers
+from PIL import Image
+
+from ti_tui.run.hardware import find_hardware
+from ti_tui.setup.caption_model import CaptionerError, CaptionerModel, how_to_get
+from ti_tui.setup.captioning import Device
+
+MOST_TOKENS = 40
+BEAMS = 3
+CARD_BATCH = 4
+"""Pictures at once on a card. On a CPU one: four at once gain 8 % a picture (BLIP base, measured), and say nothing for
+four times as long."""
+LARGE_PARAMETERS = 1_000_000_000
+"""From here on a card takes one picture at a time."""
+LEAST_CARD_BYTES = 1_500_000_000
+CONTEXT_BYTES = 800_000_000
+"""CUDA's own context and what a small batch needs beside the weights."""
+LOADED_TO_WEIGHTS = 1.15
+LIBRARIES_BYTES = 500_000_000
+"""On a CPU: 1.54 GB at most for BLIP base, whose weights are 0.9 GB in single precision (measured)."""
+
+
+class Cancelled(Exception):
+    """The job was cancelled within a picture."""
+
+
+class LoadedModel:
+    """A model on its device. beams and batch shrink, and the device changes, when memory runs out."""
+
+    def __init__(self, model: CaptionerModel, wanted: Device, say: Callable[[str], None]) -> None:
+        """Load it. Raises CaptionerError."""
+        self._facts = model
+        self._say = say
+        self.device = choose_device(model, wanted, say)
+        self.beams = BEAMS
+        self.batch = CARD_BATCH if self.device == "cuda" and model.parameters < LARGE_PARAMETERS else 1
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+        try:
+            self._processor = _processor(model)
+            self._model = _weights(model, self._dtype)
+            try:
+                self._model.to(self.device)
+            except Exception as error:
+                if self.device == "cpu" or not is_out_of_memory(error):
+                    raise
+                self._model.to("cpu")
+                say("the card's memory is too small for the captioner: it works on the CPU")
+                self._to_cpu()
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise _no_memory(model) from None
+            raise
+
+    @property
+    def place(self) -> str:
+        """The device in words."""
+        return "the CPU" if self.device == "cpu" else torch.cuda.get_device_name()
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.float16 if self.device == "cuda" else torch.float32
+
+    def captions(self, images: Sequence[Image.Image], first_words: str, cancelled: Callable[[], bool]) -> list[str]:
+        """What the model says of each RGB picture, as it says it; begins with `first_words` if there are any.
+
+        Raises Cancelled, or CaptionerError if no memory is left for the smallest step.
+        """
+        while True:
+            try:
+                texts: list[str] = []
+                for start in range(0, len(images), self.batch):
+                    texts += self._captions(images[start : start + self.batch], first_words, cancelled)
+                return texts
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Out of the except block: the error holds the frames, and they the memory.
+            self._shrink()
+
+    def _captions(self, images: Sequence[Image.Image], first_words: str, cancelled: Callable[[], bool]) -> list[str]:
+        def stop(ids: torch.Tensor, _scores: Any, **_: Any) -> torch.Tensor:
+            return torch.full((ids.shape[0],), cancelled(), dtype=torch.bool, device=ids.device)
+
+        with torch.inference_mode():
+            inputs = self._inputs(list(images), first_words)
+            ids = self._model.generate(
+                **inputs,
+                max_new_tokens=MOST_TOKENS,
+                num_beams=self.beams,
+                do_sample=False,
+                stopping_criteria=transformers.StoppingCriteriaList([stop]),
+            )
+        if cancelled():
+            raise Cancelled
+        texts = [str(text).strip() for text in self._processor.batch_decode(ids, skip_special_tokens=True)]
+        return [_begun(text, first_words) for text in texts]
+
+    def _inputs(self, images: list[Image.Image], first_words: str) -> Any:
+        """What the model's `generate` takes, on its device."""
+        count, kind = len(images), self._facts.model_type
+        if kind == "florence2":
+            inputs = self._processor(images=images, text=["<CAPTION>"] * count, return_tensors="pt")
+            if first_words:
+                text = self._model.config.text_config
+                begin = [text.decoder_start_token_id, text.bos_token_id]
+                inputs["decoder_input_ids"] = self._started(begin, first_words, count)
+        elif kind == "git":
+            inputs = self._processor(images=images, return_tensors="pt")
+            if first_words:
+                begin = [self._processor.tokenizer.cls_token_id]
+                inputs["input_ids"] = self._started(begin, first_words, count)
+        else:
+            text = [first_words] * count if first_words else None
+            inputs = self._processor(images=images, text=text, return_tensors="pt")
+        return inputs.to(self.device, self._dtype)
+
+    def _started(self, begin: list[int], first_words: str, count: int) -> torch.Tensor:
+        words = self._processor.tokenizer(first_words, add_special_tokens=False).input_ids
+        return torch.tensor([begin + words] * count)
+
+    def _shrink(self) -> None:
+        """Take the next smaller step. Raises CaptionerError if there is none."""
+        if self.batch > 1:
+            self.batch = 1
+            self._say("memory ran out: the captioner takes one picture at a time")
+        elif self.beams > 1:
+            self.beams = 1
+            self._say("memory ran out: the captioner looks for one wording instead of the best of three")
+        elif self.device == "cuda":
+            self._say("the card's memory ran out: the captioner goes on on the CPU")
+            self._model.to("cpu")
+            self._to_cpu()
+        else:
+            raise _no_memory(self._facts)
+        _free_memory()
+
+    def _to_cpu(self) -> None:
+        if _cpu_bytes(self._facts) > psutil.virtual_memory().available:
+            raise _no_memory(self._facts)
+        self._model.float()
+        self.device, self.beams, self.batch = "cpu", BEAMS, 1
+        _free_memory()
+
+
+def choose_device(model: CaptionerModel, wanted: Device, say: Callable[[str], None]) -> Literal["cuda", "cpu"]:
+    """Where the model is loaded: a card with room for it, else the CPU. Raises CaptionerError if neither has it."""
+    if wanted != "cpu":
+        card = find_hardware("auto")
+        usable = card.kind == "cuda" and torch.cuda.is_available()
+        if wanted == "cuda" and not usable:
+            raise CaptionerError("there is no NVIDIA card that can be used", remedy="See `ti-tui doctor`, or use cpu.")
+        needed = max(LEAST_CARD_BYTES, 2 * model.parameters + CONTEXT_BYTES)
+        if usable and card.free_bytes >= needed:
+            return "cuda"
+        if usable:
+            room = f"{card.name} has {card.free_bytes / 1e9:.1f} GB free, and the captioner needs {needed / 1e9:.1f} GB"
+            if wanted == "cuda":
+                raise CaptionerError(room, remedy="End what else uses the card, or use cpu.")
+            say(f"{room}: it works on the CPU")
+    if _cpu_bytes(model) > psutil.virtual_memory().available:
+        raise _no_memory(model)
+    return "cpu"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the card, or the machine, has no memory left."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    words = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+def _processor(model: CaptionerModel) -> Any:
+    with _told_in_words(model):
+        # trust_remote_code must be said: left open, transformers asks on the terminal. backend: no torchvision.
+        return getattr(transformers, model.kind.processor_class).from_pretrained(
+            model.path, local_files_only=True, trust_remote_code=False, backend="pil"
+        )
+
+
+def _weights(model: CaptionerModel, dtype: torch.dtype) -> Any:
+    with _told_in_words(model):
+        loaded, report = getattr(transformers, model.kind.model_class).from_pretrained(
+            model.path,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=model.safetensors,
+            weights_only=True,
+            dtype=dtype,
+            output_loading_info=True,
+        )
+    # Biases and scales that old files leave out are made up harmlessly; a whole matrix is not.
+    parameters = dict(loaded.named_parameters())
+    missing = sorted(name for name in report["missing_keys"] if name in parameters and parameters[name].dim() > 1)
+    if missing:
+        raise CaptionerError(
+            f"the weights in {model.path} lack {len(missing)} tensors ({missing[0]}, ...)",
+            remedy="Copy the whole folder again.",
+        )
+    return loaded.eval()
+
+
+@contextlib.contextmanager
+def _told_in_words(model: CaptionerModel) -> Iterator[None]:
+    """The libraries' errors, of many classes and many lines, as one for people."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise CaptionerError(
+            f"the captioner in {model.path} cannot be loaded: {_first_line(error)}",
+            remedy="Copy the whole folder again: its files may be damaged, or of two models.",
+        ) from error
+
+
+def _cpu_bytes(model: CaptionerModel) -> float:
+    return LOADED_TO_WEIGHTS * 4 * model.parameters + LIBRARIES_BYTES
+
+
+def _no_memory(model: CaptionerModel) -> CaptionerError:
+    free = psutil.virtual_memory().available
+    return CaptionerError(
+        f"there is not enough memory for {model.describe()}: it needs about {_cpu_bytes(model) / 1e9:.1f} GB, "
+        f"{free / 1e9:.1f} GB are free",
+        remedy=f"Close other programs, or use a smaller one. {how_to_get()}",
+    )
+
+
+def _begun(text: str, first_words: str) -> str:
+    """`text` with the first words in front: some models leave them out of what they say."""
+    return text if text.lower().startswith(first_words.lower()) else f"{first_words} {text}"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+def _free_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

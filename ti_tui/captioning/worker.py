@@ -1,0 +1,90 @@
+"""Doing a job: reads its pictures, has them captioned, tells of each. One for a process."""
+
+from __future__ import annotations
+
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from ti_tui.captioning.models import Cancelled, LoadedModel
+from ti_tui.dataset.crop import upright_rgb
+from ti_tui.dataset.scan import DatasetError, load_pixels, open_picture
+from ti_tui.errors import UserError
+from ti_tui.setup.caption_model import CaptionerModel
+from ti_tui.setup.captioning import Device
+
+LONG_SIDE = 1024
+"""Pixels that a picture is reduced to before the captioner's own processor, which wants 224 to 768, gets it."""
+
+
+class Worker:
+    """A loaded captioner that answers the parent.
+
+    answer:    `loaded` (device, seconds), `said` (text); of a job `captioned` (name, text, seconds), `failed` (name,
+               reason) and at its end `finished` (cancelled).
+    cancelled: whether the job going on has been cancelled.
+    """
+
+    def __init__(
+        self, model: CaptionerModel, device: Device, answer: Callable[..., None], cancelled: Callable[[], bool]
+    ) -> None:
+        began = time.monotonic()
+        self._answer = answer
+        self._cancelled = cancelled
+        self._model = LoadedModel(model, device, lambda text: answer("said", text=text))
+        answer("loaded", device=self._model.place, seconds=time.monotonic() - began)
+
+    def do(self, job: int, pictures: Sequence[tuple[str, Path]], first_words: str) -> None:
+        """Caption the pictures in turn. Raises CaptionerError if the captioner cannot go on at all."""
+        left = list(pictures)
+        while left and not self._cancelled():
+            together = left[: self._model.batch]
+            left = left[len(together) :]
+            try:
+                self._caption(job, together, first_words)
+            except Cancelled:
+                break
+        self._answer("finished", job=job, cancelled=self._cancelled())
+
+    def _caption(self, job: int, pictures: Sequence[tuple[str, Path]], first_words: str) -> None:
+        began = time.monotonic()
+        images: dict[str, Image.Image] = {}
+        for name, path in pictures:
+            try:
+                images[name] = load_picture(path)
+            except DatasetError as error:
+                self._answer("failed", job=job, name=name, reason=error.message)
+        if not images:
+            return
+        try:
+            texts = self._model.captions(list(images.values()), first_words, self._cancelled)
+        except (Cancelled, UserError):
+            raise
+        except Exception as error:
+            # The libraries' errors are of every class; the next picture may do.
+            traceback.print_exc()
+            for name in images:
+                self._answer("failed", job=job, name=name, reason=f"the captioner failed on it: {error}"[:300])
+            return
+        seconds = (time.monotonic() - began) / len(images)
+        for name, text in zip(images, texts, strict=True):
+            self._answer("captioned", job=job, name=name, text=text, seconds=seconds)
+
+
+def load_picture(path: Path) -> Image.Image:
+    """The whole picture, upright, RGB, at most LONG_SIDE pixels long. Raises DatasetError with the reason in words."""
+    # A pipe or a device would block for ever.
+    if not path.is_file():
+        raise DatasetError("is not a regular file" if path.exists() else "is not there any more")
+    with warnings.catch_warnings(action="ignore"), open_picture(path) as image:
+        load_pixels(image)
+        try:
+            upright = upright_rgb(image)
+        except Exception as error:
+            raise DatasetError(f"is damaged ({error}); copy it again") from None
+    upright.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return upright

@@ -1,0 +1,275 @@
+"""`ti-tui caption`: captions for pictures, written by a captioner or taken from file names."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+
+import click
+
+from ti_tui.commands import show
+from ti_tui.dataset import caption_history
+from ti_tui.dataset.caption_text import CaptionRules, Mode
+from ti_tui.dataset.scan import Scan, name_in, scan
+from ti_tui.dataset.sidecars import read_caption
+from ti_tui.dataset.templates import FILEWORDS, load_templates
+from ti_tui.errors import UserError
+from ti_tui.paths import is_there, user_path
+from ti_tui.run import file as run_file
+from ti_tui.run.folder import RunFolder, RunLocked
+from ti_tui.run.problems import nearest
+from ti_tui.setup.caption_model import check_captioner, find_captioner
+from ti_tui.setup.captioning import (
+    Captioned,
+    Captioner,
+    Device,
+    Engine,
+    Failed,
+    Finished,
+    Loaded,
+    Said,
+    caption_by_names,
+    caption_pictures,
+    wanted,
+)
+from ti_tui.setup.words import printable
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where pictures are captioned. home: the folder that keeps the history; run: the run that they belong to."""
+
+    pictures: Path
+    home: Path
+    run: RunFolder | None = None
+
+
+@click.command(short_help="Write captions, with a captioner or from file names.")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--model",
+    default="",
+    metavar="FOLDER",
+    help="The captioner: a folder of BLIP, BLIP-2, GIT or Florence-2, or the hub id of one in the local cache.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["model", "filename"]),
+    default="model",
+    help="filename takes the words of the file names and needs no model.",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["missing", "replace", "prepend", "append"]),
+    default="missing",
+    show_default=True,
+    help="Pictures that have a caption: pass them over, or put the new one in its place, before it, after it.",
+)
+@click.option("--prefix", default="", metavar="TEXT", help="Put before each new caption, word for word, once.")
+@click.option(
+    "--first-words",
+    default="",
+    metavar="TEXT",
+    help='What the captioner begins with and goes on from, such as "a photo of".',
+)
+@click.option("--leave-out", multiple=True, metavar="NAME", help="A picture to pass over; repeat as needed.")
+@click.option("--write-beside", is_flag=True, help="Write into a folder of your own photographs.")
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    help="auto takes the card if it has room.",
+)
+def command(
+    folder: Path, model: str, engine: str, mode: Mode, prefix: str, first_words: str, leave_out: tuple[str, ...],
+    write_beside: bool, device: Device,
+) -> None:  # fmt: skip
+    """Write a caption beside each picture of DIR: a run, or the folder of its pictures.
+
+    A captioner is a process of its own and ends with the command. Ctrl+C stops it; captions that are written stay, and
+    the same command goes on with the pictures that have none. Captions that are replaced are kept in captions.jsonl.
+
+    Photographs elsewhere are only read, unless --write-beside is given.
+    """
+    place = find_place(folder, write_beside=write_beside)
+    if place.run is not None and (trainer := place.run.trainer()):
+        raise RunLocked(
+            f"a trainer (process {trainer.pid}) works in {place.home}, with the captions as they are",
+            remedy=f"End it first with `ti-tui stop {quote(str(place.home))}`.",
+        )
+    found = scan(place.pictures, field="", decode=False)
+    show.problems(found.problems.errors, err=True)
+    pictures = _by_name(found, leave_out)
+    rules = CaptionRules(mode, prefix, first_words)
+
+    def current(name: str) -> str:
+        return read_caption(pictures[name])[0]
+
+    asked = wanted(pictures, current, rules)
+    if not asked:
+        if pictures:
+            click.echo(f"{_counted(pictures)} in {place.pictures}: all have captions. --mode says what else to do.")
+        sys.exit(2 if found.problems.errors else 0)
+    with contextlib.ExitStack() as stack:
+        engine_of, how = _engine(engine, model, device, stack)
+        finished = _caption(engine_of, how, place, pictures, current, rules)
+    _sum_up(finished, place, rules, len(pictures) - len(asked))
+    if engine == "filename" and place.run is not None and not finished.captioned:
+        click.echo("Pictures in a run have numbers for names: caption the photographs before `ti-tui init`.", err=True)
+    finished.raise_if_failed()
+    if finished.outcome == "cancelled":
+        sys.exit(130)
+    if finished.failed or found.problems.errors:
+        sys.exit(2)
+
+
+def find_place(given: Path, *, write_beside: bool) -> Place:
+    """The pictures that `given` means: those of a run, or a folder of photographs if it may be written to.
+
+    Raises UserError for the latter if it may not.
+    """
+    path = user_path(given).absolute()
+    if not is_there(path):
+        raise UserError(f"there is no folder {path}")
+    if is_there(path / "run.toml") or path.name == "run.toml":
+        run = RunFolder.find(path)
+        pictures = run.path(run_file.load(run.file).dataset.images)
+    else:
+        pictures = path
+        homes = (RunFolder(parent) for parent in path.parents if is_there(parent / "run.toml"))
+        run = next((home for home in homes if _is_within(path, home.images)), RunFolder(path))
+    if _is_within(pictures, run.images):
+        return Place(pictures, run.root, run)
+    if write_beside:
+        return Place(pictures, pictures)
+    whose = f"{run.root} trains on {pictures}, which" if pictures != path else f"{pictures}"
+    raise UserError(
+        f"{whose} is no folder of a run: photographs of your own are only read",
+        remedy="Make a run with `ti-tui init` and caption that: by then its pictures are cropped as they are trained.\n"
+        "Or give --write-beside: NAME.txt is written beside each picture, captions.jsonl keeps what is replaced.",
+    )
+
+
+def _is_within(path: Path, folder: Path) -> bool:
+    """Whether `path` is `folder` or lies in it, links followed: a link out of a run leads to a folder of its own."""
+    try:
+        path, inside = path.resolve(), folder.parent.resolve() / folder.name
+    except (OSError, RuntimeError):
+        # Links in a circle; the scan tells what is wrong with the folder.
+        return False
+    return path == inside or inside in path.parents
+
+
+def _by_name(found: Scan, leave_out: Collection[str]) -> dict[str, Path]:
+    """Pictures to caption by their names. Of several that share a caption file, the first. Raises UserError."""
+    named = {name_in(found.folder, picture.path): picture.path for picture in found.pictures}
+    if unknown := [name for name in leave_out if name not in named]:
+        meant = nearest(unknown[0], named)
+        raise UserError(
+            f"there is no picture {unknown[0]!r} in {found.folder}",
+            where="--leave-out",
+            remedy=f"Did you mean {meant}?" if meant else "",
+        )
+    first: dict[Path, str] = {}
+    for name, path in named.items():
+        first.setdefault(path.with_suffix(""), name)
+    return {name: named[name] for name in first.values() if name not in leave_out}
+
+
+def _engine(engine: str, model: str, device: Device, stack: contextlib.ExitStack) -> tuple[Engine, str]:
+    """What makes the captions, and its name for the history. Raises CaptionerError."""
+    if engine == "filename":
+        return caption_by_names, "file name"
+    facts = check_captioner(find_captioner(model))
+    click.echo(f"{facts.describe()}: {facts.path}")
+    captioner = stack.enter_context(Captioner.start(facts, device=device))
+    stack.enter_context(_stopped_by_signals(captioner.cancel))
+    return captioner.caption, facts.kind.name
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Ctrl+C and SIGTERM call `stop`; a second one ends the command."""
+    asked: list[int] = []
+
+    def hand_on(number: int, _frame: object) -> None:
+        asked.append(number)
+        if len(asked) > 1:
+            raise KeyboardInterrupt
+        # On a thread: what was interrupted may be writing to the captioner just now.
+        threading.Thread(target=stop, daemon=True).start()
+
+    before = {name: signal.signal(name, hand_on) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+def _caption(
+    engine: Engine,
+    how: str,
+    place: Place,
+    pictures: dict[str, Path],
+    current: Callable[[str], str],
+    rules: CaptionRules,
+) -> Finished:
+    """Write captions as they come, and say so."""
+    history, batch = caption_history.history_file(place.home), caption_history.new_batch()
+
+    def write(name: str, caption: str) -> None:
+        caption_history.change_caption(history, pictures[name], caption, batch=batch, how=how)
+
+    finished = Finished("done")
+    for message in caption_pictures(engine, pictures, current, rules, write):
+        match message:
+            case Loaded():
+                click.echo(f"on {message.device}, loaded in {show.seconds(message.seconds)}")
+            case Said():
+                click.echo(f"{click.style('note:', fg='cyan')} {message.text}", err=True)
+            case Captioned():
+                left = f", {show.seconds(message.seconds_left)} left" if message.seconds_left >= 1 else ""
+                took = f"  ({message.seconds:.1f} s{left})" if message.seconds else ""
+                click.echo(f"{_place_of(message)}  {printable(message.caption)}{took}")
+            case Failed():
+                click.echo(f"{_place_of(message)}: {message.reason}", err=True)
+            case Finished():
+                finished = message
+    return finished
+
+
+def _place_of(message: Captioned | Failed) -> str:
+    return f"{message.done:>{len(str(message.total))}}/{message.total}  {printable(message.name)}"
+
+
+def _sum_up(finished: Finished, place: Place, rules: CaptionRules, passed_over: int) -> None:
+    click.echo(
+        f"{_counted(finished.captioned)} captioned in {place.pictures}"
+        + (f", {passed_over} had a caption" if passed_over else "")
+        + (f", {finished.failed} could not be captioned" if finished.failed else "")
+        + (". Stopped; the same command goes on." if finished.outcome == "cancelled" else ".")
+    )
+    if finished.captioned and rules.mode != "missing":
+        click.echo(f"What the captions were before is kept in {caption_history.history_file(place.home)}")
+    if finished.captioned and place.run is not None and not _uses_captions(place.run):
+        click.echo('The run\'s template does not use captions; `template = "captions"` in run.toml does.')
+
+
+def _uses_captions(run: RunFolder) -> bool:
+    try:
+        templates = load_templates(run_file.load(run.file).dataset.template, run.root)
+    except UserError:
+        # `ti-tui check` tells what is wrong with it.
+        return True
+    return any(FILEWORDS in template for template in templates)
+
+
+def _counted(pictures: int | Collection[str]) -> str:
+    return show.number(pictures if isinstance(pictures, int) else len(pictures), "picture")

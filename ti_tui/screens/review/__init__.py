@@ -1,0 +1,1 @@
+"""Looking through a set of pictures one by one: their captions."""

@@ -1,0 +1,179 @@
+"""Having captions made while the review goes on: the captioner's process, its messages, how far it is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from textual import work
+from textual import worker as workers
+from textual.message import Message
+from textual.screen import Screen
+
+from ti_tui import settings
+from ti_tui.errors import UserError
+from ti_tui.setup import captioning
+from ti_tui.setup.captioning import Captioner
+from ti_tui.setup.words import seconds
+
+CHOSEN = "captioner"
+"""The name under which the folder of the captioner that was chosen on a screen is remembered."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is. said: what goes on, where it is not yet a picture; seconds_left: None if not known."""
+
+    done: int
+    total: int
+    seconds_left: float | None = None
+    said: str = ""
+
+    def describe(self) -> str:
+        """In a few words, of much the same length all the time."""
+        if self.said:
+            return self.said
+        left = f", {seconds(self.seconds_left)} left" if self.seconds_left is not None else ""
+        return f"captioning {self.done} of {self.total}{left}"
+
+
+class CaptionerSays(Message):
+    """Something from the captioner, about the job of that number."""
+
+    def __init__(self, job: int, said: captioning.Message) -> None:
+        super().__init__()
+        self.job, self.said = job, said
+
+
+class CaptionerMissing(Message):
+    """There is no captioner that could be used."""
+
+    def __init__(self, job: int, error: UserError) -> None:
+        super().__init__()
+        self.job, self.error = job, error
+
+
+class CaptioningScreen(Screen[str]):
+    """Runs one captioning job at a time in the captioner's process, which ends with the screen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.progress: Progress | None = None
+        self._captioner: Captioner | None = None
+        self._starting = threading.Lock()
+        self._job = 0
+        self._left = False
+
+    def captioned(self, name: str, caption: str) -> None:
+        """A picture has got a caption from the captioner."""
+
+    def captioning_ended(self, text: str) -> None:
+        """The job is over; `text` says what came of it, if there is something to say."""
+
+    def captioner_missing(self, error: UserError) -> None:
+        """There is no captioner, or it cannot be used."""
+
+    def show_progress(self) -> None:
+        """Show how far the job is."""
+
+    def begin_captioning(self, pictures: Mapping[str, Path]) -> None:
+        """Have pictures captioned, files by name. One job at a time."""
+        self._job += 1
+        said = "" if self._captioner is not None else "the captioner is loading"
+        self.progress = Progress(0, len(pictures), said=said)
+        self.show_progress()
+        self._caption(self._job, dict(pictures))
+
+    def cancel_captioning(self) -> None:
+        """Stop; what is captioned stays so."""
+        if self.progress is not None:
+            self.progress = Progress(self.progress.done, self.progress.total, said="the captioner is stopping")
+            self.show_progress()
+        if self._captioner is not None:
+            self._captioner.cancel()
+        else:
+            # It is not even started: the thread sees that its number is not the last.
+            self._job += 1
+            self._ended("")
+
+    def on_unmount(self) -> None:
+        self._left = True
+        if self._captioner is not None:
+            self._captioner.close()
+
+    @work(thread=True, group="captioner", exit_on_error=False)
+    def _caption(self, job: int, pictures: dict[str, Path]) -> None:
+        try:
+            with self._starting:
+                captioner = self._captioner = self._captioner or self._start()
+        except UserError as error:
+            self.post_message(CaptionerMissing(job, error))
+            return
+        # Left, or stopped, before there was a process to tell.
+        if self._left:
+            captioner.close()
+        if self._left or job != self._job:
+            return
+        for message in captioner.caption(pictures):
+            self.post_message(CaptionerSays(job, message))
+
+    def _start(self) -> Captioner:
+        # Looking for the folder, and into it, takes a second.
+        from ti_tui.setup.caption_model import check_captioner, find_captioner
+
+        configured = settings.load_settings()[0].captioner
+        chosen = "" if configured else settings.remembered_choice(CHOSEN) or ""
+        return Captioner.start(check_captioner(find_captioner(chosen)))
+
+    def on_captioner_missing(self, message: CaptionerMissing) -> None:
+        message.stop()
+        if message.job == self._job and not self._left:
+            self.progress = None
+            self.show_progress()
+            self.captioner_missing(message.error)
+
+    def on_captioner_says(self, message: CaptionerSays) -> None:
+        message.stop()
+        if message.job != self._job or self._left or self.progress is None:
+            return
+        said, total = message.said, self.progress.total
+        match said:
+            case captioning.Loaded():
+                self.progress = Progress(0, total)
+            case captioning.Captioned():
+                self.progress = Progress(said.done, said.total, said.seconds_left)
+                self.captioned(said.name, said.caption)
+            case captioning.Failed():
+                self.progress = Progress(said.done, said.total, self.progress.seconds_left)
+                self.notify(f"{said.name}: {said.reason}", severity="warning", markup=False, timeout=6)
+            case captioning.Said():
+                self.notify(said.text, markup=False, timeout=6)
+            case captioning.Finished():
+                self._finished(said)
+        self.show_progress()
+
+    def _finished(self, said: captioning.Finished) -> None:
+        if said.outcome == "failed":
+            if self._captioner is not None:
+                self._captioner.close()
+            self._captioner = None
+            self.notify(f"{said.reason}.\n{said.remedy}".strip(), severity="error", markup=False, timeout=20)
+        words = {"done": "", "cancelled": "Stopped; ", "failed": ""}[said.outcome]
+        self._ended(f"{words}{said.captioned} captioned" if said.captioned else "")
+
+    def _ended(self, text: str) -> None:
+        self.progress = None
+        self.show_progress()
+        self.captioning_ended(text)
+
+    def on_worker_state_changed(self, event: workers.Worker.StateChanged) -> None:
+        if event.state is workers.WorkerState.ERROR and isinstance(event.worker.error, Exception):
+            from ti_tui.screens.app import write_crash
+
+            path = write_crash(event.worker.error)
+            if self.progress is not None:
+                self._ended("")
+            text = f"Something went wrong: {event.worker.error}\nThe details are in {path}"
+            self.notify(text, severity="error", markup=False, timeout=10)

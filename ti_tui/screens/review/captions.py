@@ -1,0 +1,219 @@
+"""The caption review: each picture with its caption, typed, found, replaced, made and undone with the keyboard."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ti_tui import settings
+from ti_tui.dataset import caption_history
+from ti_tui.dataset.caption_text import words_of_name
+from ti_tui.errors import UserError
+from ti_tui.screens.dialogs import Answer, PathPicker, Question, start_of
+from ti_tui.screens.review.captioning import CHOSEN
+from ti_tui.screens.review.dialogs import IGNORE, WHOLE, FrameDialog, PhrasesDialog, ReplaceDialog, Scope
+from ti_tui.screens.review.lines import named
+from ti_tui.screens.review.reviewing import ReviewScreen
+from ti_tui.setup.caption_changes import framed
+from ti_tui.setup.caption_desk import BY_NAME, PHRASE, REPLACED, CaptionDesk, Undone
+from ti_tui.setup.caption_phrases import load_phrases, save_phrases, with_phrase
+from ti_tui.setup.caption_prompt import patterns_of
+from ti_tui.setup.words import number
+
+if TYPE_CHECKING:
+    from ti_tui.setup.check import Checked
+
+
+class CaptionReview(ReviewScreen):
+    """The review, with what changes several captions at once: replacing, phrases, undo, and the captioner."""
+
+    def __init__(self, desk: CaptionDesk, *, at: str = "", checked: Checked | None = None) -> None:
+        super().__init__(desk, at=at, checked=checked)
+        self._phrases = list(load_phrases())
+        self._batch = ""
+        self._asked: dict[str, str] = {}
+
+    def opened(self) -> None:
+        if earlier := self.desk.earlier():
+            self.say(f"The draft before this one had {number(len(earlier), 'more caption')}: esc, then l takes them.")
+
+    # Changing many
+
+    def action_replace(self, word: str = "") -> None:
+        self.take()
+        captions = {name: self.desk.caption(name) for name in self.desk.names}
+        scopes = [Scope(f"all {len(captions)}", captions)]
+        if self.filter:
+            shown = {name: captions[name] for name in self.shown}
+            scopes.insert(0, Scope(f"the {len(shown)} shown", shown))
+        scopes.append(Scope("this one", {self.current: captions[self.current]}))
+        options = f"{WHOLE}, {IGNORE}" if word else ""
+
+        def replaced(changed: dict[str, str] | None) -> None:
+            if changed:
+                count = self.desk.change(changed, REPLACED)
+                self.reload(f"Replaced in {number(count, 'caption')}. U takes it back.")
+
+        self.app.push_screen(ReplaceDialog(scopes, word, options), replaced)
+
+    def action_frame(self) -> None:
+        def reads(prefix: str, suffix: str) -> str:
+            caption = framed(self.desk.caption(self.current), prefix, suffix)
+            if self.reader is None:
+                return caption
+            reading = self.reader.read(caption)
+            return named(reading.prompt, self.token or "name", reading.each)
+
+        def taken(frame: tuple[str, str] | None) -> None:
+            if frame is not None:
+                self.desk.set_frame(*frame)
+                self.reload("")
+
+        self.app.push_screen(FrameDialog(*self.desk.frame, reads), taken)
+
+    def action_phrases(self) -> None:
+        typing = self.editor.has_focus
+
+        def chosen(at: int | None) -> None:
+            if at is None:
+                return
+            if typing:
+                self.editor.put(self._phrases[at])
+            else:
+                self.action_phrase(at + 1)
+
+        keep = lambda: save_phrases(self._phrases)  # noqa: E731
+        self.app.push_screen(PhrasesDialog(self._phrases, keep, chosen=self.editor.selected_text), chosen)
+
+    def action_phrase(self, digit: int) -> None:
+        phrase = self._phrases[digit - 1]
+        if not phrase:
+            self.say(f"There is no phrase {digit}: ctrl+t makes one.")
+            return
+        self.take()
+        new = with_phrase(self.desk.caption(self.current), phrase)
+        changed = self.desk.change({self.current: new}, PHRASE)
+        self.reload("" if changed else f"“{phrase}” is in it already.")
+
+    def action_mend(self) -> None:
+        remark = next((remark for remark in self.remarks if remark.word or remark.template), None)
+        if remark is None:
+            self.say("There is nothing to mend.")
+        elif remark.template:
+            self.desk.draft.put("dataset.template", "captions")
+            if self.reader is not None:
+                self.reader = replace(self.reader, patterns=patterns_of(self.desk.draft))
+            self.reload("The template is now “captions”: a photo of [name], [filewords].")
+        else:
+            self.action_replace(remark.word)
+
+    def action_earlier(self) -> None:
+        earlier = self.desk.earlier()
+        if earlier:
+            count = self.desk.change(earlier, "the draft before")
+            self.reload(f"{number(count, 'caption')} of the draft before this one. U takes them back.")
+        else:
+            self.say("There are no other captions of an earlier draft.")
+
+    def action_undo(self) -> None:
+        self.take()
+        self._undone(self.desk.undo(), "Undone", "There is nothing left to undo.")
+
+    def action_redo(self) -> None:
+        self.take()
+        self._undone(self.desk.redo(), "Done again", "There is nothing to do again.")
+
+    def _undone(self, undone: Undone | None, verb: str, nothing: str) -> None:
+        # What the captioner still brings is a change of its own from here on.
+        self._batch = caption_history.new_batch()
+        if undone is None:
+            self.reload(nothing)
+            return
+        if undone.names and self.current not in undone.names:
+            if undone.names[0] not in self.shown:
+                self.set_filter("")
+            self.current = undone.names[0]
+            self.show_picture()
+        where = "" if len(undone.names) == 1 else f" in {number(len(undone.names), 'caption')}"
+        self.reload(f"{verb}: {undone.how}{where}.")
+
+    # The captioner
+
+    def action_caption_one(self) -> None:
+        self.take()
+        self.desk.finish()
+        mark = self.desk.mark(self.current)
+        if mark in {"none", "out"} or "auto" in self.desk.states(self.current):
+            self._caption_these([self.current])
+            return
+
+        def answered(answer: str | None) -> None:
+            if answer:
+                self._caption_these([self.current])
+
+        answers = [Answer("yes", "y", "replace it; U brings it back"), Answer("", "n", "keep it")]
+        self.app.push_screen(
+            Question("Replace this caption?", self.desk.caption(self.current)[:300], answers), answered
+        )
+
+    def action_caption_all(self) -> None:
+        self.take()
+        self.desk.finish()
+        empty = [name for name, caption in self.desk.trained().items() if not caption]
+        if empty:
+            self._caption_these(empty)
+        else:
+            self.say("Every picture has a caption; c has this one captioned anew.")
+
+    def captioned(self, name: str, caption: str) -> None:
+        self.take()
+        # What was typed meanwhile is worth more.
+        if self.desk.caption(name) != self._asked.get(name):
+            return
+        self.desk.change({name: caption}, "captioner", batch=self._batch)
+        self.reload("")
+
+    def captioning_ended(self, text: str) -> None:
+        self._asked = {}
+        if text:
+            self.reload(f"{text}. They are marked ● until you have looked at them.")
+
+    def captioner_missing(self, error: UserError) -> None:
+        names, self._asked = list(self._asked), {}
+        example = words_of_name(Path(names[0]).stem) or "nothing"
+        these = "its name" if len(names) == 1 else f"the names of all {len(names)}"
+        answers = [
+            Answer("names", "n", f"the words of {these} instead: “{example[:40]}”"),
+            Answer("folder", "f", "choose the captioner's folder"),
+            Answer("type", "t", "type captions; phrases on 1 to 9 help (ctrl+t)"),
+        ]
+
+        def answered(answer: str | None) -> None:
+            if answer == "names":
+                words = {name: words_of_name(self.desk.path(name).stem) for name in names}
+                count = self.desk.change({name: text for name, text in words.items() if text}, BY_NAME)
+                self.reload(f"{number(count, 'caption')} from file names. U takes them back.")
+            elif answer == "folder":
+                self._choose_captioner(names)
+            elif answer == "type":
+                self.editor.focus()
+
+        text = f"{error.message}.\n\n{error.remedy}".strip()
+        self.app.push_screen(Question("No captioner", text, answers), answered)
+
+    def _caption_these(self, names: list[str]) -> None:
+        if self.progress is not None:
+            self.say("Captions are being made already; esc stops that.")
+            return
+        self._batch = caption_history.new_batch()
+        self._asked = {name: self.desk.caption(name) for name in names}
+        self.begin_captioning({name: self.desk.path(name) for name in names})
+
+    def _choose_captioner(self, names: list[str]) -> None:
+        def picked(folder: Path | None) -> None:
+            if folder is not None:
+                settings.remember_choice(CHOSEN, str(folder))
+                self._caption_these(names)
+
+        self.app.push_screen(PathPicker("The captioner's folder", start_of("~")), picked)

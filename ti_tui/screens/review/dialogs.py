@@ -1,0 +1,271 @@
+"""What the caption review asks in dialogs: find and replace, prefix and suffix, the saved phrases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal, Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from ti_tui.screens.review.listing import common_start
+from ti_tui.setup.caption_changes import Replaced, ReplaceError, Replacement, replace_in
+from ti_tui.setup.caption_phrases import MOST
+from ti_tui.setup.words import number, printable
+from ti_tui.widgets.canvas import Canvas, Line, cut
+from ti_tui.widgets.controls import Choice, Edited, Finished, Flags, TextLine
+from ti_tui.widgets.field_row import wrapped
+
+WHOLE, IGNORE, REGEX = "whole word", "ignore case", "regex"
+EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Some captions by name, and how many they are in words: `all 23`, `the 9 shown`, `this one`."""
+
+    label: str
+    captions: Mapping[str, str]
+
+
+class ReplaceDialog(ModalScreen[dict[str, str] | None]):
+    """Find and replace. Shows what would become of the captions while it is typed; gives the new captions by name."""
+
+    BINDINGS = [
+        Binding("escape", "dismiss(None)", "Back", show=False),
+        Binding("ctrl+r", "replace", "Replace", show=False, priority=True),
+    ]
+
+    def __init__(self, scopes: Sequence[Scope], find: str = "", options: str = "") -> None:
+        super().__init__()
+        self._scopes = {scope.label: scope.captions for scope in scopes}
+        self._find, self._options = find, options
+        self._found = Replaced({}, 0)
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Static("Find and replace", classes="dialog-title", markup=False)
+            with Horizontal(classes="line"):
+                yield Static("Find", classes="label", markup=False)
+                yield TextLine(self._find, id="find")
+            yield Canvas(id="wrong")
+            with Horizontal(classes="line"):
+                yield Static("Put instead", classes="label", markup=False)
+                yield TextLine(placeholder="nothing: take it out", id="put")
+            with Horizontal(classes="line"):
+                yield Static("", classes="label", markup=False)
+                yield Flags((WHOLE, IGNORE, REGEX), self._options, id="options")
+            with Horizontal(classes="line"):
+                yield Static("In", classes="label", markup=False)
+                yield Choice(tuple(self._scopes), next(iter(self._scopes)), id="scope")
+            yield Canvas(id="found")
+            yield Canvas(id="examples")
+            yield Static("enter replace   tab next   space tick   esc back", classes="dialog-keys", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one("#put" if self._find else "#find").focus()
+        self.call_after_refresh(self._show)
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._show)
+
+    def on_edited(self, message: Edited) -> None:
+        message.stop()
+        self._show()
+
+    def on_finished(self, message: Finished) -> None:
+        message.stop()
+        if message.source.id == "find":
+            self.query_one("#put").focus()
+        else:
+            self.action_replace()
+
+    def action_replace(self) -> None:
+        self._show()
+        if self._found.changed:
+            self.dismiss(dict(self._found.changed))
+
+    def _wish(self) -> Replacement:
+        ticked = self.query_one("#options", Flags).text
+        return Replacement(
+            self.query_one("#find", TextLine).value,
+            self.query_one("#put", TextLine).value,
+            whole_word=WHOLE in ticked,
+            ignore_case=IGNORE in ticked,
+            regex=REGEX in ticked,
+        )
+
+    def _show(self) -> None:
+        captions = self._scopes[self.query_one("#scope", Choice).text]
+        wish, wrong, found = self._wish(), "", Replaced({}, 0)
+        try:
+            found = replace_in(captions, wish)
+        except ReplaceError as error:
+            wrong = f"{error.message}. {error.remedy}".strip()
+        self._found = found
+        width = max(20, self.query_one("#examples").size.width)
+        self.query_one("#wrong", Canvas).draw([[("! ", "error b"), (cut(wrong, width - 16), "error")] if wrong else []])
+        said = f"{number(found.places, 'place')} in {number(len(found.changed), 'caption')}" if found.places else ""
+        if wish.find and not found.places and not wrong:
+            said = "not found"
+        self.query_one("#found", Canvas).draw([[(said, "b")]])
+        lines: list[Line] = []
+        for name, new in list(found.changed.items())[:EXAMPLES]:
+            old = captions[name]
+            start = common_start(old, new)
+            lines.append([("- ", "muted"), (_around(old, start, width - 2), "muted")])
+            lines.append([("+ ", "accent"), (_around(new, start, width - 2) if new else "no caption", "")])
+        # The dialog does not change its height while it is typed.
+        lines += [[]] * (2 * EXAMPLES - len(lines))
+        self.query_one("#examples", Canvas).draw(lines)
+
+
+class FrameDialog(ModalScreen[tuple[str, str] | None]):
+    """Prefix and suffix of all captions. reads: the prompt of the picture in view, with a prefix and a suffix."""
+
+    BINDINGS = [Binding("escape", "dismiss(None)", "Back", show=False)]
+
+    def __init__(self, prefix: str, suffix: str, reads: Callable[[str, str], str]) -> None:
+        super().__init__()
+        self._prefix, self._suffix, self._reads = prefix, suffix, reads
+
+    def compose(self) -> ComposeResult:
+        text = (
+            "They stand around every caption when the run is made, and are never put twice. The captions themselves "
+            "stay as they are; empty lines take them away again."
+        )
+        with Vertical(classes="dialog"):
+            yield Static("Prefix and suffix of all captions", classes="dialog-title", markup=False)
+            yield Static(text, classes="dialog-text", markup=False)
+            with Horizontal(classes="line"):
+                yield Static("Prefix", classes="label", markup=False)
+                yield TextLine(self._prefix, placeholder="photograph,", id="prefix")
+            with Horizontal(classes="line"):
+                yield Static("Suffix", classes="label", markup=False)
+                yield TextLine(self._suffix, placeholder=", in black and white", id="suffix")
+            yield Canvas(id="reads")
+            yield Static("enter take them   tab next   esc back", classes="dialog-keys", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one("#prefix").focus()
+        self.call_after_refresh(self._show)
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._show)
+
+    def on_edited(self, message: Edited) -> None:
+        message.stop()
+        self._show()
+
+    def on_finished(self, message: Finished) -> None:
+        message.stop()
+        self.dismiss(self._typed())
+
+    def _typed(self) -> tuple[str, str]:
+        return self.query_one("#prefix", TextLine).value, self.query_one("#suffix", TextLine).value
+
+    def _show(self) -> None:
+        canvas = self.query_one("#reads", Canvas)
+        parts = wrapped(f"the model will read: {self._reads(*self._typed())}", max(20, canvas.size.width))[:3]
+        canvas.draw([[(part, "muted")] for part in [*parts, "", "", ""][:3]])
+
+
+class PhrasesDialog(ModalScreen[int | None]):
+    """The nine phrases: a digit gives its number, enter changes one. phrases: changed in place; keep: keeps them."""
+
+    AUTO_FOCUS = ""
+    BINDINGS = [
+        Binding("escape", "leave", "Back", show=False),
+        Binding("up", "move(-1)", "Up", show=False, priority=True),
+        Binding("down", "move(1)", "Down", show=False, priority=True),
+        Binding("enter", "change", "Change", show=False, priority=True),
+    ]
+
+    def __init__(self, phrases: list[str], keep: Callable[[], None], *, chosen: str = "") -> None:
+        super().__init__()
+        self._phrases, self._keep, self._chosen = phrases, keep, chosen
+        self._at = next((at for at, phrase in enumerate(phrases) if not phrase), 0) if chosen else 0
+        self._typing = False
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Static("Phrases", classes="dialog-title", markup=False)
+            yield Canvas(id="phrases")
+            with Horizontal(classes="line", id="change"):
+                yield Static("", classes="label", id="which", markup=False)
+                yield TextLine(id="phrase")
+            yield Static("", id="keys", classes="dialog-keys", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one("#change").display = False
+        self.call_after_refresh(self._show)
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._show)
+
+    def on_key(self, event: events.Key) -> None:
+        digit = event.character or ""
+        if not self._typing and digit in "123456789" and digit:
+            event.stop()
+            at = int(digit) - 1
+            if self._phrases[at]:
+                self.dismiss(at)
+            else:
+                self._at = at
+                self.action_change()
+
+    def action_move(self, by: int) -> None:
+        if not self._typing:
+            self._at = (self._at + by) % MOST
+            self._show()
+
+    def action_change(self) -> None:
+        line = self.query_one("#phrase", TextLine)
+        if self._typing:
+            self._phrases[self._at] = line.value
+            self._keep()
+            self.set_focus(None)
+        else:
+            line.show_text(self._phrases[self._at] or self._chosen)
+            line.cursor_position = len(line.value)
+            line.focus()
+        self._typing = not self._typing
+        self._show()
+
+    def action_leave(self) -> None:
+        if self._typing:
+            self._typing = False
+            self.set_focus(None)
+            self._show()
+        else:
+            self.dismiss(None)
+
+    def _show(self) -> None:
+        canvas = self.query_one("#phrases", Canvas)
+        lines: list[Line] = []
+        for at, phrase in enumerate(self._phrases):
+            here = at == self._at
+            text = cut(printable(phrase), max(10, canvas.size.width - 6)) if phrase else "-"
+            lines.append([
+                ("▌ " if here else "  ", "accent"), (f"{at + 1}  ", "accent" if phrase else "muted"),
+                (text, "b" if here else "" if phrase else "muted"),
+            ])  # fmt: skip
+        canvas.draw(lines)
+        self.query_one("#change").display = self._typing
+        self.query_one("#which", Static).update(f"Phrase {self._at + 1}")
+        keys = "1…9 put it into the caption   enter change one   esc back"
+        self.query_one("#keys", Static).update("enter keep   esc back" if self._typing else keys)
+
+
+def _around(text: str, at: int, width: int) -> str:
+    """`text` cut to `width` cells so that the place `at` is in view."""
+    text = printable(text)
+    if cell_len(text) <= width or at < width // 2:
+        return cut(text, width)
+    start = max(0, at - width // 3)
+    return cut(f"…{text[start:]}", width)

@@ -1,0 +1,100 @@
+"""The lines of the caption review: head, what the model reads, remarks. Pure; `reviewing` draws them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+from textual.content import Content
+
+from ti_tui.dataset.templates import NAME
+from ti_tui.screens.review.captioning import Progress
+from ti_tui.setup.caption_desk import Counts
+from ti_tui.setup.caption_prompt import Reading, Remark
+from ti_tui.setup.words import printable
+from ti_tui.widgets.canvas import Line, Piece, cut
+
+HELP = """\
+Caption what should NOT become part of the word: background, clothes, light. What no caption names is learned; what \
+all captions name is taken from it.
+
+✓ reviewed   ● a caption nobody has looked at   · none
+× left out   ≠ the picture is another than the one reviewed
+
+The filter takes words and is:empty, is:reviewed, is:auto, is:changed, is:out, tokens:>60 (of the whole prompt), \
+name:beach; a - before one turns it round: -is:reviewed.
+
+All is kept as you type, over restarts too, and U takes it back. The files beside your photographs stay as they are. \
+esc stops the captioner, then takes the filter away, then goes back.
+"""
+READS = "the model will read: "
+LONGEST_SHOWN = 600
+"""Letters of a prompt that are shown; 75 tokens are about 300."""
+_SPACE = "\ue000"
+"""Stands for the space within the learned word while lines are broken."""
+
+
+def head(width: int, at: int, total: int, counts: Counts, reading: Reading | None, progress: Progress | None) -> Line:
+    """Which picture of how many, how far the review or the captioner is, and the length of the prompt."""
+    digits = len(str(total))
+    left: list[Piece] = [(" Captions", "accent b"), (f"   {at:>{digits}} of {total}", "b")]
+    if progress is not None:
+        left.append((f"   {progress.describe()}", "accent"))
+        left.append(("   esc stops", "muted"))
+    else:
+        left.append((f"   {counts.reviewed:>{digits}} reviewed", "muted"))
+        left.append((f"   {counts.without:>{digits}} without", "muted"))
+    right: Piece = ("", "")
+    if reading is not None:
+        length = f"{reading.words}+{reading.vectors} of {reading.room} tokens "
+        right = (f"! {length}", "warning b") if reading.too_long else (length, "muted")
+    room = width - cell_len(right[0])
+    used = sum(cell_len(text) for text, _ in left)
+    if used > room and progress is not None:
+        # What stops it is known by then; how far it is, is not.
+        left.pop()
+        used = sum(cell_len(text) for text, _ in left)
+    return [*left, (" " * max(1, room - used), ""), right]
+
+
+def reads(reading: Reading, token: str, width: int, height: int) -> list[Line]:
+    """The prompt in `height` lines, `token` for the learned word; first what is cut off, if something is."""
+    lines: list[Line] = []
+    if not reading.whole_token:
+        lines.append([("! vectors of the word are cut off: put [name] first, or take fewer", "warning")])
+    elif reading.cut:
+        cut_off = cut(printable(reading.cut[:LONGEST_SHOWN]), width - 12)
+        lines.append([("! not read: ", "warning b"), (cut_off, "warning")])
+    label = named(NAME, token, reading.each)
+    text = READS + printable(reading.read[:LONGEST_SHOWN]).replace(NAME, label.replace(" ", _SPACE))
+    parts = [part.plain.rstrip() for part in Content(text).wrap(max(len(READS) + 1, width))]
+    room = height - len(lines)
+    if len(parts) > room:
+        parts = [*parts[: room - 1], cut(f"{parts[room - 1]} {parts[room]}", width)]
+    for number, part in enumerate(parts):
+        part = part.replace(_SPACE, " ")
+        lead: list[Piece] = [(READS, "muted")] if number == 0 else []
+        part = part.removeprefix(READS) if number == 0 else part
+        pieces = part.split(label)
+        for piece in pieces[:-1]:
+            lead += [(piece, ""), (label, "accent")]
+        lines.append([*lead, (pieces[-1], "")])
+    return [*lines, *[[]] * (height - len(lines))]
+
+
+def named(prompt: str, token: str, vectors: int) -> str:
+    """A prompt with the learned word in place of [name], and how many vectors it stands for: `[zkz x12]`."""
+    return prompt.replace(NAME, f"[{token} x{vectors}]")
+
+
+def remark(said: str, remarks: Sequence[Remark], width: int, height: int, *, listing: bool) -> list[Line]:
+    """What there is to say: an answer to a key, else what the captions give away. listing: w works at once."""
+    if said:
+        return [[(cut(printable(said), width), "accent")], *[[]] * (height - 1)]
+    lines: list[Line] = []
+    for number, one in enumerate(remarks[:height]):
+        way = ("w  " if listing else "esc w  ") if number == 0 and (one.word or one.template) else ""
+        more = f"   and {len(remarks) - height} more" if number == height - 1 and len(remarks) > height else ""
+        text = cut(printable(one.text), width - len(way) - len(more) - 2)
+        lines.append([("! ", "warning b"), (way, "accent"), (text, "warning"), (more, "muted")])
+    return [*lines, *[[]] * (height - len(lines))]

@@ -1,0 +1,184 @@
+"""The list of the pictures with their captions, in the review and in the wizard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len, set_cell_size
+from textual import events
+from textual.binding import Binding
+from textual.message import Message
+
+from ti_tui.screens.review.editor import taken_in_turn
+from ti_tui.setup.caption_desk import Mark
+from ti_tui.setup.words import printable
+from ti_tui.widgets.canvas import Canvas, Line, cut
+
+GLYPHS: dict[Mark, tuple[str, str]] = {
+    "reviewed": ("✓", "success"),
+    "none": ("·", "muted"),
+    "open": ("●", ""),
+    "out": ("×", "muted"),
+    "changed": ("≠", "warning"),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the list. label: the picture's name as it is shown, of one width in all rows."""
+
+    name: str
+    mark: Mark
+    label: str
+    caption: str
+
+
+class CaptionRows(Canvas, can_focus=True):
+    """The pictures with their marks and captions. Which is the current one is for others to say."""
+
+    class Clicked(Message):
+        """A row was clicked."""
+
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._rows: Sequence[Row] = ()
+        self._at: int | None = None
+        self._top = 0
+
+    def show(self, rows: Sequence[Row], at: int | None) -> None:
+        """Show `rows`, the current one at `at`; None if it is not among them."""
+        self._rows, self._at = rows, at
+        self._show()
+
+    def on_click(self, event: events.Click) -> None:
+        at = self._top + event.y
+        if at < len(self._rows):
+            self.post_message(self.Clicked(self._rows[at].name))
+
+    def on_mouse_scroll_down(self) -> None:
+        self._scroll(3)
+
+    def on_mouse_scroll_up(self) -> None:
+        self._scroll(-3)
+
+    def on_resize(self) -> None:
+        self._show()
+
+    def on_focus(self) -> None:
+        self._show()
+
+    def on_blur(self) -> None:
+        self._show()
+
+    def _scroll(self, by: int) -> None:
+        self._top = max(0, min(self._top + by, len(self._rows) - self.size.height))
+        self._draw()
+
+    def _show(self) -> None:
+        height = self.size.height
+        self._top = max(0, min(self._top, len(self._rows) - height))
+        if self._at is not None and height:
+            # A neighbour is in sight on both sides, so that the way on can be seen.
+            near = 1 if height > 4 else 0
+            self._top = min(self._top, max(0, self._at - near))
+            self._top = max(self._top, min(len(self._rows) - height, self._at + near - height + 1))
+        self._draw()
+
+    def _draw(self) -> None:
+        height = self.size.height
+        lines = [self._line(at) for at in range(self._top, min(len(self._rows), self._top + height))]
+        lines += [[]] * (height - len(lines))
+        self.draw(lines)
+
+    def _line(self, at: int) -> Line:
+        row, here = self._rows[at], at == self._at
+        ground = " on-selected b" if here and self.has_focus else " b" if here else ""
+        glyph, style = GLYPHS[row.mark]
+        words = "muted" if row.mark == "out" else ""
+        caption = printable(row.caption[:400]) or ("left out" if row.mark == "out" else "")
+        width = self.size.width - cell_len(row.label) - 8
+        return [
+            ("▌" if here else " ", f"accent{ground}"),
+            (f"{glyph} ", f"{style}{ground}"),
+            (f"{row.label}  ", f"{words or 'muted'}{ground}" if not here else ground),
+            (f"{cut(caption, width)} ", f"{words}{ground}"),
+            (self._thumb(at), "rule"),
+        ]
+
+    def _thumb(self, at: int) -> str:
+        """The scroll bar beside a row: thin, and only if there is something to scroll."""
+        height, total = self.size.height, len(self._rows)
+        if total <= height:
+            return " "
+        length = max(1, height * height // total)
+        first = round((height - length) * self._top / (total - height))
+        return "┃" if first <= at - self._top < first + length else " "
+
+
+class CaptionList(CaptionRows):
+    """The review's list: a letter does something with the current picture, or with all."""
+
+    BINDINGS = [
+        Binding("up,k", "screen.move(-1)", "Picture above", show=False),
+        Binding("down,j", "screen.move(1)", "Picture below", show=False),
+        Binding("home,g", "screen.move(-100000)", "First", show=False, id="captions.first", tooltip="First picture"),
+        Binding("end,G", "screen.move(100000)", "Last", show=False, id="captions.last", tooltip="Last picture"),
+        Binding("enter,i", "screen.type", "Type", key_display="enter", id="captions.type", tooltip="Type the caption"),
+        Binding("space", "screen.reviewed", "Reviewed", show=False, id="captions.reviewed",
+                tooltip="Reviewed, or not; and next"),
+        Binding("u", "screen.next_without", "Empty", id="captions.empty", tooltip="Next picture without a caption"),
+        Binding("slash", "screen.filter", "Filter", key_display="/", id="captions.filter"),
+        Binding("r", "screen.replace", "Replace", id="captions.replace", tooltip="Find and replace"),
+        Binding("c", "screen.caption_one", "Caption", id="captions.caption", tooltip="Have this one captioned"),
+        Binding("C", "screen.caption_all", "Caption all", show=False, id="captions.caption-all",
+                tooltip="Have all without a caption captioned"),
+        Binding("x", "screen.leave_out", "Out", id="captions.leave-out", tooltip="Leave out, or take back"),
+        Binding("U,ctrl+z", "screen.undo", "Undo", key_display="U", id="captions.undo",
+                tooltip="Undo the last edit, or the last change of many"),
+        Binding("ctrl+y", "screen.redo", "Redo", show=False, id="captions.redo"),
+        Binding("p", "screen.frame", "Prefix", show=False, id="captions.prefix", tooltip="Prefix and suffix of all"),
+        Binding("w", "screen.mend", "Mend", show=False, id="captions.mend", tooltip="Do what the remark proposes"),
+        Binding("l", "screen.earlier", "Earlier", show=False, id="captions.earlier",
+                tooltip="Take the captions of the draft before this one"),
+        Binding("z", "screen.zoom", "Zoom", show=False, id="captions.zoom", tooltip="The picture large, or not"),
+        Binding("1", "screen.phrase(1)", "Phrase", show=False, id="captions.phrase", key_display="1…9",
+                tooltip="Add a saved phrase; ctrl+t shows and changes them"),
+        *(Binding(str(n), f"screen.phrase({n})", "Phrase", show=False) for n in range(2, 10)),
+    ]  # fmt: skip
+
+    async def _on_key(self, event: events.Key) -> None:
+        if not await taken_in_turn(self, event):
+            await super()._on_key(event)
+
+
+def labels(names: Sequence[str], width: int) -> dict[str, str]:
+    """Names of pictures as the list shows them: all of one width, short, and told apart by their ends."""
+    files = [printable(name.rpartition("/")[2]) for name in names]
+    stems = [file.rpartition(".")[0] or file for file in files]
+    # The ending says nothing, unless two pictures differ in nothing else.
+    shown = stems if len(set(stems)) == len(stems) else files
+    if max((cell_len(text) for text in shown), default=0) > width and len(shown) > 1:
+        # Nor does what cameras begin every name with.
+        same = common_start(min(shown), max(shown))
+        shown = [f"…{text[same:]}" for text in shown] if same > 1 else shown
+    widest = min(width, max((cell_len(text) for text in shown), default=0))
+    return {name: _shortened(text, widest) for name, text in zip(names, shown, strict=True)}
+
+
+def common_start(one: str, other: str) -> int:
+    """How many letters both begin with."""
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _shortened(text: str, width: int) -> str:
+    if cell_len(text) <= width:
+        return cut(text, width)
+    end = text[-(width - 5) :]
+    while cell_len(end) > width - 5:
+        end = end[1:]
+    return cut(f"{set_cell_size(text, 4).rstrip()}…{end}", width)

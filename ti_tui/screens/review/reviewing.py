@@ -1,0 +1,394 @@
+"""The review's screen without what changes many captions: pictures, list, filter, the line that is typed in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.timer import Timer
+from textual.widgets import Footer, Rule, TextArea
+
+from ti_tui.screens.review import lines
+from ti_tui.screens.review.captioning import CaptioningScreen
+from ti_tui.screens.review.editor import CaptionEditor
+from ti_tui.screens.review.listing import CaptionList, CaptionRows, Row, labels
+from ti_tui.setup.caption_changes import clean_line
+from ti_tui.setup.caption_desk import CaptionDesk
+from ti_tui.setup.caption_filter import Facts, FilterError, parse_filter
+from ti_tui.setup.caption_prompt import PromptReader, Reading, Remark, reader_for, remarks
+from ti_tui.widgets.canvas import Canvas
+from ti_tui.widgets.controls import Edited, Finished, TextLine
+from ti_tui.widgets.picture import Picture
+
+if TYPE_CHECKING:
+    from ti_tui.screens.app import TiTuiApp
+    from ti_tui.setup.check import Checked
+
+NARROW = 100
+SAVE_SECONDS = 0.8
+SAID_SECONDS = 6.0
+FILTER_WORDS = "words, is:empty|reviewed|auto|changed|out, tokens:>60, name:beach; - is not"
+
+
+class ReaderReady(Message):
+    """Prompts can be counted."""
+
+    def __init__(self, reader: PromptReader) -> None:
+        super().__init__()
+        self.reader = reader
+
+
+class ReviewScreen(CaptioningScreen):
+    """Shows the captions on a desk, beginning with the picture `at`. checked: what is known about the model."""
+
+    CSS_PATH = "captions.tcss"
+    AUTO_FOCUS = ""
+    BINDINGS = [
+        Binding("pagedown", "move(1)", "Next picture", show=False, id="captions.next"),
+        Binding("ctrl+down", "move(1)", "Next picture", show=False, id="captions.next-typing"),
+        Binding("pageup,ctrl+up", "move(-1)", "Picture before", show=False, id="captions.previous"),
+        Binding("ctrl+g", "next_without", "Empty", show=False, id="captions.empty-typing"),
+        Binding("ctrl+r", "replace", "Replace", show=False, id="captions.replace-typing"),
+        Binding("ctrl+t", "phrases", "Phrases", show=False, id="captions.phrases",
+                tooltip="Saved phrases: put one in, change them"),
+        Binding("tab,shift+tab", "other", "List or line", show=False, id="captions.other"),
+        Binding("escape", "back", "Back", key_display="esc", id="captions.back"),
+        Binding("q", "back", "Back", show=False),
+    ]  # fmt: skip
+
+    def __init__(self, desk: CaptionDesk, *, at: str = "", checked: Checked | None = None) -> None:
+        super().__init__()
+        self.desk = desk
+        self.current = at if at in desk.names else desk.names[0]
+        self._checked = checked
+        self.shown = list(desk.names)
+        self.filter = ""
+        self._misread = False
+        self.reader: PromptReader | None = None
+        self.remarks: list[Remark] = []
+        self._remarked: tuple[dict[str, str], str, str, bool] | None = None
+        self._read: tuple[PromptReader, str, Reading] | None = None
+        self._labels: dict[str, str] = {}
+        self._unsaved: Timer | None = None
+        self._said = ""
+        self._saying: Timer | None = None
+        self._warned = False
+
+    @property
+    def ti_tui(self) -> TiTuiApp:
+        """The program: its settings, and how it draws pictures."""
+        return self.app  # type: ignore[return-value]
+
+    def compose(self) -> ComposeResult:
+        yield Canvas(id="head")
+        yield Rule(line_style="heavy", classes="rule")
+        with Horizontal(id="body"):
+            yield Picture(id="picture", images=self.ti_tui.images, cache=self.ti_tui.pictures)
+            with Vertical(id="side"):
+                yield TextLine(id="filter", placeholder="/  filter: words, is:empty, tokens:>60")
+                yield CaptionList(id="captions")
+        yield Rule(line_style="solid", classes="rule")
+        yield CaptionEditor(id="caption")
+        yield Canvas(id="reads")
+        yield Canvas(id="remark")
+        yield Rule(line_style="solid", classes="rule")
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        self.query_one("#filter").can_focus = False
+        self._load_reader()
+        self.show_picture()
+        self.editor.show(self.desk.caption(self.current))
+        self.editor.focus()
+        self.opened()
+
+    def opened(self) -> None:
+        """The screen was opened."""
+
+    def on_resize(self) -> None:
+        narrow = self.size.width < NARROW
+        if self.query_one(Footer).compact != narrow:
+            self.query_one(Footer).compact = narrow
+        self._labels = labels(self.desk.names, 14 if narrow else 20)
+        self.call_after_refresh(self._show_all)
+
+    def help_text(self) -> str:
+        """What the screen is for."""
+        return lines.HELP
+
+    def ask_quit(self) -> None:
+        """Leave: all is kept, so there is nothing to ask."""
+        self.keep()
+        self.app.exit()
+
+    # The current picture
+
+    @property
+    def editor(self) -> CaptionEditor:
+        """The line in which the caption is typed."""
+        return self.query_one(CaptionEditor)
+
+    @property
+    def pictures(self) -> CaptionList:
+        """The list of the pictures."""
+        return self.query_one(CaptionList)
+
+    @property
+    def token(self) -> str:
+        """The word that is learned; "" before one is chosen."""
+        return str(self.desk.draft.value("embedding.token") or "")
+
+    def index(self) -> int | None:
+        """Where the current picture is in what is shown; None if the filter hides it."""
+        return self.shown.index(self.current) if self.current in self.shown else None
+
+    def action_move(self, by: int) -> None:
+        if not self.shown:
+            return
+        at = self.index()
+        # From a picture that the filter hides: to the first that it shows.
+        to = 0 if at is None else min(max(at + by, 0), len(self.shown) - 1)
+        self._go(self.shown[to])
+
+    def action_next_without(self) -> None:
+        self.take()
+        name = self.desk.next_without(self.current)
+        if name is None:
+            self.say("Every picture has a caption.")
+            return
+        if name not in self.shown:
+            self.set_filter("")
+        self._go(name)
+
+    def action_accept(self) -> None:
+        self.take()
+        self.desk.finish(reviewed=self.current)
+        self.warn()
+        at = self.index()
+        after = [] if at is None else [name for name in self.shown[at + 1 :] if not self.desk.is_out(name)]
+        if after:
+            self._go(after[0])
+        else:
+            self._show_all()
+            self.say(self._at_the_end())
+
+    def on_caption_rows_clicked(self, message: CaptionRows.Clicked) -> None:
+        message.stop()
+        self._go(message.name)
+
+    def on_text_area_changed(self, message: TextArea.Changed) -> None:
+        message.stop()
+        if self.take():
+            self.say("")
+            self._show_head()
+            self._show_reads()
+
+    def action_type(self) -> None:
+        self.editor.focus()
+
+    def action_other(self) -> None:
+        (self.pictures if self.editor.has_focus else self.editor).focus()
+
+    def action_back(self) -> None:
+        if self.query_one("#filter").has_focus or self.editor.has_focus:
+            if self.query_one("#filter").has_focus:
+                self.set_filter("")
+            self.pictures.focus()
+        elif self.progress is not None:
+            self.cancel_captioning()
+        elif self.filter:
+            self.set_filter("")
+        else:
+            self.keep()
+            self.dismiss(self.current)
+
+    def action_reviewed(self) -> None:
+        self.take()
+        before = self.desk.mark(self.current)
+        self.desk.toggle_reviewed(self.current)
+        if before == "none":
+            self.say("It has no caption yet: enter types one.")
+        elif before != "reviewed":
+            self.action_move(1)
+        self._show_all()
+
+    def action_leave_out(self) -> None:
+        self.desk.leave_out(self.current)
+        self._show_all()
+
+    def action_zoom(self) -> None:
+        self.toggle_class("-zoomed")
+        self.call_after_refresh(self._show_all)
+
+    def _go(self, name: str) -> None:
+        """Make `name` the current picture; what was typed for the one before is a change of its own."""
+        self.take()
+        if name != self.current:
+            self.desk.finish()
+            self.warn()
+            self.current = name
+            self.editor.show(self.desk.caption(name))
+            self.show_picture()
+            self.say("")
+        self._show_all()
+
+    def take(self) -> bool:
+        """Take what stands in the line into the desk; it is on the disk within a second."""
+        taken = self.desk.type(self.current, self.editor.text)
+        if taken and self._unsaved is None:
+            self._unsaved = self.set_timer(SAVE_SECONDS, self._save_typed)
+        return taken
+
+    def _save_typed(self) -> None:
+        self._unsaved = None
+        self.desk.save()
+        self._show_all()
+
+    def keep(self) -> None:
+        """Bring all to the disk."""
+        self.take()
+        self.desk.finish()
+        self.desk.save()
+
+    # The filter
+
+    def action_filter(self) -> None:
+        line = self.query_one("#filter", TextLine)
+        line.can_focus = True
+        line.focus()
+
+    def on_edited(self, message: Edited) -> None:
+        message.stop()
+        self.set_filter(message.text)
+
+    def on_finished(self, message: Finished) -> None:
+        message.stop()
+        # What cannot be understood is said; the line stays open for it.
+        if not self._misread:
+            self.pictures.focus()
+            if self.shown and self.index() is None:
+                self._go(self.shown[0])
+
+    def set_filter(self, text: str) -> None:
+        """Show what the filter lets through. It stays so until it is typed anew: nothing vanishes under the cursor."""
+        self.filter = text
+        line = self.query_one("#filter", TextLine)
+        line.show_text(text)
+        try:
+            holds = parse_filter(text)
+        except FilterError as error:
+            self._misread = True
+            self.say(f"{error.message}.")
+            return
+        self._misread = False
+        self.shown = [name for name in self.desk.names if holds(self._facts(name))]
+        self.say("" if self.shown else "No picture has that; esc shows all.")
+        self._show_all()
+
+    def _facts(self, name: str) -> Facts:
+        caption, reader = self.desk.in_prompt(name), self.reader
+        tokens = (lambda: reader.count(caption)) if reader is not None else (lambda: 0)
+        return Facts(name, self.desk.caption(name), self.desk.states(name), tokens)
+
+    # What is shown
+
+    def say(self, text: str) -> None:
+        """Say something in the line of the remarks, for a while; "" says the remarks again."""
+        self._said = text
+        if self._saying is not None:
+            self._saying.stop()
+            self._saying = None
+        if text:
+            self._saying = self.set_timer(SAID_SECONDS, lambda: self.say(""))
+        self._show_remark()
+
+    def show_progress(self) -> None:
+        self._show_head()
+
+    def reload(self, said: str) -> None:
+        """Show the captions as they are after a change of several."""
+        caption = self.desk.caption(self.current)
+        # A space that was just typed says nothing yet: the line stays as it is.
+        if clean_line(self.editor.text) != caption:
+            self.editor.show(caption)
+        self.warn()
+        self._show_all()
+        self.say(said)
+
+    def show_picture(self) -> None:
+        self.query_one("#picture", Picture).show(self.desk.path(self.current))
+
+    def _show_all(self) -> None:
+        rows = [
+            Row(name, self.desk.mark(name), self._labels.get(name, name), self.desk.caption(name))
+            for name in self.shown
+        ]
+        self.pictures.show(rows, self.index())
+        self._remark()
+        self._show_head()
+        self._show_reads()
+        self._show_remark()
+
+    def _remark(self) -> None:
+        """Think about all captions again, if one of them is another."""
+        uses = self.reader is None or self.reader.uses_captions
+        class_word = str(self.desk.draft.value("embedding.init") or "")
+        about = (self.desk.trained(), self.token, class_word, uses)
+        if about != self._remarked:
+            self._remarked = about
+            self.remarks = remarks(*about[:3], uses_captions=uses)
+
+    def _reading(self) -> Reading | None:
+        """How the model reads the current caption."""
+        caption = self.desk.in_prompt(self.current)
+        if self.reader is not None and (self._read is None or self._read[:2] != (self.reader, caption)):
+            self._read = (self.reader, caption, self.reader.read(caption))
+        return self._read[2] if self._read is not None else None
+
+    def _show_head(self) -> None:
+        at = self.desk.names.index(self.current) + 1
+        counts = self.desk.counts()
+        line = lines.head(self.size.width, at, len(self.desk.names), counts, self._reading(), self.progress)
+        self.query_one("#head", Canvas).draw([line])
+
+    def _show_reads(self) -> None:
+        canvas, reading = self.query_one("#reads", Canvas), self._reading()
+        if reading is not None and canvas.size.width:
+            canvas.draw(lines.reads(reading, self.token or "name", canvas.size.width, canvas.size.height))
+
+    def _show_remark(self) -> None:
+        canvas = self.query_one("#remark", Canvas)
+        said = self._said or (FILTER_WORDS if self.query_one("#filter").has_focus else "")
+        listing = self.pictures.has_focus
+        canvas.draw(lines.remark(said, self.remarks, canvas.size.width, canvas.size.height, listing=listing))
+
+    def on_descendant_focus(self) -> None:
+        self.query_one("#filter").can_focus = self.query_one("#filter").has_focus
+        self._show_remark()
+
+    def warn(self) -> None:
+        """Say once that the history cannot be kept."""
+        if self.desk.wrong and not self._warned:
+            self._warned = True
+            self.notify(f"Undo will not outlast the program: {self.desk.wrong}", severity="warning", markup=False)
+
+    @work(thread=True, group="reader", exit_on_error=False)
+    def _load_reader(self) -> None:
+        self.post_message(ReaderReady(reader_for(self.desk.draft, self._checked)))
+
+    def on_reader_ready(self, message: ReaderReady) -> None:
+        message.stop()
+        self.reader = message.reader
+        self._show_all()
+
+    def _at_the_end(self) -> str:
+        counts = self.desk.counts()
+        if counts.without:
+            return f"That was the last. {counts.without} without a caption: ctrl+g goes there."
+        if counts.reviewed < counts.trained:
+            return f"That was the last. {counts.trained - counts.reviewed} not reviewed yet: esc, then / -is:reviewed."
+        return f"All {counts.trained} are reviewed. esc esc goes back to the wizard."
