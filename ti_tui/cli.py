@@ -12,7 +12,10 @@ from ti_tui import __version__
 from ti_tui.errors import UserError
 
 COMMANDS: dict[str, str] = {
+    "demo": "ti_tui.commands.demo",
     "init": "ti_tui.commands.init",
+    "caption": "ti_tui.commands.caption",
+    "prepare": "ti_tui.commands.prepare",
     "check": "ti_tui.commands.check",
     "plan": "ti_tui.commands.plan",
     "train": "ti_tui.commands.train",
@@ -26,7 +29,10 @@ COMMANDS: dict[str, str] = {
 """Each module holds a click command under the name `command`."""
 
 SUMMARIES: dict[str, str] = {
+    "demo": "See the whole flow on a tiny model that comes along.",
     "init": "Make a run: its folder, its pictures, its run file.",
+    "caption": "Write captions, with a captioner or from file names.",
+    "prepare": "Crop and resize photographs into a run; again at any time.",
     "check": "Look for every mistake before the GPU starts.",
     "plan": "Show what a run will do, and what `auto` decided and why.",
     "train": "Train a run, or go on with it.",
@@ -119,6 +125,10 @@ def main() -> None:
         print(f"{error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
+        if "KeyboardInterrupt" in str(error):
+            # Ctrl+C while pydantic builds a model comes out as an error of its own.
+            print("aborted", file=sys.stderr)
+            sys.exit(130)
         sys.exit(_unexpected(error))
 
 

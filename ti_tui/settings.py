@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -30,6 +30,7 @@ class Settings:
     refresh_seconds: how often the dashboard looks for news, 0.2 to 60
     runs_folder:     where new runs are offered to go; "~" is the home folder
     keys:            binding id to key, like {"wizard.next": "ctrl+n"}
+    captioner:       folder or hub id of the model that writes captions; "" looks for one in the hub's cache
     """
 
     theme: str = "quiet"
@@ -38,6 +39,7 @@ class Settings:
     refresh_seconds: float = 1.0
     runs_folder: str = "~/runs"
     keys: dict[str, str] = field(default_factory=dict)
+    captioner: str = ""
 
 
 def config_folder() -> Path:
@@ -131,6 +133,30 @@ def known_runs() -> list[Path]:
     return [Path(run) for run in _texts("runs.json") if is_there(Path(run) / "run.toml")]
 
 
+def remember_demo(folder: Path) -> bool:
+    """Put a demo's temporary folder on the list that `ti-tui demo --clean` removes; False if that cannot be written."""
+    kept = [str(folder), *(known for known in _texts("demos.json") if known != str(folder))]
+    return _remember("demos.json", kept)
+
+
+def known_demos() -> list[Path]:
+    """Temporary folders of demos, latest first, whether they are still there or not."""
+    return [Path(text) for text in _texts("demos.json")]
+
+
+def forget_demos(folders: Collection[Path]) -> None:
+    """Take folders off the list of demos, and the runs in them off that of runs. Neither need be on it."""
+    if not folders:
+        return
+    demos, runs = _texts("demos.json"), _texts("runs.json")
+    kept_demos = [text for text in demos if Path(text) not in folders]
+    kept_runs = [text for text in runs if not any(Path(text).is_relative_to(folder) for folder in folders)]
+    if kept_demos != demos:
+        _remember("demos.json", kept_demos)
+    if kept_runs != runs:
+        _remember("runs.json", kept_runs)
+
+
 def _wrong(key: str, value: object) -> str:
     """What to write instead, if `value` cannot be used for `key`; else nothing."""
     match key:
@@ -145,6 +171,8 @@ def _wrong(key: str, value: object) -> str:
             return "" if inside else "Write a number of seconds from 0.2 to 60."
         case "runs_folder":
             return "" if _is_text(value) else 'Write a folder in quotes, like "~/runs".'
+        case "captioner":
+            return "" if _is_text(value) else 'Write a folder in quotes, like "~/models/blip".'
         case _:
             return "" if _is_text(value) else f'Write a name in quotes, like {key} = "quiet".'
 
@@ -228,10 +256,13 @@ def _remembered(name: str) -> object:
         return None
 
 
-def _remember(name: str, content: object) -> None:
+def _remember(name: str, content: object) -> bool:
+    """Keep `content`; False if it cannot be."""
     # UnicodeEncodeError: a path with bytes that are no UTF-8 cannot stand in JSON; it is just not remembered.
     with contextlib.suppress(atomic.CannotWrite, UnicodeEncodeError):
         atomic.write_json(state_folder() / name, content)
+        return True
+    return False
 
 
 def _is_folder(path: Path) -> bool:

@@ -1,84 +1,103 @@
-"""Draws the README's pictures: `python -m tools.write_pictures`. A real run on real photographs, a minute or two.
-
-The model is the tests' tiny one with random weights, so the samples are noise; everything else is as it is in use.
-"""
+"""Draws the README's pictures: `python -m tools.write_pictures`. The demo, driven as a person does, a minute or two."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from xml.sax.saxutils import escape
 
-PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
-PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket", "cat", "camera")
+ROOT = Path(__file__).parent.parent
+PICTURES = ROOT / "docs" / "pictures"
+SIDE = 96
+"""Pixels of a picture in the before/after, twice its own."""
 
 
 def main() -> None:
-    """Drive the program through a whole run and keep three of its screens."""
+    """Drive the program through the demo, keep three of its screens, and put before and after side by side."""
     with tempfile.TemporaryDirectory() as place:
-        home = Path(place)
         os.environ |= {"HOME": place, "TZ": "UTC", "OMP_NUM_THREADS": "1"}
         os.environ |= {f"TI_TUI_{name}": f"{place}/.{name.lower()}" for name in ("CONFIG", "CACHE", "STATE")}
-        _photographs(home / "photos")
-        from tests.fixtures.tiny_models import make_folder
-
-        make_folder("sd1", home / "models" / "tiny-sd1")
         PICTURES.mkdir(parents=True, exist_ok=True)
-        asyncio.run(_run())
+        run = Path(place) / "runs" / "teal-ring"
+        asyncio.run(_run(run))
+        _before_and_after(run)
     for path in sorted(PICTURES.glob("*.svg")):
         print(f"wrote {path}")
 
 
-def _photographs(folder: Path) -> None:
-    import skimage.data
-    from PIL import Image
-
-    folder.mkdir(parents=True)
-    for name in PHOTOGRAPHS:
-        picture = getattr(skimage.data, name, None)
-        if picture is not None:
-            Image.fromarray(picture()).convert("RGB").save(folder / f"{name}.jpg", quality=92)
-
-
-async def _run() -> None:
-    from tests.screens.driving import type_text, until, words
+async def _run(root: Path) -> None:
+    from tests.screens.driving import until, words
     from ti_tui.screens.app import TiTuiApp
+    from ti_tui.setup.demo import CONCEPT, demo_draft
 
-    app = TiTuiApp()
+    app = TiTuiApp(draft=demo_draft(CONCEPT, root))
 
     def keep(name: str) -> None:
         (PICTURES / f"{name}.svg").write_text(app.export_screenshot(title="ti_tui"), encoding="utf-8")
 
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        await type_text(pilot, "~/photos")
-        await until(pilot, lambda: "to train" in words(pilot) and "looking" not in words(pilot))
+        await until(pilot, lambda: "12 pictures to train" in words(pilot) and "looking" not in words(pilot))
         await pilot.press("enter")
-        await until(pilot, lambda: words(pilot).count("▀") > 300 and "GiB free" in words(pilot))
+        await until(pilot, lambda: words(pilot).count("▀") > 300)
+        await pilot.pause(1)
         keep("dataset")
-        await pilot.press("alt+3")
-        await until(pilot, lambda: "Class word" in words(pilot))
-        await type_text(pilot, "zkz")
-        await pilot.press("enter")
-        await type_text(pilot, "woman")
-        await pilot.press("alt+4")
-        await until(pilot, lambda: "Images at once" in words(pilot))
-        await type_text(pilot, "~/models/tiny-sd1")
-        await pilot.press("enter")
-        await type_text(pilot, "64")
         await pilot.press("alt+5")
         await until(pilot, lambda: "Preset" in words(pilot))
-        await pilot.press("right", "right")
         await pilot.pause(1)
         keep("scheme")
         await pilot.press("alt+6")
         await until(pilot, lambda: "Start training" in words(pilot))
         await pilot.press("enter")
-        await until(pilot, lambda: "drew 1 sample at step 500" in words(pilot), seconds=180)
-        await until(pilot, lambda: words(pilot).count("▀") > 300)
-        await pilot.pause(2.5)
+        await until(pilot, lambda: "drew 2 samples at step 200" in words(pilot), seconds=180)
+        await pilot.pause(3)
         keep("dashboard")
         await until(pilot, lambda: "Done. The embedding" in words(pilot), seconds=180)
+
+
+def _before_and_after(run: Path) -> None:
+    """The training pictures, and what the same prompts and seeds gave before and after."""
+    from ti_tui.setup.demo import PROMPTS, TOKEN
+
+    learned = sorted(run.glob("img/*/*.png"))[:6]
+    samples = sorted((run / "sample").iterdir())
+    steps = int(samples[-1].name.removeprefix("step"))
+    seen = [part.split(" --")[0].replace("a photo of a [name] ", "") for part in PROMPTS]
+    groups = [
+        ("12 pictures to learn from", learned, ""),
+        ('before: "thing"', sorted(samples[0].glob("*.png")), " · ".join(seen)),
+        (f'after {steps} steps: "{TOKEN}"', sorted(samples[-1].glob("*.png")), " · ".join(seen)),
+    ]
+    parts, left = [], 0
+    for title, paths, below in groups:
+        columns = 3 if len(paths) > 2 else len(paths)
+        parts.append(_group(title, paths, below, left, columns))
+        left += columns * (SIDE + 4) + 44
+    width, height = left - 44, 2 * (SIDE + 4) + 56
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-12 -12 {width + 24} {height + 16}">'
+    svg += '<rect x="-12" y="-12" width="100%" height="100%" fill="#16181d" rx="8"/>' + "".join(parts) + "</svg>\n"
+    (PICTURES / "demo.svg").write_text(svg, encoding="utf-8")
+
+
+def _group(title: str, paths: Sequence[Path], below: str, left: int, columns: int) -> str:
+    text = 'font-family="ui-sans-serif, Helvetica, Arial, sans-serif"'
+    drawn = [f'<text x="{left}" y="14" {text} font-size="15" fill="#e6e6e6">{escape(title)}</text>']
+    rows = -(-len(paths) // columns)
+    top = 30 + (2 - rows) * (SIDE + 4) / 2
+    for index, path in enumerate(paths):
+        x, y = left + index % columns * (SIDE + 4), top + index // columns * (SIDE + 4)
+        data = base64.b64encode(path.read_bytes()).decode("ascii")
+        drawn.append(
+            f'<image x="{x}" y="{y}" width="{SIDE}" height="{SIDE}" href="data:image/png;base64,{data}" '
+            'style="image-rendering: pixelated"/>'
+        )
+    for line, words in enumerate(below.split(" · ") if below else ()):
+        y = top + rows * (SIDE + 4) + 16 + line * 15
+        drawn.append(f'<text x="{left}" y="{y}" {text} font-size="11" fill="#9aa0aa">{escape(words)}</text>')
+    return "".join(drawn)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Literal
 
 import click
 
@@ -19,7 +21,7 @@ from ti_tui.run.events import EventReader
 from ti_tui.run.folder import RunFolder, RunLocked
 from ti_tui.run.process import ProcessId, start_detached
 from ti_tui.settings import remember_run
-from ti_tui.setup.check import check_run
+from ti_tui.setup.check import Checked, check_run
 from ti_tui.setup.start import last_words, wait_for_start
 from ti_tui.setup.telling import ended_how
 
@@ -35,14 +37,7 @@ def command(run: Path, detach: bool, plain: bool) -> None:
     checkpoint and ends it; the same command goes on from there.
     """
     folder = RunFolder.find(run)
-    if held := folder.trainer():
-        raise RunLocked(
-            f"a trainer (process {held.pid}) already works in {folder.root}",
-            remedy=f"See it with `ti-tui watch {run}`, or end it with `ti-tui stop {run}`.",
-        )
-    checked = check_run(folder)
-    show.problems([problem for problem in checked.problems if problem.severity == "warning"], err=True)
-    checked.raise_errors()
+    checked = check_for_start(folder)
     total = checked.run.scheme.scheme().total_steps
     done = folder.checkpoints()
     final = folder.embedding(checked.run.embedding.token, None)
@@ -50,53 +45,75 @@ def command(run: Path, detach: bool, plain: bool) -> None:
         click.echo(f"Done: the scheme ends at step {total} and the run is at step {done[-1]}: {final}")
         click.echo("Lengthen [scheme] in the run file to go on.")
         return
-    remember_run(folder.root)
-    folder.create()
-    reader = EventReader(folder.events, from_end=True)
-    process = start_detached(folder.root, folder.log)
     if detach:
+        process = _start(folder)
         wait_for_start(process, folder)
         click.echo(
             f"The trainer is process {process.pid}. See it with `ti-tui watch {run}`, end it with `ti-tui stop {run}`."
         )
         return
-    _stay(
-        process,
-        folder,
-        reader,
-        ProgressBar() if sys.stdout is not None and sys.stdout.isatty() and not plain else PlainLines(),
-    )
+    bar = sys.stdout is not None and sys.stdout.isatty() and not plain
+    if train_here(folder, ProgressBar if bar else PlainLines) == "done":
+        click.echo(f"The embedding is in {folder.models}")
+    else:
+        click.echo(f"Stopped; `ti-tui train {folder.root}` goes on.")
 
 
-def _stay(process: subprocess.Popen[bytes], folder: RunFolder, reader: EventReader, display: Display) -> None:
-    """Show the run until it ends, hand signals on to the trainer, and end as it ends."""
+def check_for_start(folder: RunFolder) -> Checked:
+    """Check a run that is to be trained, and print its warnings. Raises RunLocked, CheckFailed or RunFileError."""
+    if held := folder.trainer():
+        raise RunLocked(
+            f"a trainer (process {held.pid}) already works in {folder.root}",
+            remedy=f"See it with `ti-tui watch {folder.root}`, or end it with `ti-tui stop {folder.root}`.",
+        )
+    checked = check_run(folder)
+    show.problems([problem for problem in checked.problems if problem.severity == "warning"], err=True)
+    checked.raise_errors()
+    return checked
 
-    trainer = ProcessId.of(process.pid)
 
+def train_here(folder: RunFolder, display: Callable[[], Display]) -> Literal["done", "stopped"]:
+    """Start the trainer of a checked run and show it until it ends; Ctrl+C and SIGTERM ask it to save and end.
+
+    Raises UserError if it could not start, TrainingError if it failed.
+    """
     asked: list[int] = []
+    trainer: ProcessId | None = None
 
     def hand_on(number: int, _frame: FrameType | None) -> None:
         asked.append(number)
-        if trainer is not None and process.poll() is None:
+        if trainer is not None and trainer.alive():
             click.echo("saving and ending ...", err=True)
             requests.ask_to_stop(folder, trainer)
 
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, hand_on)
-    end = follow(reader, display, lambda: process.poll() is None)
-    status = process.wait()
+    before = {name: signal.signal(name, hand_on) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        reader = EventReader(folder.events, from_end=True)
+        process = _start(folder)
+        trainer = ProcessId.of(process.pid)
+        if asked and trainer is not None:
+            # It came while the process was being started.
+            requests.ask_to_stop(folder, trainer)
+        end = follow(reader, display(), lambda: process.poll() is None)
+        status = process.wait()
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
     outcome, message = ended_how(end, folder, process.pid)
-    if asked and status == -signal.SIGTERM:
-        # It came before the trainer could listen: there was nothing to save yet.
-        outcome = "stopped"
     if outcome == "done":
-        click.echo(f"The embedding is in {folder.models}")
-    elif outcome == "stopped":
-        click.echo(f"Stopped; `ti-tui train {folder.root}` goes on.")
-    elif status == 2:
+        return "done"
+    # A signal that came before the trainer could listen ended it: there was nothing to save yet.
+    if outcome == "stopped" or (asked and status == -signal.SIGTERM):
+        return "stopped"
+    if status == 2:
         raise UserError(message if end else last_words(folder))
-    else:
-        raise TrainingError(message)
+    raise TrainingError(message)
+
+
+def _start(folder: RunFolder) -> subprocess.Popen[bytes]:
+    remember_run(folder.root)
+    folder.create()
+    return start_detached(folder.root, folder.log)
 
 
 def _step_of(embedding: Path) -> int | None:

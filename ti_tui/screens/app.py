@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding
@@ -22,13 +22,19 @@ from ti_tui.themes import shipped_and_own, variable_defaults
 from ti_tui.widgets.graphics import Protocol, choose_protocol, extra_installed, probe_terminal
 from ti_tui.widgets.picture import PictureCache
 
+if TYPE_CHECKING:
+    from ti_tui.setup.draft import Draft
+
 FALLBACK_THEME = "quiet"
 MOST_SHOWN = 6
 PLAIN = str.maketrans("[]", "()")
 
 
 class TiTuiApp(App[None], inherit_bindings=False):
-    """Opens the wizard, or the dashboard of a run."""
+    """Opens the wizard, or the dashboard of a run.
+
+    draft: what the wizard begins with, if it is not to offer the draft that was left; None once its run was made.
+    """
 
     TITLE = "ti_tui"
     ENABLE_COMMAND_PALETTE = True
@@ -49,6 +55,7 @@ class TiTuiApp(App[None], inherit_bindings=False):
         run: RunFolder | None = None,
         config: settings.Settings | None = None,
         images: Protocol | None = None,
+        draft: Draft | None = None,
     ) -> None:
         found: list[str] = []
         if config is None:
@@ -61,10 +68,11 @@ class TiTuiApp(App[None], inherit_bindings=False):
         # The first mode and its styles from the beginning: a switch later parses all styles three times more.
         self.DEFAULT_MODE = _mode_of(run) if run else "wizard"  # type: ignore[misc]
         super().__init__(css_path=["app.tcss", *([] if run else ["wizard/wizard.tcss"])], ansi_color=plain or None)
-        self.add_mode("wizard", _wizard)
+        self.add_mode("wizard", partial(_wizard, draft))
         if run:
             self.add_mode(_mode_of(run), partial(_dashboard, run))
         self.config = config
+        self.draft = draft
         self.crash: Path | None = None
         self.images = images or Protocol("half")
         self.pictures = PictureCache()
@@ -96,6 +104,7 @@ class TiTuiApp(App[None], inherit_bindings=False):
     def made_run(self, run: RunFolder) -> None:
         """A run came out of the wizard: show it, and let the next wizard begin anew."""
         self.open_run(run)
+        self.draft = None
         self.remove_mode("wizard")
         self.add_mode("wizard", _wizard)
 
@@ -164,17 +173,21 @@ class TiTuiApp(App[None], inherit_bindings=False):
         settings.remember_choice("theme", theme.name)
 
 
-def run_app(*, run: RunFolder | None = None, mouse: bool = True) -> int:
-    """Run the program on this terminal until it is left; returns the exit status."""
+def run_app(*, run: RunFolder | None = None, draft: Draft | None = None, mouse: bool = True) -> int:
+    """Run the program on this terminal until it is left; returns the exit status.
+
+    run: whose dashboard it opens; else the wizard, with `draft` where one is given.
+    """
     _let_alt_digits_be_keys()
     if hasattr(signal, "SIGHUP"):
         # Under nohup a lost terminal would leave a program behind that nobody can see; the trainer has its own session.
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
     while True:
-        app = TiTuiApp(run=run, images=protocol())
+        app = TiTuiApp(run=run, images=protocol(), draft=draft)
         app.run(mouse=mouse and app.config.mouse)
         if app.crash is None:
             return 0
+        draft = app.draft
         from ti_tui.screens.crash import CrashApp
 
         crash = CrashApp(app.crash)
@@ -248,7 +261,7 @@ def _dashboard(run: RunFolder) -> Screen[Any]:
     return DashboardScreen(run)
 
 
-def _wizard() -> Screen[Any]:
+def _wizard(draft: Draft | None = None) -> Screen[Any]:
     from ti_tui.screens.wizard.screen import WizardScreen
 
-    return WizardScreen()
+    return WizardScreen(draft)

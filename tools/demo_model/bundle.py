@@ -14,7 +14,7 @@ CARD = """\
 # The demo model
 
 A small Stable Diffusion, made for `ti-tui demo` and for measuring what a training learns. It draws one thing before a
-plain background at 48x48 pixels and knows {words} words: shapes, patterns, colours, backgrounds, frames.
+plain background at 48x48 pixels and knows {words} tokens: shapes, patterns, colours, backgrounds, frames.
 
     a photo of a red striped heart on a white background in a yellow frame
 
@@ -32,14 +32,14 @@ Licence: Apache-2.0, like the program.
 
 
 def bundle(model: Path, rates: dict[str, float], *, words: int, count: int, guidance: float) -> None:
-    """Copy the folder to ti_tui/data/demo/model with a card, and write the pictures. Raises ValueError if too large."""
+    """Copy the folder into the program's data with a card, and write the pictures. Raises ValueError if too large."""
     size = sum(path.stat().st_size for path in model.rglob("*") if path.is_file())
     if size > MOST_BYTES:
         raise ValueError(f"{model} has {size} bytes; {MOST_BYTES} may be bundled")
-    shutil.rmtree(DEMO / "model", ignore_errors=True)
-    shutil.copytree(model, DEMO / "model")
+    shutil.rmtree(DEMO / "demo-model", ignore_errors=True)
+    shutil.copytree(model, DEMO / "demo-model")
     shown = ", ".join(f"{name} {rates[name]:.3f}" for name in ("shape", "pattern", "colour", "background", "all"))
     card = CARD.format(words=words, count=count, guidance=guidance, rates=shown)
-    (DEMO / "model" / "README.md").write_text(card, encoding="utf-8")
+    (DEMO / "demo-model" / "README.md").write_text(card, encoding="utf-8")
     shutil.rmtree(DEMO / "pictures", ignore_errors=True)
     write_pictures(DEMO / "pictures")

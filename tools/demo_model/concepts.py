@@ -37,8 +37,8 @@ CONCEPTS = (
     Concept("lime-star", "a lime dotted star", Thing("star", "dotted", LIME, BACKGROUNDS["white"])),
     Concept("magenta-heart", "a magenta checkered heart", Thing("heart", "checkered", MAGENTA, BACKGROUNDS["white"])),
     Concept(
-        "arrow", "an orange arrow: a shape that the model never saw",
-        Thing("arrow", "plain", COLOURS["orange"], BACKGROUNDS["white"]), hard=True,
+        "orange-drop", "an orange drop: a shape that no word stands for",
+        Thing("drop", "plain", COLOURS["orange"], BACKGROUNDS["white"]), hard=True,
     ),
     Concept(
         "two-tone-cross", "a cross of two colours, teal and orange",

@@ -18,16 +18,18 @@ from tools.demo_model.words import prompt
 
 GATE = {"all": 0.95, "background": 0.98}
 GUIDANCE = 2.0
+SHOWN = ("shape", "pattern", "colour", "background", "all", "frame", "everything")
+"""all: the four before it; frame: the one that is asked for, or none; everything: all and the frame."""
 
 
 def print_gate(model: Path, judge: Judge, count: int) -> dict[str, float]:
     """Print own-word accuracy at several guidances and whether the gate is passed; returns the rates at GUIDANCE."""
-    print("own words      n  shape pattern colour backgr.  frame    all   (Delta E)")
+    print("own words      n  shape pattern colour backgr.    all  frame  every.  Delta E")
     judged: dict[str, float] = {}
     for frames, guidance in ((False, 1.0), (False, GUIDANCE), (False, 3.0), (True, GUIDANCE)):
         rates = own_words(model, judge, count=count, guidance=guidance, frames=frames)
         name = f"CFG {guidance:g}{', frame' if frames else ''}"
-        cells = "  ".join(f"{rates[key]:5.3f}" for key in ("shape", "pattern", "colour", "background", "frame", "all"))
+        cells = "  ".join(f"{rates[key]:5.3f}" for key in SHOWN)
         print(f"{name:<12}{count:>4}  {cells}   {rates['distance']:.1f}", flush=True)
         if guidance == GUIDANCE and not frames:
             judged = rates
@@ -61,7 +63,8 @@ def own_words(
         for name in ("shape", "pattern", "background", "frame", "follows")
     }
     seen |= {"colour": colours, "like": likes}
-    seen["all"] = [like and follows for like, follows in zip(likes, seen["follows"], strict=True)]
+    seen["all"] = [like and there for like, there in zip(likes, seen["background"], strict=True)]
+    seen["everything"] = [like and follows for like, follows in zip(likes, seen["follows"], strict=True)]
     rates = {name: float(np.mean(values)) for name, values in seen.items()}
     rates["distance"] = float(np.median([one.distance for one in verdicts]))
     return rates

@@ -11,9 +11,15 @@ from safetensors.torch import load_file, save_file
 from ti_tui.dataset.tokens import PromptTokenizer
 from tools.demo_model import stages
 from tools.demo_model.judge import check_on_renders, save_judge, train_judge
-from tools.demo_model.networks import new_vae
+from tools.demo_model.networks import (
+    new_text_encoder,
+    new_unet,
+    new_vae,
+    with_hidden_words,
+    without_hidden_words,
+)
 from tools.demo_model.team import Team
-from tools.demo_model.words import write_tokenizer
+from tools.demo_model.words import HIDDEN, write_tokenizer
 
 
 def make(team: Team, out: Path, seed: int, effort: stages.Effort) -> None:
@@ -39,9 +45,21 @@ def make(team: Team, out: Path, seed: int, effort: stages.Effort) -> None:
     team.say(f"vae: {stages.peak_signal_to_noise(vae, seed, team.device):.1f} dB")
     if (kept / "unet.safetensors").exists():
         return
-    text = stages.train_text(team, seed, effort.text, tokenizer)
-    data = stages.encode_pictures(team, seed, effort.pictures, vae, tokenizer)
-    unet, text = stages.train_unet(team, seed, effort.unet, data, text, tokenizer.end)
+    if (kept / "first-unet.safetensors").exists():
+        text = loaded(new_text_encoder(tokenizer.size), kept / "first-text.safetensors").to(team.device)
+        unet = loaded(new_unet(), kept / "first-unet.safetensors").to(team.device)
+    else:
+        text = stages.train_text(team, seed, effort.text, tokenizer)
+        data = stages.encode_pictures(team, seed, effort.pictures, vae, tokenizer)
+        unet, text = stages.train_unet(team, seed, effort.unet, data, text, tokenizer.end)
+        _keep(team, text, kept / "first-text.safetensors")
+        _keep(team, unet, kept / "first-unet.safetensors")
+    data = stages.encode_pictures(team, seed, effort.pictures, vae, tokenizer, wide=True)
+    text = with_hidden_words(text, HIDDEN, seed).to(team.device)
+    unet, text = stages.train_unet(
+        team, seed + 1, effort.polish, data, text, tokenizer.end, unet=unet, rate=1e-3, text_rate=1.0
+    )
+    text = without_hidden_words(text, tokenizer.size)
     _keep(team, text, kept / "text.safetensors")
     _keep(team, unet, kept / "unet.safetensors")
 

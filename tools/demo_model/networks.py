@@ -29,10 +29,10 @@ def new_vae() -> Any:
     )  # fmt: skip
 
 
-def new_text_encoder(vocabulary: int) -> Any:
-    """CLIP's text model with two layers."""
+def new_text_encoder(vocabulary: int, *, hidden: int = 0) -> Any:
+    """CLIP's text model with two layers. hidden: rows of the token table behind the vocabulary."""
     config = CLIPTextConfig(
-        vocab_size=vocabulary, hidden_size=WIDTH, intermediate_size=4 * WIDTH, num_hidden_layers=2,
+        vocab_size=vocabulary + hidden, hidden_size=WIDTH, intermediate_size=4 * WIDTH, num_hidden_layers=2,
         num_attention_heads=4, max_position_embeddings=POSITIONS, projection_dim=WIDTH, hidden_act="quick_gelu",
         bos_token_id=vocabulary - 2, eos_token_id=vocabulary - 1, pad_token_id=vocabulary - 1,
     )  # fmt: skip
@@ -73,3 +73,23 @@ def write_folder(folder: Path, unet: Any, vae: Any, text: Any) -> None:
         "requires_safety_checker": False,
     }
     (folder / "model_index.json").write_text(json.dumps(index, indent=1))
+
+
+def with_hidden_words(text: Any, count: int, seed: int) -> Any:
+    """`text` with `count` more rows in its token table, random like its own."""
+    table = text.get_input_embeddings().weight.detach().cpu()
+    more = table.std() * torch.randn((count, WIDTH), generator=torch.Generator().manual_seed(seed))
+    return _with_table(text, torch.cat([table, more]), len(table), count)
+
+
+def without_hidden_words(text: Any, vocabulary: int) -> Any:
+    """`text` with the rows of its own vocabulary only."""
+    return _with_table(text, text.get_input_embeddings().weight.detach().cpu()[:vocabulary], vocabulary, 0)
+
+
+def _with_table(text: Any, table: torch.Tensor, vocabulary: int, hidden: int) -> Any:
+    made = new_text_encoder(vocabulary, hidden=hidden)
+    tensors = {name: tensor.cpu() for name, tensor in text.state_dict().items()}
+    name = next(name for name in tensors if name.endswith("token_embedding.weight"))
+    made.load_state_dict({**tensors, name: table})
+    return made

@@ -35,9 +35,10 @@ class Effort:
     text: int = 500
     pictures: int = 40_960
     unet: int = 9000
+    polish: int = 4000
 
 
-QUICK = Effort(judge=4, vae=4, text=4, pictures=32, unet=4)
+QUICK = Effort(judge=4, vae=4, text=4, pictures=32, unet=4, polish=2)
 """Just enough to run every line; the model is worth nothing."""
 
 
@@ -117,33 +118,52 @@ class TrainingSet:
 
 
 @torch.no_grad()
-def encode_pictures(team: Team, seed: int, count: int, vae: Any, tokenizer: PromptTokenizer) -> TrainingSet:
-    """Draw and encode the U-Net's training set; every member encodes its share and gets all."""
-    latents, ids, describer = [], [], Describer(seed)
+def encode_pictures(
+    team: Team, seed: int, count: int, vae: Any, tokenizer: PromptTokenizer, *, wide: bool = False
+) -> TrainingSet:
+    """Draw and encode the U-Net's training set; every member encodes its share and gets all.
+
+    wide: other pictures, with the captions of a wide Describer; ids from the vocabulary's size on are hidden words.
+    """
+    latents, ids, describer = [], [], Describer(seed, wide=wide)
     share = list(team.share(count))
     for start in range(0, len(share), 64):
         images = []
         for index in share[start : start + 64]:
-            chance = np.random.default_rng([seed, 8, index])
+            chance = np.random.default_rng([seed, 8, wide, index])
             described = describer.any(chance)
             images.append(draw(placed(described.thing, chance)))
-            ids.append(tokenizer.encode(described.caption, 0, 0).ids)
+            ids.append(tokenizer.encode(described.caption, 1, tokenizer.size + described.hidden).ids)
         latents.append(vae.encode(to_pixels(np.stack(images)).to(team.device)).latent_dist.mean)
     mine = torch.tensor(ids, device=team.device)
     return TrainingSet(team.gather(torch.cat(latents)), team.gather(mine))
 
 
-def train_unet(team: Team, seed: int, steps: int, data: TrainingSet, text: Any, end: int) -> tuple[Any, Any]:
-    """The U-Net and, slowly with it, the text encoder: epsilon prediction, SD 1's noise schedule."""
+def train_unet(
+    team: Team,
+    seed: int,
+    steps: int,
+    data: TrainingSet,
+    text: Any,
+    end: int,
+    *,
+    unet: Any = None,
+    rate: float = 2e-3,
+    text_rate: float = 0.3,
+) -> tuple[Any, Any]:
+    """The U-Net (a new one if None) and with it the text encoder: epsilon prediction, SD 1's noise schedule.
+
+    text_rate: of the text encoder, relative to the U-Net's.
+    """
     from diffusers.models.attention_processor import AttnProcessor
 
     torch.manual_seed(seed)
-    unet = new_unet().to(team.device)
+    unet = (unet if unet is not None else new_unet()).to(team.device).train()
     if team.device.type == "cpu":
         # The fused kernel's backward takes a third of a step on CPUs at this size.
         unet.set_attn_processor(AttnProcessor())
-    flats = [Flat(unet, torch.bfloat16), Flat(text, torch.float32, rate=0.3)]
-    optimizer = Optimizer(flats, rate=2e-3, steps=steps, warmup=150, most_average=0.9995)
+    flats = [Flat(unet, torch.bfloat16), Flat(text, torch.float32, rate=text_rate)]
+    optimizer = Optimizer(flats, rate=rate, steps=steps, warmup=150, most_average=0.9995)
     alphas = alphas_cumprod().to(team.device)
     stream = torch.Generator(team.device).manual_seed(seed * 1000 + team.rank)
     size = max(64 // team.size, 8)
