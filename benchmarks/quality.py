@@ -1,14 +1,15 @@
 """What a training learns, not only its loss: likeness and prompt-following on concepts that no caption named.
 
     python -m benchmarks.quality --short      # the defaults on six concepts, three minutes on two cores
-    python -m benchmarks.quality              # schemes, vectors, timesteps, norms, captions: twenty minutes
+    python -m benchmarks.quality              # schemes, vectors, timesteps, norms, captions: twelve minutes
     python -m benchmarks.quality --short --set embedding.vectors=2    # a row of its own, beside the defaults
 
 Each row trains each concept with each seed by the program's own trainer, then draws pictures with the embedding and
 lets the judge (tools/demo_model/judge.py) say of each what it shows:
-  like      shape, pattern and colour are the concept's, and its second colour or mark where it has one
+  parts     how many of the concept's shape, pattern, colour and second colour or mark are there
+  like      all of them are
   follows   the background is the prompt's, and the frame, if it asks for one: what overgrown vectors lose first
-  all       both
+  all       like and follows
 The first rows are what to measure against: the word that the vectors start from, the model's own words (its ceiling),
 and the training pictures themselves. Rates are means over runs +- their standard error; "to defaults" is the mean
 difference in `all` to the same concepts and seeds with the defaults +- its standard error. Seconds are those of the
@@ -29,14 +30,14 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 MODEL = Path(__file__).parent.parent / "ti_tui" / "data" / "demo" / "demo-model"
 PICTURES = MODEL.parent / "pictures"
-STEPS = 300
+STEPS = 200
 DRAWN = 36
 """Pictures that are judged for each run."""
 GUIDANCE = 2.0
@@ -53,6 +54,15 @@ class Row:
     steps: int = STEPS
 
 
+class Rates(NamedTuple):
+    """Shares of judged pictures, see above; of `parts` the mean share."""
+
+    parts: float
+    like: float
+    follows: float
+    all: float
+
+
 @dataclass(frozen=True)
 class Outcome:
     """One training, or one thing to measure against, judged."""
@@ -60,9 +70,7 @@ class Outcome:
     row: str
     concept: str
     seed: int
-    like: float
-    follows: float
-    all: float
+    rates: Rates
     eval_start: float = math.nan
     eval_end: float = math.nan
     seconds: float = math.nan
@@ -103,10 +111,10 @@ def train_and_judge(row: Row, concept: str, seed: int, place: str) -> Outcome:
     losses = [event["loss"] for event in events if event.kind == "eval"]
     seconds = sum(event["seconds"] for event in events if event.kind == "step")
     vectors = read(made.folder.embedding(TOKEN, None)).in_order()[0]
-    like, follows, both = judge_vectors(vectors, concept, seed)
+    rates = judge_vectors(vectors, concept, seed)
     shutil.rmtree(root.parent)
     norm = float((vectors**2).sum(axis=1).mean() ** 0.5)
-    return Outcome(row.name, concept, seed, like, follows, both, losses[0], losses[-1], seconds, norm)
+    return Outcome(row.name, concept, seed, rates, losses[0], losses[-1], seconds, norm)
 
 
 def run_values(row: Row, seed: int) -> dict[str, dict[str, Any]]:
@@ -138,8 +146,8 @@ def run_values(row: Row, seed: int) -> dict[str, dict[str, Any]]:
     return values
 
 
-def judge_vectors(vectors: Any, concept: str, seed: int) -> tuple[float, float, float]:
-    """(like, follows, all) of pictures drawn with an embedding of these vectors [n, width]; None is the plain word."""
+def judge_vectors(vectors: Any, concept: str, seed: int) -> Rates:
+    """Of pictures drawn with an embedding of these vectors [n, width]; None is the plain word."""
     import torch
     from torch import nn
 
@@ -190,7 +198,7 @@ def baselines(concept: str, seed: int) -> list[Outcome]:
     images = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
     real = _rates(images, [Asked(one.look, one.background(index)) for index in range(len(paths))])
     word = judge_vectors(None, concept, seed)
-    return [Outcome(f'the word "{WORD}"', concept, seed, *word), Outcome("real pictures", concept, seed, *real)]
+    return [Outcome(f'the word "{WORD}"', concept, seed, word), Outcome("real pictures", concept, seed, real)]
 
 
 def ceiling(seed: int) -> list[Outcome]:
@@ -202,22 +210,25 @@ def ceiling(seed: int) -> list[Outcome]:
     outcomes = []
     for frames in (False, True):
         rates = own_words(MODEL, load_judge(), count=48, guidance=GUIDANCE, frames=frames, seed=50 + seed)
-        like = rates["like"]
-        outcomes.append(Outcome("its own words", f"frames {frames}", seed, like, rates["follows"], rates["everything"]))
+        parts = statistics.mean(rates[name] for name in ("shape", "pattern", "colour"))
+        shares = Rates(parts, rates["like"], rates["follows"], rates["everything"])
+        outcomes.append(Outcome("its own words", f"frames {frames}", seed, shares))
     return outcomes
 
 
 def print_table(outcomes: list[Outcome]) -> None:
-    """One line a row."""
-    print(f"{'':<22}{'easy concepts':^34}{'hard concepts':^34}{'all, to':^14}{'eval loss':^18}{'':>6}{'':>7}")
-    heads = f"{'like':>8}{'follows':>10}{'all':>14}  "
+    """One line a row, then the defaults by concept."""
+    print(f"{'':<22}{'easy concepts':^40}{'hard concepts':^40}{'all, to':^14}{'eval loss':^18}{'':>6}{'':>7}")
+    heads = f"{'parts':>7}{'like':>7}{'follows':>9}{'all':>14}   "
     print(f"{'row':<22}{heads}{heads}{'defaults':^14}{'start > end':^18}{'norm':>6}{'s/run':>7}{'n':>5}")
-    reference = {(one.concept, one.seed): one.all for one in outcomes if one.row == "defaults"}
+    reference = {(one.concept, one.seed): one.rates.all for one in outcomes if one.row == "defaults"}
     for name in dict.fromkeys(one.row for one in outcomes):
         mine = [one for one in outcomes if one.row == name]
-        easy = [one for one in mine if one.concept not in HARD]
-        hard = [one for one in mine if one.concept in HARD]
-        pairs = [one.all - reference[one.concept, one.seed] for one in mine if (one.concept, one.seed) in reference]
+        easy = [one.rates for one in mine if one.concept not in HARD]
+        hard = [one.rates for one in mine if one.concept in HARD]
+        pairs = [
+            one.rates.all - reference[one.concept, one.seed] for one in mine if (one.concept, one.seed) in reference
+        ]
         trained = not math.isnan(mine[0].seconds)
         line = f"{name:<22}{_cells(easy)}{_cells(hard)}"
         line += f"{_mean(pairs, sign=True):^14}" if trained and name != "defaults" and pairs else " " * 14
@@ -228,13 +239,17 @@ def print_table(outcomes: list[Outcome]) -> None:
         else:
             line += " " * 31
         print(f"{line}{len(mine):>5}", flush=True)
+    print("\nthe defaults, by concept")
+    for concept in dict.fromkeys(one.concept for one in outcomes if one.row == "defaults"):
+        mine = [one for one in outcomes if one.row == "defaults" and one.concept == concept]
+        print(f"{concept:<22}{_cells([one.rates for one in mine])}{len(mine):>5}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="the defaults only")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"steps of each training ({STEPS})")
-    parser.add_argument("--seeds", type=int, default=2, help="trainings of each concept in each row (2)")
+    parser.add_argument("--seeds", type=int, help="trainings of each concept in each row (1; 2 with --short)")
     parser.add_argument("--only", nargs="+", metavar="ROW", default=[], help="rows of the full table by name")
     parser.add_argument(
         "--set", action="append", default=[], metavar="TABLE.FIELD=VALUE",
@@ -248,12 +263,12 @@ def main() -> None:
     rows = [row for row in every if row.name in ("defaults", *wanted)]
     rows += [Row(text, dict(_settings(text)), given.steps) for text in given.set]
     started = time.perf_counter()
-    outcomes = measure(rows, given.concepts, range(given.seeds))
+    outcomes = measure(rows, given.concepts, range(given.seeds or (2 if given.short else 1)))
     seconds = time.perf_counter() - started
     print(f"{given.steps} steps of 12 pictures; {DRAWN} pictures judged a run; {seconds:.0f} s in all")
     print_table(outcomes)
     if given.out:
-        given.out.write_text(json.dumps([vars(one) for one in outcomes], indent=1))
+        given.out.write_text(json.dumps([asdict(one) | {"rates": one.rates._asdict()} for one in outcomes], indent=1))
 
 
 def measure(rows: Sequence[Row], concepts: Sequence[str], seeds: Sequence[int]) -> list[Outcome]:
@@ -296,27 +311,24 @@ def _cut(segments: Sequence[Any], steps: int) -> Iterator[tuple[float, int]]:
         left -= count
 
 
-def _rates(images: Any, asked: list[Any]) -> tuple[float, float, float]:
+def _rates(images: Any, asked: list[Any]) -> Rates:
     from tools.demo_model.judge import judge_pictures, load_judge
 
     verdicts = judge_pictures(load_judge(), images, asked)
-    like, follows, both = (
-        statistics.mean(getattr(one, name) for one in verdicts) for name in ("like", "follows", "all")
-    )
-    return like, follows, both
+    return Rates(*(statistics.mean(getattr(one, name) for one in verdicts) for name in Rates._fields))
 
 
-def _cells(outcomes: list[Outcome]) -> str:
-    if not outcomes:
-        return f"{'':<34}"
-    like, follows = (statistics.mean(getattr(one, name) for one in outcomes) for name in ("like", "follows"))
-    return f"{like:>8.2f}{follows:>10.2f}{_mean([one.all for one in outcomes]):>14}  "
+def _cells(rates: list[Rates]) -> str:
+    if not rates:
+        return f"{'':<40}"
+    parts, like, follows = (statistics.mean(getattr(one, name) for one in rates) for name in Rates._fields[:3])
+    return f"{parts:>7.2f}{like:>7.2f}{follows:>9.2f}{_mean([one.all for one in rates]):>14}   "
 
 
 def _mean(values: list[float], *, sign: bool = False) -> str:
-    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     mean = statistics.mean(values)
-    return f"{mean:+.2f} ±{error:.2f}" if sign else f"{mean:.2f} ±{error:.2f}"
+    shown = f"{mean:+.2f}" if sign else f"{mean:.2f}"
+    return f"{shown} ±{statistics.stdev(values) / math.sqrt(len(values)):.2f}" if len(values) > 1 else shown
 
 
 def _one_thread() -> None:

@@ -52,7 +52,7 @@ async def _run(root: Path) -> None:
         await pilot.press("alt+6")
         await until(pilot, lambda: "Start training" in words(pilot))
         await pilot.press("enter")
-        await until(pilot, lambda: "drew 2 samples at step 200" in words(pilot), seconds=180)
+        await until(pilot, lambda: "drew 2 samples at step 80" in words(pilot), seconds=180)
         await pilot.pause(3)
         keep("dashboard")
         await until(pilot, lambda: "Done. The embedding" in words(pilot), seconds=180)

@@ -65,10 +65,18 @@ def test_the_shipped_vocabulary_gives_clips_ids(clip: PromptTokenizer) -> None:
     assert (clip.start, clip.end) == (49406, 49407)
 
 
-@given(st.text(max_size=60))
+MARKS = ("<|startoftext|>", "<|endoftext|>")
+
+
+@given(st.text(max_size=60).filter(lambda text: not any(mark in text.lower() for mark in MARKS)))
 def test_ids_are_those_of_transformers_own_tokenizer(text: str) -> None:
     ours, reference = both_tokenizers()
     assert ours.words(text) == reference(text)["input_ids"][1:-1]
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_the_marks_in_a_prompt_are_text(mark: str, clip: PromptTokenizer) -> None:
+    assert not {clip.start, clip.end} & set(clip.words(mark))
 
 
 @cache

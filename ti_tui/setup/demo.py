@@ -27,13 +27,12 @@ from ti_tui.setup.draft import Draft
 CONCEPT = "teal-ring"
 TOKEN = "zkz"
 CLASS_WORD = "thing"
-VECTORS = 4
 RESOLUTION = 48
 TEMPLATE = "captions"
-SCHEME = "0.01:60, 0.005:140, 0.002:100"
-"""Read as "for N steps"."""
-SAMPLE_EVERY = 50
-SAVE_EVERY = 100
+SCHEME = "0.05:10, 0.02:20, 0.01:60, 0.005:30"
+"""The faces preset, for N steps, cut short: by then each of the easy concepts is learned (docs/quality.md)."""
+SAMPLE_EVERY = 20
+SAVE_EVERY = 40
 PROMPTS = (
     "a photo of a [name] on a white background --d 1 --l 2",
     "a photo of a [name] on a green background in a red frame --d 2 --l 2",
@@ -110,7 +109,7 @@ def demo_values(scheme: str = SCHEME) -> dict[str, dict[str, Any]]:
     return {
         "model": {"base": str(_data() / "demo-model")},
         "dataset": {"resolution": RESOLUTION, "template": TEMPLATE},
-        "embedding": {"token": TOKEN, "init": CLASS_WORD, "vectors": VECTORS},
+        "embedding": {"token": TOKEN, "init": CLASS_WORD},
         "scheme": {"segments": segments},
         "save": {"every_steps": SAVE_EVERY},
         "sample": {"every_steps": SAMPLE_EVERY, "prompts": list(PROMPTS)},

@@ -130,6 +130,11 @@ class Verdict:
     hue_error: float
 
     @property
+    def parts(self) -> float:
+        """Share of the concept's attributes that are there."""
+        return (self.shape + self.pattern + self.colour + self.extra) / 4
+
+    @property
     def like(self) -> bool:
         """Whether it is the concept: shape, pattern, colour, and the second colour or mark where there is one."""
         return self.shape and self.pattern and self.colour and self.extra
