@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,9 +33,14 @@ def main() -> None:
 async def _run(root: Path) -> None:
     from tests.screens.driving import until, words
     from ti_tui.screens.app import TiTuiApp
-    from ti_tui.setup.demo import CONCEPT, demo_draft
+    from ti_tui.setup.demo import CONCEPT, demo_draft, pictures_of
 
-    app = TiTuiApp(draft=demo_draft(CONCEPT, root))
+    # As it stands in a home folder, and not wherever the checkout is.
+    photographs = Path.home() / "photos" / CONCEPT
+    shutil.copytree(pictures_of(CONCEPT), photographs)
+    draft = demo_draft(CONCEPT, root)
+    draft.photographs = f"~/photos/{CONCEPT}"
+    app = TiTuiApp(draft=draft)
 
     def keep(name: str) -> None:
         (PICTURES / f"{name}.svg").write_text(app.export_screenshot(title="ti_tui"), encoding="utf-8")
@@ -75,8 +81,8 @@ def _before_and_after(run: Path) -> None:
     for title, paths, below in groups:
         columns = 3 if len(paths) > 2 else len(paths)
         parts.append(_group(title, paths, below, left, columns))
-        left += columns * (SIDE + 4) + 44
-    width, height = left - 44, 2 * (SIDE + 4) + 56
+        left += columns * (SIDE + 4) + 60
+    width, height = left - 40, 2 * (SIDE + 4) + 56
     svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-12 -12 {width + 24} {height + 16}">'
     svg += '<rect x="-12" y="-12" width="100%" height="100%" fill="#16181d" rx="8"/>' + "".join(parts) + "</svg>\n"
     (PICTURES / "demo.svg").write_text(svg, encoding="utf-8")

@@ -13,6 +13,7 @@ import pytest
 
 from ti_tui import settings
 from ti_tui.dataset.scan import scan
+from ti_tui.dataset.survey import survey
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.process import ProcessId
 from ti_tui.setup import demo
@@ -53,7 +54,7 @@ def test_every_concept_has_pictures_with_captions_and_the_easy_ones_come_first()
 @pytest.mark.parametrize("name", demo.concepts())
 def test_the_drafts_lack_nothing(name: str, tmp_path: Path) -> None:
     draft = demo.demo_draft(name, tmp_path / "run")
-    findings = judge(draft, scan(draft.source() or Path()))
+    findings = judge(draft, survey(draft.source() or Path(), resolution=demo.RESOLUTION))
     assert [problem for problem in findings.problems if problem.severity != "info"] == []
     assert findings.run is not None
 

@@ -15,6 +15,7 @@ from tools.demo_model.networks import (
     new_text_encoder,
     new_unet,
     new_vae,
+    with_even_lengths,
     with_hidden_words,
     without_hidden_words,
 )
@@ -59,7 +60,8 @@ def make(team: Team, out: Path, seed: int, effort: stages.Effort) -> None:
     unet, text = stages.train_unet(
         team, seed + 1, effort.polish, data, text, tokenizer.end, unet=unet, rate=1e-3, text_rate=1.0
     )
-    text = without_hidden_words(text, tokenizer.size)
+    used = data.ids.unique()
+    text = with_even_lengths(without_hidden_words(text, tokenizer.size), used[used < tokenizer.size])
     _keep(team, text, kept / "text.safetensors")
     _keep(team, unet, kept / "unet.safetensors")
 

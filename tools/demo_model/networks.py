@@ -87,6 +87,20 @@ def without_hidden_words(text: Any, vocabulary: int) -> Any:
     return _with_table(text, text.get_input_embeddings().weight.detach().cpu()[:vocabulary], vocabulary, 0)
 
 
+def with_even_lengths(text: Any, used: torch.Tensor) -> Any:
+    """`text` with the rows that no caption uses as long as the median of those with the ids `used`.
+
+    They are as random as at the start, and most of the table: the vocabulary's median length, which `embedding.norm`
+    goes by, would be theirs and a quarter of a real word's.
+    """
+    table = text.get_input_embeddings().weight.detach().cpu().clone()
+    lengths = table.norm(dim=1)
+    idle = torch.ones(len(table), dtype=torch.bool)
+    idle[used.cpu()] = False
+    table[idle] *= (lengths[~idle].median() / lengths[idle])[:, None]
+    return _with_table(text, table, len(table), 0)
+
+
 def _with_table(text: Any, table: torch.Tensor, vocabulary: int, hidden: int) -> Any:
     made = new_text_encoder(vocabulary, hidden=hidden)
     tensors = {name: tensor.cpu() for name, tensor in text.state_dict().items()}
