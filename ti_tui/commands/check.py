@@ -32,8 +32,11 @@ def command(run: Path, resolution: int, person: bool, subfolders: bool) -> None:
     Exit status 2 if anything keeps the run from starting, or if a photograph cannot be used.
     """
     folder = user_path(run)
-    if folder.is_dir() and not (folder / "run.toml").is_file():
-        if subfolders or _holds_pictures(folder):
+    with show.waiting_for(str(folder)):
+        is_run = not folder.is_dir() or (folder / "run.toml").is_file()
+        holds_pictures = not is_run and (subfolders or _holds_pictures(folder))
+    if not is_run:
+        if holds_pictures:
             _check_photographs(folder, resolution, person=person, subfolders=subfolders)
             return
         raise RunFolderError(
@@ -62,9 +65,15 @@ def _holds_pictures(folder: Path) -> bool:
 
 
 def _check_photographs(folder: Path, resolution: int, *, person: bool, subfolders: bool) -> None:
-    from ti_tui.dataset.survey import check_count, survey
+    from ti_tui.dataset.survey import Look, check_count, survey
 
-    found = survey(folder, resolution=resolution, person=person, subfolders=subfolders, field="")
+    with show.waiting_for(str(folder)) as heard:
+
+        def each(look: Look) -> bool:
+            heard()
+            return True
+
+        found = survey(folder, resolution=resolution, person=person, subfolders=subfolders, field="", each=each)
     usable = found.scan.pictures
     found.problems.add(check_count(len(usable), field=""))
     show.problems(found.problems)
@@ -72,6 +81,8 @@ def _check_photographs(folder: Path, resolution: int, *, person: bool, subfolder
     captions = sum(bool(picture.caption) for picture in usable)
     parts = [f"{show.number(len(usable), 'picture')} can be used"]
     parts += [f"{captions} with captions"] if captions else []
+    masks = sum(look.picture is not None and look.mask != "" for look in found.looks)
+    parts += [f"{masks} with masks"] if masks else []
     refused = {problem.subject for problem in found.problems.errors} - {picture.path for picture in usable}
     parts += [f"{len(refused)} cannot"] if refused else []
     warnings = sum(problem.severity == "warning" for problem in found.problems)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,9 @@ from ti_tui.run.file import RunFileError, with_value
 from ti_tui.run.problems import Problem
 from ti_tui.run.scheme import PRESETS, Reading, SchemeError, parse, readings
 from ti_tui.setup.create import create_run
+
+if TYPE_CHECKING:
+    from ti_tui.dataset.manifest import Masks
 
 
 @click.command(short_help="Make a run: its folder, its pictures, its run file.")
@@ -34,6 +37,13 @@ from ti_tui.setup.create import create_run
 @click.option("--class", "class_word", help="Class word in the pictures' folder name; by default the init words.")
 @click.option("--repeats", type=click.IntRange(1, 999), help="How often an epoch uses each picture.")
 @click.option("--leave-out", multiple=True, metavar="NAME", help="A picture that is not trained; repeat as needed.")
+@click.option(
+    "--masks",
+    type=click.Choice(["none", "found", "faces"]),
+    default="found",
+    help="Loss masks that come along: none; those found beside the pictures or in their transparency; for the others "
+    "also one around the face, where one can be found (faces).",
+)
 @click.option("--vectors", type=int, help="How many vectors the token has.")
 @click.option("--scheme", help=f"LR scheme: {', '.join(PRESETS)}, or text such as `0.05:10, 0.005:200`.")
 @click.option(
@@ -50,13 +60,14 @@ from ti_tui.setup.create import create_run
 )
 def command(
     run: Path, images: Path, model: str, token: str, init_: str, class_word: str | None, repeats: int | None,
-    leave_out: tuple[str, ...], vectors: int | None, scheme: str | None, read_as: Reading | None,
+    leave_out: tuple[str, ...], masks: Masks, vectors: int | None, scheme: str | None, read_as: Reading | None,
     settings: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Make the folder RUN with prepared pictures and a run file.
 
-    The photographs are turned upright, cropped around the centre and resized; their captions (.txt beside them)
-    come along. Then look at it with `ti-tui plan RUN` and start it with `ti-tui train RUN`.
+    The photographs are turned upright, cropped (around a face, else by detail) and resized; their captions (a.txt
+    beside a.jpg) and masks (a-mask.png) come along. Then look at it with `ti-tui plan RUN` and start it with
+    `ti-tui train RUN`.
     """
     values: dict[str, Any] = {
         "model": {"base": as_given(model)},
@@ -83,11 +94,15 @@ def command(
         class_word=class_word,
         repeats=repeats,
         leave_out=leave_out,
+        masks=masks,
         progress=progress,
     )
     show.problems(made.prepared.problems, err=True)
     captions = f", {made.prepared.captions} with captions" if made.prepared.captions else ""
     click.echo(f"Made {made.folder.root}: {show.number(made.prepared.images, 'image')}{captions}.")
+    if made.prepared.masks:
+        used = "dataset.masks is true" if made.run.dataset.masks else "masks = true in [dataset] uses them"
+        click.echo(f"{show.number(made.prepared.masks, 'mask')} came along; {used}.")
     if made.facts is not None:
         click.echo(f"Model: {made.facts.describe()}")
     click.echo(f"Next: ti-tui plan {run}, then ti-tui train {run}")

@@ -13,17 +13,20 @@ import click
 from ti_tui.commands import show
 from ti_tui.errors import UserError
 from ti_tui.paths import user_path
+from ti_tui.run.file import change_field, load
 from ti_tui.run.folder import RunFolder, RunFolderError
 from ti_tui.setup.words import printable
 
 if TYPE_CHECKING:
     from ti_tui.dataset.boxes import Choice, Framing, Mode
-    from ti_tui.dataset.manifest import Manifest
+    from ti_tui.dataset.manifest import Manifest, Masks
     from ti_tui.dataset.prepare import Prepared
+    from ti_tui.dataset.survey import Look
 
 RESOLUTION = 512
 MODES = ("auto", "face", "centre", "whole", "keep", "split")
 FRAMINGS = ("close-up", "head", "waist")
+MASKS = ("none", "found", "faces")
 
 
 @click.command(short_help="Crop and resize photographs into a run; again at any time.")
@@ -48,6 +51,12 @@ FRAMINGS = ("close-up", "head", "waist")
 @click.option("--force", multiple=True, metavar="NAME", help="Use a picture that is too small, or a copy of another.")
 @click.option("--force-all", is_flag=True, help="Use all of them.")
 @click.option(
+    "--masks",
+    type=click.Choice(MASKS),
+    help="Loss masks, cut as their pictures: none; those found beside the pictures (a-mask.png) or in their "
+    "transparency; for the others also one around the face, where one can be found (faces). [found]",
+)
+@click.option(
     "--resolution", type=click.IntRange(16, 4096), help="For a new folder: side of the square in pixels. [512]"
 )
 @click.option("--buckets", is_flag=True, help="For a new folder: keep each picture's shape.")
@@ -57,7 +66,7 @@ FRAMINGS = ("close-up", "head", "waist")
 def command(
     images: Path, run: Path, mode: str | None, framing: str | None, crops: tuple[str, ...],
     leave_out: tuple[str, ...], take_back: tuple[str, ...], force: tuple[str, ...], force_all: bool,
-    resolution: int | None, buckets: bool, name: str | None, repeats: int | None, subfolders: bool,
+    masks: str | None, resolution: int | None, buckets: bool, name: str | None, repeats: int | None, subfolders: bool,
 ) -> None:  # fmt: skip
     """Put the photographs in DIR into the folder RUN, at the size that they are trained at.
 
@@ -79,14 +88,23 @@ def command(
     before = known.entries if known is not None else {}
     left_out = {key for key, entry in before.items() if entry.left_out} | {*leave_out}
     single = dict(_crop(text) for text in crops)
-    _raise_if_unknown(user_path(images), [*leave_out, *take_back, *force, *single], before, subfolders=asked.subfolders)
-
-    def progress(done: int, total: int) -> None:
-        if done == total or done % 10 == 0:
-            click.echo(f"  made {done} of {total}", err=True)
+    wanted = cast("Masks | None", masks)
 
     # A trainer must not find other pictures in the middle of its run.
-    with folder.lock() if folder.file.is_file() else contextlib.nullcontext():
+    lock = folder.lock() if folder.file.is_file() else contextlib.nullcontext()
+    with lock, show.waiting_for(str(images)) as heard:
+        named = [*leave_out, *take_back, *force, *single]
+        _raise_if_unknown(user_path(images), named, before, subfolders=asked.subfolders)
+
+        def each(look: Look) -> bool:
+            heard()
+            return True
+
+        def progress(done: int, total: int) -> None:
+            heard()
+            if done == total or done % 10 == 0:
+                click.echo(f"  made {done} of {total}", err=True)
+
         made = prepare(
             images,
             folder.images,
@@ -102,11 +120,17 @@ def command(
             else cast("Mode | None", mode),
             crops=single,
             force="all" if force_all else force,
+            masks=wanted,
             record=folder.root,
+            each=each,
             progress=progress,
         )
+        if wanted == "faces" and made.face_masks and folder.file.is_file():
+            change_field(folder.file, "dataset.masks", True)
     show.problems(made.problems, err=True)
     _tell(folder, made)
+    if made.masks:
+        _tell_of_masks(folder, made)
 
 
 def _new(
@@ -138,8 +162,6 @@ def _again(
 ) -> Manifest:  # fmt: skip
     """What holds for all pictures of a run that has some: as the run file says, and as it was."""
     if folder.file.is_file():
-        from ti_tui.run.file import load
-
         dataset = load(folder.file).dataset
         known = replace(known, resolution=dataset.resolution, buckets=dataset.buckets)
     given = {
@@ -199,18 +221,30 @@ def _tell(folder: RunFolder, made: Prepared) -> None:
     """A line for each picture of which something was cut, filled in or enlarged, and a summary."""
     for picture in made.pictures:
         for file, crop in zip(picture.files, picture.crops, strict=True):
-            if picture.again and not crop.trivial:
-                notes: list[str] = [crop.rule]
+            if picture.again and (picture.mask or not crop.trivial):
+                notes: list[str] = [] if crop.trivial else [crop.rule]
                 notes += [f"face {crop.face + 1}"] if crop.face else []
                 notes += ["padded"] if crop.padded else []
                 notes += [f"enlarged {crop.upscale:.2f} x"] if crop.upscale > 1 else []
+                notes += [f"mask from its {picture.mask}"] if picture.mask else []
                 click.echo(f"  {file.name}  {printable(picture.name)}: {', '.join(notes)}")
     again = sum(picture.again for picture in made.pictures)
     parts = [f"made {again}"]
     parts += [f"{len(made.pictures) - again} as before"] if again < len(made.pictures) else []
     parts += [f"{len(made.left_out)} left out"] if made.left_out else []
     parts += [f"{made.captions} with captions"] if made.captions else []
+    parts += [f"{made.masks} with masks"] if made.masks else []
     where = ", ".join(show.location(path) for path in made.folders)
     click.echo(f"{where}: {show.number(made.images, 'image')} ({', '.join(parts)}).")
     if not folder.file.is_file():
         click.echo(f"How they were made stands in {show.location(folder.root)}/dataset.json.")
+
+
+def _tell_of_masks(folder: RunFolder, made: Prepared) -> None:
+    """Whether the masks are used, or what to write to have them used."""
+    if not folder.file.is_file():
+        click.echo("A run uses the masks if its run file says masks = true in [dataset].")
+    elif load(folder.file).dataset.masks:
+        click.echo("dataset.masks is true in run.toml: the loss is weighed by the masks.")
+    else:
+        click.echo("Write masks = true in [dataset] of run.toml to have the loss weighed by the masks.")

@@ -88,12 +88,17 @@ class Face:
     height: float
     score: int = 100
 
+    @property
+    def whole_head(self) -> Box:
+        """The whole head around the face, also where it leaves the picture."""
+        left, top = self.left - HEAD_SIDE * self.width, self.top - HEAD_UP * self.height
+        return Box(left, top, (1 + 2 * HEAD_SIDE) * self.width, (1 + HEAD_UP + HEAD_DOWN) * self.height)
+
     def head(self, size: Size) -> Box:
         """The whole head around the face, as far as it is in a picture of `size`."""
-        left = max(self.left - HEAD_SIDE * self.width, 0.0)
-        top = max(self.top - HEAD_UP * self.height, 0.0)
-        right = min(self.left + (1 + HEAD_SIDE) * self.width, size[0])
-        bottom = min(self.top + (1 + HEAD_DOWN) * self.height, size[1])
+        whole = self.whole_head
+        left, top = max(whole.left, 0.0), max(whole.top, 0.0)
+        right, bottom = min(whole.right, size[0]), min(whole.bottom, size[1])
         return Box(left, top, max(right - left, 0.0), max(bottom - top, 0.0))
 
 

@@ -44,9 +44,9 @@ class CaptionRules:
         prefix, old, made = (" ".join(text.split()) for text in (self.prefix, old, made))
         old, made = _without(old, prefix), _without(made, prefix)
         if self.mode == "prepend":
-            made = old if _begins_with(old, made) else _joined(made, old)
+            made = old if begins_with(old, made) else _joined(made, old)
         elif self.mode == "append":
-            made = old if _ends_with(old, made) else _joined(old, made)
+            made = old if ends_with(old, made) else _joined(old, made)
         return f"{prefix} {made}".strip()
 
 
@@ -100,16 +100,17 @@ def _joined(first: str, second: str) -> str:
     return f"{first.rstrip(',')}, {second}" if first and second else first or second
 
 
-def _begins_with(text: str, start: str) -> bool:
+def begins_with(text: str, start: str) -> bool:
     """Whether `text` begins with `start`, and `start` ends where a word does."""
     after = r"(?!\w)" if start[-1:].isalnum() else ""
     return bool(start) and re.match(re.escape(start) + after, text) is not None
 
 
-def _ends_with(text: str, end: str) -> bool:
+def ends_with(text: str, end: str) -> bool:
+    """Whether `text` ends with `end`, and `end` begins where a word does."""
     before = r"(?<!\w)" if end[:1].isalnum() else ""
     return bool(end) and re.search(f"{before}{re.escape(end)}$", text) is not None
 
 
 def _without(text: str, prefix: str) -> str:
-    return text[len(prefix) :].strip() if _begins_with(text, prefix) else text
+    return text[len(prefix) :].strip() if begins_with(text, prefix) else text

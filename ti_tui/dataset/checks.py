@@ -16,7 +16,7 @@ from PIL import Image
 from ti_tui.dataset.boxes import Face, Profile, Sight, Size
 from ti_tui.dataset.crop import Profiled, on_white, to_8_bits, to_srgb, turned
 from ti_tui.dataset.faces import LONGEST
-from ti_tui.dataset.opening import DatasetError, load_pixels, open_picture, orientation
+from ti_tui.dataset.opening import load_pixels, open_picture, orientation
 from ti_tui.dataset.parallel import Room
 from ti_tui.dataset.similar import Fingerprint, fingerprint
 
@@ -43,8 +43,9 @@ class Measured:
 
     size:       upright, in pixels. format: Pillow's name (`JPEG`). frames: more than 1 for animations and pages.
     turned:     the file says that it has to be turned. forms: what has to be converted. profile: its colour profile.
-    sharpness:  variance of the Laplacian, as `sharpness` tells it; detail: the same of its sharpest parts, which a
-                portrait before a soft background has as well.
+    sharpness:  variance of the Laplacian of the grey picture, its longer side at most SHARPNESS_SIDE pixels
+                (Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", 2000). detail: the same of its
+                sharpest parts, which a portrait before a soft background has as well.
     brightness: mean of the grey levels, 0..255. contrast: the largest standard deviation of a colour channel.
     faces:      in pixels of the upright picture; None if nobody looked.
     edges:      mean edge strength of strips across and down.
@@ -107,29 +108,13 @@ def measure(path: Path, *, find_faces: FaceLook | None = None, room: Room | None
     )
 
 
-def sharpness(path: Path) -> float | None:
-    """Variance of the Laplacian of the grey picture, its longer side at most 512 pixels; None if it cannot be read.
+def small_copy(path: Path) -> Image.Image:
+    """A picture upright in the colours that it is trained in, its longer side LONGEST or a little more.
 
-    The measure is Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy" (2000).
+    Raises DatasetError with the reason in words.
     """
-    try:
-        with warnings.catch_warnings(action="ignore"), open_picture(path) as image:
-            # A JPEG is decoded at the reduced size at once, which is several times quicker.
-            image.draft("L", (SHARPNESS_SIDE, SHARPNESS_SIDE))
-            load_pixels(image)
-            grey = image.convert("L")
-    except DatasetError:
-        return None
-    except (OSError, ValueError):
-        return None
-    return laplacian_variance(grey)
-
-
-def laplacian_variance(grey: Image.Image) -> float:
-    """Variance of the four-neighbour Laplacian of a grey picture, brought to at most 512 pixels first."""
-    grey = grey.copy()
-    grey.thumbnail((SHARPNESS_SIDE, SHARPNESS_SIDE), Image.Resampling.LANCZOS)
-    return float(_laplacian(grey).var()) if min(grey.size) >= 3 else 0.0
+    with warnings.catch_warnings(action="ignore"):
+        return _decode(path, Room()).image
 
 
 @dataclass(frozen=True)

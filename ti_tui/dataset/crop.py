@@ -66,6 +66,31 @@ def load_crops(path: Path, crops: Sequence[Crop]) -> list[Image.Image]:
         raise _about(path, error) from None
 
 
+def cut_mask(mask: Image.Image, crop: Crop) -> Image.Image:
+    """The piece of an upright grey mask that goes with a piece of its picture, in the same size.
+
+    The mask has the picture's shape and any size. Bands beside a padded picture are black.
+    """
+    if crop.padded:
+        inner, corner = within(crop.source, crop.size)
+        canvas = Image.new("L", crop.size, 0)
+        canvas.paste(mask.resize(inner, Image.Resampling.LANCZOS, reducing_gap=3.0), corner)
+        return canvas
+    return _resized(mask, box_in(mask.size, crop), crop.size)
+
+
+def cut_copy(copy: Image.Image, crop: Crop, size: Size) -> Image.Image:
+    """What a crop takes from a picture, of a smaller upright RGB copy of it, as `size`: to be looked at."""
+    return _padded(copy, size) if crop.padded else _resized(copy, box_in(copy.size, crop), size)
+
+
+def box_in(size: Size, crop: Crop) -> Box:
+    """The box of a crop in a copy of the picture that has another size."""
+    across, down = size[0] / crop.source[0], size[1] / crop.source[1]
+    box = crop.box
+    return Box(box.left * across, box.top * down, box.width * across, box.height * down).inside(size)
+
+
 def upright_rgb(image: Image.Image) -> Image.Image:
     """Turn by EXIF, convert to sRGB by the embedded profile, put transparency on white."""
     return _rgb(turned(image, orientation(image)))
@@ -198,8 +223,7 @@ def _resized(image: Image.Image, box: Box, size: Size) -> Image.Image:
 
 def _padded(image: Image.Image, size: Size) -> Image.Image:
     """The whole picture within `size`, bands beside it: in the colour of its border where that is even, else white."""
-    scale = min(size[0] / image.width, size[1] / image.height)
-    inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    inner, corner = within(image.size, size)
     image = image.resize(inner, Image.Resampling.LANCZOS, reducing_gap=3.0)
     pixels = np.asarray(image)
     tall = inner[1] >= size[1]
@@ -207,5 +231,12 @@ def _padded(image: Image.Image, size: Size) -> Image.Image:
     even = bool(border.std(axis=0).max() <= EVEN)
     colour = tuple(int(channel) for channel in np.median(border, axis=0)) if even else WHITE
     canvas = Image.new("RGB", size, colour)
-    canvas.paste(image, ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
+    canvas.paste(image, corner)
     return canvas
+
+
+def within(source: Size, size: Size) -> tuple[Size, tuple[int, int]]:
+    """(size, left upper corner) of the whole picture where it is padded to `size`."""
+    scale = min(size[0] / source[0], size[1] / source[1])
+    inner = (max(1, round(source[0] * scale)), max(1, round(source[1] * scale)))
+    return inner, ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)

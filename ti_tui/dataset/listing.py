@@ -110,6 +110,23 @@ def captions_without_picture(folder: Path) -> list[Path]:
     )
 
 
+def masks_not_used(folder: Path) -> list[tuple[Path, str]]:
+    """Files in `folder` that are named like masks, hence no pictures, yet are the mask of none; and why."""
+    try:
+        entries = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != "."]
+    except OSError:
+        return []
+    stems = {path.stem for path in entries}
+    found = []
+    for path in sorted(entries, key=natural_key):
+        stem = _NOT_PICTURES.sub("", path.stem)
+        if stem not in stems:
+            found.append((path, f"is named like a mask, and there is no picture {shown(stem)}"))
+        elif stem != path.stem and path.suffix != ".png":
+            found.append((path, "is named like a mask, and masks are read from .png only"))
+    return found
+
+
 def count_below(folder: Path) -> int:
     """How many pictures lie in sub-folders that are not looked into unless asked."""
     own = {place.folder for place in places(folder)}

@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ti_tui import atomic
-from ti_tui.dataset.boxes import AUTO, Box, Choice, Rule, Size, box_from
+from ti_tui.dataset.boxes import AUTO, Box, Choice, Face, Rule, Size, box_from
 from ti_tui.errors import UserError
 from ti_tui.run.hashes import file_hash
 
@@ -22,6 +22,9 @@ PIXELS = 1
 
 CaptionOrigin = Literal["", "sidecar", "typed", "edited"]
 """Where a caption came from: nowhere, the file beside the source, the wizard, an edit in the run folder."""
+Masks = Literal["none", "found", "faces"]
+"""Which pictures get a mask: none, those that have one, those and all others in which a face is found."""
+MaskOrigin = Literal["file", "transparency", "face"]
 _ORIGINS: tuple[CaptionOrigin, ...] = ("", "sidecar", "typed", "edited")
 
 
@@ -30,8 +33,20 @@ class ManifestError(UserError):
 
 
 @dataclass(frozen=True)
+class MaskSource:
+    """What the masks of a picture are made from; where it is still the same, so are they.
+
+    sha256: of the mask file, or of the picture whose transparency it is. face: in pixels of the upright picture.
+    """
+
+    origin: MaskOrigin
+    sha256: str = ""
+    face: Face | None = None
+
+
+@dataclass(frozen=True)
 class Made:
-    """A picture file of a run, as it was made.
+    """A picture file of a run, or a mask, as it was made.
 
     file: path in the run folder, with `/`. box, rule, size, upscale: see Crop. size_bytes, mtime_ns, sha256: of the
     file; 0 and "" while it is being made.
@@ -79,6 +94,7 @@ class Entry:
     hash:       fingerprint of its looks, 32 hexadecimal digits.
     choice:     how a person wants it to be cropped; None goes by the mode of all.
     caption:    as it was written beside the made file. look_again: the crop has changed since.
+    masks:      those that were made, from mask: the pieces that nothing would be learned of have none.
     """
 
     number: int = 0
@@ -94,6 +110,13 @@ class Entry:
     caption_origin: CaptionOrigin = ""
     look_again: bool = False
     made: tuple[Made, ...] = ()
+    mask: MaskSource | None = None
+    masks: tuple[Made, ...] = ()
+
+    @property
+    def files(self) -> tuple[Made, ...]:
+        """Everything that was made of it."""
+        return (*self.made, *self.masks)
 
 
 @dataclass(frozen=True)
@@ -112,6 +135,7 @@ class Manifest:
     repeats: int | None = None
     subfolders: bool = False
     choice: Choice = AUTO
+    masks: Masks = "found"
     entries: dict[str, Entry] = field(default_factory=dict)
     obsolete: tuple[Made, ...] = ()
 
@@ -133,6 +157,7 @@ class Manifest:
             "repeats": self.repeats,
             "subfolders": self.subfolders,
             "choice": self.choice.to_values(),
+            "masks": self.masks,
             "pictures": {name: _entry_values(entry) for name, entry in self.entries.items()},
             "obsolete": [_made_values(made) for made in self.obsolete],
         }
@@ -170,6 +195,7 @@ def _manifest(values: dict[str, Any]) -> Manifest:
         repeats=None if repeats is None else int(repeats),
         subfolders=bool(values.get("subfolders", False)),
         choice=choice,
+        masks=_one_of(values.get("masks", "found"), get_args(Masks)),
         entries={name: _entry(entry, keep=keep) for name, entry in values["pictures"].items()},
         obsolete=tuple(_made(one) for one in values.get("obsolete", ())),
     )
@@ -192,7 +218,18 @@ def _entry_values(entry: Entry) -> dict[str, Any]:
     if entry.caption:
         values |= {"caption": entry.caption, "caption_origin": entry.caption_origin}
     values["made"] = [_made_values(made) for made in entry.made]
+    if entry.mask is not None:
+        values["mask"] = _mask_values(entry.mask)
+    if entry.masks:
+        values["masks"] = [_made_values(made) for made in entry.masks]
     return values
+
+
+def _mask_values(mask: MaskSource) -> dict[str, Any]:
+    if mask.face is not None:
+        face = mask.face
+        return {"origin": mask.origin, "face": [face.left, face.top, face.width, face.height, face.score]}
+    return {"origin": mask.origin, "sha256": mask.sha256}
 
 
 def _made_values(made: Made) -> dict[str, Any]:
@@ -223,7 +260,26 @@ def _entry(values: dict[str, Any], *, keep: bool) -> Entry:
         caption_origin=values["caption_origin"] if values.get("caption_origin") in _ORIGINS else "",
         look_again=bool(values.get("look_again", False)),
         made=tuple(_made(one) for one in values["made"]),
+        mask=_mask(values["mask"]) if keep and "mask" in values else None,
+        masks=tuple(_made(one) for one in values.get("masks", ())),
     )
+
+
+def _mask(values: dict[str, Any]) -> MaskSource:
+    origin = _one_of(values["origin"], get_args(MaskOrigin))
+    if origin != "face":
+        return MaskSource(origin, str(values["sha256"]))
+    *corners, score = values["face"]
+    if (box := box_from(corners)) is None:
+        raise ValueError("no face")
+    return MaskSource(origin, face=Face(box.left, box.top, box.width, box.height, int(score)))
+
+
+def _one_of(value: Any, known: tuple[Any, ...]) -> Any:
+    """`value`, if it is one of those that are known. Raises ValueError."""
+    if value not in known:
+        raise ValueError(f"{value!r} is none of {known}")
+    return value
 
 
 def _made(values: dict[str, Any]) -> Made:

@@ -1,21 +1,32 @@
-"""Loss masks: which part of a picture is learned. A file beside the picture, or the picture's own transparency."""
+"""Loss masks: which part of a picture is learned. A file beside the picture, its transparency, or its face.
+
+The trainer reads them with `load_mask`; `prepare` makes them for the pictures of a run with `mask_pieces`.
+"""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ti_tui.dataset.crop import Size, fit
-from ti_tui.dataset.scan import DatasetError, load_pixels, open_picture, upright_size
+from ti_tui.dataset.boxes import Crop, Face, Size
+from ti_tui.dataset.crop import cut_mask, fit, to_8_bits, turned, within
+from ti_tui.dataset.opening import DatasetError, load_pixels, open_picture, orientation, shown, upright_size
+from ti_tui.paths import is_there
 
 ENDINGS = ("-mask", "-masklabel")
 """After the picture's stem: ours (kohya's tools write the same), and OneTrainer's."""
 LEAST = 1 / 255
 """A mask whose mean is below this leaves nothing to learn."""
+
+FEATHER = 0.35
+"""The edge of a face's mask, in parts of the radius: outside of the head it falls from white to black over this."""
+FACE_PART = 0.5
+"""How much of a face has to be in a piece of a picture, for a mask to be drawn around it there."""
 
 Mask = NDArray[np.float32]
 
@@ -24,7 +35,7 @@ def mask_file(picture: Path) -> Path | None:
     """The mask beside a picture: `0001-mask.png` of `0001.png`, white where it is learned; None if there is none."""
     for ending in ENDINGS:
         path = picture.with_name(f"{picture.stem}{ending}.png")
-        if path.is_file():
+        if is_there(path) and path.is_file():
             return path
     return None
 
@@ -35,24 +46,82 @@ def load_mask(picture: Path, size: Size) -> Mask | None:
     It is cut and scaled as the picture is (see `crop.fit`). Raises DatasetError if it cannot be read, is not of the
     picture's shape, or leaves nothing to learn.
     """
+    with warnings.catch_warnings(action="ignore"):
+        whole = open_mask(picture)
+    if whole is None:
+        return None
+    piece = fit(whole, size)
+    if _is_empty(piece):
+        raise _empty(picture)
+    pixels: Mask = np.asarray(piece, dtype=np.float32) / np.float32(255)
+    return pixels
+
+
+def open_mask(picture: Path) -> Image.Image | None:
+    """The whole mask of a picture, grey and upright; None if no file lies beside it and nothing can be transparent.
+
+    Raises DatasetError as `load_mask` does. Pillow's warnings are not held back: that is for the caller, who may open
+    several at a time.
+    """
     path = mask_file(picture)
     try:
-        with warnings.catch_warnings(action="ignore"), open_picture(path or picture) as image:
+        with open_picture(path or picture) as image:
             if path is None and not image.has_transparency_data:
                 return None
             if path is not None:
                 _raise_unless_same_shape(picture, upright_size(image))
             load_pixels(image)
-            grey = image.convert("L") if path is not None else image.convert("RGBA").getchannel("A")
-            turned = _upright(image, grey)
+            grey = to_8_bits(image).convert("L") if path is not None else image.convert("RGBA").getchannel("A")
+            whole = turned(grey, orientation(image))
     except DatasetError as error:
-        raise DatasetError(f"{(path or picture).name} {error.message}", remedy=error.remedy) from None
-    pixels: Mask = np.asarray(fit(turned, size), dtype=np.float32) / np.float32(255)
-    if pixels.mean() < LEAST:
-        raise DatasetError(
-            f"the mask of {picture.name} leaves nothing to learn", remedy="White is learned, black is not."
-        )
-    return pixels
+        raise DatasetError(f"{shown(path or picture)} {error.message}", remedy=error.remedy) from None
+    # A small subject in a large picture has a small mean: whether enough is left shows in the piece that is cut.
+    if not whole.getextrema()[1]:
+        raise _empty(picture)
+    return whole
+
+
+def trouble_with_file(picture: Path) -> DatasetError | None:
+    """Why the mask file beside a picture cannot be used; None if it can be, or if there is none."""
+    if mask_file(picture) is not None:
+        try:
+            open_mask(picture)
+        except DatasetError as error:
+            return error
+    return None
+
+
+def mask_pieces(picture: Path, crops: Sequence[Crop], face: Face | None = None) -> list[Image.Image | None]:
+    """A grey mask for each piece of a picture, in its size; None for a piece in which nothing would be learned.
+
+    face: draw it around this face, in pixels of the upright picture; else it is the picture's own, cut as it is cut.
+    Raises DatasetError as `load_mask` does, and where the picture has none.
+    """
+    if face is not None:
+        return [face_mask(face, crop) if _share_inside(face, crop) >= FACE_PART else None for crop in crops]
+    whole = open_mask(picture)
+    if whole is None:
+        raise DatasetError(f"the mask of {shown(picture)} has changed since it was looked at")
+    found = [cut_mask(whole, crop) for crop in crops]
+    return [None if _is_empty(mask) else mask for mask in found]
+
+
+def face_mask(face: Face, crop: Crop) -> Image.Image:
+    """An ellipse around the head that belongs to a face, in the coordinates of a piece of its picture; soft-edged.
+
+    The ellipse fills the head's box (see `Face.whole_head`): hair, ears and chin are in it.
+    """
+    head, box = face.whole_head, crop.box
+    (width, height), corner = within(crop.source, crop.size) if crop.padded else (crop.size, (0, 0))
+    across, down = width / box.width, height / box.height
+    x, y = (head.middle[0] - box.left) * across, (head.middle[1] - box.top) * down
+    columns = (np.arange(width, dtype=np.float32) + np.float32(0.5 - x)) / np.float32(head.width / 2 * across)
+    rows = (np.arange(height, dtype=np.float32) + np.float32(0.5 - y)) / np.float32(head.height / 2 * down)
+    inside = ((1 + FEATHER - np.hypot(columns[None], rows[:, None])) / FEATHER).clip(0, 1)
+    smooth = inside * inside * (3 - 2 * inside)
+    mask = Image.new("L", crop.size, 0)
+    mask.paste(Image.fromarray((smooth * 255).round().astype(np.uint8)), corner)
+    return mask
 
 
 def weights_of(mask: Mask, size: Size, outside: float) -> Mask:
@@ -66,6 +135,23 @@ def weights_of(mask: Mask, size: Size, outside: float) -> Mask:
     return weights / np.float32(weights.mean())
 
 
+def _share_inside(face: Face, crop: Crop) -> float:
+    """How much of a face's box lies in a piece of its picture, from 0 to 1."""
+    width = min(face.left + face.width, crop.box.right) - max(face.left, crop.box.left)
+    height = min(face.top + face.height, crop.box.bottom) - max(face.top, crop.box.top)
+    return max(width, 0.0) * max(height, 0.0) / (face.width * face.height)
+
+
+def _is_empty(mask: Image.Image) -> bool:
+    return float(np.asarray(mask).mean()) < 255 * LEAST
+
+
+def _empty(picture: Path) -> DatasetError:
+    return DatasetError(
+        f"the mask of {shown(picture)} leaves nothing to learn", remedy="White is learned, black is not."
+    )
+
+
 def _raise_unless_same_shape(picture: Path, mask: Size) -> None:
     with open_picture(picture) as image:
         own = upright_size(image)
@@ -74,12 +160,3 @@ def _raise_unless_same_shape(picture: Path, mask: Size) -> None:
             f"is {mask[0]}x{mask[1]}, its picture {own[0]}x{own[1]}",
             remedy="Make the mask from the picture as it is: the same shape, any size.",
         )
-
-
-def _upright(image: Image.Image, mask: Image.Image) -> Image.Image:
-    """`mask` turned as the EXIF of `image` says."""
-    from PIL import ImageOps
-
-    turned = mask.copy()
-    turned.getexif()[0x0112] = image.getexif().get(0x0112, 1)
-    return ImageOps.exif_transpose(turned)

@@ -6,18 +6,21 @@ Decides everything before anything is written.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ti_tui.dataset.boxes import MOST, Choice, Crop, crops_for
+from ti_tui.dataset.boxes import MOST, Choice, Crop, Sight, Size, crops_for
 from ti_tui.dataset.crop import size_for
 from ti_tui.dataset.manifest import CaptionOrigin, Entry, Made, Manifest
+from ti_tui.dataset.mask_planning import MaskPlan, mask_source, plan_masks
+from ti_tui.dataset.masks import ENDINGS as MASK_ENDINGS
 from ti_tui.dataset.opening import DatasetError, shown
 from ti_tui.dataset.scan import Picture, choose
 from ti_tui.dataset.sidecars import decode, one_line
 from ti_tui.dataset.survey import Forced, Look, Survey
 from ti_tui.run.hashes import file_hash
+from ti_tui.run.problems import Problems
 
 FIELD = "dataset.images"
 MOST_NAMED = 3
@@ -38,6 +41,7 @@ class Planned:
     """A picture that is trained.
 
     caption: the words that go beside its files. again: whether the files have to be made; else they are there.
+    masks_again: the same for the masks beside them.
     entry:   as it will stand in dataset.json, with the files that are wanted.
     before:  as it stood there.
     """
@@ -48,6 +52,7 @@ class Planned:
     entry: Entry
     before: Entry
     again: bool
+    masks_again: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,7 @@ class _Planner:
                 f"{names}: not to be found or read any more; what was made of it stays in the run", field=FIELD,
                 remedy="Leave it out to take that away.", kind="gone",
             )  # fmt: skip
-        wanted = {made.file for one in self.plan.planned for made in one.entry.made}
+        wanted = {made.file for one in self.plan.planned for made in one.entry.files}
         left = self._old.obsolete if self._old is not None else ()
         self.plan.obsolete += [Obsolete(made) for made in left]
         self.plan.obsolete = [one for one in self.plan.obsolete if one.made.file not in wanted]
@@ -156,41 +161,21 @@ class _Planner:
     def _drop(self, name: str, entry: Entry) -> None:
         """It is not trained: its files go, its number and what was chosen for it stay."""
         self.plan.obsolete += [Obsolete(made, entry.caption) for made in entry.made]
-        self.plan.others[name] = replace(entry, made=())
+        self.plan.obsolete += [Obsolete(mask) for mask in entry.masks]
+        self.plan.others[name] = replace(entry, made=(), mask=None, masks=())
 
     def _crops(self, look: Look, entry: Entry) -> tuple[Crop, ...]:
         assert look.measured is not None
         manifest = self._manifest
-        target = size_for(look.measured.size, manifest.resolution, buckets=manifest.buckets, step=manifest.step)
         choice = entry.choice or manifest.choice
-        if manifest.buckets and choice.mode == "split":
-            choice = replace(choice, mode="auto")
-        return crops_for(look.measured.sight, target, choice)
+        target = size_for(look.measured.size, manifest.resolution, buckets=manifest.buckets, step=manifest.step)
+        return pieces(look.measured.sight, target, choice, split=not manifest.buckets)
 
     def _allowed(self, look: Look, entry: Entry, crops: tuple[Crop, ...]) -> bool:
         """Say what there is to say about the way a picture is cropped; whether it may be."""
-        problems, path, crop = self._problems, look.path, crops[0]
-        name, times = shown(path), max(crop.upscale for crop in crops)
-        mode = (entry.choice or self._manifest.choice).mode
-        if crop.rule == "manual" and times > MOST and not entry.forced:
-            text = f"the crop of {name} has {crop.box.width:.0f} pixels: enlarging it would be {times:.2g} times"
-            remedy = "It is left out unless it is forced."
-            problems.error(text, field=FIELD, remedy=remedy, subject=path, kind="too-small")
-            return False
-        if crop.rule == "manual" and times > 1 and "small" not in look.kinds:
-            text = f"the crop of {name} is enlarged {times:.2g} times"
-            problems.warning(text, field=FIELD, subject=path, kind="small")
-        if crop.padded:
-            remedy = "What is the same in every picture is learned, and bands are."
-            problems.warning(f"{name} is padded to fit", field=FIELD, remedy=remedy, subject=path, kind="padded")
-        if mode == "keep" and crop.rule != "keep":
-            size = f"{crop.source[0]}x{crop.source[1]}"
-            text = f"{name} is {size}, not {crop.size[0]}x{crop.size[1]}: it is cropped, not kept"
-            problems.warning(text, field=FIELD, subject=path, kind="not-kept")
-        if mode == "face" and crop.rule != "face":
-            text = f"{name} shows no face that could be found"
-            problems.info(text, field=FIELD, remedy="It is cropped by detail.", subject=path, kind="faces")
-        return True
+        told = check_crops(look, entry.choice or self._manifest.choice, crops, forced=entry.forced)
+        self._problems.add(told)
+        return not told.errors
 
     def _train(self, look: Look, picture: Picture, crops: tuple[Crop, ...], entry: Entry, before: Entry) -> None:
         assert look.measured is not None
@@ -217,6 +202,10 @@ class _Planner:
         if again:
             files = {made.file for made in wanted}
             self.plan.obsolete += [Obsolete(made, there) for made in before.made if made.file not in files]
+        masks = (
+            self._masks(look, wanted, entry, content, before) if not changed else MaskPlan(before.mask, before.masks)
+        )
+        self.plan.obsolete += [Obsolete(mask) for mask in masks.obsolete]
         moved = bool(before.made) and [made.box for made in before.made] != [made.box for made in wanted]
         entry = replace(
             entry,
@@ -230,8 +219,15 @@ class _Planner:
             caption_origin=origin,
             look_again=before.look_again or (again and moved and bool(caption)),
             made=wanted if again else before.made,
+            mask=masks.source,
+            masks=masks.masks,
         )
-        self.plan.planned.append(Planned(look, crops, caption, entry, before, again))
+        self.plan.planned.append(Planned(look, crops, caption, entry, before, again, masks.again))
+
+    def _masks(self, look: Look, pictures: tuple[Made, ...], entry: Entry, content: str, before: Entry) -> MaskPlan:
+        choice = entry.choice or self._manifest.choice
+        source = mask_source(look, self._manifest.masks, choice, content, before, self._problems)
+        return plan_masks(self._base, shown(look.path), source, pictures, before, self._problems)
 
     def _files(self, folder: Path, number: int, crops: tuple[Crop, ...]) -> tuple[Made, ...]:
         """0001.png, or 0001-1.png, 0001-2.png, ... for several pieces, as they are to be made."""
@@ -265,6 +261,43 @@ class _Planner:
         return new, origin if new else "", there or ""
 
 
+def pieces(sight: Sight, size: Size, choice: Choice, *, split: bool = True) -> tuple[Crop, ...]:
+    """The pieces of a picture that are trained. split: whether a picture may be cut into several."""
+    if not split and choice.mode == "split":
+        choice = replace(choice, mode="auto")
+    return crops_for(sight, size, choice)
+
+
+def check_crops(look: Look, choice: Choice, crops: Sequence[Crop], *, forced: bool, field: str = FIELD) -> Problems:
+    """What there is to say about the way a picture is cropped; with an error it is not trained."""
+    problems, path, crop = Problems(), look.path, crops[0]
+    name, times = shown(path), max(crop.upscale for crop in crops)
+    if crop.rule == "manual" and times > MOST and not forced:
+        text = f"the crop of {name} has {crop.box.width:.0f} pixels: enlarging it would be {times:.2g} times"
+        remedy = "It is left out unless it is forced."
+        problems.error(text, field=field, remedy=remedy, subject=path, kind="too-small")
+        return problems
+    if crop.rule == "manual" and times > 1 and "small" not in look.kinds:
+        problems.warning(f"the crop of {name} is enlarged {times:.2g} times", field=field, subject=path, kind="small")
+    if crop.padded:
+        remedy = "What is the same in every picture is learned, and bands are."
+        problems.warning(f"{name} is padded to fit", field=field, remedy=remedy, subject=path, kind="padded")
+    if choice.mode == "keep" and crop.rule != "keep":
+        size = f"{crop.source[0]}x{crop.source[1]}"
+        text = f"{name} is {size}, not {crop.size[0]}x{crop.size[1]}: it is cropped, not kept"
+        problems.warning(text, field=field, subject=path, kind="not-kept")
+    if choice.mode == "face" and crop.rule != "face":
+        text = f"{name} shows no face that could be found"
+        problems.info(text, field=field, remedy="It is cropped by detail.", subject=path, kind="faces")
+    return problems
+
+
+_ENDINGS = tuple(
+    f"{piece}{end}" for piece in ("", "-1") for end in (".png", ".txt", *(f"{e}.png" for e in MASK_ENDINGS))
+)
+"""Of the files that a number has, if it is taken."""
+
+
 class _Numbers:
     """Numbers for pictures that have none yet, each after all that were ever given."""
 
@@ -276,7 +309,7 @@ class _Numbers:
         while True:
             self._last += 1
             stem = f"{self._last:04d}"
-            if not any((folder / f"{stem}{end}").exists() for end in (".png", ".txt", "-1.png", "-1.txt")):
+            if not any((folder / f"{stem}{end}").exists() for end in _ENDINGS):
                 return self._last
 
 

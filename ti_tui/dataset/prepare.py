@@ -20,10 +20,13 @@ from ti_tui import atomic
 from ti_tui.dataset.boxes import AUTO, Choice, Crop, Mode, Size
 from ti_tui.dataset.crop import load_crops
 from ti_tui.dataset.faces import FaceFinder
-from ti_tui.dataset.manifest import Made, Manifest, read_manifest
+from ti_tui.dataset.faces import installed as faces_installed
+from ti_tui.dataset.manifest import Made, Manifest, MaskOrigin, Masks, read_manifest
+from ti_tui.dataset.mask_planning import FIELD as MASKS_FIELD
+from ti_tui.dataset.masks import mask_file, mask_pieces
 from ti_tui.dataset.opening import DatasetError, open_picture, shown
 from ti_tui.dataset.parallel import Room, in_order
-from ti_tui.dataset.planning import FIELD, Asked, Plan, Planned, caption_beside, make_plan
+from ti_tui.dataset.planning import FIELD, Asked, Obsolete, Plan, Planned, caption_beside, make_plan
 from ti_tui.dataset.sidecars import write_caption
 from ti_tui.dataset.survey import Faces, Forced, Look, Memory, Survey, survey
 from ti_tui.paths import is_there, user_path
@@ -40,7 +43,8 @@ class PreparedPicture:
     """A source picture and what was made of it.
 
     name: its path in the source folder. files and crops: one, or several of a picture that was split.
-    again: whether it was made now; else it was there already, as it should be.
+    again: whether it, or a mask of it, was made now; else all was there already, as it should be.
+    mask: what its masks were made from; None if it has none that were made here.
     """
 
     name: str
@@ -48,6 +52,7 @@ class PreparedPicture:
     files: tuple[Path, ...]
     crops: tuple[Crop, ...]
     again: bool
+    mask: MaskOrigin | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class Prepared:
     """What `prepare` made: number of pictures, of captions, the folders, and what it has to say.
 
     pictures: those of the source that are trained. left_out: names of those that were left out on purpose.
+    masks: pictures beside which a mask lies; face_masks: those that were drawn around a face.
     """
 
     images: int
@@ -63,6 +69,8 @@ class Prepared:
     problems: Problems
     pictures: tuple[PreparedPicture, ...] = ()
     left_out: tuple[str, ...] = ()
+    masks: int = 0
+    face_masks: int = 0
 
 
 def prepare(
@@ -79,6 +87,7 @@ def prepare(
     mode: Mode | Choice | None = None,
     crops: Mapping[str, Choice] | None = None,
     force: Forced = (),
+    masks: Masks | None = None,
     subfolders: bool = False,
     record: Path | None = None,
     finder: FaceFinder | None = None,
@@ -96,15 +105,19 @@ def prepare(
     mode:      how pictures are cropped that have no choice of their own.
     crops:     choices for single pictures.
     force:     pictures that are used although they are too small, or the same file as another.
+    masks:     which pictures get a mask 0001-mask.png, white where they are learned, cut as they are: none; found,
+               those with a mask file beside them or with transparency, the default; faces, all others too in which a
+               face is found, around it. A mask that cannot be used is told, and its picture made without it.
     record:    the run folder, in which dataset.json is kept. With it, `destination` may hold what was made before:
                numbers stay with their sources, only what changed is made again, files of others are never touched,
-               and for leave_out, mode, crops and force what is not given stays as it was.
+               and for leave_out, mode, crops, force and masks what is not given stays as it was.
     finder, memory, each: as `survey` takes them. progress: pictures made so far, and how many will be.
 
     The source is only read. A PNG that already has the size is copied byte for byte. Pictures that cannot be read
     are left out and named in the problems, also where that shows only while they are cropped. Raises DatasetError if
-    none can be used or if the destination lies in the source, CannotWrite if one cannot be written; those that were
-    made until then stay whole, and the next time goes on with the rest.
+    none can be used, if the destination lies in the source, or if masks are wanted from faces and nothing finds them;
+    CannotWrite if a file cannot be written: those that were made until then stay whole, and the next time goes on with
+    the rest.
     """
     source, destination = _resolved(source), _resolved(destination)
     run = _resolved(record) if record is not None else None
@@ -118,6 +131,11 @@ def prepare(
     before = old.entries if old is not None else {}
     if leave_out is None:
         leave_out = [key for key, entry in before.items() if entry.left_out]
+    masks = masks or (old.masks if old is not None else "found")
+    if masks == "faces" and finder is None and not faces_installed():
+        raise DatasetError(
+            "masks from faces need a package that finds them", remedy="Install it: pip install ti_tui[faces]."
+        )
     default = Choice(mode) if isinstance(mode, str) else mode or (old.choice if old is not None else AUTO)
     own = {key: entry.choice for key, entry in before.items() if entry.choice is not None} | dict(crops or {})
     found = survey(
@@ -128,7 +146,7 @@ def prepare(
         subfolders=subfolders,
         leave_out=leave_out,
         force="all" if force == "all" else {*force, *(key for key, entry in before.items() if entry.forced)},
-        faces=_faces_for({default.mode, *(choice.mode for choice in own.values())}),
+        faces="all" if masks == "faces" else _faces_for({default.mode, *(choice.mode for choice in own.values())}),
         finder=finder,
         memory=memory,
         each=each,
@@ -144,6 +162,7 @@ def prepare(
         repeats=repeats,
         subfolders=subfolders,
         choice=default,
+        masks=masks,
     )
     base = run or destination
     plan = make_plan(found, destination, base, asked, old, Asked(leave_out, captions or {}, crops or {}, force))
@@ -165,6 +184,16 @@ def _faces_for(modes: Collection[Mode]) -> Faces:
     return "needed" if {"auto", "keep", "split"} & set(modes) else "none"
 
 
+@dataclass(frozen=True)
+class _Files:
+    """What was made of a picture. without: files that nothing would be learned of; trouble: why there is no mask."""
+
+    made: tuple[Made, ...]
+    masks: tuple[Made, ...] = ()
+    without: tuple[str, ...] = ()
+    trouble: DatasetError | None = None
+
+
 class _Making:
     """Carries a plan out. What was made is known the next time, whenever this one ends."""
 
@@ -182,8 +211,8 @@ class _Making:
 
     def done(self, progress: Callable[[int, int], None] | None) -> Prepared:
         """Make what has to be made, write the captions, take away what is not wanted any more."""
-        tasks = [one for one in self._plan.planned if one.again]
-        self._raise_unless_room([crop for one in tasks for crop in one.crops])
+        tasks = [one for one in self._plan.planned if one.again or one.masks_again]
+        self._raise_unless_room([crop for one in tasks if one.again for crop in one.crops])
         for folder in {self._path(made).parent for one in self._plan.planned for made in one.entry.made}:
             atomic.recover_folders(folder)
         self._write_record()
@@ -198,7 +227,7 @@ class _Making:
                     if isinstance(made, DatasetError):
                         self._failed(one, made)
                     else:
-                        one.entry = replace(one.entry, made=made)
+                        self._made(one, made)
                     if progress:
                         progress(count, len(tasks))
             for one in self._plan.planned:
@@ -224,26 +253,54 @@ class _Making:
                 remedy="Free some space, or choose a folder on another disk.",
             )
 
-    def _make(self, one: Planned) -> tuple[Made, ...] | DatasetError:
+    def _make(self, one: Planned) -> _Files | DatasetError:
         """Write the files of a picture; runs in a thread. Raises CannotWrite."""
-        path, source = one.look.path, one.crops[0].source
-        try:
-            with self._room.taken(source[0] * source[1] * BYTES_A_PIXEL):
-                if one.crops[0].rule == "keep" and _is_ready(path, one.crops[0].size):
-                    contents = [path.read_bytes()]
-                else:
-                    contents = [_as_png(image) for image in load_crops(path, one.crops)]
-        except DatasetError as error:
-            return error
-        except OSError as error:
-            return DatasetError(f"{shown(path)} cannot be read: {error.strerror or error}")
-        return tuple(self._write(made, content) for made, content in zip(one.entry.made, contents, strict=True))
+        source = one.crops[0].source
+        made = one.entry.made
+        with self._room.taken(source[0] * source[1] * BYTES_A_PIXEL):
+            if one.again:
+                contents = _pixels(one)
+                if isinstance(contents, DatasetError):
+                    return contents
+                made = tuple(self._write(*pair) for pair in zip(made, contents, strict=True))
+            return self._make_masks(one, made)
 
-    def _write(self, made: Made, content: bytes) -> Made:
+    def _make_masks(self, one: Planned, made: tuple[Made, ...]) -> _Files:
+        if not one.masks_again or one.entry.mask is None:
+            return _Files(made, one.entry.masks)
+        try:
+            pieces = mask_pieces(one.look.path, one.crops, one.entry.mask.face)
+        except DatasetError as error:
+            return _Files(made, trouble=error)
+        there = {mask.file: mask for mask in one.before.masks}
+        pairs = zip(one.entry.masks, pieces, strict=True)
+        masks = tuple(self._write(mask, _as_png(piece), there.get(mask.file)) for mask, piece in pairs if piece)
+        without = tuple(picture.file for picture, piece in zip(made, pieces, strict=True) if piece is None)
+        return _Files(made, masks, without)
+
+    def _made(self, one: Planned, files: _Files) -> None:
+        """Note what was made of a picture, and say which masks could not be."""
+        path = one.look.path
+        one.entry = replace(one.entry, made=files.made, masks=files.masks)
+        kept = {mask.file for mask in files.masks}
+        listed = {gone.made.file for gone in self._plan.obsolete}
+        gone = (mask for mask in one.before.masks if mask.file not in kept | listed)
+        self._plan.obsolete += [Obsolete(mask) for mask in gone]
+        if files.trouble is not None:
+            text, remedy = f"{files.trouble.message}; {shown(path)} is learned as a whole", files.trouble.remedy
+            self._problems.warning(text, field=MASKS_FIELD, remedy=remedy, subject=path, kind="mask")
+        for file in files.without:
+            text = f"the mask of {shown(path)} leaves nothing to learn in {Path(file).name}; it is learned as a whole"
+            self._problems.warning(text, field=MASKS_FIELD, subject=path, kind="mask")
+
+    def _write(self, made: Made, content: bytes, there: Made | None = None) -> Made:
+        """Write a file, unless the very same is there already."""
         target = self._path(made)
+        digest = hashlib.sha256(content).hexdigest()
+        if there is not None and there.sha256 == digest and there.same_crop(made) and there.is_ours(self._base):
+            return there
         atomic.write_bytes(target, content)
         status = target.stat()
-        digest = hashlib.sha256(content).hexdigest()
         return replace(made, size_bytes=status.st_size, mtime_ns=status.st_mtime_ns, sha256=digest)
 
     def _failed(self, one: Planned, error: DatasetError) -> None:
@@ -252,7 +309,7 @@ class _Making:
         self._problems.error(error.message, field=FIELD, remedy=remedy, subject=one.look.path, kind="unreadable")
         self._plan.planned.remove(one)
         self._plan.others[one.look.name] = replace(one.before, choice=one.entry.choice, forced=one.entry.forced)
-        kept = {made.file for made in one.before.made}
+        kept = {made.file for made in one.before.files}
         self._plan.obsolete = [gone for gone in self._plan.obsolete if gone.made.file not in kept]
 
     def _write_captions(self, one: Planned) -> None:
@@ -288,14 +345,17 @@ class _Making:
             captions=sum(bool(caption_beside(file)) for file in files),
             folders=tuple(dict.fromkeys(file.parent for file in files)),
             problems=self._problems,
-            pictures=tuple(
-                PreparedPicture(
-                    one.look.name, one.look.path, tuple(map(self._path, one.entry.made)), one.crops, one.again
-                )
-                for one in self._plan.planned
-            ),
+            pictures=tuple(map(self._prepared_picture, self._plan.planned)),
             left_out=tuple(name for name, entry in self._plan.others.items() if entry.left_out),
+            masks=sum(mask_file(file) is not None for file in files),
+            face_masks=sum(len(entry.masks) for entry in entries if entry.mask and entry.mask.origin == "face"),
         )
+
+    def _prepared_picture(self, one: Planned) -> PreparedPicture:
+        files = tuple(map(self._path, one.entry.made))
+        again = one.again or one.entry.masks != one.before.masks
+        mask = one.entry.mask.origin if one.entry.mask is not None and one.entry.masks else None
+        return PreparedPicture(one.look.name, one.look.path, files, one.crops, again, mask)
 
     def _path(self, made: Made) -> Path:
         return self._base / made.file
@@ -309,6 +369,19 @@ class _Making:
         """After a failure; where even that cannot be written, what stands there says that files are being made."""
         with contextlib.suppress(atomic.CannotWrite):
             self._write_record()
+
+
+def _pixels(one: Planned) -> list[bytes] | DatasetError:
+    """The contents of a picture's files, or why they cannot be made."""
+    path, size = one.look.path, one.crops[0].size
+    try:
+        if one.crops[0].rule == "keep" and _is_ready(path, size):
+            return [path.read_bytes()]
+        return [_as_png(image) for image in load_crops(path, one.crops)]
+    except DatasetError as error:
+        return error
+    except OSError as error:
+        return DatasetError(f"{shown(path)} cannot be read: {error.strerror or error}")
 
 
 def _as_png(image: Image.Image) -> bytes:

@@ -23,10 +23,12 @@ from ti_tui.dataset.listing import (
     captions_without_picture,
     count_below,
     found_instead,
+    masks_not_used,
     pictures_in,
     places,
     raise_unless_folder,
 )
+from ti_tui.dataset.masks import mask_file, trouble_with_file
 from ti_tui.dataset.opening import DatasetError, shown
 from ti_tui.dataset.parallel import Room, in_order
 from ti_tui.dataset.scan import Picture, Scan, name_in, tell_of_caption, tell_shared_stems, tell_unreadable
@@ -38,6 +40,8 @@ from ti_tui.run.problems import Problem, Problems
 BLURRED, BLURRED_DETAIL = 50.0, 200.0
 SOFT, SOFT_DETAIL = 100.0, 300.0
 """Sharpness of the whole picture and of its sharpest parts; a picture is blurred or soft if it is below both."""
+TELLING = 128
+"""Pixels of the shorter side from which sharpness and likeness say something: below, simple drawings are all alike."""
 DARK, BRIGHT, EVEN = 15.0, 240.0, 2.0
 LONG = 3.0
 SMALL_FACE = 0.05
@@ -61,6 +65,7 @@ Forced = Collection[str] | Literal["all"]
 """Names of pictures that are used although they are too small or a copy of another; or all of them."""
 Faces = Literal["all", "needed", "none"]
 """In which pictures faces are looked for; `needed`: in those of which something has to be cut off."""
+MaskPlace = Literal["", "file", "transparency"]
 
 
 @dataclass(frozen=True)
@@ -71,13 +76,15 @@ class Look:
     picture:  None if it cannot be used, or is left out for a reason that `force` can override.
     measured: None if it could not be read.
     problems: what was found about it.
+    mask:     where its mask is, if it has one that can be used.
     """
 
     name: str
     path: Path
     picture: Picture | None
-    measured: Measured | None
+    measured: Measured | None = None
     problems: tuple[Problem, ...] = ()
+    mask: MaskPlace = ""
 
     @property
     def wrong(self) -> str:
@@ -90,7 +97,7 @@ class Look:
         """Kinds of what was found.
 
         unreadable, too-small, same-file: it is not used. small, long, same-picture, alike, blurred, soft, even, dark,
-        bright, grey, frames, ending, profile, name, caption, faces: it is.
+        bright, grey, frames, ending, profile, name, caption, shared-stem, mask, faces: it is.
         """
         return frozenset(problem.kind for problem in self.problems)
 
@@ -112,6 +119,22 @@ class Survey:
     def measured(self, name: str) -> Measured | None:
         """What was measured of a picture, by its name."""
         return next((look.measured for look in self.looks if look.name == name), None)
+
+    @property
+    def strays(self) -> tuple[Look, ...]:
+        """Files that are called like pictures and were not even opened, such as pipes and raw files."""
+        known = {look.path for look in self.looks}
+        return tuple(
+            Look(name_in(self.folder, problem.subject), problem.subject, None, None, (problem,))
+            for problem in self.problems.errors
+            if problem.subject is not None and problem.subject not in known
+        )
+
+    @property
+    def general(self) -> list[Problem]:
+        """What was found about the folder as a whole, or about files that are no pictures."""
+        known = {look.path for look in (*self.looks, *self.strays)}
+        return [problem for problem in self.problems if problem.subject not in known]
 
 
 def survey(
@@ -156,20 +179,25 @@ def survey(
         stack.enter_context(warnings.catch_warnings(action="ignore"))
         if finder is None and faces != "none":
             finder = stack.enter_context(FaceFinder())
-        look_at = _Measuring(memory, _FaceLook(finder, faces, judge) if finder is not None else None)
+        measuring = _Measuring(memory, _FaceLook(finder, faces, judge) if finder is not None else None)
+
+        def look_at(path: Path) -> tuple[Measured | DatasetError, DatasetError | None]:
+            one = measuring(path)
+            return one, None if isinstance(one, DatasetError) else trouble_with_file(path)
+
         measured = stack.enter_context(contextlib.closing(in_order(look_at, [path for path, _ in files])))
-        for (path, repeats), one in zip(files, measured, strict=True):
-            looks.append(judge.look(path, repeats, one))
+        for (path, repeats), (one, mask) in zip(files, measured, strict=True):
+            looks.append(judge.look(path, repeats, one, mask))
             if looks[-1].name not in leave_out:
                 problems.add(looks[-1].problems)
             if each is not None and not each(looks[-1]):
                 return Survey(folder, tuple(looks), problems, complete=False)
     used = [look for look in looks if look.name not in leave_out]
-    looks = [_with_grey(look, used, problems, field) if look in used else look for look in looks]
+    _tell_of_grey(used, problems, field)
     _tell_of_folder(folder, used, problems, field, subfolders=subfolders)
     if finder is not None and finder.trouble:
         problems.info(finder.trouble, field=field, kind="faces")
-    return Survey(folder, tuple(looks), problems)
+    return Survey(folder, _with_all_told(looks, problems), problems)
 
 
 def check_count(count: int, *, field: str = "dataset.images") -> Problems:
@@ -249,8 +277,10 @@ class _Judge:
     gallery: Gallery = field(default_factory=Gallery)
     by_size: dict[int, list[Path]] = field(default_factory=lambda: defaultdict(list))
 
-    def look(self, path: Path, repeats: int, measured: Measured | DatasetError) -> Look:
-        """What there is to say about the file at `path`."""
+    def look(
+        self, path: Path, repeats: int, measured: Measured | DatasetError, mask: DatasetError | None = None
+    ) -> Look:
+        """What there is to say about the file at `path`. mask: what is wrong with the one beside it."""
         name = name_in(self.folder, path)
         problems = Problems()
         if isinstance(measured, DatasetError):
@@ -267,8 +297,14 @@ class _Judge:
             self._tell(problems, "warning", path, "has a name that cannot be printed", "name", remedy)
         sidecar = read_sidecar(path)
         tell_of_caption(path, sidecar, problems, self.about)
+        if mask is not None:
+            text = f"{mask.message}; {shown(path)} is learned as a whole"
+            problems.warning(text, field=self.about, remedy=mask.remedy, subject=path, kind="mask")
         picture = Picture(path, *measured.size, sidecar.caption, repeats) if usable else None
-        return Look(name, path, picture, measured, tuple(problems))
+        own: MaskPlace = ""
+        if mask is None:
+            own = "file" if mask_file(path) is not None else "transparency" if "transparent" in measured.forms else ""
+        return Look(name, path, picture, measured, tuple(problems), own)
 
     def target(self, size: Size) -> Size:
         """What a picture of `size` is trained at."""
@@ -308,6 +344,8 @@ class _Judge:
                 return True
             self._tell(problems, "error", path, text, "same-file", "It is left out unless it is forced.")
             return False
+        if min(one.size) < TELLING:
+            return True
         match = self.gallery.nearest(one.fingerprint)
         self.gallery.add(path, one.fingerprint)
         if match is not None and match.bits <= SAME:
@@ -359,12 +397,8 @@ class _Judge:
             self._tell(problems, "warning", path, "is almost black", "dark")
         elif one.brightness > BRIGHT:
             self._tell(problems, "warning", path, "is almost white", "bright")
-        elif one.sharpness < BLURRED and one.detail < BLURRED_DETAIL:
-            text = f"looks blurred (sharpness {one.sharpness:.0f}; sharp photographs have over 300)"
-            self._tell(problems, "warning", path, text, "blurred")
-        elif one.sharpness < SOFT and one.detail < SOFT_DETAIL:
-            text = f"may be soft (sharpness {one.sharpness:.0f}; sharp photographs have over 300)"
-            self._tell(problems, "info", path, text, "soft")
+        elif min(one.size) >= TELLING:
+            self._sharpness(path, one, problems)
         if not self.person or one.faces is None:
             return
         found = one.sight.useful_faces
@@ -377,19 +411,35 @@ class _Judge:
             text = f"shows {len(found)} faces; the crop follows the largest"
             self._tell(problems, "info", path, text, "faces")
 
+    def _sharpness(self, path: Path, one: Measured, problems: Problems) -> None:
+        if one.sharpness < BLURRED and one.detail < BLURRED_DETAIL:
+            text = f"looks blurred (sharpness {one.sharpness:.0f}; sharp photographs have over 300)"
+            self._tell(problems, "warning", path, text, "blurred")
+        elif one.sharpness < SOFT and one.detail < SOFT_DETAIL:
+            text = f"may be soft (sharpness {one.sharpness:.0f}; sharp photographs have over 300)"
+            self._tell(problems, "info", path, text, "soft")
 
-def _with_grey(look: Look, looks: list[Look], problems: Problems, field: str) -> Look:
-    """`look` with a warning if it is grey and most others are not."""
-    measured = [other.measured for other in looks if other.measured is not None and other.picture is not None]
-    grey = sum(one.grey for one in measured)
-    if look.picture is None or look.measured is None or not look.measured.grey or 2 * grey >= len(measured):
-        return look
-    if look.kinds & {"even", "dark", "bright"}:
-        return look
+
+def _tell_of_grey(looks: list[Look], problems: Problems, field: str) -> None:
+    """The pictures that are grey, if most others are not."""
+    usable = [look for look in looks if look.measured is not None and look.picture is not None]
+    grey = [look for look in usable if look.measured is not None and look.measured.grey]
+    if 2 * len(grey) >= len(usable):
+        return
     remedy = "Say so in its caption, or leave it out."
-    found = Problem("warning", f"{shown(look.path)} is black and white", field, remedy, subject=look.path, kind="grey")
-    problems.add([found])
-    return replace(look, problems=(*look.problems, found))
+    for look in grey:
+        if not look.kinds & {"even", "dark", "bright"}:
+            text = f"{shown(look.path)} is black and white"
+            problems.warning(text, field=field, remedy=remedy, subject=look.path, kind="grey")
+
+
+def _with_all_told(looks: list[Look], problems: Problems) -> tuple[Look, ...]:
+    """The looks with what was found about them only when all had been looked at."""
+    later: dict[Path, list[Problem]] = defaultdict(list)
+    for problem in problems:
+        if problem.subject is not None:
+            later[problem.subject].append(problem)
+    return tuple(replace(look, problems=tuple(dict.fromkeys((*look.problems, *later[look.path])))) for look in looks)
 
 
 def _tell_of_folder(folder: Path, looks: list[Look], problems: Problems, field: str, *, subfolders: bool) -> None:
@@ -405,6 +455,8 @@ def _tell_of_folder(folder: Path, looks: list[Look], problems: Problems, field: 
             problems.info(f"{shown(path)} belongs to no picture", field=field, subject=path, kind="orphan")
         if (more := len(orphans) - MOST_NAMED) > 0:
             problems.info(f"{more} more caption files belong to no picture", field=field, kind="orphan")
+        for path, why in masks_not_used(place.folder)[:MOST_NAMED]:
+            problems.info(f"{shown(path)} {why}", field=field, subject=path, kind="orphan")
     below = 0 if subfolders else count_below(folder)
     if not looks and not problems.errors:
         inside = f" Its sub-folders hold {below} pictures." if below else ""

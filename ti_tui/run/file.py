@@ -100,6 +100,31 @@ def save(run: RunFile, path: Path) -> None:
     atomic.write_text(path, to_toml(run))
 
 
+def change_field(path: Path, name: str, value: Any) -> None:
+    """Set `table.field` in the run file at `path`; its other lines stay as they are, if that can be done.
+
+    Raises RunFileError if the file cannot be used, CannotWrite.
+    """
+    text = _read(path)
+    run = parse_run_file(text, path)
+    table, _, key = name.partition(".")
+    wanted = run.model_copy(update={table: getattr(run, table).model_copy(update={key: value})})
+    rows, lines = text.split("\n"), key_lines(text)
+    if name in lines:
+        row = rows[lines[name] - 1]
+        _, mark, comment = row.partition("#")
+        rows[lines[name] - 1] = f"{row.partition('=')[0].rstrip()} = {toml_text(value)}{mark and '  '}{mark}{comment}"
+    elif table in lines:
+        rows.insert(lines[table], f"{key} = {toml_text(value)}")
+    changed = "\n".join(rows)
+    try:
+        plain = parse_run_file(changed, path) == wanted
+    except RunFileError:
+        # The field stands in a table of one line, or in no table yet.
+        plain = False
+    atomic.write_text(path, changed if plain else to_toml(wanted))
+
+
 def to_toml(run: RunFile) -> str:
     """The text of a run file; `parse_run_file` gives `run` back exactly."""
     blocks = [f"# A ti_tui run: everything that is needed to repeat it.\n\nformat = {FORMAT}\n"]
@@ -320,6 +345,7 @@ def _toml_key(key: str) -> str:
 __all__ = [
     "RunFileError",
     "accepts",
+    "change_field",
     "from_values",
     "line_of",
     "lines_of",

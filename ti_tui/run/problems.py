@@ -36,8 +36,13 @@ class Problem:
         if self.file is not None:
             place = f"{self.file}:{self.line}: " if self.line else f"{self.file}: "
         name = f"{self.field}: " if self.field else ""
+        return f"{place}{name}{self.sentence}"
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong and what to do, without the place."""
         message = self.message if self.message.endswith((".", "?", "!")) else f"{self.message}."
-        return f"{place}{name}{message} {self.remedy}".rstrip()
+        return f"{message} {self.remedy}".rstrip()
 
 
 @dataclass
@@ -95,6 +100,12 @@ class ProblemsError(UserError):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = list(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def worst_first(problems: Iterable[Problem]) -> list[Problem]:
+    """Errors, then warnings, then the rest; each in the order in which they were found."""
+    order: tuple[Severity, ...] = ("error", "warning", "info")
+    return sorted(problems, key=lambda problem: order.index(problem.severity))
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

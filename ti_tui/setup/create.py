@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ti_tui.dataset.boxes import Choice, Mode
+from ti_tui.dataset.manifest import Masks
 from ti_tui.dataset.prepare import Prepared, prepare
 from ti_tui.dataset.survey import Forced, Memory
 from ti_tui.run import file as run_file
@@ -41,6 +42,7 @@ def create_run(
     mode: Mode | Choice = "auto",
     crops: Mapping[str, Choice] | None = None,
     force: Forced = "all",
+    masks: Masks = "found",
     memory: Memory | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Created:
@@ -77,14 +79,18 @@ def create_run(
             mode=mode,
             crops=crops,
             force=force,
+            masks=masks,
             record=folder.root,
             memory=memory,
             progress=progress,
         )
+        if prepared.face_masks:
+            # Who asks for them wants them used, unless the values say otherwise.
+            dataset.setdefault("masks", True)
         if len(prepared.folders) == 1:
             # One folder is named in full: kohya's own trainer and a reader see at once what is in it.
             dataset["images"] = f"img/{prepared.folders[0].name}"
-            run = run_file.from_values({"format": FORMAT, **values, "dataset": dataset}, folder.file)
+        run = run_file.from_values({"format": FORMAT, **values, "dataset": dataset}, folder.file)
         run_file.save(run, folder.file)
     except BaseException:
         _undo(folder, existed=existed)

@@ -1,0 +1,94 @@
+"""Which masks go with the pictures of a run, and which are there already; `planning` asks, picture by picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ti_tui.dataset.boxes import Choice
+from ti_tui.dataset.manifest import Entry, Made, Masks, MaskSource
+from ti_tui.dataset.masks import ENDINGS, mask_file
+from ti_tui.dataset.opening import shown
+from ti_tui.dataset.survey import Look
+from ti_tui.run.hashes import file_hash
+from ti_tui.run.problems import Problems
+
+FIELD = "dataset.masks"
+
+
+@dataclass(frozen=True)
+class MaskPlan:
+    """What is to be done for the masks of a picture.
+
+    source, masks: as they will stand in dataset.json. again: whether they have to be made. obsolete: files of ours
+    that are not wanted any more.
+    """
+
+    source: MaskSource | None = None
+    masks: tuple[Made, ...] = ()
+    again: bool = False
+    obsolete: tuple[Made, ...] = ()
+
+
+def mask_source(
+    look: Look, masks: Masks, choice: Choice, content: str, before: Entry, problems: Problems
+) -> MaskSource | None:
+    """What the masks of a picture are made from; None if it gets none. content: SHA-256 of the picture."""
+    if masks == "none":
+        return None
+    if look.mask == "file" and (own := mask_file(look.path)) is not None:
+        return MaskSource("file", file_hash(own))
+    if look.mask == "transparency":
+        return MaskSource("transparency", content)
+    if masks == "found" or look.measured is None or "mask" in look.kinds:
+        return None
+    if faces := look.measured.sight.useful_faces:
+        return MaskSource("face", face=faces[min(choice.face, len(faces) - 1)])
+    known = before.mask if before.mask is not None and before.mask.face is not None else None
+    if look.measured.faces is None and known is not None and content == before.sha256:
+        return known
+    text = "shows no face that could be found" if look.measured.faces is not None else "was not searched for faces"
+    problems.info(
+        f"{shown(look.path)} {text}", field=FIELD, remedy="It gets no mask and is learned as a whole.",
+        subject=look.path, kind="faces",
+    )  # fmt: skip
+    return None
+
+
+def plan_masks(
+    base: Path, name: str, source: MaskSource | None, pictures: tuple[Made, ...], before: Entry, problems: Problems
+) -> MaskPlan:
+    """Decide what to do for the masks beside `pictures`, the files of the picture called `name` in the folder `base`.
+
+    A mask that a person or another program put there, or changed, is never touched.
+    """
+    theirs = _theirs(base, pictures, before)
+    if theirs is not None:
+        moved = before.made and [made.box for made in before.made] != [made.box for made in pictures]
+        if source is not None or moved:
+            text = f"{theirs.name} (of {name}) was not made here, or was changed; it is kept as it is"
+            text += ", although the crop is another now" if moved else ""
+            problems.warning(text, field=FIELD, remedy="Delete it to have it made again.", kind="changed")
+        return MaskPlan(before.mask, before.masks)
+    wanted = tuple(_beside(picture) for picture in pictures) if source is not None else ()
+    there = len(wanted) == len(before.masks) and all(
+        old.same_crop(new) and old.sha256 and old.is_ours(base) for old, new in zip(before.masks, wanted, strict=True)
+    )
+    files = {mask.file for mask in wanted}
+    obsolete = tuple(mask for mask in before.masks if mask.file not in files)
+    if source == before.mask and there:
+        return MaskPlan(source, before.masks)
+    return MaskPlan(source, wanted, again=bool(wanted), obsolete=obsolete)
+
+
+def _theirs(base: Path, pictures: tuple[Made, ...], before: Entry) -> Path | None:
+    """A mask that the trainer would find beside one of these pictures, and that is not as we made it."""
+    ours = {base / mask.file for mask in before.masks if mask.is_ours(base)}
+    there = (mask_file(base / picture.file) for picture in (*before.made, *pictures))
+    return next((path for path in there if path is not None and path not in ours), None)
+
+
+def _beside(picture: Made) -> Made:
+    """The mask of a picture, as it is to be made."""
+    file = f"{picture.file.removesuffix('.png')}{ENDINGS[0]}.png"
+    return replace(picture, file=file, size_bytes=0, mtime_ns=0, sha256="")
