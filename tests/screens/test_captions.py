@@ -250,7 +250,52 @@ def test_a_picture_that_was_changed_after_its_review_is_marked(home: Path, photo
     drive(second)
 
 
+def test_the_review_begins_at_the_first_picture_that_nobody_looked_at(home: Path, photographs: Path) -> None:
+    async def first(pilot: Pilot[None]) -> None:
+        await typed(pilot, "sand")
+        await pilot.press("enter", "enter", "ctrl+q")
+
+    reviewing(photographs, first)
+
+    async def second(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: "Go on with the draft" in words(pilot))
+        await pilot.press("enter")
+        await until(pilot, lambda: "with a caption" in words(pilot))
+        await pilot.press("tab", "enter")
+        await until(pilot, lambda: "tokens" in words(pilot))
+        assert review(pilot).current == "kitchen.png"
+
+    drive(second, size=(80, 24))
+
+
+def test_what_was_odd_about_a_caption_file_is_said_while_its_caption_is_new(home: Path, photographs: Path) -> None:
+    (photographs / "garden.txt").write_text("a garden\nand a second line")
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("pagedown")
+        await until(pilot, lambda: "! its caption garden.txt has 2 lines; the first is used" in words(pilot))
+        await pilot.press("enter", "pageup")
+        assert "2 lines" not in words(pilot)
+        assert caption(pilot, "garden.png") == "a garden"
+
+    reviewing(photographs, steps)
+
+
 # The filter
+
+
+def test_enter_on_a_picture_that_the_filter_hides_goes_to_the_first_that_it_shows(
+    home: Path, photographs: Path
+) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await typed(pilot, "sand")
+        await pilot.press("escape", "slash")
+        await type_text(pilot, "is:empty")
+        await pilot.press("tab", "enter")
+        assert review(pilot).desk.mark("beach.png") == "reviewed"
+        assert review(pilot).current == "kitchen.png"
+
+    reviewing(photographs, steps)
 
 
 def test_the_filter_shows_what_it_says_and_nothing_vanishes_under_the_cursor(home: Path, photographs: Path) -> None:
@@ -411,6 +456,19 @@ def test_phrases_are_put_in_from_the_list_and_while_typing(home: Path, photograp
     assert load_phrases()[4] == "[x] from above"
 
 
+def test_a_phrase_that_is_in_the_line_already_is_not_put_in_again(home: Path, photographs: Path) -> None:
+    save_phrases(["at night"])
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await typed(pilot, "sand")
+        for _ in range(2):
+            await pilot.press("ctrl+t", "1")
+        assert review(pilot).editor.text == "sand, at night"
+        assert "“at night” is in it already." in words(pilot)
+
+    reviewing(photographs, steps)
+
+
 def test_words_in_most_captions_are_said_and_taken_out_by_one_key(home: Path, photographs: Path) -> None:
     for name in ("beach", "garden", "kitchen", "portrait", "street"):
         (photographs / f"{name}.txt").write_text(f"a red coat, {name}")
@@ -460,9 +518,11 @@ class FakeCaptioner:
 
     def __init__(self) -> None:
         self.go = threading.Semaphore(0)
-        self.cancelled = self.closed = False
+        self.cancelled = self.closed = self.stuck = False
+        self.first_words = ""
 
     def caption(self, pictures: Mapping[str, Path], first_words: str = "") -> Iterator[captioning.Message]:
+        self.first_words = first_words
         yield captioning.Loaded("the CPU", 1.0)
         for done, name in enumerate(pictures):
             self.go.acquire(timeout=20)
@@ -473,8 +533,9 @@ class FakeCaptioner:
         yield captioning.Finished("done", len(pictures))
 
     def cancel(self) -> None:
-        self.cancelled = True
-        self.go.release()
+        if not self.stuck:
+            self.cancelled = True
+            self.go.release()
 
     def close(self) -> None:
         self.closed = True
@@ -493,6 +554,8 @@ def test_pictures_without_a_caption_are_captioned_while_the_review_goes_on(
 ) -> None:
     async def steps(pilot: Pilot[None]) -> None:
         await pilot.press("escape", "C")
+        await until(pilot, lambda: "4 pictures will be captioned, 1 left as they are" in words(pilot))
+        await pilot.press("enter")
         await until(pilot, lambda: "captioning 0 of 4" in words(pilot))
         captioner.go.release()
         await until(pilot, lambda: "captioning 1 of 4, 40 s left" in words(pilot))
@@ -520,7 +583,7 @@ def test_escape_stops_the_captioner_and_keeps_what_it_has_made(
     home: Path, photographs: Path, captioner: FakeCaptioner
 ) -> None:
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("escape", "C")
+        await pilot.press("escape", "C", "enter")
         captioner.go.release()
         await until(pilot, lambda: caption(pilot, "beach.png") == "made for beach.png")
         await pilot.press("c")
@@ -531,6 +594,149 @@ def test_escape_stops_the_captioner_and_keeps_what_it_has_made(
         assert "without" in words(pilot)
 
     reviewing(photographs, steps)
+
+
+def test_a_captioner_that_does_not_stop_is_ended_by_a_second_escape(
+    home: Path, photographs: Path, captioner: FakeCaptioner
+) -> None:
+    captioner.stuck = True
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("escape", "C", "enter")
+        await until(pilot, lambda: "captioning 0 of 4" in words(pilot))
+        await pilot.press("escape")
+        await until(pilot, lambda: "the captioner is stopping" in words(pilot))
+        assert not captioner.closed
+        await pilot.press("escape")
+        await until(pilot, lambda: review(pilot).progress is None)
+        assert captioner.closed
+        assert "Stopped." in words(pilot)
+
+    reviewing(photographs, steps)
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        (1, "photo, made for garden.png"),
+        (2, f"photo, made for garden.png, {ODD}"),
+        (3, f"photo, {ODD}, made for garden.png"),
+    ],
+)
+def test_captions_are_replaced_or_put_before_or_behind_and_that_is_one_step_to_undo(
+    mode: int, expected: str, home: Path, photographs: Path, captioner: FakeCaptioner
+) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("pagedown", "enter", "escape", "C", "tab", *["right"] * mode)
+        await until(pilot, lambda: "5 pictures will be captioned" in words(pilot))
+        assert "1 caption is changed, 1 of them reviewed" in words(pilot)
+        await pilot.press("tab", "tab")
+        await type_text(pilot, "photo,")
+        await pilot.press("tab")
+        await type_text(pilot, "a picture of")
+        await pilot.press("enter")
+        for _ in range(5):
+            captioner.go.release()
+        await until(pilot, lambda: "5 captioned" in words(pilot))
+        assert captioner.first_words == "a picture of"
+        assert caption(pilot, "garden.png") == expected
+        assert caption(pilot, "beach.png") == "photo, made for beach.png"
+        assert review(pilot).desk.states("garden.png") == {"auto"}
+        await pilot.press("U")
+        assert caption(pilot, "garden.png") == ODD
+        assert caption(pilot, "beach.png") == ""
+        assert review(pilot).desk.mark("garden.png") == "reviewed"
+
+    reviewing(photographs, steps)
+
+
+def test_file_names_become_captions_without_a_captioner_for_what_the_filter_shows(
+    home: Path, photographs: Path
+) -> None:
+    (photographs / "beach.png").rename(photographs / "0001_red_beach.png")
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("escape", "slash")
+        await type_text(pilot, "name:e")
+        await pilot.press("enter", "C", "tab", "tab", "right")
+        await until(pilot, lambda: "4 pictures will be captioned, 0" in words(pilot) or "+ red beach" in words(pilot))
+        await pilot.press("enter")
+        assert caption(pilot, "0001_red_beach.png") == "red beach"
+        assert caption(pilot, "portrait.png") == ""
+        await pilot.press("C")
+        await until(pilot, lambda: "0 pictures will be captioned" in words(pilot))
+        await pilot.press("enter")
+        await until(pilot, lambda: "Make captions" in words(pilot))
+
+    reviewing(photographs, steps)
+
+
+def test_pictures_that_could_not_be_captioned_are_told_together(
+    home: Path, photographs: Path, captioner: FakeCaptioner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def caption_none(pictures: Mapping[str, Path], first_words: str = "") -> Iterator[captioning.Message]:
+        for done, name in enumerate(pictures, start=1):
+            yield captioning.Failed(name, "is damaged [/b]", done, len(pictures))
+        yield captioning.Finished("done", 0, len(pictures))
+
+    monkeypatch.setattr(captioner, "caption", caption_none)
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("escape", "C", "enter")
+        await until(pilot, lambda: "and 1 more" in words(pilot))
+        assert "beach.png: is damaged [/b]" in words(pilot)
+        assert "street.png" not in words(pilot)
+
+    reviewing(photographs, steps)
+
+
+def test_a_captioner_that_fails_before_the_first_caption_is_told_with_ways_out(
+    home: Path, photographs: Path, captioner: FakeCaptioner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(pictures: Mapping[str, Path], first_words: str = "") -> Iterator[captioning.Message]:
+        yield captioning.Finished("failed", 0, 0, "the captioner needs 9 GB", "Use a smaller one.")
+
+    monkeypatch.setattr(captioner, "caption", refuse)
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("escape", "C", "enter")
+        await until(pilot, lambda: "the captioner needs 9 GB" in words(pilot))
+        assert "Training needs no captions" in words(pilot)
+        await pilot.press("n")
+        assert caption(pilot, "beach.png") == "beach"
+        assert captioner.closed
+
+    reviewing(photographs, steps)
+
+
+def test_the_captioner_chosen_now_goes_before_settings_and_those_before_one_chosen_earlier(
+    home: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def find(given: str = "") -> Path:
+        asked.append(given)
+        raise UserError("no captioner")
+
+    monkeypatch.setattr("ti_tui.screens.review.captioning.find_captioner", find)
+    settings.remember_choice(CHOSEN, "/earlier")
+
+    async def steps(pilot: Pilot[None]) -> None:
+        async def again() -> None:
+            count = len(asked)
+            await pilot.press("c")
+            await until(pilot, lambda: len(asked) > count and "No captioner" in words(pilot))
+            await pilot.press("escape")
+
+        await pilot.press("escape")
+        await again()
+        monkeypatch.setenv("TI_TUI_CAPTIONER", "/named")
+        await again()
+        review(pilot).choose_captioner(Path("/now"))
+        await again()
+
+    reviewing(photographs, steps)
+    assert asked == ["/earlier", "", "/now"]
 
 
 def test_a_typed_caption_is_captioned_anew_only_after_a_question(
@@ -565,7 +771,7 @@ def test_without_a_captioner_the_review_says_what_to_copy_and_takes_file_names(
         await until(pilot, lambda: "no captioner was found [/b]" in words(pilot))
         assert "rsync -a blip here:" in words(pilot)
         assert "the words of its name instead: “beach”" in words(pilot)
-        await pilot.press("escape", "C")
+        await pilot.press("escape", "C", "enter")
         await until(pilot, lambda: "the names of all 4 instead" in words(pilot))
         await pilot.press("n")
         assert caption(pilot, "beach.png") == "beach"
@@ -581,7 +787,8 @@ def test_without_a_captioner_the_review_says_what_to_copy_and_takes_file_names(
         await until(pilot, lambda: "no captioner was found" in words(pilot))
 
     reviewing(photographs, steps)
-    assert settings.remembered_choice(CHOSEN) is not None
+    # A folder that is no captioner is not worth remembering.
+    assert settings.remembered_choice(CHOSEN) is None
 
 
 def test_a_real_captioner_writes_captions_and_ends_with_the_review(
@@ -591,7 +798,7 @@ def test_a_real_captioner_writes_captions_and_ends_with_the_review(
     pids: list[int] = []
 
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("escape", "C")
+        await pilot.press("escape", "C", "enter")
         await until(pilot, lambda: review(pilot).desk.counts().without == 0, seconds=120)
         await until(pilot, lambda: review(pilot).progress is None)
         assert review(pilot)._captioner is not None
@@ -619,7 +826,7 @@ def test_two_hundred_pictures_long_captions_and_odd_names_are_fine(home: Path) -
     folder.mkdir()
     for number in range(200):
         name = f"IMG_20240712_{number:06d}" if number else "line\nbreak [b]"
-        Image.new("RGB", (64, 64), (number, 0, 0)).save(folder / f"{name}.png")
+        Image.new("RGB", (260, 260), (number, 0, 0)).save(folder / f"{name}.png")
     (folder / "IMG_20240712_000001.txt").write_text("red coat, 猫 👩‍👧 " * 700)
 
     async def steps(pilot: Pilot[None]) -> None:
@@ -712,7 +919,11 @@ def test_the_review_looks_as_it_did(size: tuple[int, int], theme: str, home: Pat
         await until(pilot, lambda: "2 places in 2 captions" in words(pilot))
         await pilot.pause(0.3)
         check_snapshot(pilot, f"review-replace-{end}")
-        await pilot.press("escape", "ctrl+u")
+        await pilot.press("escape", "escape", "C", "tab", "right", "right")
+        await until(pilot, lambda: "5 pictures" in words(pilot) or "4 pictures" in words(pilot))
+        await pilot.pause(0.3)
+        check_snapshot(pilot, f"review-make-{end}")
+        await pilot.press("escape", "enter", "ctrl+u")
         await pasted(pilot, "a red coat, " * 40)
         await until(pilot, lambda: "not read" in words(pilot))
         await pilot.press("escape", "slash")
@@ -757,10 +968,10 @@ def test_a_kill_while_typing_loses_at_most_the_line_that_is_typed(photos: Path, 
 
 def _captions_after_a_restart(draft: Draft, folder: Path) -> dict[str, str]:
     from ti_tui.dataset.scan import scan
+    from ti_tui.dataset.survey import Look
     from ti_tui.setup.caption_desk import CaptionDesk
     from ti_tui.setup.caption_journal import history_of
-    from ti_tui.setup.findings import Seen
 
-    pictures = [Seen(picture.path.name, picture.path, picture) for picture in scan(folder).pictures]
+    pictures = [Look(picture.path.name, picture.path, picture) for picture in scan(folder).pictures]
     desk = CaptionDesk(draft, pictures, history=history_of(folder))
     return {name: desk.caption(name) for name in desk.names}

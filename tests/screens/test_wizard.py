@@ -5,18 +5,26 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from textual.pilot import Pilot
 from textual.widgets import OptionList
 
+from tests.fixtures import bad_pictures
+from tests.screens.conftest import four_colours
 from tests.screens.driving import Drive, drive, type_text, until, words
 from ti_tui.cli import cli
+from ti_tui.dataset.boxes import Box, Choice
+from ti_tui.dataset.checks import measure
+from ti_tui.dataset.prepare import prepare
 from ti_tui.errors import UserError
 from ti_tui.paths import BadPath
 from ti_tui.screens.wizard.screen import WizardScreen
 from ti_tui.setup.draft import Draft, bad_draft_path, draft_path, load_draft, save_draft
+from ti_tui.setup.photographs import Basis, is_person
+from ti_tui.widgets.canvas import Canvas
 
 pytestmark = pytest.mark.usefixtures("card")
 ODD = "a [v1] (x:1.2) [/b"
@@ -401,6 +409,8 @@ def test_keys_can_be_bound_anew_by_their_ids(home: Path) -> None:
 
 def test_a_draft_comes_back_from_its_file_as_it_was() -> None:
     draft = Draft(photographs="~/p [1]", class_word="woman", repeats=3, left_out={"a.jpg"}, captions={"b.jpg": ODD})
+    draft.forced, draft.crop_all = {os.fsdecode(b"bad\xff.jpg")}, Choice("face", framing="waist")
+    draft.crops = {"10_x/c.png": Choice("manual", Box(0.5, 1.0, 30.25, 30.0)), "d.png": Choice("face", face=2)}
     draft.set("embedding.token", "zkz")
     draft.set("training.batch_size", "auto")
     draft.set("save.formats", "safetensors, diffusers")
@@ -579,11 +589,110 @@ def test_what_was_left_out_of_one_folder_is_not_left_out_of_another(home: Path, 
 def test_pictures_that_come_meanwhile_are_seen_at_the_next_step(home: Path, photographs: Path) -> None:
     async def steps(pilot: Pilot[None]) -> None:
         await with_pictures(pilot, photographs)
-        (photographs / "late.png").write_bytes((photographs / "beach.png").read_bytes())
+        four_colours(photographs / "late.png", 2, side=900)
         await pilot.press("ctrl+n", "ctrl+b")
         await until(pilot, lambda: "6 pictures to train" in words(pilot))
 
     drive(steps)
+
+
+def told(pilot: Pilot[None]) -> str:
+    """What stands beside the picture under the cursor, without the spaces that lines are broken at."""
+    return "".join(pilot.app.screen.query_one("#about", Canvas).plain().split())
+
+
+def test_every_kind_of_bad_picture_is_told_beside_it_and_the_run_holds_what_prepare_makes(
+    home: Path, model: Path, tmp_path: Path
+) -> None:
+    folder = home / "bad"
+    made = bad_pictures.make(folder)
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await with_pictures(pilot, folder)
+        usable = sum(one.usable for one in made)
+        bad = len(made) - usable
+        assert f"{usable} pictures to train, {bad} cannot be used" in words(pilot)
+        pictures = pilot.app.screen.query_one("#pictures", OptionList)
+        names = [look.name for look in wizard(pilot).seen]
+        for one in made:
+            pictures.highlighted = names.index(one.name)
+            await pilot.pause()
+            assert ("✗" in str(pictures.get_option_at_index(names.index(one.name)).prompt)) != one.usable, one.name
+            for said in one.says:
+                said = said.removeprefix(repr(one.name)).removeprefix(one.name)
+                assert "".join(said.split()) in told(pilot), (one.name, said)
+            assert one.summed in words(pilot).replace("\n", " ") or one.summed.startswith("16 to 8")
+        await everything_but_pictures(pilot, model)
+        assert "cannot be used: " in words(pilot)
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: "never trained" in words(pilot), seconds=120)
+
+    assert drive(steps).crash is None
+    run = home / "runs" / "zkz" / "img"
+    prepare(folder, tmp_path / "again", name="zkz", resolution=512)
+    files = sorted(path.relative_to(run) for path in run.rglob("*.*"))
+    assert files == sorted(path.relative_to(tmp_path / "again") for path in (tmp_path / "again").rglob("*.*"))
+    assert all((run / path).read_bytes() == (tmp_path / "again" / path).read_bytes() for path in files)
+
+
+def test_a_picture_that_is_refused_can_be_used_all_the_same(home: Path, photographs: Path) -> None:
+    four_colours(photographs / "tiny.png", 1, side=140)
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await with_pictures(pilot, photographs)
+        assert "5 pictures to train, 1 cannot be used" in words(pilot)
+        await pilot.press("end", "k")
+        await until(pilot, lambda: "6 pictures to train" in words(pilot))
+        assert wizard(pilot).draft.forced == {"tiny.png"}
+        assert "used all the same" in words(pilot)
+        await pilot.press("k")
+        await until(pilot, lambda: "5 pictures to train, 1 cannot be used" in words(pilot))
+        await pilot.press("home", "k")
+        await until(pilot, lambda: "It is used already." in words(pilot))
+
+    drive(steps)
+
+
+def test_nothing_is_measured_twice_on_the_way_to_the_run(
+    home: Path, photographs: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[str] = []
+
+    def counting(path: Path, **options: Any) -> object:
+        measured.append(path.name)
+        return measure(path, **options)
+
+    monkeypatch.setattr("ti_tui.dataset.survey.measure", counting)
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await with_pictures(pilot, photographs)
+        await pilot.press("space")
+        await settled(pilot)
+        await everything_but_pictures(pilot, model)
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: "never trained" in words(pilot))
+
+    drive(steps)
+    assert sorted(measured) == sorted(path.name for path in photographs.glob("*.png"))
+
+
+def test_a_new_resolution_says_anew_what_is_too_small_and_the_cursor_stays(home: Path, photographs: Path) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await with_pictures(pilot, photographs)
+        await pilot.press("down", "down")
+        wizard(pilot).draft.put("dataset.resolution", 1536)
+        wizard(pilot).check_again()
+        await until(pilot, lambda: "1 picture to train, 4 cannot be used" in words(pilot))
+        assert pilot.app.screen.query_one("#pictures", OptionList).highlighted == 2
+        assert "enlarging it to 1536 would be 2.4 times" in words(pilot).replace("\n", " ") or "2.4" in told(pilot)
+
+    drive(steps)
+
+
+def test_whether_the_subject_is_a_person_is_asked_of_the_class_word() -> None:
+    assert is_person("woman") and is_person("a young Woman, smiling") and is_person("man")
+    assert not is_person("dog") and not is_person("manor") and not is_person("")
+    assert Basis.of(Draft(class_word="girl")).person and not Basis.of(Draft()).person
 
 
 def test_a_runs_folder_that_cannot_be_looked_at_ends_no_search(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from ti_tui.dataset.scan import Picture
+from ti_tui.dataset.survey import Look, survey
 from ti_tui.dataset.tokens import PromptTokenizer
 from ti_tui.setup.caption_changes import ReplaceError, Replacement, clean_line, framed, replace_in
 from ti_tui.setup.caption_desk import PHRASE, REPLACED, CaptionDesk
@@ -22,16 +24,15 @@ from ti_tui.setup.caption_journal import history_of
 from ti_tui.setup.caption_phrases import load_phrases, save_phrases, with_phrase
 from ti_tui.setup.caption_prompt import PromptReader, reader_for, remarks
 from ti_tui.setup.draft import Draft, load_draft, save_draft
-from ti_tui.setup.findings import Seen
 
 NAMES = ("a.png", "b.png", "10_zkz/c\n.png", os.fsdecode(b"bad\xff.png"))
 SIDECARS = {"b.png": "a cup, on a table"}
 WORDS = st.text(st.sampled_from("ab ,.é猫👩\u200d👧[]{}\\'\"\t\n\u200b"), max_size=12)
 
 
-def seen(name: str, folder: Path = Path("/photos")) -> Seen:
+def seen(name: str, folder: Path = Path("/photos")) -> Look:
     """A picture as the scan gives it."""
-    return Seen(name, folder / name, Picture(folder / name, 64, 64, SIDECARS.get(name, "")))
+    return Look(name, folder / name, Picture(folder / name, 64, 64, SIDECARS.get(name, "")))
 
 
 class Disk:
@@ -303,6 +304,13 @@ def test_a_clock_that_was_set_back_does_not_bring_old_captions_back(
     assert disk.desk.caption("a.png") == "three"
 
 
+def test_what_is_undone_together_is_told_in_the_order_of_the_list(disk: Disk) -> None:
+    disk.desk.change({NAMES[2]: "three", "a.png": "one", "b.png": "two"}, "captioner")
+    undone = disk.desk.undo()
+    assert undone is not None
+    assert undone.names == NAMES[:3]
+
+
 def test_a_kill_between_the_history_and_the_draft_keeps_the_change(disk: Disk) -> None:
     disk.desk.change({"a.png": "one", "b.png": "two"}, PHRASE)
     saved = disk.saved
@@ -440,6 +448,26 @@ def test_a_caption_is_one_clean_line_however_it_came(disk: Disk) -> None:
     disk.desk.type("a.png", " \n")
     disk.desk.finish(reviewed="a.png")
     assert disk.desk.mark("a.png") == "none"
+
+
+def test_what_was_odd_about_a_caption_file_is_told_until_the_caption_was_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "old.caption").write_bytes("a café".encode("cp1252"))
+    (tmp_path / "two.txt").write_text("a cup\nand more")
+    (tmp_path / "void.txt").write_text("\n")
+    for name in ("old", "plain", "two", "void"):
+        Image.effect_noise((600, 600), 90).save(tmp_path / f"{name}.png")
+    desk = CaptionDesk(Draft(photographs=str(tmp_path)), survey(tmp_path).looks)
+    assert desk.caption("old.png") == "a café"
+    assert "is read from old.caption" in desk.note("old.png")
+    assert "Windows-1252" in desk.note("old.png")
+    assert desk.note("two.png") == "its caption two.txt has 2 lines; the first is used"
+    assert desk.note("void.png") == "its caption void.txt is empty: counts as none"
+    assert desk.note("plain.png") == ""
+    desk.finish(reviewed="two.png")
+    assert desk.note("two.png") == ""
+    desk.type("old.png", "a café, at noon")
+    assert desk.note("old.png") == ""
+    assert (tmp_path / "two.txt").read_text() == "a cup\nand more"
 
 
 def test_everything_about_captions_comes_back_from_the_draft_on_disk(disk: Disk) -> None:

@@ -212,10 +212,14 @@ def _unknown_keys(keys: Mapping[str, str]) -> list[str]:
     from ti_tui.screens.dashboard.log import LogScreen
     from ti_tui.screens.dashboard.samples import CompareScreen
     from ti_tui.screens.dashboard.screen import DashboardScreen
+    from ti_tui.screens.review.crops import CropReview
+    from ti_tui.screens.wizard.dataset import DatasetPane
     from ti_tui.screens.wizard.screen import WizardScreen
     from ti_tui.widgets.segment_table import SegmentTable
 
-    owners = (TiTuiApp, WizardScreen, DashboardScreen, CompareScreen, LogScreen, SegmentTable)
+    owners = (
+        TiTuiApp, WizardScreen, DatasetPane, CropReview, DashboardScreen, CompareScreen, LogScreen, SegmentTable,
+    )  # fmt: skip
     classes = {part for owner in owners for part in owner.__mro__ if part.__module__.startswith("ti_tui.")}
     bindings = [binding for part in classes for binding in vars(part).get("BINDINGS", [])]
     known = {binding.id for binding in bindings if isinstance(binding, Binding) and binding.id}

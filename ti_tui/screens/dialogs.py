@@ -69,12 +69,6 @@ class Reader(ModalScreen[None]):
         Binding("c", "copy", "Copy", show=False),
     ]
 
-    DEFAULT_CSS = """
-    Reader .dialog { width: 108; height: 90%; }
-    Reader VerticalScroll { height: 1fr; }
-    Reader .body { height: auto; }
-    """
-
     def __init__(self, title: str, text: str | Content, *, plain: str | None = None) -> None:
         super().__init__()
         self._heading, self._text = title, text
@@ -135,11 +129,6 @@ class PathPicker(ModalScreen[Path | None]):
         Binding("full_stop", "hidden", "Hidden", show=False),
         Binding("space", "take", "Take", show=False),
     ]
-
-    DEFAULT_CSS = """
-    PathPicker .dialog { height: 80%; }
-    PathPicker OptionList { height: 1fr; }
-    """
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from ti_tui.dataset.caption_text import begins_with, ends_with
 from ti_tui.dataset.sidecars import one_line
 from ti_tui.errors import UserError
 
@@ -88,9 +89,9 @@ def framed(caption: str, prefix: str, suffix: str) -> str:
     caption, prefix, suffix = (" ".join(text.split()) for text in (caption, prefix, suffix))
     if not caption:
         return ""
-    if prefix and not re.match(re.escape(prefix) + (r"(?!\w)" if prefix[-1].isalnum() else ""), caption):
+    if prefix and not begins_with(caption, prefix):
         caption = f"{prefix} {caption}"
-    if suffix and not re.search((r"(?<!\w)" if suffix[0].isalnum() else "") + re.escape(suffix) + r"\Z", caption):
+    if suffix and not ends_with(caption, suffix):
         caption = f"{caption}{'' if suffix[0] in ',.;:!?' else ' '}{suffix}"
     return caption
 

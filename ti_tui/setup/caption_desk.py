@@ -10,13 +10,15 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ti_tui.setup.caption_changes import clean_line, framed
 from ti_tui.setup.caption_filter import State
 from ti_tui.setup.caption_journal import REDO, UNDO, Batch, CaptionJournal
 from ti_tui.setup.draft import Draft
-from ti_tui.setup.findings import Seen
+
+if TYPE_CHECKING:
+    from ti_tui.dataset.survey import Look
 
 Mark = Literal["out", "changed", "reviewed", "none", "open"]
 """Left out; reviewed, but the picture is another since; reviewed; no caption; a caption that nobody looked at."""
@@ -37,7 +39,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Undone:
-    """What was undone or redone: how it had come about, which pictures have another caption again."""
+    """What was undone or redone: how it had come about, which pictures have another caption again, in their order."""
 
     how: str
     names: tuple[str, ...]
@@ -54,16 +56,16 @@ class CaptionDesk:
     def __init__(
         self,
         draft: Draft,
-        pictures: Sequence[Seen],
+        pictures: Sequence[Look],
         *,
         save: Callable[[], None] = lambda: None,
         history: Path | None = None,
     ) -> None:
         self.draft = draft
-        self.names = tuple(seen.name for seen in pictures)
-        self._pictures = {seen.name: seen for seen in pictures}
-        self._looks = {seen.name: look_of(seen.path) for seen in pictures}
-        self._sidecars = {seen.name: clean_line(seen.picture.caption) if seen.picture else "" for seen in pictures}
+        self.names = tuple(look.name for look in pictures)
+        self._pictures = {look.name: look for look in pictures}
+        self._looks = {look.name: look_of(look.path) for look in pictures}
+        self._sidecars = {look.name: clean_line(look.picture.caption) if look.picture else "" for look in pictures}
         self._save = save
         self._journal = CaptionJournal(history)
         self._recover()
@@ -98,6 +100,13 @@ class CaptionDesk:
     def in_prompt(self, name: str) -> str:
         """The caption as it goes into the prompt, with prefix and suffix."""
         return framed(self.caption(name), *self.frame)
+
+    def note(self, name: str) -> str:
+        """What was odd about the caption's file, as long as its caption is used and was not looked at; else ""."""
+        if self.mark(name) not in {"open", "none"} or self.caption(name) != self._sidecars[name]:
+            return ""
+        found = (problem for problem in self._pictures[name].problems if problem.kind == "caption")
+        return "; ".join(problem.message.removeprefix(f"{self.path(name).name}: ") for problem in found)
 
     def is_out(self, name: str) -> bool:
         """Whether the picture is left out."""
@@ -240,7 +249,7 @@ class CaptionDesk:
                 self._note(changes, how)
                 self._save()
                 other.append(batch)
-                return Undone(batch[0].how, tuple(changes))
+                return Undone(batch[0].how, tuple(name for name in self.names if name in changes))
         return None
 
     # Keeping

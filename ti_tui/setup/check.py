@@ -16,6 +16,7 @@ from ti_tui.dataset.prompt_checks import (
     check_token,
 )
 from ti_tui.dataset.scan import DatasetError, Scan, scan
+from ti_tui.dataset.survey import check_count
 from ti_tui.dataset.templates import load_templates
 from ti_tui.dataset.tokens import PromptTokenizer, find_tokenizer
 from ti_tui.embeddings import files as embedding_files
@@ -90,11 +91,8 @@ def check_recipe(run: RunFile, folder: RunFolder, *, pictures: Scan | None = Non
     regularisation = _scan(reg, folder, "dataset.regularisation", problems, decode=decode) if reg else None
     templates = _templates(run, folder, problems)
     init = _init(run, folder, facts, problems)
-    if pictures is not None and 0 < len(pictures.pictures) < 3:
-        problems.warning(
-            f"only {len(pictures.pictures)} pictures: 5 to 30 are useful, fewer than 3 are rarely enough",
-            field="dataset.images",
-        )
+    if pictures is not None:
+        problems.add(check_count(len(pictures.pictures)))
     if facts is not None and run.dataset.resolution % facts.multiple:
         problems.error(
             f"{run.dataset.resolution} is not a multiple of {facts.multiple}, which this model needs",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ti_tui import atomic
+from ti_tui.dataset.boxes import AUTO, Choice
 from ti_tui.paths import BadPath, as_given, user_path
 from ti_tui.settings import state_folder
 from ti_tui.setup.caption_changes import framed
@@ -29,6 +30,8 @@ class Draft:
 
     left_out, captions: by the picture's path in the folder of photographs; `choices_of` is that folder. In another
     folder the same names are other pictures, and the choices do not count.
+    forced:   pictures that are used although they are too small, or the same file as another.
+    crop_all: how pictures are cropped that are not in `crops`, which has those with a way of their own.
     reviewed, made: of a picture, a mark of the caption that was reviewed, or that a program made; see `caption_desk`.
     typing:   captions in the middle of being typed: what they were before.
     journal:  the time of the last change in the captions' history that is in here.
@@ -44,6 +47,9 @@ class Draft:
     class_word: str = ""
     repeats: int | None = None
     left_out: set[str] = field(default_factory=set)
+    forced: set[str] = field(default_factory=set)
+    crop_all: Choice = AUTO
+    crops: dict[str, Choice] = field(default_factory=dict)
     captions: dict[str, str] = field(default_factory=dict)
     reviewed: dict[str, str] = field(default_factory=dict)
     made: dict[str, str] = field(default_factory=dict)
@@ -147,6 +153,11 @@ class Draft:
         self.own_choices()
         self.left_out ^= {name}
 
+    def force(self, name: str) -> None:
+        """Use a picture that would be refused, or leave it to the rules again."""
+        self.own_choices()
+        self.forced ^= {name}
+
     def caption(self, name: str, text: str) -> None:
         """Give a picture another caption; "" is none."""
         self.own_choices()
@@ -161,10 +172,19 @@ class Draft:
         frame = (self.caption_prefix, self.caption_suffix)
         return self.left_out, {name: framed(text, *frame) for name, text in self.captions.items()}
 
+    def forced_pictures(self) -> Collection[str]:
+        """Names of the pictures that are used whatever they are, of the folder that is named now."""
+        return self.forced if self.owns_choices else set()
+
+    def crop_choices(self) -> tuple[Choice, Mapping[str, Choice]]:
+        """(how pictures are cropped, those with a way of their own) of the folder that is named now."""
+        return (self.crop_all, self.crops) if self.owns_choices else (AUTO, {})
+
     def own_choices(self) -> None:
         """Let the choices be those of the folder that is named now: those of another are dropped."""
         if not self.owns_choices:
             self.left_out, self.captions = set(), {}
+            self.forced, self.crop_all, self.crops = set(), AUTO, {}
             self.reviewed, self.made, self.typing = {}, {}, {}
             self.journal, self.caption_prefix, self.caption_suffix = 0.0, "", ""
         self.choices_of = str(self.source() or "")
@@ -213,6 +233,12 @@ class Draft:
         }
         if self.repeats is not None:
             own["repeats"] = self.repeats
+        if self.forced:
+            own["forced"] = sorted(self.forced)
+        if self.crop_all != AUTO:
+            own["crop_all"] = self.crop_all.to_values()
+        if self.crops:
+            own["crops"] = {name: choice.to_values() for name, choice in self.crops.items()}
         tables: dict[str, Any] = {"draft": own}
         for name, value in self.fields.items():
             table, _, key = name.partition(".")
@@ -238,6 +264,11 @@ class Draft:
             class_word=one("class_word", str),
             repeats=own["repeats"] if type(own.get("repeats")) is int else None,
             left_out={name for name in one("left_out", list) if isinstance(name, str)},
+            forced={name for name in one("forced", list) if isinstance(name, str)},
+            crop_all=Choice.from_values(own.get("crop_all")) or AUTO,
+            crops={
+                name: choice for name, values in one("crops", dict).items() if (choice := Choice.from_values(values))
+            },
             captions=_texts(one("captions", dict)),
             reviewed=_texts(one("reviewed", dict)),
             made=_texts(one("made", dict)),

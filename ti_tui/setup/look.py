@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ti_tui.dataset.checks import sharpness
-from ti_tui.dataset.scan import Picture, Scan, choose, name_in, scan
+from ti_tui.dataset.checks import Measured
+from ti_tui.dataset.scan import Picture, Scan, choose, name_in
+from ti_tui.dataset.survey import FileKey, Look, Survey, survey
 from ti_tui.errors import UserError
 from ti_tui.run import file as run_file
 from ti_tui.run.file import RunFileError
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.hardware import find_hardware
-from ti_tui.run.plan import make_plan
-from ti_tui.run.problems import Problem, Problems
+from ti_tui.run.plan import Plan, make_plan
+from ti_tui.run.problems import Problem, Problems, worst_first
 from ti_tui.run.recipe import FORMAT, RunFile
 from ti_tui.run.scheme import SchemeError, parse
 from ti_tui.setup.check import check_recipe, disk_need
 from ti_tui.setup.create import is_taken, picture_folder
+from ti_tui.setup.crop_desk import CropDesk
 from ti_tui.setup.draft import DEFAULT_RUNS, Draft
 from ti_tui.setup.fields import recipe_fields
-from ti_tui.setup.findings import Findings, Seen
-from ti_tui.setup.words import location
-
-FEWEST, FEW, MOST = 3, 5, 30
-"""Below FEW or above MOST a set is unusual; below FEWEST it rarely teaches anything."""
+from ti_tui.setup.findings import Findings
+from ti_tui.setup.photographs import OF_PICTURES, Basis, in_short
+from ti_tui.setup.words import location, printable
 
 LARGEST_RATE = 0.5
+MOST_NAMED = 3
 
 REQUIRED = {
     "photographs": "choose the folder with the photographs",
@@ -37,32 +40,30 @@ REQUIRED = {
 
 
 class PictureDesk:
-    """Looks at folders of photographs and remembers what it saw, as long as the files stay as they are."""
+    """Looks at folders of photographs. memory: what it measured, valid as long as the files stay as they are."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, int, int], float | None] = {}
+        self.memory: dict[FileKey, Measured] = {}
 
-    def look(self, folder: Path, each: Callable[[Seen], bool]) -> Scan:
-        """Scan `folder`; `each` is told of every file and says whether to go on. Raises DatasetError."""
+    def look(self, folder: Path, basis: Basis, each: Callable[[Look], bool]) -> Survey:
+        """Look at every picture in `folder`; `each` is told of every file and says whether to go on.
 
-        def told(path: Path, picture: Picture | None, wrong: str) -> bool:
-            measured = self._sharpness(path) if picture is not None else None
-            return each(Seen(name_in(folder, path), path, picture, wrong, measured))
-
-        return scan(folder, field="photographs", each=told)
-
-    def _sharpness(self, path: Path) -> float | None:
-        try:
-            status = path.stat()
-        except OSError:
-            return None
-        key = (str(path), status.st_size, status.st_mtime_ns)
-        if key not in self._known:
-            self._known[key] = sharpness(path)
-        return self._known[key]
+        Raises DatasetError.
+        """
+        return survey(
+            folder,
+            resolution=basis.resolution,
+            buckets=basis.buckets,
+            field="photographs",
+            person=basis.person,
+            leave_out=basis.left_out,
+            force=basis.forced,
+            memory=self.memory,
+            each=each,
+        )
 
 
-def judge(draft: Draft, found: Scan | None, *, runs_folder: str = DEFAULT_RUNS) -> Findings:
+def judge(draft: Draft, found: Survey | None, *, runs_folder: str = DEFAULT_RUNS) -> Findings:
     """Everything that can be said about `draft` now. `found` is what its folder of photographs holds, if known.
 
     Goes on where a field is missing or wrong, with its default in its place, so that all problems show at once.
@@ -80,7 +81,8 @@ def judge(draft: Draft, found: Scan | None, *, runs_folder: str = DEFAULT_RUNS) 
         problems += [problem for problem in map(_renamed, checked.problems) if problem.field not in unset]
         if checked.facts is not None and pictures is not None and pictures.pictures:
             plan = make_plan(run, checked.facts, pictures.count, hardware)
-    problems += _sizes(run, pictures)
+            problems += _last_of_epoch(plan)
+    problems += _rates(run)
     whole = run if complete and not any(problem.severity == "error" for problem in problems) else None
     disk = disk_need(run, pictures, checked.facts if checked else None)
     return Findings(whole, folder, pictures, checked, plan, hardware, disk, judged=True, problems=tuple(problems))
@@ -136,21 +138,22 @@ def _mistyped(name: str, text: str) -> Problem:
     return Problem("error", f"{text.strip()!r} is not {_accepts(name)}", name)
 
 
-def _sizes(run: RunFile, pictures: Scan | None) -> list[Problem]:
-    """Pictures that have to be enlarged, and rates that no embedding is trained with."""
-    found = []
-    side = run.dataset.resolution
-    small = [p for p in (pictures.pictures if pictures else ()) if min(p.width, p.height) < side]
-    if small:
-        worst = min(small, key=lambda picture: min(picture.width, picture.height))
-        times = side / min(worst.width, worst.height)
-        text = f"{len(small)} smaller than {side} pixels: enlarged, {worst.path.name} {times:.2g} times"
-        found.append(Problem("warning" if times > 1.5 else "info", text, "photographs"))
+def _rates(run: RunFile) -> list[Problem]:
+    """Rates that no embedding is trained with."""
     top = max(item.learning_rate for item in run.scheme.segments)
-    if top > LARGEST_RATE:
-        text = f"a learning rate of {top:g} will spoil the vectors at once"
-        found.append(Problem("warning", text, "scheme.segments", "0.05 is large already."))
-    return found
+    if top <= LARGEST_RATE:
+        return []
+    text = f"a learning rate of {top:g} will spoil the vectors at once"
+    return [Problem("warning", text, "scheme.segments", "0.05 is large already.")]
+
+
+def _last_of_epoch(plan: Plan) -> list[Problem]:
+    """Pictures that are not a multiple of those that are shown to the model at once."""
+    rest = plan.images % plan.batch_size
+    if not rest:
+        return []
+    text = f"{plan.images} images, {plan.batch_size} at once: the last time in an epoch has {rest}"
+    return [Problem("info", text, "photographs")]
 
 
 def _folder(draft: Draft, runs_folder: str) -> tuple[RunFolder | None, list[Problem]]:
@@ -170,27 +173,53 @@ def _folder(draft: Draft, runs_folder: str) -> tuple[RunFolder | None, list[Prob
     return folder, []
 
 
-def _chosen(draft: Draft, found: Scan | None, problems: list[Problem]) -> Scan | None:
+def _chosen(draft: Draft, found: Survey | None, problems: list[Problem]) -> Scan | None:
+    """The pictures that will be trained; what concerns the folder as a whole is added to `problems`."""
     if found is None:
         return None
     left_out, captions = draft.choices()
-    chosen = choose(found, leave_out=left_out, captions=captions, repeats=draft.repeats)
-    # A picture that cannot be read stays behind by itself: that is said, and stops nothing.
-    out = tuple(f"{name.rpartition('/')[2]} " for name in left_out)
-    problems += [
-        Problem("warning" if chosen.pictures else "error", problem.message, "photographs", problem.remedy)
-        for problem in found.problems
-        if "share one caption" not in problem.message and not (out and problem.message.startswith(out))
-    ]
-    if found.pictures and not chosen.pictures:
-        problems.append(Problem("error", f"all {len(found.pictures)} pictures are left out", "photographs"))
-    elif len(chosen.pictures) > MOST:
-        text = f"{len(chosen.pictures)} pictures: 5 to {MOST} good ones usually teach more than many"
-        problems.append(Problem("info", text, "photographs"))
-    elif FEWEST <= len(chosen.pictures) < FEW:
-        text = f"{len(chosen.pictures)} pictures: 5 or more hold likeness better"
-        problems.append(Problem("info", text, "photographs"))
-    return chosen
+    desk = CropDesk(draft, found.looks)
+    usable = choose(found.scan, leave_out=left_out, captions=captions, repeats=draft.repeats)
+    told = {name: desk.problems(name) for name in desk.names}
+    pictures: list[Picture] = []
+    for picture in usable.pictures:
+        name = name_in(found.folder, picture.path)
+        if not told[name].errors:
+            pictures += [picture] * len(desk.crops(name))
+    # A picture that cannot be used stays behind by itself: that is said, and stops nothing.
+    hard = not pictures
+    problems += [_softer(problem, hard=hard) for problem in found.general]
+    looks = [look for look in (*found.looks, *found.strays) if look.name not in left_out]
+    problems += _of_pictures(looks, told, hard=hard)
+    if found.scan.pictures and not usable.pictures:
+        problems.append(Problem("error", f"all {len(found.scan.pictures)} pictures are left out", "photographs"))
+    return replace(usable, pictures=tuple(pictures))
+
+
+def _of_pictures(looks: Sequence[Look], told: Mapping[str, Problems], *, hard: bool) -> list[Problem]:
+    """What was found about single pictures, summed up: each has its own words beside it in the first step."""
+    refused = [look for look in looks if look.picture is None or told[look.name].errors]
+    odd = Counter(
+        in_short(problem)
+        for look in looks
+        if look not in refused
+        for problem in (*look.problems, *told[look.name])
+        if problem.severity != "info"
+    )
+    found = []
+    if refused:
+        names = ", ".join(printable(look.path.name) for look in refused[:MOST_NAMED])
+        more = f" and {len(refused) - MOST_NAMED} more" if refused[MOST_NAMED:] else ""
+        reason = worst_first((*refused[0].problems, *told.get(refused[0].name, ())))[0].message if hard else ""
+        found.append(Problem("error" if hard else "warning", f"cannot be used: {names}{more}", "photographs", reason))
+    if odd:
+        text = ", ".join(f"{count} {what}" if count > 1 else f"one {what}" for what, count in odd.most_common())
+        found.append(Problem("warning", f"{text}: the first step shows which", "photographs"))
+    return [replace(problem, kind=OF_PICTURES) for problem in found]
+
+
+def _softer(problem: Problem, *, hard: bool) -> Problem:
+    return problem if hard or problem.severity != "error" else replace(problem, severity="warning")
 
 
 def _run(draft: Draft, folder: RunFolder | None, problems: list[Problem]) -> tuple[RunFile, bool]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
+from ti_tui.dataset.boxes import AUTO
+from ti_tui.dataset.scan import name_in
 from ti_tui.run.hardware import GIB
 from ti_tui.run.plan import Plan
 from ti_tui.run.recipe import RunFile
@@ -31,6 +34,7 @@ def receipt(draft: Draft, findings: Findings) -> list[Line]:
     model = facts.path.name if facts else run.model.base
     lines = [
         _pictures(draft, findings, run),
+        *_crops(draft, findings),
         Line("Embedding", f"{run.embedding.token} = {number(run.embedding.vectors, 'vector')} from {start}"),
         Line("Model", model, facts.describe() if facts else "downloaded at the start"),
         _scheme(run, plan),
@@ -54,6 +58,21 @@ def _pictures(draft: Draft, findings: Findings, run: RunFile) -> Line:
         parts.append(f"{left_out} left out")
     why = f"{captions} with captions, template {run.dataset.template}"
     return Line("Images", ", ".join(parts), why)
+
+
+def _crops(draft: Draft, findings: Findings) -> list[Line]:
+    """How the pictures are cropped, and which are used all the same, if anything of that was chosen."""
+    found = findings.pictures
+    names = {name_in(found.folder, picture.path) for picture in found.pictures} if found else set()
+    everything, own = draft.crop_choices()
+    modes = Counter(choice.mode for name, choice in own.items() if name in names)
+    forced = names.intersection(draft.forced_pictures())
+    if everything == AUTO and not modes and not forced:
+        return []
+    others = "the others " if modes else ""
+    parts = [f"{count} {'by hand' if mode == 'manual' else mode}" for mode, count in modes.most_common()]
+    why = f"{number(len(forced), 'picture')} used though refused" if forced else ""
+    return [Line("Crops", ", ".join([*parts, f"{others}{everything.mode}"]), why)]
 
 
 def _scheme(run: RunFile, plan: Plan | None) -> Line:

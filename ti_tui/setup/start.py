@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ti_tui.dataset.survey import Memory
 from ti_tui.errors import UserError
 from ti_tui.run.folder import RunFolder, RunLocked
 from ti_tui.run.process import start_detached
@@ -18,15 +19,18 @@ from ti_tui.setup.draft import Draft
 START_SECONDS = 30.0
 
 
-def make_run(draft: Draft, root: Path, *, progress: Callable[[int, int], None] | None = None) -> Created:
+def make_run(
+    draft: Draft, root: Path, *, memory: Memory | None = None, progress: Callable[[int, int], None] | None = None
+) -> Created:
     """Make the run that `draft` describes at `root`: folder, prepared pictures, captions, run file.
 
-    Raises UserError.
+    memory: what is known of the photographs already. Raises UserError.
     """
     source = draft.source()
     if source is None:
         raise UserError("no folder of photographs is chosen", remedy="Choose it in the first step.")
     left_out, captions = draft.choices()
+    mode, crops = draft.crop_choices()
     return create_run(
         root,
         source,
@@ -35,6 +39,10 @@ def make_run(draft: Draft, root: Path, *, progress: Callable[[int, int], None] |
         repeats=draft.repeats,
         leave_out=left_out,
         captions=captions,
+        mode=mode,
+        crops=crops,
+        force=draft.forced_pictures(),
+        memory=memory,
         progress=progress,
     )
 

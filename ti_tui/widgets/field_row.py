@@ -11,7 +11,7 @@ from textual.widgets import Static
 
 from ti_tui.run.problems import Problem
 from ti_tui.setup.fields import FOLDERS, FieldSpec
-from ti_tui.widgets.canvas import Canvas
+from ti_tui.widgets.canvas import Canvas, Line
 from ti_tui.widgets.controls import Choice, Control, Edited, Finished, Flags, LineList, TextLine
 
 MOST_PROBLEMS = 2
@@ -126,19 +126,23 @@ class FieldRow(Vertical):
     def _show_below(self) -> None:
         typing = self.has_focus_within and isinstance(self.control, TextLine | LineList) and not self._flagged
         width = max(20, self.size.width - 20)
-        lines = []
+        lines: list[Line] = []
         shown = self._problems if not typing else ()
         for problem in shown[:MOST_PROBLEMS]:
-            letter, style = MARKS[problem.severity]
-            message = problem.message if problem.message.endswith((".", "?", "!")) else f"{problem.message}."
-            for number, part in enumerate(wrapped(f"{message} {problem.remedy}".strip(), width - 2)):
-                lines.append([(f"{letter} " if number == 0 else "  ", f"{style} b"), (part, style)])
+            lines += told(problem, width)
         if len(shown) > MOST_PROBLEMS:
             lines.append([("  ", ""), (f"and {len(shown) - MOST_PROBLEMS} more, listed in the last step", "muted")])
         if self._wide_note and not any(problem.severity == "error" for problem in self._problems):
             lines.insert(0, [(self._wide_note, "muted")])
         self._below.draw(lines)
         self._below.display = bool(lines)
+
+
+def told(problem: Problem, width: int) -> list[Line]:
+    """A problem in lines of at most `width` cells, with the mark of its severity."""
+    letter, style = MARKS[problem.severity]
+    parts = wrapped(problem.sentence, width - 2)
+    return [[(f"{letter} " if at == 0 else "  ", f"{style} b"), (part, style)] for at, part in enumerate(parts)]
 
 
 def wrapped(text: str, width: int) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 Colours = Literal["true", "256", "dark", "light"]
 """24 bits; the 240 colours that terminals agree on; none, for a dark or for a light background."""
 
+Make = Callable[[Size, Size], "Image.Image"]
+"""Gives an RGB picture that fits into (columns, rows) cells of (width, height) pixels, its sides whole cells. It is
+called in a thread, and raises UserError or OSError."""
+
 DEBOUNCE_SECONDS = 0.08
 MOST_CELLS = 256
 """Of a picture in real pixels; Kitty's placeholders count to 297, and textual-image raises beyond."""
@@ -38,10 +42,16 @@ _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 
 
 class PictureCache:
-    """Scaled-down pictures, the last used ones, up to a number of bytes. Made to be shared by widgets and threads."""
+    """Scaled-down pictures, the last used ones, up to a number of bytes. Made to be shared by widgets and threads.
 
-    def __init__(self, limit_bytes: int = 16 * 2**20) -> None:
+    load_new: makes the small copy of a picture that is not here yet; `decode` if None.
+    """
+
+    def __init__(
+        self, limit_bytes: int = 16 * 2**20, *, load_new: Callable[[Path, Size, Size], Image.Image] | None = None
+    ) -> None:
         self._limit_bytes = limit_bytes
+        self._load_new = load_new or decode
         self._images: OrderedDict[tuple[Path, int, int, Size, Size], Image.Image] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -49,7 +59,7 @@ class PictureCache:
         return len(self._images)
 
     def load(self, path: Path, cells: Size, cell: Size = HALF_CELL) -> Image.Image:
-        """What `decode` gives, from memory if the file has not changed since. Raises UserError or OSError."""
+        """The small copy of a picture, from memory if the file has not changed since. Raises UserError or OSError."""
         status = path.stat()
         # A pipe or a device would block the worker for ever.
         if not stat.S_ISREG(status.st_mode):
@@ -59,7 +69,7 @@ class PictureCache:
             if key in self._images:
                 self._images.move_to_end(key)
                 return self._images[key]
-        image = decode(path, cells, cell)
+        image = self._load_new(path, cells, cell)
         with self._lock:
             self._images[key] = image
             held = sum(_bytes(kept) for kept in self._images.values())
@@ -102,7 +112,8 @@ class _Task:
     """All that the worker has to know; it must not ask the widget."""
 
     number: int
-    path: Path
+    name: str
+    make: Make | None
     caption: str
     cells: Size
     colours: Colours
@@ -150,7 +161,8 @@ class Picture(Widget):
         super().__init__(id=id, classes=classes)
         self._protocol = images if isinstance(images, Protocol) else Protocol(cast(Kind, images))
         self._cache = cache if cache is not None else PictureCache()
-        self._path: Path | None = None
+        self._make: Make | None = None
+        self._called = ""
         self._caption = ""
         self._number = 0
         self._wait: Timer | None = None
@@ -158,9 +170,15 @@ class Picture(Widget):
 
     def show(self, path: Path | None, caption: str = "") -> None:
         """Show the picture at `path`; None shows nothing. Returns at once; only the last of many calls is drawn."""
-        self._path = path
+        self._make = partial(self._cache.load, path) if path is not None else None
+        self._called = path.name if path is not None else ""
         self._caption = _printable(caption)
         self._redraw()
+
+    def draw(self, make: Make, name: str) -> None:
+        """Show what `make` gives, at once: for a picture that changes with every key. name: in words about it."""
+        self._make, self._called, self._caption = make, name, ""
+        self._redraw(wait=False)
 
     def render_line(self, y: int) -> Strip:
         """One line of the picture, of the caption or of the words."""
@@ -180,23 +198,26 @@ class Picture(Widget):
         if message.task.number == self._number:
             self._put_up(message.task, message.drawing)
 
-    def _redraw(self) -> None:
+    def _redraw(self, *, wait: bool = True) -> None:
         self._number += 1
         if self._wait is not None:
             self._wait.stop()
             self._wait = None
         if not self.is_mounted or not self.size:
             return  # The first resize comes here again.
-        if self._path is None or self._protocol.kind == "off":
-            self._put_up(self._next_task(Path()), _Drawing())
+        task = self._next_task()
+        if task.make is None:
+            self._put_up(task, _Drawing())
+        elif wait:
+            self._wait = self.set_timer(DEBOUNCE_SECONDS, partial(self._start, task))
         else:
-            start = partial(self._start, self._next_task(self._path))
-            self._wait = self.set_timer(DEBOUNCE_SECONDS, start)
+            self._start(task)
 
-    def _next_task(self, path: Path) -> _Task:
+    def _next_task(self) -> _Task:
         width, height = self.size
         rows = height - 1 if self._caption and height > 1 else height
-        return _Task(self._number, path, self._caption, (width, rows), self._colours())
+        make = self._make if self._protocol.kind != "off" else None
+        return _Task(self._number, self._called, make, self._caption, (width, rows), self._colours())
 
     def _colours(self) -> Colours:
         if self.app.no_color:
@@ -211,13 +232,13 @@ class Picture(Widget):
         if get_current_worker().is_cancelled:
             return
         try:
-            drawing = _draw(task, protocol, self._cache)
+            drawing = _draw(task, protocol)
         except UserError as error:
-            drawing = _Drawing(words=f"{task.path.name} {error.message}")
+            drawing = _Drawing(words=f"{task.name} {error.message}")
         except OSError as error:
-            drawing = _Drawing(words=f"{task.path.name} cannot be read: {error.strerror or error}")
+            drawing = _Drawing(words=f"{task.name} cannot be read: {error.strerror or error}")
         except Exception as error:
-            drawing = _Drawing(words=f"{task.path.name} cannot be drawn: {error}")
+            drawing = _Drawing(words=f"{task.name} cannot be drawn: {error}")
         self.post_message(self.Drawn(task, drawing))
 
     def _put_up(self, task: _Task, drawing: _Drawing) -> None:
@@ -258,12 +279,14 @@ class Picture(Widget):
         return [Strip([Segment(line.plain, style)]) for line in lines]
 
 
-def _draw(task: _Task, protocol: Protocol, cache: PictureCache) -> _Drawing:
+def _draw(task: _Task, protocol: Protocol) -> _Drawing:
+    if task.make is None:
+        return _Drawing()
     if (widget := load_widget(protocol)) is not None:
         cell = (protocol.cell_width, protocol.cell_height)
         cells = min(task.cells[0], MOST_CELLS), min(task.cells[1], MOST_CELLS)
-        return _Drawing(image=cache.load(task.path, cells, cell), widget=widget)
-    image = cache.load(task.path, task.cells)
+        return _Drawing(image=task.make(cells, cell), widget=widget)
+    image = task.make(task.cells, HALF_CELL)
     if task.colours in {"true", "256"}:
         return _Drawing(halfcell(image, *task.cells, colours=task.colours))
     return _Drawing(shades(image, *task.cells, dark=task.colours == "dark"))

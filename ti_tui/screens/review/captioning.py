@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,11 +16,14 @@ from textual.screen import Screen
 from ti_tui import settings
 from ti_tui.errors import UserError
 from ti_tui.setup import captioning
+from ti_tui.setup.caption_model import ENVIRONMENT, CaptionerError, check_captioner, find_captioner
 from ti_tui.setup.captioning import Captioner
 from ti_tui.setup.words import seconds
 
 CHOSEN = "captioner"
 """The name under which the folder of the captioner that was chosen on a screen is remembered."""
+SHOWN_FAILURES = 3
+"""Of the pictures that could not be captioned, so many are told with their reason."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +66,17 @@ class CaptioningScreen(Screen[str]):
         super().__init__()
         self.progress: Progress | None = None
         self._captioner: Captioner | None = None
+        self._folder = ""
+        self._failed: list[str] = []
         self._starting = threading.Lock()
         self._job = 0
-        self._left = False
+        self._left = self._stopped = False
 
     def captioned(self, name: str, caption: str) -> None:
         """A picture has got a caption from the captioner."""
 
-    def captioning_ended(self, text: str) -> None:
-        """The job is over; `text` says what came of it, if there is something to say."""
+    def captioning_ended(self, captioned: int, *, stopped: bool = False) -> None:
+        """The job is over: so many pictures were captioned before it was done, or stopped by the user."""
 
     def captioner_missing(self, error: UserError) -> None:
         """There is no captioner, or it cannot be used."""
@@ -78,25 +84,34 @@ class CaptioningScreen(Screen[str]):
     def show_progress(self) -> None:
         """Show how far the job is."""
 
-    def begin_captioning(self, pictures: Mapping[str, Path]) -> None:
-        """Have pictures captioned, files by name. One job at a time."""
+    def begin_captioning(self, pictures: Mapping[str, Path], first_words: str = "") -> None:
+        """Have pictures captioned, files by name; the captioner goes on from `first_words`. One job at a time."""
         self._job += 1
+        self._stopped, self._failed = False, []
         said = "" if self._captioner is not None else "the captioner is loading"
         self.progress = Progress(0, len(pictures), said=said)
         self.show_progress()
-        self._caption(self._job, dict(pictures))
+        self._caption(self._job, dict(pictures), first_words)
+
+    def choose_captioner(self, folder: Path) -> None:
+        """Use the captioner in `folder`. It is remembered once it has been loaded."""
+        self._folder = str(folder)
 
     def cancel_captioning(self) -> None:
-        """Stop; what is captioned stays so."""
+        """Stop; what is captioned stays so. The second time the process is ended: it may be stuck."""
+        again, self._stopped = self._stopped, True
         if self.progress is not None:
             self.progress = Progress(self.progress.done, self.progress.total, said="the captioner is stopping")
             self.show_progress()
-        if self._captioner is not None:
-            self._captioner.cancel()
-        else:
+        if self._captioner is None:
             # It is not even started: the thread sees that its number is not the last.
             self._job += 1
-            self._ended("")
+            self._ended(0, stopped=True)
+        elif again:
+            self._captioner.close()
+            self._captioner = None
+        else:
+            self._captioner.cancel()
 
     def on_unmount(self) -> None:
         self._left = True
@@ -104,7 +119,7 @@ class CaptioningScreen(Screen[str]):
             self._captioner.close()
 
     @work(thread=True, group="captioner", exit_on_error=False)
-    def _caption(self, job: int, pictures: dict[str, Path]) -> None:
+    def _caption(self, job: int, pictures: dict[str, Path], first_words: str) -> None:
         try:
             with self._starting:
                 captioner = self._captioner = self._captioner or self._start()
@@ -116,16 +131,18 @@ class CaptioningScreen(Screen[str]):
             captioner.close()
         if self._left or job != self._job:
             return
-        for message in captioner.caption(pictures):
+        messages = captioner.caption(pictures, first_words)
+        if self._stopped:
+            # Before the captioner knew of this job.
+            captioner.cancel()
+        for message in messages:
             self.post_message(CaptionerSays(job, message))
 
     def _start(self) -> Captioner:
-        # Looking for the folder, and into it, takes a second.
-        from ti_tui.setup.caption_model import check_captioner, find_captioner
-
-        configured = settings.load_settings()[0].captioner
-        chosen = "" if configured else settings.remembered_choice(CHOSEN) or ""
-        return Captioner.start(check_captioner(find_captioner(chosen)))
+        # What is named outside of the program is newer than what was chosen in it some other day.
+        named = settings.load_settings()[0].captioner or os.environ.get(ENVIRONMENT)
+        remembered = "" if named else settings.remembered_choice(CHOSEN) or ""
+        return Captioner.start(check_captioner(find_captioner(self._folder or remembered)))
 
     def on_captioner_missing(self, message: CaptionerMissing) -> None:
         message.stop()
@@ -142,12 +159,14 @@ class CaptioningScreen(Screen[str]):
         match said:
             case captioning.Loaded():
                 self.progress = Progress(0, total)
+                if self._folder:
+                    settings.remember_choice(CHOSEN, self._folder)
             case captioning.Captioned():
                 self.progress = Progress(said.done, said.total, said.seconds_left)
                 self.captioned(said.name, said.caption)
             case captioning.Failed():
                 self.progress = Progress(said.done, said.total, self.progress.seconds_left)
-                self.notify(f"{said.name}: {said.reason}", severity="warning", markup=False, timeout=6)
+                self._failed.append(f"{said.name}: {said.reason}")
             case captioning.Said():
                 self.notify(said.text, markup=False, timeout=6)
             case captioning.Finished():
@@ -155,18 +174,25 @@ class CaptioningScreen(Screen[str]):
         self.show_progress()
 
     def _finished(self, said: captioning.Finished) -> None:
-        if said.outcome == "failed":
-            if self._captioner is not None:
-                self._captioner.close()
-            self._captioner = None
+        if self._failed:
+            more = f"\nand {len(self._failed) - SHOWN_FAILURES} more" if len(self._failed) > SHOWN_FAILURES else ""
+            text = "\n".join(["Not captioned:", *self._failed[:SHOWN_FAILURES]])
+            self.notify(text + more, severity="warning", markup=False, timeout=12)
+        self._ended(said.captioned, stopped=said.outcome == "cancelled")
+        if said.outcome != "failed":
+            return
+        if self._captioner is not None:
+            self._captioner.close()
+        self._captioner = None
+        if said.captioned:
             self.notify(f"{said.reason}.\n{said.remedy}".strip(), severity="error", markup=False, timeout=20)
-        words = {"done": "", "cancelled": "Stopped; ", "failed": ""}[said.outcome]
-        self._ended(f"{words}{said.captioned} captioned" if said.captioned else "")
+        else:
+            self.captioner_missing(CaptionerError(said.reason, remedy=said.remedy))
 
-    def _ended(self, text: str) -> None:
+    def _ended(self, captioned: int, *, stopped: bool = False) -> None:
         self.progress = None
         self.show_progress()
-        self.captioning_ended(text)
+        self.captioning_ended(captioned, stopped=stopped)
 
     def on_worker_state_changed(self, event: workers.Worker.StateChanged) -> None:
         if event.state is workers.WorkerState.ERROR and isinstance(event.worker.error, Exception):
@@ -174,6 +200,6 @@ class CaptioningScreen(Screen[str]):
 
             path = write_crash(event.worker.error)
             if self.progress is not None:
-                self._ended("")
+                self._ended(0)
             text = f"Something went wrong: {event.worker.error}\nThe details are in {path}"
             self.notify(text, severity="error", markup=False, timeout=10)

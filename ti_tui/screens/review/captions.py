@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ti_tui import settings
 from ti_tui.dataset import caption_history
-from ti_tui.dataset.caption_text import words_of_name
+from ti_tui.dataset.caption_text import CaptionRules, words_of_name
 from ti_tui.errors import UserError
 from ti_tui.screens.dialogs import Answer, PathPicker, Question, start_of
-from ti_tui.screens.review.captioning import CHOSEN
 from ti_tui.screens.review.dialogs import IGNORE, WHOLE, FrameDialog, PhrasesDialog, ReplaceDialog, Scope
 from ti_tui.screens.review.lines import named
 from ti_tui.screens.review.reviewing import ReviewScreen
-from ti_tui.setup.caption_changes import framed
+from ti_tui.screens.review.wish import Wish, WishDialog
+from ti_tui.setup.caption_changes import clean_line, framed
 from ti_tui.setup.caption_desk import BY_NAME, PHRASE, REPLACED, CaptionDesk, Undone
 from ti_tui.setup.caption_phrases import load_phrases, save_phrases, with_phrase
 from ti_tui.setup.caption_prompt import patterns_of
@@ -23,6 +23,8 @@ from ti_tui.setup.words import number
 
 if TYPE_CHECKING:
     from ti_tui.setup.check import Checked
+
+WITHOUT_CAPTIONS = "Training needs no captions: the templates object and style make prompts without them."
 
 
 class CaptionReview(ReviewScreen):
@@ -32,7 +34,10 @@ class CaptionReview(ReviewScreen):
         super().__init__(desk, at=at, checked=checked)
         self._phrases = list(load_phrases())
         self._batch = ""
+        self._rules = CaptionRules()
+        self._wish = Wish((), self._rules)
         self._asked: dict[str, str] = {}
+        self._begin_at: Path | None = None
 
     def opened(self) -> None:
         if earlier := self.desk.earlier():
@@ -42,12 +47,7 @@ class CaptionReview(ReviewScreen):
 
     def action_replace(self, word: str = "") -> None:
         self.take()
-        captions = {name: self.desk.caption(name) for name in self.desk.names}
-        scopes = [Scope(f"all {len(captions)}", captions)]
-        if self.filter:
-            shown = {name: captions[name] for name in self.shown}
-            scopes.insert(0, Scope(f"the {len(shown)} shown", shown))
-        scopes.append(Scope("this one", {self.current: captions[self.current]}))
+        scopes = self._scopes({name: self.desk.caption(name) for name in self.desk.names})
         options = f"{WHOLE}, {IGNORE}" if word else ""
 
         def replaced(changed: dict[str, str] | None) -> None:
@@ -56,6 +56,15 @@ class CaptionReview(ReviewScreen):
                 self.reload(f"Replaced in {number(count, 'caption')}. U takes it back.")
 
         self.app.push_screen(ReplaceDialog(scopes, word, options), replaced)
+
+    def _scopes(self, captions: Mapping[str, str]) -> list[Scope]:
+        """What can be changed at once: all `captions`, those that the filter shows, the one in view."""
+        scopes = [Scope(f"all {len(captions)}", captions)]
+        if self.filter:
+            shown = {name: captions[name] for name in self.shown if name in captions}
+            scopes.insert(0, Scope(f"the {len(shown)} shown", shown))
+        scopes.append(Scope("this one", {self.current: self.desk.caption(self.current)}))
+        return scopes
 
     def action_frame(self) -> None:
         def reads(prefix: str, suffix: str) -> str:
@@ -78,10 +87,13 @@ class CaptionReview(ReviewScreen):
         def chosen(at: int | None) -> None:
             if at is None:
                 return
-            if typing:
-                self.editor.put(self._phrases[at])
-            else:
+            phrase, text = self._phrases[at], clean_line(self.editor.text)
+            if not typing:
                 self.action_phrase(at + 1)
+            elif with_phrase(text, phrase) == text:
+                self.say(f"“{phrase}” is in it already.")
+            else:
+                self.editor.put(phrase)
 
         keep = lambda: save_phrases(self._phrases)  # noqa: E731
         self.app.push_screen(PhrasesDialog(self._phrases, keep, chosen=self.editor.selected_text), chosen)
@@ -141,48 +153,67 @@ class CaptionReview(ReviewScreen):
     # The captioner
 
     def action_caption_one(self) -> None:
-        self.take()
-        self.desk.finish()
+        if not self._is_free():
+            return
+        wish = Wish((self.current,), replace(self._rules, mode="replace"))
         mark = self.desk.mark(self.current)
         if mark in {"none", "out"} or "auto" in self.desk.states(self.current):
-            self._caption_these([self.current])
+            self._caption_these(wish)
             return
 
         def answered(answer: str | None) -> None:
             if answer:
-                self._caption_these([self.current])
+                self._caption_these(wish)
 
         answers = [Answer("yes", "y", "replace it; U brings it back"), Answer("", "n", "keep it")]
         self.app.push_screen(
             Question("Replace this caption?", self.desk.caption(self.current)[:300], answers), answered
         )
 
-    def action_caption_all(self) -> None:
+    def action_caption_many(self) -> None:
+        if not self._is_free():
+            return
+
+        def wished(wish: Wish | None) -> None:
+            if wish is not None:
+                self._rules = wish.rules
+                self._caption_these(wish)
+
+        scopes = self._scopes(self.desk.trained())
+        reviewed = [name for name in self.desk.names if self.desk.mark(name) in {"reviewed", "changed"}]
+        self.app.push_screen(
+            WishDialog(scopes, self._rules, reviewed=reviewed, words_of_name=self._words_of_name), wished
+        )
+
+    def _is_free(self) -> bool:
+        """Whether the captioner can be asked; if not, why is said."""
         self.take()
         self.desk.finish()
-        empty = [name for name, caption in self.desk.trained().items() if not caption]
-        if empty:
-            self._caption_these(empty)
-        else:
-            self.say("Every picture has a caption; c has this one captioned anew.")
+        if self.progress is not None:
+            self.say("Captions are being made already; esc stops that.")
+        return self.progress is None
 
     def captioned(self, name: str, caption: str) -> None:
         self.take()
+        old = self.desk.caption(name)
         # What was typed meanwhile is worth more.
-        if self.desk.caption(name) != self._asked.get(name):
-            return
-        self.desk.change({name: caption}, "captioner", batch=self._batch)
-        self.reload("")
+        if old == self._asked.get(name):
+            self.desk.change({name: self._wish.rules.combined(old, caption)}, "captioner", batch=self._batch)
+            self.reload("")
 
-    def captioning_ended(self, text: str) -> None:
+    def captioning_ended(self, captioned: int, *, stopped: bool = False) -> None:
         self._asked = {}
-        if text:
-            self.reload(f"{text}. They are marked ● until you have looked at them.")
+        if captioned:
+            lead = "Stopped; " if stopped else ""
+            them = "it" if captioned == 1 else "them"
+            self.reload(f"{lead}{captioned} captioned, marked ● until you have looked at {them}.")
+        elif stopped:
+            self.say("Stopped.")
 
     def captioner_missing(self, error: UserError) -> None:
-        names, self._asked = list(self._asked), {}
-        example = words_of_name(Path(names[0]).stem) or "nothing"
-        these = "its name" if len(names) == 1 else f"the names of all {len(names)}"
+        wish = self._wish
+        example = self._words_of_name(wish.names[0]) or "nothing"
+        these = "its name" if len(wish.names) == 1 else f"the names of all {len(wish.names)}"
         answers = [
             Answer("names", "n", f"the words of {these} instead: “{example[:40]}”"),
             Answer("folder", "f", "choose the captioner's folder"),
@@ -191,29 +222,36 @@ class CaptionReview(ReviewScreen):
 
         def answered(answer: str | None) -> None:
             if answer == "names":
-                words = {name: words_of_name(self.desk.path(name).stem) for name in names}
-                count = self.desk.change({name: text for name, text in words.items() if text}, BY_NAME)
-                self.reload(f"{number(count, 'caption')} from file names. U takes them back.")
+                self._caption_these(replace(wish, by_names=True))
             elif answer == "folder":
-                self._choose_captioner(names)
+                self._choose_captioner()
             elif answer == "type":
                 self.editor.focus()
 
-        text = f"{error.message}.\n\n{error.remedy}".strip()
+        text = f"{error.message}.\n\n{error.remedy}\n\n{WITHOUT_CAPTIONS}".strip()
         self.app.push_screen(Question("No captioner", text, answers), answered)
 
-    def _caption_these(self, names: list[str]) -> None:
-        if self.progress is not None:
-            self.say("Captions are being made already; esc stops that.")
+    def _caption_these(self, wish: Wish) -> None:
+        self._wish = wish
+        captions = {name: self.desk.caption(name) for name in wish.names}
+        if wish.by_names:
+            made = {name: self._words_of_name(name) for name in wish.names}
+            count = self.desk.change(
+                {name: wish.rules.combined(captions[name], words) for name, words in made.items() if words}, BY_NAME
+            )
+            self.reload(f"{number(count, 'caption')} from file names. U takes them back.")
             return
-        self._batch = caption_history.new_batch()
-        self._asked = {name: self.desk.caption(name) for name in names}
-        self.begin_captioning({name: self.desk.path(name) for name in names})
+        self._batch, self._asked = caption_history.new_batch(), captions
+        self.begin_captioning({name: self.desk.path(name) for name in wish.names}, wish.rules.first_words)
 
-    def _choose_captioner(self, names: list[str]) -> None:
+    def _words_of_name(self, name: str) -> str:
+        return words_of_name(self.desk.path(name).stem)
+
+    def _choose_captioner(self) -> None:
         def picked(folder: Path | None) -> None:
             if folder is not None:
-                settings.remember_choice(CHOSEN, str(folder))
-                self._caption_these(names)
+                self._begin_at = folder
+                self.choose_captioner(folder)
+                self._caption_these(self._wish)
 
-        self.app.push_screen(PathPicker("The captioner's folder", start_of("~")), picked)
+        self.app.push_screen(PathPicker("The captioner's folder", self._begin_at or start_of("~")), picked)

@@ -48,7 +48,7 @@ class ReplaceDialog(ModalScreen[dict[str, str] | None]):
         self._found = Replaced({}, 0)
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog"):
+        with Vertical(classes="dialog form"):
             yield Static("Find and replace", classes="dialog-title", markup=False)
             with Horizontal(classes="line"):
                 yield Static("Find", classes="label", markup=False)
@@ -139,7 +139,7 @@ class FrameDialog(ModalScreen[tuple[str, str] | None]):
             "They stand around every caption when the run is made, and are never put twice. The captions themselves "
             "stay as they are; empty lines take them away again."
         )
-        with Vertical(classes="dialog"):
+        with Vertical(classes="dialog form"):
             yield Static("Prefix and suffix of all captions", classes="dialog-title", markup=False)
             yield Static(text, classes="dialog-text", markup=False)
             with Horizontal(classes="line"):
@@ -193,7 +193,7 @@ class PhrasesDialog(ModalScreen[int | None]):
         self._typing = False
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog"):
+        with Vertical(classes="dialog form"):
             yield Static("Phrases", classes="dialog-title", markup=False)
             yield Canvas(id="phrases")
             with Horizontal(classes="line", id="change"):

@@ -34,13 +34,24 @@ _SPACE = "\ue000"
 """Stands for the space within the learned word while lines are broken."""
 
 
-def head(width: int, at: int, total: int, counts: Counts, reading: Reading | None, progress: Progress | None) -> Line:
-    """Which picture of how many, how far the review or the captioner is, and the length of the prompt."""
+def head(
+    width: int,
+    at: int,
+    total: int,
+    counts: Counts,
+    reading: Reading | None,
+    progress: Progress | None,
+    stops: str = "",
+) -> Line:
+    """Which picture of how many, how far the review or the captioner is, and the length of the prompt.
+
+    stops: the keys that stop the captioner, in words.
+    """
     digits = len(str(total))
     left: list[Piece] = [(" Captions", "accent b"), (f"   {at:>{digits}} of {total}", "b")]
     if progress is not None:
         left.append((f"   {progress.describe()}", "accent"))
-        left.append(("   esc stops", "muted"))
+        left.append((f"   {stops}", "muted"))
     else:
         left.append((f"   {counts.reviewed:>{digits}} reviewed", "muted"))
         left.append((f"   {counts.without:>{digits}} without", "muted"))
@@ -87,14 +98,16 @@ def named(prompt: str, token: str, vectors: int) -> str:
     return prompt.replace(NAME, f"[{token} x{vectors}]")
 
 
-def remark(said: str, remarks: Sequence[Remark], width: int, height: int, *, listing: bool) -> list[Line]:
-    """What there is to say: an answer to a key, else what the captions give away. listing: w works at once."""
+def remark(said: str, note: str, remarks: Sequence[Remark], width: int, height: int, *, listing: bool) -> list[Line]:
+    """What there is to say: an answer to a key, else the note about this caption's file, else what all captions give
+    away. listing: w works at once."""
     if said:
         return [[(cut(printable(said), width), "accent")], *[[]] * (height - 1)]
-    lines: list[Line] = []
-    for number, one in enumerate(remarks[:height]):
+    lines: list[Line] = [[("! ", "warning b"), (cut(printable(note), width - 2), "warning")]] if note else []
+    room = height - len(lines)
+    for number, one in enumerate(remarks[:room]):
         way = ("w  " if listing else "esc w  ") if number == 0 and (one.word or one.template) else ""
-        more = f"   and {len(remarks) - height} more" if number == height - 1 and len(remarks) > height else ""
+        more = f"   and {len(remarks) - room} more" if number == room - 1 and len(remarks) > room else ""
         text = cut(printable(one.text), width - len(way) - len(more) - 2)
         lines.append([("! ", "warning b"), (way, "accent"), (text, "warning"), (more, "muted")])
     return [*lines, *[[]] * (height - len(lines))]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from rich.cells import cell_len, set_cell_size
 from textual import events
@@ -11,17 +12,8 @@ from textual.binding import Binding
 from textual.message import Message
 
 from ti_tui.screens.review.editor import taken_in_turn
-from ti_tui.setup.caption_desk import Mark
 from ti_tui.setup.words import printable
 from ti_tui.widgets.canvas import Canvas, Line, cut
-
-GLYPHS: dict[Mark, tuple[str, str]] = {
-    "reviewed": ("✓", "success"),
-    "none": ("·", "muted"),
-    "open": ("●", ""),
-    "out": ("×", "muted"),
-    "changed": ("≠", "warning"),
-}
 
 
 @dataclass(frozen=True)
@@ -29,13 +21,22 @@ class Row:
     """One line of the list. label: the picture's name as it is shown, of one width in all rows."""
 
     name: str
-    mark: Mark
+    mark: str
     label: str
     caption: str
 
 
 class CaptionRows(Canvas, can_focus=True):
     """The pictures with their marks and captions. Which is the current one is for others to say."""
+
+    GLYPHS: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "reviewed": ("✓", "success"),
+        "none": ("·", "muted"),
+        "open": ("●", ""),
+        "out": ("×", "muted"),
+        "changed": ("≠", "warning"),
+    }
+    """Letter and style of each mark."""
 
     class Clicked(Message):
         """A row was clicked."""
@@ -98,7 +99,7 @@ class CaptionRows(Canvas, can_focus=True):
     def _line(self, at: int) -> Line:
         row, here = self._rows[at], at == self._at
         ground = " on-selected b" if here and self.has_focus else " b" if here else ""
-        glyph, style = GLYPHS[row.mark]
+        glyph, style = self.GLYPHS[row.mark]
         words = "muted" if row.mark == "out" else ""
         caption = printable(row.caption[:400]) or ("left out" if row.mark == "out" else "")
         width = self.size.width - cell_len(row.label) - 8
@@ -135,8 +136,8 @@ class CaptionList(CaptionRows):
         Binding("slash", "screen.filter", "Filter", key_display="/", id="captions.filter"),
         Binding("r", "screen.replace", "Replace", id="captions.replace", tooltip="Find and replace"),
         Binding("c", "screen.caption_one", "Caption", id="captions.caption", tooltip="Have this one captioned"),
-        Binding("C", "screen.caption_all", "Caption all", show=False, id="captions.caption-all",
-                tooltip="Have all without a caption captioned"),
+        Binding("C", "screen.caption_many", "Caption many", show=False, id="captions.caption-many",
+                tooltip="Have those without a caption captioned, or more"),
         Binding("x", "screen.leave_out", "Out", id="captions.leave-out", tooltip="Leave out, or take back"),
         Binding("U,ctrl+z", "screen.undo", "Undo", key_display="U", id="captions.undo",
                 tooltip="Undo the last edit, or the last change of many"),

@@ -169,7 +169,9 @@ class ReviewScreen(CaptioningScreen):
         self.desk.finish(reviewed=self.current)
         self.warn()
         at = self.index()
-        after = [] if at is None else [name for name in self.shown[at + 1 :] if not self.desk.is_out(name)]
+        # From a picture that the filter hides: to the first that it shows.
+        later = self.shown if at is None else self.shown[at + 1 :]
+        after = [name for name in later if not self.desk.is_out(name)]
         if after:
             self._go(after[0])
         else:
@@ -352,7 +354,8 @@ class ReviewScreen(CaptioningScreen):
     def _show_head(self) -> None:
         at = self.desk.names.index(self.current) + 1
         counts = self.desk.counts()
-        line = lines.head(self.size.width, at, len(self.desk.names), counts, self._reading(), self.progress)
+        stops = "esc stops" if self.pictures.has_focus else "esc esc stops"
+        line = lines.head(self.size.width, at, len(self.desk.names), counts, self._reading(), self.progress, stops)
         self.query_one("#head", Canvas).draw([line])
 
     def _show_reads(self) -> None:
@@ -364,10 +367,12 @@ class ReviewScreen(CaptioningScreen):
         canvas = self.query_one("#remark", Canvas)
         said = self._said or (FILTER_WORDS if self.query_one("#filter").has_focus else "")
         listing = self.pictures.has_focus
-        canvas.draw(lines.remark(said, self.remarks, canvas.size.width, canvas.size.height, listing=listing))
+        note = self.desk.note(self.current)
+        canvas.draw(lines.remark(said, note, self.remarks, canvas.size.width, canvas.size.height, listing=listing))
 
     def on_descendant_focus(self) -> None:
         self.query_one("#filter").can_focus = self.query_one("#filter").has_focus
+        self._show_head()
         self._show_remark()
 
     def warn(self) -> None:

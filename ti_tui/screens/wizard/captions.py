@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -18,11 +18,14 @@ from ti_tui.setup.caption_desk import CaptionDesk
 from ti_tui.setup.caption_journal import history_of
 from ti_tui.setup.draft import Draft
 from ti_tui.setup.fields import FieldSpec, recipe_fields
-from ti_tui.setup.findings import Findings, Seen
+from ti_tui.setup.findings import Findings
 from ti_tui.setup.words import number
 from ti_tui.widgets.canvas import Canvas
 from ti_tui.widgets.field_row import FieldRow
 from ti_tui.widgets.picture import Picture
+
+if TYPE_CHECKING:
+    from ti_tui.dataset.survey import Look
 
 OWN_FILE = "own file"
 TEMPLATE = "dataset.template"
@@ -74,7 +77,7 @@ class CaptionsPane(FormPane):
     def __init__(self, draft: Draft) -> None:
         super().__init__(draft)
         self._desk: CaptionDesk | None = None
-        self._pictures: list[Seen] = []
+        self._pictures: list[Look] = []
         self._names: list[str] = []
         self._at = 0
 
@@ -106,7 +109,14 @@ class CaptionsPane(FormPane):
             source = self.draft.source()
             history = history_of(source) if source is not None and self.draft.kept else None
             self._desk = CaptionDesk(self.draft, pictures, save=wizard.keep_draft, history=history)
+            self._at = self._first_to_review(self._desk)
         self._fill()
+
+    @staticmethod
+    def _first_to_review(desk: CaptionDesk) -> int:
+        """Where a review that was left goes on: the first picture, of those not left out, that is not reviewed."""
+        marks = [mark for name in desk.names if (mark := desk.mark(name)) != "out"]
+        return next((at for at, mark in enumerate(marks) if mark != "reviewed"), 0)
 
     def show_row(self, row: FieldRow) -> None:
         if row.spec.name == "template_file":

@@ -1,51 +1,68 @@
-"""Dataset: the folder of photographs, what is in it, which of them are left out."""
+"""Dataset: the folder of photographs, what is in it, which of them are left out, the way to their crops."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Horizontal
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from ti_tui import settings
+from ti_tui.run.problems import Problem, Problems, worst_first
 from ti_tui.screens.wizard.pane import DraftChanged, FormPane, NextStep
 from ti_tui.setup.draft import Draft
 from ti_tui.setup.fields import PHOTOGRAPHS
-from ti_tui.setup.findings import SOFT, Findings, Seen
+from ti_tui.setup.findings import Findings
+from ti_tui.setup.photographs import OF_PICTURES, remark, without_name
 from ti_tui.setup.words import location, number, printable
-from ti_tui.widgets.canvas import cut
-from ti_tui.widgets.field_row import FieldRow
+from ti_tui.widgets.canvas import Canvas, Line, cut
+from ti_tui.widgets.field_row import MARKS, FieldRow, told
 from ti_tui.widgets.picture import Picture
 
+if TYPE_CHECKING:
+    from ti_tui.dataset.survey import Look
+    from ti_tui.screens.wizard.drafting import DraftingScreen
+    from ti_tui.setup.crop_desk import CropDesk
+
 TALL = 30
-RESOLUTION = 512
-"""The run file's default; asking its table would load what the first screen must not wait for."""
+MOST_TOLD = 4
+"""Things about the folder that are said below the pictures."""
 ADVICE = (
     "5 to 30 sharp pictures of one subject. Let background, light and pose differ: what stays the same in all of "
     "them is what the word learns."
 )
+KEYS = (
+    "space leaves a picture out or takes it back, k uses one that is refused, c shows what is cut off; enter goes on. "
+    "Nothing in the folder is changed."
+)
 
 
 class DatasetPane(FormPane):
-    """The pictures with size, sharpness and what is wrong; space leaves one out."""
+    """The pictures with their sizes and what is odd about each; below them what is odd about the folder."""
 
     step = "dataset"
     WORDS = (
         f"The folder with the photographs. {ADVICE}\n\nThe folder is only read: what is trained are copies in the run "
-        "folder, turned upright, cropped and resized. Pictures that are left out stay where they are."
+        "folder, turned upright, cropped and resized. Pictures that are left out stay where they are.\n\n"
+        "✓ fine   ! look at what is said beside it   × left out   ✗ cannot be used: k uses one that is only too small, "
+        "or a copy of another"
     )
     BINDINGS = [
-        Binding("space", "leave_out", "Leave out", id="dataset.leave-out"),
+        Binding("space", "leave_out", "Leave out", id="dataset.leave-out", tooltip="Leave out, or take back"),
+        Binding("k", "force", "Use it", id="dataset.force", tooltip="Use a picture that is refused, or not"),
+        Binding("c", "crops", "Crops", id="dataset.crops", tooltip="See and change what is cut off"),
     ]
 
     def __init__(self, draft: Draft) -> None:
         super().__init__(draft)
-        self._seen: list[Seen] = []
+        self._seen: list[Look] = []
+        self._desk: CropDesk | None = None
         self._looking = False
         self._recent: list[Path] = []
         self._entered = ""
@@ -57,7 +74,10 @@ class DatasetPane(FormPane):
         yield Static("", id="count", markup=False)
         with Horizontal(id="set"):
             yield OptionList(id="pictures")
-            yield Picture(id="preview", images=self.ti_tui.images, cache=self.ti_tui.pictures)
+            with Vertical(id="chosen"):
+                yield Picture(id="preview", images=self.ti_tui.images, cache=self.ti_tui.pictures)
+                yield Canvas(id="about")
+        yield Canvas(id="folder")
 
     def on_mount(self) -> None:
         self._recent = settings.recent_folders()[:6]
@@ -76,44 +96,48 @@ class DatasetPane(FormPane):
         super().show(findings)
         self._show_recent()
         self._count()
+        self._show_folder()
+
+    def problems_of(self, name: str) -> list[Problem]:
+        # What stands beside the pictures and below them is not said here too.
+        return [problem for problem in self.findings.about(name) if problem.severity == "error"]
 
     def explanation(self) -> str:
-        pictures = self.query_one("#pictures", OptionList)
-        if pictures.has_focus:
-            keys = "space leaves a picture out or takes it back; enter goes on. Nothing in the folder is changed."
-            at = pictures.highlighted
-            remark = self._remark(self._seen[at]) if at is not None and at < len(self._seen) else ""
-            return f"{printable(self._seen[at or 0].name)}: {printable(remark)}. {keys}" if remark else keys
+        if self.query_one("#pictures").has_focus:
+            return KEYS
         if self.query_one("#recent").has_focus:
             return "enter takes one of the folders that you used before."
         return f"{PHOTOGRAPHS.help} right completes, ctrl+o picks."
 
-    def fill(self, seen: Sequence[Seen], *, looking: bool) -> None:
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action in {"leave_out", "force", "crops"}:
+            return self.query_one("#pictures").has_focus
+        return True
+
+    def fill(self, seen: Sequence[Look], *, looking: bool) -> None:
         """Show these pictures, in place of those that are shown; looking: more may come."""
-        self._seen = list(seen)
         self._looking = looking
-        pictures = self.query_one("#pictures", OptionList)
-        pictures.set_options([Option(self._prompt(one)) for one in seen])
-        pictures.highlighted = 0 if seen else None
-        if not seen:
-            self.query_one("#preview", Picture).show(None)
-        self.query_one("#set").display = bool(seen)
+        self._desk = None
+        if seen and not looking:
+            from ti_tui.setup.crop_desk import CropDesk
+
+            self._desk = CropDesk(self.draft, seen)
+        self._show_pictures(seen)
         self._count()
 
-    def add(self, seen: Seen) -> None:
+    def add(self, look: Look) -> None:
         """One more picture was looked at."""
-        self._seen.append(seen)
+        self._seen.append(look)
         pictures = self.query_one("#pictures", OptionList)
         self.query_one("#set").display = True
-        pictures.add_option(Option(self._prompt(seen)))
+        pictures.add_option(Option(self._prompt(look)))
         if len(self._seen) == 1:
             pictures.highlighted = 0
         self._count()
 
-    def looked(self) -> None:
+    def looked(self, seen: Sequence[Look]) -> None:
         """The folder was looked at to its end."""
-        self._looking = False
-        self._count()
+        self.fill(seen, looking=False)
         # Only as the answer to an enter for this very folder: the cursor never moves by itself.
         if self._usable and self._entered and self._entered == self.draft.photographs:
             self._entered = ""
@@ -128,24 +152,52 @@ class DatasetPane(FormPane):
             self.query_one("#recent").focus()
 
     def action_leave_out(self) -> None:
-        pictures = self.query_one("#pictures", OptionList)
-        at = pictures.highlighted
-        if not pictures.has_focus or at is None:
+        look, pictures = self._current, self.query_one("#pictures", OptionList)
+        if look is None:
             return
-        seen = self._seen[at]
-        if seen.picture is not None:
-            self.draft.leave_out(seen.name)
-            pictures.replace_option_prompt_at_index(at, self._prompt(seen))
+        if look.picture is not None:
+            self.draft.leave_out(look.name)
+        at = self._seen.index(look)
+        pictures.replace_option_prompt_at_index(at, self._prompt(look))
         if at + 1 < len(self._seen):
             pictures.highlighted = at + 1
         self._count()
         self.post_message(DraftChanged())
 
+    def action_force(self) -> None:
+        look = self._current
+        if look is None:
+            return
+        if look.name in self.draft.forced_pictures() or (self._is_refused(look) and look.measured is not None):
+            self.draft.force(look.name)
+            self.post_message(DraftChanged())
+        else:
+            said = "It cannot be read." if look.measured is None else "It is used already."
+            self.notify(said, timeout=2)
+
+    def action_crops(self) -> None:
+        if self.drafting.looking or self._desk is None:
+            self.notify("Still looking at the pictures.", timeout=2)
+        elif self._desk.names:
+            from ti_tui.screens.review.crops import CropReview
+            from ti_tui.setup.crop_desk import CropDesk
+
+            # A desk of its own: undo goes back to where the review began, and no further.
+            desk, at = CropDesk(self.draft, self._seen), self._current
+            review = CropReview(desk, at=at.name if at is not None else "", save=self.drafting.keep_draft)
+            self.app.push_screen(review, self._cropped)
+
+    def _cropped(self, last: str | None) -> None:
+        names = [look.name for look in self._seen]
+        if last in names:
+            self.query_one("#pictures", OptionList).highlighted = names.index(last)
+        self._show_pictures(self._seen)
+        self._count()
+        self.post_message(DraftChanged())
+
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        if event.option_list.id == "pictures" and event.option_index < len(self._seen):
-            seen = self._seen[event.option_index]
-            self.query_one("#preview", Picture).show(seen.path, self._remark(seen) or printable(seen.name))
-            self.screen.explain()  # type: ignore[attr-defined]
+        if event.option_list.id == "pictures":
+            self._show_current()
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()
@@ -153,6 +205,10 @@ class DatasetPane(FormPane):
             self.post_message(NextStep())
         else:
             self.take_folder(self._recent[event.option_index])
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._show_current)
+        self.call_after_refresh(self._show_folder)
 
     def take_folder(self, folder: Path) -> None:
         """Use `folder`, as if it had been typed."""
@@ -163,19 +219,96 @@ class DatasetPane(FormPane):
         self.take("photographs", location(folder))
 
     @property
+    def drafting(self) -> DraftingScreen:
+        """The wizard's screen, which holds the draft."""
+        return cast("DraftingScreen", self.screen)
+
+    @property
     def _usable(self) -> bool:
-        return any(seen.picture is not None for seen in self._seen)
+        return any(look.picture is not None for look in self._seen)
 
     @property
     def _needs_folder(self) -> bool:
         return not self.draft.photographs
 
+    @property
+    def _current(self) -> Look | None:
+        at = self.query_one("#pictures", OptionList).highlighted
+        return self._seen[at] if at is not None and at < len(self._seen) else None
+
     def _show_recent(self) -> None:
         self.query_one("#recent").display = bool(self._recent) and not self.draft.photographs
 
+    def _show_pictures(self, seen: Sequence[Look]) -> None:
+        """Put these into the list; the cursor stays on its picture."""
+        pictures, current = self.query_one("#pictures", OptionList), self._current
+        self._seen = list(seen)
+        pictures.set_options([Option(self._prompt(look)) for look in seen])
+        names = [look.name for look in seen]
+        at = names.index(current.name) if current is not None and current.name in names else 0
+        pictures.highlighted = at if seen else None
+        self.query_one("#set").display = bool(seen)
+        self._show_current()
+
+    def _show_current(self) -> None:
+        """The picture under the cursor, and all that was found about it."""
+        look, about = self._current, self.query_one("#about", Canvas)
+        picture = self.query_one("#preview", Picture)
+        picture.display = look is None or look.measured is not None
+        picture.show(look.path if look is not None and picture.display else None)
+        lines: list[Line] = []
+        if look is not None:
+            width = max(20, about.size.width)
+            lines.append([(cut(printable(look.name), width), "b")])
+            for problem in worst_first(self._problems(look)):
+                lines += told(without_name(problem), width)
+            lines += [[("· ", "muted"), (cut(text, width - 2), "muted")] for text in self._how(look)]
+        about.draw(lines)
+
+    def _how(self, look: Look) -> Iterator[str]:
+        """How a picture is used, if it is."""
+        if look.name in self.draft.forced_pictures():
+            yield "used all the same; k takes that back"
+        if self._desk is not None and look.name in self._desk.names and not self._is_refused(look):
+            from ti_tui.setup.crop_desk import RULES
+
+            yield f"crop: {RULES[self._desk.crops(look.name)[0].rule]}"
+
+    def _problems(self, look: Look) -> list[Problem]:
+        """What was found about a picture, and about its crop."""
+        return [*look.problems, *self._crop_problems(look)]
+
+    def _crop_problems(self, look: Look) -> Problems:
+        known = self._desk is not None and look.name in self._desk.names
+        return self._desk.problems(look.name) if known and self._desk is not None else Problems()
+
+    def _is_refused(self, look: Look) -> bool:
+        return look.picture is None or bool(self._crop_problems(look).errors)
+
+    def _show_folder(self) -> None:
+        """What was found about the folder as a whole; where there is little room, each thing in a line of its own."""
+        found = [
+            problem
+            for problem in self.findings.about("photographs")
+            if problem.severity != "error" and problem.kind != OF_PICTURES
+        ]
+        canvas = self.query_one("#folder", Canvas)
+        width, tall = max(20, canvas.size.width), self.screen.size.height >= TALL
+        most = MOST_TOLD if tall else 2
+        more = len(found) - most
+        lines: list[Line] = []
+        for at, problem in enumerate(found[:most], start=1):
+            end = f"  and {more} more, in the last step" if more > 0 and at == most else ""
+            if tall and not end:
+                lines += told(problem, width)
+            else:
+                (mark, style), said = MARKS[problem.severity], printable(problem.sentence)
+                lines.append([(f"{mark} ", f"{style} b"), (cut(said, width - 2 - len(end)), style), (end, "muted")])
+        canvas.draw(lines if self._seen else [])
+
     def _count(self) -> None:
-        usable = [seen for seen in self._seen if seen.picture is not None]
-        left_out = sum(seen.name in self.draft.choices()[0] for seen in usable)
+        usable = [look for look in self._seen if not self._is_refused(look)]
+        left_out = sum(look.name in self.draft.choices()[0] for look in usable)
         parts = []
         if self._seen or self._looking:
             parts.append(number(len(usable) - left_out, "picture") + " to train")
@@ -189,25 +322,12 @@ class DatasetPane(FormPane):
         # On a small screen the pictures need the room.
         self.query_one("#advice").display = not self._seen or self.screen.size.height >= TALL
 
-    def _prompt(self, seen: Seen) -> Content:
-        name = cut(printable(seen.name), 16)
-        if seen.picture is None:
-            return Content.assemble(("✗ ", "$error"), Content(name), (f" {printable(seen.wrong)}", "$error"))
-        out = seen.name in self.draft.choices()[0]
-        size = f"{seen.picture.width}x{seen.picture.height}"
-        if out:
-            return Content.assemble(("× ", "$warning"), (f"{name} {size:>9} left out", "$muted"))
-        remark = self._remark(seen)
-        mark = ("! ", "$warning") if remark else ("✓ ", "$success")
-        said = remark or ("sharp" if seen.sharpness is not None and seen.sharpness >= SOFT else "")
-        return Content.assemble(
-            mark, Content(name), (f" {size:>9} ", "$muted"), (said, "$warning" if remark else "$muted")
-        )
-
-    def _remark(self, seen: Seen) -> str:
-        """What is odd about a picture: what was found, or that it has to be enlarged much."""
-        if seen.remark or seen.picture is None:
-            return seen.remark
-        side = int(self.draft.fields.get("dataset.resolution", RESOLUTION))
-        times = side / min(seen.picture.width, seen.picture.height)
-        return f"enlarged {times:.2g} x" if times > 1 else ""
+    def _prompt(self, look: Look) -> Content:
+        name, measured = cut(printable(look.name), 16), look.measured
+        # A file that cannot be read has no size; why it cannot has the room.
+        size = f" {f'{measured.size[0]}x{measured.size[1]}':>9}" if measured is not None else ""
+        if look.picture is not None and look.name in self.draft.choices()[0]:
+            return Content.assemble(("× ", "$warning"), (f"{name}{size} left out", "$muted"))
+        said = printable(remark(self._problems(look)))
+        mark, style = ("✗", "$error") if self._is_refused(look) else ("!", "$warning") if said else ("✓", "$success")
+        return Content.assemble((f"{mark} ", style), Content(name), (f"{size} ", "$muted"), (said, style))

@@ -15,10 +15,11 @@ from ti_tui.atomic import CannotWrite
 from ti_tui.errors import UserError
 from ti_tui.screens.wizard.pane import DraftChanged
 from ti_tui.setup.draft import Draft, drop_draft, save_draft
-from ti_tui.setup.findings import Findings, Seen
+from ti_tui.setup.findings import Findings
+from ti_tui.setup.photographs import Basis
 
 if TYPE_CHECKING:
-    from ti_tui.dataset.scan import Scan
+    from ti_tui.dataset.survey import Look, Memory, Survey
     from ti_tui.screens.app import TiTuiApp
     from ti_tui.setup.look import PictureDesk
 
@@ -29,17 +30,17 @@ SAVE_SECONDS = 0.6
 class PictureSeen(Message):
     """One photograph was looked at."""
 
-    def __init__(self, look: int, seen: Seen) -> None:
+    def __init__(self, number: int, look: Look) -> None:
         super().__init__()
-        self.look, self.seen = look, seen
+        self.number, self.look = number, look
 
 
 class FolderLooked(Message):
     """A folder of photographs was looked at to its end, or could not be: then `wrong` says why."""
 
-    def __init__(self, look: int, scan: Scan | None, wrong: str = "", remedy: str = "") -> None:
+    def __init__(self, number: int, survey: Survey | None, wrong: str = "", remedy: str = "") -> None:
         super().__init__()
-        self.look, self.scan, self.wrong, self.remedy = look, scan, wrong, remedy
+        self.number, self.survey, self.wrong, self.remedy = number, survey, wrong, remedy
 
 
 class Judged(Message):
@@ -54,7 +55,7 @@ class DraftingScreen(Screen[None]):
     """Holds the draft and what is known about it.
 
     draft:   the one to begin with; None begins an empty one.
-    seen:    what was found in the folder of photographs so far; looking: more may come.
+    seen:    the photographs that were looked at so far; looking: more may come, or other words about them.
     started: the run was made: its draft is not kept any more.
     """
 
@@ -62,10 +63,11 @@ class DraftingScreen(Screen[None]):
         super().__init__()
         self.draft = draft or Draft()
         self.findings = Findings()
-        self.seen: list[Seen] = []
+        self.seen: list[Look] = []
         self.looking = False
         self.started = False
-        self._scan: Scan | None = None
+        self._survey: Survey | None = None
+        self._basis: Basis | None = None
         self._wrong: tuple[str, str] = ("", "")
         self._changes = 0
         self._judged = -1
@@ -80,14 +82,19 @@ class DraftingScreen(Screen[None]):
         """The program: its settings, and how it draws pictures."""
         return self.app  # type: ignore[return-value]
 
+    @property
+    def memory(self) -> Memory | None:
+        """What was measured of photographs so far."""
+        return self._desk.memory if self._desk is not None else None
+
     def fill_pictures(self) -> None:
         """Show the pictures in `seen`, in place of those that are shown."""
 
-    def add_picture(self, seen: Seen) -> None:
+    def add_picture(self, look: Look) -> None:
         """Show one more picture."""
 
     def pictures_looked(self) -> None:
-        """The folder was looked at to its end."""
+        """The folder was looked at to its end; `seen` has the last word about each picture."""
 
     def show_findings(self) -> None:
         """Show what is known now."""
@@ -96,19 +103,18 @@ class DraftingScreen(Screen[None]):
         """Go on with another draft."""
         self.draft, self.findings, self._kept = draft, Findings(), True
         self._changes += 1
-        self._scan, self._wrong = None, ("", "")
         self._look()
         self._judge()
 
     @property
     def current(self) -> bool:
         """Whether the findings are those of the draft as it is now."""
-        return self._judged == self._changes
+        return self._judged == self._changes and not self.looking
 
     def look_if_changed(self) -> None:
         """Look at the photographs again if some came or went since the last look."""
         if self.draft.photographs and not self.looking and self._changed_at() != self._folder_changed:
-            self._look()
+            self._look(again=True)
 
     def _changed_at(self) -> int:
         source = self.draft.source()
@@ -149,35 +155,39 @@ class DraftingScreen(Screen[None]):
             timer.stop()
         self._delayed[name] = self.set_timer(seconds, call)
 
-    def _look(self) -> None:
+    def _look(self, *, again: bool = False) -> None:
+        """Look at the photographs. again: in the same folder; what is shown stays until all were looked at."""
         self._look_number += 1
         self._changes += 1
         self._folder_changed = self._changed_at()
-        self._scan, self._wrong, self.seen = None, ("", ""), []
+        self._basis = Basis.of(self.draft)
         self.looking = bool(self.draft.photographs)
-        self.fill_pictures()
+        if not again:
+            self._survey, self._wrong, self.seen = None, ("", ""), []
+            self.fill_pictures()
         if self.looking:
-            self._look_at(self._look_number, self.draft.photographs)
+            self._look_at(self._look_number, self._basis, again=again)
         else:
             self._judge()
 
     @work(thread=True, exclusive=True, group="look", exit_on_error=False)
-    def _look_at(self, number: int, folder: str) -> None:
+    def _look_at(self, number: int, basis: Basis, *, again: bool) -> None:
         from ti_tui.setup.look import PictureDesk
 
         worker = get_current_worker()
         self._desk = self._desk or PictureDesk()
+        folder = basis.photographs
 
-        def each(seen: Seen) -> bool:
-            if not worker.is_cancelled:
-                self.post_message(PictureSeen(number, seen))
+        def each(look: Look) -> bool:
+            if not worker.is_cancelled and not again:
+                self.post_message(PictureSeen(number, look))
             return not worker.is_cancelled
 
         try:
             source = Draft(photographs=folder).source()
             if source is None:
                 raise UserError(f"{folder!r} is not a path")
-            scan = self._desk.look(source, each)
+            survey = self._desk.look(source, basis, each)
         except UserError as error:
             self.post_message(FolderLooked(number, None, error.message, error.remedy))
             return
@@ -185,40 +195,47 @@ class DraftingScreen(Screen[None]):
             self.post_message(FolderLooked(number, None, f"{error.filename or folder}: {error.strerror}"))
             return
         if not worker.is_cancelled:
-            self.post_message(FolderLooked(number, scan))
+            self.post_message(FolderLooked(number, survey))
 
     def on_picture_seen(self, message: PictureSeen) -> None:
-        if message.look == self._look_number:
-            self.seen.append(message.seen)
-            self.add_picture(message.seen)
+        if message.number == self._look_number:
+            self.seen.append(message.look)
+            self.add_picture(message.look)
 
     def on_folder_looked(self, message: FolderLooked) -> None:
-        if message.look != self._look_number:
+        if message.number != self._look_number:
             return
-        self._scan, self._wrong = message.scan, (message.wrong, message.remedy)
+        survey = message.survey
+        self._survey, self._wrong = survey, (message.wrong, message.remedy)
+        self.seen = [*survey.looks, *survey.strays] if survey is not None else []
         self.looking = False
         self.pictures_looked()
-        if message.scan is not None and message.scan.pictures and self.draft.kept:
+        if survey is not None and survey.scan.pictures and self.draft.kept:
             from ti_tui import settings
 
-            settings.remember_folder(message.scan.folder)
+            settings.remember_folder(survey.folder)
         # What was judged before did not know these pictures.
         self._changes += 1
         self._judge()
 
     def _judge(self) -> None:
-        self._judge_draft(self._changes, copy.deepcopy(self.draft), self._scan, self._wrong)
+        basis, before = Basis.of(self.draft), self._basis
+        if not self.looking and before is not None and basis != before and basis.photographs == before.photographs:
+            # Nothing is measured twice: it takes a moment, and then the draft is judged.
+            self._look(again=True)
+        else:
+            self._judge_draft(self._changes, copy.deepcopy(self.draft), self._survey, self._wrong)
 
     @work(thread=True, exclusive=True, group="judge", exit_on_error=False)
-    def _judge_draft(self, generation: int, draft: Draft, scan: Scan | None, wrong: tuple[str, str]) -> None:
+    def _judge_draft(self, generation: int, draft: Draft, survey: Survey | None, wrong: tuple[str, str]) -> None:
         from ti_tui.run.problems import Problem
         from ti_tui.setup.look import judge
 
-        findings = judge(draft, scan, runs_folder=self.ti_tui.config.runs_folder)
+        findings = judge(draft, survey, runs_folder=self.ti_tui.config.runs_folder)
         if wrong[0]:
             said = Problem("error", wrong[0], "photographs", wrong[1])
             findings = replace(findings, problems=(said, *findings.problems), run=None)
-        elif draft.photographs and scan is None:
+        elif draft.photographs and survey is None:
             findings = replace(findings, run=None)
         self.post_message(Judged(generation, findings))
 

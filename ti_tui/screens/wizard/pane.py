@@ -10,6 +10,7 @@ from textual.containers import Vertical, VerticalScroll
 from textual.message import Message
 from textual.widget import Widget
 
+from ti_tui.run.problems import Problem
 from ti_tui.setup.draft import Draft
 from ti_tui.setup.fields import FieldSpec
 from ti_tui.setup.findings import Findings
@@ -127,7 +128,7 @@ class FormPane(StepPane):
             from ti_tui.setup.explain import note
 
             said = note(name, self.draft, self.findings)
-        problems = self.findings.about(name)
+        problems = self.problems_of(name)
         if any(problem.severity == "error" for problem in problems):
             said = ""
         # A field nobody has reached yet is not scolded for being empty.
@@ -139,6 +140,10 @@ class FormPane(StepPane):
             problems=problems,
             changed="." in name and not row.spec.required and self.draft.changed(name),
         )
+
+    def problems_of(self, name: str) -> list[Problem]:
+        """What there is to say below the field `name`."""
+        return self.findings.about(name)
 
     def shown_default(self, spec: FieldSpec) -> object:
         """What a control shows where nothing is set; text lines show it as a placeholder instead."""

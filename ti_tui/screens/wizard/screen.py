@@ -14,14 +14,13 @@ from ti_tui.screens.wizard.dataset import DatasetPane
 from ti_tui.screens.wizard.drafting import DraftingScreen
 from ti_tui.screens.wizard.pane import FormPane, GoTo, Ready, StepPane
 from ti_tui.setup.draft import Draft, bad_draft_path, drop_draft, load_draft
-from ti_tui.setup.findings import Seen
 from ti_tui.setup.steps import STEPS, StepId, state_of, step_of
 from ti_tui.setup.words import clock, printable
 from ti_tui.widgets.canvas import Canvas
 from ti_tui.widgets.step_rail import StepRail
 
 if TYPE_CHECKING:
-    pass
+    from ti_tui.dataset.survey import Look
 
 NARROW = 100
 
@@ -245,13 +244,13 @@ class WizardScreen(DraftingScreen):
         if dataset := self._dataset():
             dataset.fill(self.seen, looking=self.looking)
 
-    def add_picture(self, seen: Seen) -> None:
+    def add_picture(self, look: Look) -> None:
         if dataset := self._dataset():
-            dataset.add(seen)
+            dataset.add(look)
 
     def pictures_looked(self) -> None:
         if dataset := self._dataset():
-            dataset.looked()
+            dataset.looked(self.seen)
 
     def show_findings(self) -> None:
         self._show_all()

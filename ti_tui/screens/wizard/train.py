@@ -16,7 +16,7 @@ from textual.worker import Worker, WorkerState, get_current_worker
 
 from ti_tui.errors import UserError
 from ti_tui.run.folder import RunFolder
-from ti_tui.run.problems import Problem
+from ti_tui.run.problems import Problem, worst_first
 from ti_tui.screens.wizard.pane import DraftChanged, GoTo, StepPane, scrolled
 from ti_tui.setup.draft import Draft, drop_draft
 from ti_tui.setup.findings import Findings
@@ -26,6 +26,7 @@ from ti_tui.widgets.canvas import Canvas, Line
 from ti_tui.widgets.field_row import MARKS, wrapped
 
 if TYPE_CHECKING:
+    from ti_tui.dataset.survey import Memory
     from ti_tui.screens.wizard.drafting import DraftingScreen
 
 START, WRITE = "start", "write"
@@ -134,7 +135,7 @@ class TrainPane(StepPane):
             self._failed = ""
             self._show_progress()
             # The folder that the receipt names, though another may be free meanwhile.
-            self._make(copy.deepcopy(self.draft), self.findings.folder.root, start=start)
+            self._make(copy.deepcopy(self.draft), self.findings.folder.root, self.drafting.memory, start=start)
 
     def on_resize(self) -> None:
         self.show(self.findings)
@@ -153,7 +154,7 @@ class TrainPane(StepPane):
         self.app.push_screen(Reader("run.toml, as it will be written", highlight(text, language="toml"), plain=text))
 
     @work(thread=True, exclusive=True, group="make", exit_on_error=False)
-    def _make(self, draft: Draft, root: Path, *, start: bool) -> None:
+    def _make(self, draft: Draft, root: Path, memory: Memory | None, *, start: bool) -> None:
         """Make the run and start its trainer. Messages say how far it is and how it ended."""
         from ti_tui.setup.start import make_run, start_trainer
 
@@ -161,7 +162,7 @@ class TrainPane(StepPane):
             self.post_message(Preparing(done, total))
 
         try:
-            made = make_run(draft, root, progress=progress)
+            made = make_run(draft, root, memory=memory, progress=progress)
         except UserError as error:
             self.post_message(Failed(f"{error.message.rstrip('.')}. {error.remedy}"))
             return
@@ -233,8 +234,7 @@ class TrainPane(StepPane):
         return lines
 
     def _show_problems(self) -> None:
-        order = ("error", "warning", "info")
-        shown = sorted(self.findings.problems, key=lambda problem: order.index(problem.severity))
+        shown = worst_first(self.findings.problems)
         problems = self.query_one("#problems", OptionList)
         if shown != self._shown or problems.option_count != len(shown):
             self._shown = shown
@@ -250,7 +250,7 @@ class TrainPane(StepPane):
         spec = OWN.get(problem.field) or recipe_fields().get(problem.field)
         name = f"{spec.label}: " if spec else ""
         step = next(i for i, step in enumerate(STEPS, start=1) if step.id == step_of(problem.field))
-        text = f"{printable(name + problem.message)}. {printable(problem.remedy)}".strip()
+        text = printable(f"{name}{problem.sentence}")
         return Content.assemble((f"{letter} ", f"${style}"), Content(text), (f"  [{step}]", "$accent"))
 
     def _show_progress(self) -> None:

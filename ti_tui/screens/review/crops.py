@@ -1,0 +1,314 @@
+"""The crop review: each picture with the box that is trained, moved, sized and chosen with the keyboard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.color import Color, ColorParseError
+from textual.containers import Horizontal, Vertical
+from textual.screen import Screen
+from textual.timer import Timer
+from textual.widgets import Footer, Rule, Static
+from textual.worker import get_current_worker
+
+from ti_tui.dataset import faces
+from ti_tui.dataset.boxes import FINE, GROW, STEP
+from ti_tui.errors import UserError
+from ti_tui.screens.review import crop_lines as lines
+from ti_tui.screens.review.crop_pictures import Colour, Copies, as_trained, with_boxes
+from ti_tui.screens.review.listing import CaptionRows, Row, labels
+from ti_tui.setup.crop_desk import CropDesk
+from ti_tui.setup.photographs import without_name
+from ti_tui.setup.words import number, printable
+from ti_tui.widgets.canvas import Canvas, Line, cut
+from ti_tui.widgets.field_row import told
+from ti_tui.widgets.picture import Picture
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ti_tui.screens.app import TiTuiApp
+    from ti_tui.widgets.graphics import Size
+
+NARROW = 100
+SAVE_SECONDS = 0.8
+SAID_SECONDS = 6.0
+TRAINED = "as it will be trained"
+
+
+class CropReview(Screen[str | None]):
+    """Shows the crops on a desk, beginning with the picture `at`; gives the picture that it ended with.
+
+    save: writes the draft to the disk.
+    """
+
+    CSS_PATH = "crops.tcss"
+    AUTO_FOCUS = "#crops"
+    BINDINGS = [
+        Binding("left", "move(-1, 0)", "Move", key_display="←↑↓→", id="crops.left", tooltip="Move the box"),
+        Binding("right", "move(1, 0)", "Right", show=False),
+        Binding("up", "move(0, -1)", "Up", show=False),
+        Binding("down", "move(0, 1)", "Down", show=False),
+        Binding("H,shift+left", "move(-1, 0, True)", "Move a little", show=False, key_display="HJKL",
+                id="crops.left-fine", tooltip="Move the box a little; shift and the arrows do it too"),
+        Binding("L,shift+right", "move(1, 0, True)", "Right, a little", show=False),
+        Binding("K,shift+up", "move(0, -1, True)", "Up, a little", show=False),
+        Binding("J,shift+down", "move(0, 1, True)", "Down, a little", show=False),
+        Binding("plus,equals_sign", "grow(1)", "Size", key_display="+ -", id="crops.grow",
+                tooltip="A larger or a smaller box"),
+        Binding("minus,underscore", "grow(-1)", "Smaller", show=False, id="crops.shrink"),
+        Binding("space,enter,pagedown,n", "next(1)", "Next", key_display="space", id="crops.next",
+                tooltip="Next picture; so do enter, n and page down"),
+        Binding("backspace,pageup,p", "next(-1)", "Before", show=False, key_display="p", id="crops.previous",
+                tooltip="Picture before; so do backspace and page up"),
+        Binding("home", "next(-100000)", "First", show=False),
+        Binding("end", "next(100000)", "Last", show=False),
+        Binding("m", "mode", "Mode", id="crops.mode", tooltip="The next way to crop this picture"),
+        Binding("f", "face", "Face", id="crops.face", tooltip="Follow the next face"),
+        Binding("F", "framing", "Framing", show=False, id="crops.framing",
+                tooltip="Around the face: close-up, head and shoulders, to the waist"),
+        Binding("0", "reset", "Auto", id="crops.reset", tooltip="Leave it to the rules again"),
+        Binding("A", "all", "All", show=False, id="crops.all", tooltip="Crop all pictures in the mode of this one"),
+        Binding("x", "leave_out", "Out", id="crops.leave-out", tooltip="Leave out, or take back"),
+        Binding("u,U,ctrl+z", "undo", "Undo", key_display="u", id="crops.undo"),
+        Binding("z", "zoom", "Result", show=False, id="crops.zoom",
+                tooltip="The piece as it will be trained, large; or back"),
+        Binding("escape", "back", "Back", key_display="esc", id="crops.back"),
+        Binding("q", "back", "Back", show=False),
+    ]  # fmt: skip
+
+    def __init__(self, desk: CropDesk, *, at: str = "", save: Callable[[], None] = lambda: None) -> None:
+        super().__init__()
+        self.desk = desk
+        self.current = at if at in desk.names else desk.names[0]
+        self._save = save
+        self._copies = Copies()
+        self._labels: dict[str, str] = {}
+        self._unsaved: Timer | None = None
+        self._said = ""
+        self._saying: Timer | None = None
+
+    @property
+    def ti_tui(self) -> TiTuiApp:
+        """The program: its settings, and how it draws pictures."""
+        return self.app  # type: ignore[return-value]
+
+    def compose(self) -> ComposeResult:
+        yield Canvas(id="head")
+        yield Rule(line_style="heavy", classes="rule")
+        with Horizontal(id="body"):
+            yield lines.CropRows(id="crops")
+            yield Picture(id="picture", images=self.ti_tui.images)
+            with Vertical(id="trained"):
+                yield Static(TRAINED, id="which", markup=False)
+                yield Picture(id="result", images=self.ti_tui.images)
+        yield Rule(line_style="solid", classes="rule")
+        yield Canvas(id="facts")
+        yield Rule(line_style="solid", classes="rule")
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        self.app.theme_changed_signal.subscribe(self, lambda _theme: self._show_picture())
+
+    def on_resize(self) -> None:
+        narrow = self.size.width < NARROW
+        if self.query_one(Footer).compact != narrow:
+            self.query_one(Footer).compact = narrow
+        self._labels = labels(self.desk.names, 9 if narrow else 13)
+        self.call_after_refresh(self._show)
+
+    def help_text(self) -> str:
+        """What the screen is for."""
+        return lines.HELP
+
+    def ask_quit(self) -> None:
+        """Leave: all is kept, so there is nothing to ask."""
+        self._save()
+        self.app.exit()
+
+    # The current picture
+
+    def action_next(self, by: int) -> None:
+        at = self.desk.names.index(self.current) + by
+        self._go(self.desk.names[min(max(at, 0), len(self.desk.names) - 1)])
+
+    def on_caption_rows_clicked(self, message: CaptionRows.Clicked) -> None:
+        message.stop()
+        self._go(message.name)
+
+    def action_zoom(self) -> None:
+        self.toggle_class("-result")
+
+    def action_back(self) -> None:
+        self._save()
+        self.dismiss(self.current)
+
+    def _go(self, name: str) -> None:
+        self.current = name
+        self._say("")
+        self._show()
+
+    # Changes
+
+    def action_move(self, across: int, down: int, fine: bool = False) -> None:
+        step = FINE if fine else STEP
+        if self.desk.move(self.current, across * step, down * step):
+            self._changed()
+        else:
+            crop = self.desk.crops(self.current)[0]
+            whole = crop.box.width == crop.source[0] and crop.box.height == crop.source[1]
+            self._say("The box holds the whole picture: - makes it smaller." if whole else "That is the edge.")
+
+    def action_grow(self, by: int) -> None:
+        if self.desk.resize(self.current, GROW**by):
+            self._changed()
+        else:
+            self._say("It cannot be larger." if by > 0 else "Smaller would enlarge it more than is of use.")
+
+    def action_mode(self) -> None:
+        if len(self.desk.modes(self.current)) == 1 and self.desk.choice(self.current).mode == "auto":
+            self._say("It has the right shape: all modes are the same for it.")
+            return
+        self.desk.next_mode(self.current)
+        self._changed()
+
+    def action_face(self) -> None:
+        if self._has_face():
+            self.desk.next_face(self.current)
+            self._changed()
+
+    def action_framing(self) -> None:
+        if self._has_face():
+            self.desk.next_framing(self.current)
+            self._changed()
+
+    def action_reset(self) -> None:
+        self.desk.reset(self.current)
+        self._changed()
+
+    def action_all(self) -> None:
+        mode = self.desk.choice(self.current).mode
+        if mode == "manual":
+            self._say("A box drawn by hand is for this picture alone; m takes a mode that all can have.")
+            return
+        by_hand = self.desk.apply_to_all(self.current)
+        but = f" but {number(by_hand, 'picture')} cropped by hand" if by_hand else ""
+        self._changed(f"All pictures{but} are cropped by “{mode}” now. u takes it back.")
+
+    def action_leave_out(self) -> None:
+        self.desk.leave_out(self.current)
+        self._changed()
+
+    def action_undo(self) -> None:
+        name = self.desk.undo()
+        if name is None:
+            self._say("There is nothing left to undo.")
+        else:
+            self.current = name
+            self._changed("Undone.")
+
+    def _has_face(self) -> bool:
+        sight = self.desk.sight(self.current)
+        if not sight.useful_faces:
+            missing = sight.faces is None and not faces.installed()
+            self._say(
+                "Faces cannot be looked for: pip install 'ti_tui[faces]'."
+                if missing
+                else "No face was found that is large enough to follow."
+            )
+        return bool(sight.useful_faces)
+
+    def _changed(self, said: str = "") -> None:
+        if self._unsaved is None:
+            self._unsaved = self.set_timer(SAVE_SECONDS, self._save_now)
+        self._say(said)
+        self._show()
+
+    def _save_now(self) -> None:
+        self._unsaved = None
+        self._save()
+
+    # What is shown
+
+    def _say(self, text: str) -> None:
+        """Say something below the picture, for a while."""
+        self._said = text
+        if self._saying is not None:
+            self._saying.stop()
+            self._saying = None
+        if text:
+            self._saying = self.set_timer(SAID_SECONDS, lambda: self._say(""))
+        self._show_facts()
+
+    def _show(self) -> None:
+        at = self.desk.names.index(self.current)
+        sizes = {self.desk.target(name) for name in self.desk.names}
+        head = lines.head(self.size.width, at + 1, len(self.desk.names), self.desk.rules(), sizes)
+        self.query_one("#head", Canvas).draw([head])
+        self.query_one(lines.CropRows).show([self._row(name) for name in self.desk.names], at)
+        self._show_facts()
+        self._show_picture()
+
+    def _row(self, name: str) -> Row:
+        crops = self.desk.crops(name)
+        odd = crops[0].padded or max(crop.upscale for crop in crops) > 1
+        mark = "out" if self.desk.is_out(name) else "odd" if odd else "own" if self.desk.is_own(name) else "rule"
+        return Row(name, mark, self._labels.get(name, name), lines.SHORT[crops[0].rule])
+
+    def _show_facts(self) -> None:
+        canvas, name = self.query_one("#facts", Canvas), self.current
+        width, height = canvas.size.width, canvas.size.height
+        if not width:
+            return
+        choice, sight = self.desk.choice(name), self.desk.sight(name)
+        shown: list[Line] = [
+            lines.facts(name, self.desk.crops(name), len(sight.useful_faces), width),
+            lines.modes(choice, self.desk.modes(name)),
+        ]
+        if self._said:
+            shown.append([(cut(printable(self._said), width), "accent")])
+        elif self.desk.is_out(name):
+            shown.append([(cut("× left out; x takes it back", width), "muted")])
+        else:
+            for problem in self.desk.problems(name):
+                shown += told(without_name(problem), width)
+        canvas.draw([*shown[:height], *[[]] * (height - len(shown))])
+
+    def _show_picture(self) -> None:
+        path, crops = self.desk.path(self.current), self.desk.crops(self.current)
+        colours = {"line": self._colour("accent"), "ground": self._colour("background")}
+
+        def whole(cells: Size, cell: Size) -> Image.Image:
+            return with_boxes(self._copies.load(path), crops, cells, cell, **colours)
+
+        def piece(cells: Size, cell: Size) -> Image.Image:
+            return as_trained(self._copies.load(path), crops[0], cells, cell)
+
+        which = f"{TRAINED}, the first of {len(crops)}" if len(crops) > 1 else TRAINED
+        self.query_one("#which", Static).update(which)
+        self.query_one("#picture", Picture).draw(whole, path.name)
+        self.query_one("#result", Picture).draw(piece, path.name)
+        self._load_near()
+
+    def _colour(self, name: str) -> Colour:
+        try:
+            return Color.parse(self.app.theme_variables[name]).rgb
+        except (KeyError, ColorParseError):
+            return (0, 0, 0) if name == "background" else (255, 200, 0)
+
+    @work(thread=True, exclusive=True, group="near", exit_on_error=False)
+    def _load_near(self) -> None:
+        """Have the copies of the neighbours ready."""
+        names, worker = self.desk.names, get_current_worker()
+        at = names.index(self.current)
+        for near in (at, at + 1, at - 1):
+            if 0 <= near < len(names) and not worker.is_cancelled:
+                try:
+                    self._copies.load(self.desk.path(names[near]))
+                except (UserError, OSError):
+                    # It is said where the picture is shown.
+                    continue
