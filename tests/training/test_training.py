@@ -380,9 +380,9 @@ def test_training_stops_with_the_last_good_vectors_if_it_repeats(
     folder = make_run(scheme="0.01:6")
     original, calls = step_module.losses, []
 
-    def spoil(prediction: torch.Tensor, target: torch.Tensor, training: Any) -> torch.Tensor:
+    def spoil(*given: Any) -> torch.Tensor:
         calls.append(1)
-        return original(prediction, target, training) * float("inf" if len(calls) > 4 else 1)
+        return original(*given) * float("inf" if len(calls) > 4 else 1)
 
     monkeypatch.setattr(step_module, "losses", spoil)
     assert train(folder) == 3
@@ -735,7 +735,11 @@ def test_a_run_goes_on_exactly_after_a_step_was_undone(
     for stop_at in (3, 4):
         _stop_at_step(parts, stop_at, threading.Event(), train)
     assert train(parts) == 0
-    assert len(events(whole, "warning")) == len(events(parts, "warning")) == 1
+    undone = [
+        [event for event in events(folder, "warning") if "not a number" in event["message"]]
+        for folder in (whole, parts)
+    ]
+    assert [len(found) for found in undone] == [1, 1]
     assert same(whole, parts)
 
 

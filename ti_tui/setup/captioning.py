@@ -119,6 +119,7 @@ class Captioner:
         self._jobs = itertools.count(1)
         self._job = 0
         self._closed = False
+        self._refused: dict[str, Any] | None = None
         threading.Thread(target=self._read, name="captioner", daemon=True).start()
 
     @classmethod
@@ -193,15 +194,15 @@ class Captioner:
         taken = 0.0
         finished = False
         try:
-            while (answer := self._answers.get()) is not None:
+            while (answer := self._refused or self._answers.get()) is not None:
                 kind = answer["kind"]
                 if kind == "loaded":
                     yield Loaded(answer["device"], answer["seconds"])
                 elif kind == "said":
                     yield Said(answer["text"])
                 elif kind == "refused":
-                    # Put back, as the end below: it holds for whoever asks next.
-                    self._answers.put(answer)
+                    # Kept, as the end below is put back: it holds for whoever asks next.
+                    self._refused = answer
                     finished = True
                     yield Finished("failed", captioned, failed, answer["message"], answer["remedy"])
                     return
