@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import threading
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
 
 from tests.fixtures import bad_pictures
 from tests.fixtures.bad_pictures import Bad, photo
@@ -20,7 +22,7 @@ from ti_tui.dataset.opening import DatasetError
 from ti_tui.dataset.parallel import Room, in_order
 from ti_tui.dataset.scan import scan
 from ti_tui.dataset.sidecars import MOST_BYTES, one_line, read_sidecar
-from ti_tui.dataset.survey import Look, Survey, check_count, survey
+from ti_tui.dataset.survey import Look, Memory, Survey, check_count, survey
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +125,8 @@ def test_what_was_measured_is_remembered_until_the_file_changes(
 ) -> None:
     photo("coffee").save(tmp_path / "a.jpg")
     photo("rocket").save(tmp_path / "b.jpg")
-    memory: dict[tuple[str, int, int], object] = {}
-    first = survey(tmp_path, faces="none", memory=memory)  # type: ignore[arg-type]
+    memory: Memory = {}
+    first = survey(tmp_path, faces="none", memory=memory)
     measured: list[str] = []
 
     def counting(path: Path, **options: object) -> object:
@@ -132,11 +134,53 @@ def test_what_was_measured_is_remembered_until_the_file_changes(
         return measure(path)
 
     monkeypatch.setattr("ti_tui.dataset.survey.measure", counting)
-    assert survey(tmp_path, faces="none", memory=memory).looks == first.looks  # type: ignore[arg-type]
+    assert survey(tmp_path, faces="none", memory=memory).looks == first.looks
     assert measured == []
     photo("chelsea").save(tmp_path / "b.jpg")
-    survey(tmp_path, faces="none", memory=memory)  # type: ignore[arg-type]
+    survey(tmp_path, faces="none", memory=memory)
     assert measured == ["b.jpg"]
+
+
+def test_what_cannot_be_read_is_remembered_unless_it_may_be_another_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("cut.jpg", "far.jpg"):
+        photo("coffee").save(tmp_path / name)
+    whole = (tmp_path / "cut.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "page.jpg").write_text("<html></html>")
+    memory: Memory = {}
+    measured: list[str] = []
+    away = True
+
+    def counting(path: Path, **options: object) -> object:
+        measured.append(path.name)
+        return measure(path)
+
+    def loaded(image: Image.Image) -> object:
+        if away and "far" in str(getattr(image, "filename", "")):
+            raise OSError(errno.EIO, "Input/output error")
+        return ImageFile.ImageFile.load(image)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("ti_tui.dataset.survey.measure", counting)
+    monkeypatch.setattr(JpegImageFile, "load", loaded)
+    first = survey(tmp_path, faces="none", memory=memory)
+    assert [look.wrong for look in first.looks] == [
+        "is truncated; copy it again",
+        "cannot be read: Input/output error",
+        "is not a picture (it starts like HTML)",
+    ]
+    measured.clear()
+    assert survey(tmp_path, faces="none", memory=memory).looks == first.looks
+    assert measured == ["far.jpg"]
+    away = False
+    assert [look.picture is not None for look in survey(tmp_path, faces="none", memory=memory).looks] == [
+        False, True, False,
+    ]  # fmt: skip
+    (tmp_path / "cut.jpg").write_bytes(whole)
+    measured.clear()
+    found = survey(tmp_path, faces="none", memory=memory, force="all")
+    assert measured == ["cut.jpg"] and found.looks[0].picture is not None
 
 
 def test_a_copy_of_a_picture_that_is_left_out_is_no_copy(tmp_path: Path) -> None:
@@ -155,7 +199,7 @@ def test_pictures_in_subfolders_are_told_and_taken_if_asked(tmp_path: Path) -> N
     (tmp_path / "2023" / "loop").symlink_to(tmp_path)
     found = survey(tmp_path)
     assert "there are no pictures" in str(found.problems.errors[0])
-    assert "sub-folders hold 1 pictures" in found.problems.errors[0].remedy
+    assert found.problems.errors[0].remedy == "Its sub-folders hold 1 picture." and found.below == 1
     inside = survey(tmp_path, subfolders=True)
     assert [look.name for look in inside.looks] == ["2023/may/a.jpg"] and not inside.problems
     photo("rocket").save(tmp_path / "b.jpg")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
+import pkgutil
 from pathlib import Path
 
 import pytest
+from textual.binding import Binding
 from textual.pilot import Pilot
 
+import ti_tui.screens
+import ti_tui.widgets
 from tests.screens.conftest import MakeHistory
 from tests.screens.driving import drive, until, words
-from ti_tui.screens.app import TiTuiApp, write_crash
+from ti_tui.screens.app import TiTuiApp, _unknown_keys, write_crash
 from ti_tui.screens.crash import CrashApp
 from ti_tui.settings import Settings, load_settings
 
@@ -44,6 +49,25 @@ def test_wrong_settings_are_said_on_the_screen_and_the_others_count(home: Path) 
 
     asyncio.run(go())
     assert load_settings()[0].refresh_seconds == 0.5
+
+
+def every_binding_id() -> set[str]:
+    """The ids of all keys in the screens' and widgets' modules."""
+    packages = (ti_tui.screens, ti_tui.widgets)
+    names = [found.name for one in packages for found in pkgutil.walk_packages(one.__path__, f"{one.__name__}.")]
+    classes = [thing for name in names for thing in vars(importlib.import_module(name)).values()]
+    bindings = [one for thing in classes if isinstance(thing, type) for one in vars(thing).get("BINDINGS", [])]
+    return {one.id for one in bindings if isinstance(one, Binding) and one.id}
+
+
+def test_every_key_with_an_id_can_be_bound_anew() -> None:
+    ids = every_binding_id()
+    assert {"wizard.next", "dataset.masks", "crops.mode", "captions.accept", "dashboard.save", "field.clear"} <= ids
+    # Each has a key of its own: that one key is given away twice is another matter.
+    assert _unknown_keys({name: f"f{at}" for at, name in enumerate(sorted(ids))}) == []
+    assert _unknown_keys({"captions.acept": "f8"}) == [
+        "[keys] captions.acept: no key has this id; did you mean captions.accept?"
+    ]
 
 
 @pytest.mark.parametrize("theme", ["quiet", "paper", "contrast", "colour-blind", "ansi", "ember", "fjord"])

@@ -222,6 +222,22 @@ def test_pictures_are_left_out_and_taken_back(home: Path, photographs: Path) -> 
     reviewing(photographs, steps)
 
 
+def test_the_current_row_is_lit_while_the_list_has_the_focus(home: Path, photographs: Path) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        def lit() -> bool:
+            return any(segment.style and segment.style.bgcolor for segment in review(pilot).pictures._strips[0])
+
+        assert not lit()
+        await pilot.press("escape")
+        assert lit()
+        await pilot.press("enter")
+        assert not lit()
+        await pilot.press("tab")
+        assert lit()
+
+    reviewing(photographs, steps)
+
+
 def test_space_in_the_list_marks_a_caption_as_reviewed_and_goes_on(home: Path, photographs: Path) -> None:
     async def steps(pilot: Pilot[None]) -> None:
         await pilot.press("escape", "space")

@@ -411,6 +411,7 @@ def test_a_draft_comes_back_from_its_file_as_it_was() -> None:
     draft = Draft(photographs="~/p [1]", class_word="woman", repeats=3, left_out={"a.jpg"}, captions={"b.jpg": ODD})
     draft.forced, draft.crop_all = {os.fsdecode(b"bad\xff.jpg")}, Choice("face", framing="waist")
     draft.crops = {"10_x/c.png": Choice("manual", Box(0.5, 1.0, 30.25, 30.0)), "d.png": Choice("face", face=2)}
+    draft.masks, draft.subfolders = "faces", True
     draft.set("embedding.token", "zkz")
     draft.set("training.batch_size", "auto")
     draft.set("save.formats", "safetensors, diffusers")

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     help="Loss masks that come along: none; those found beside the pictures or in their transparency; for the others "
     "also one around the face, where one can be found (faces).",
 )
+@click.option("--subfolders", is_flag=True, help="Take the pictures of sub-folders too.")
 @click.option("--vectors", type=int, help="How many vectors the token has.")
 @click.option("--scheme", help=f"LR scheme: {', '.join(PRESETS)}, or text such as `0.05:10, 0.005:200`.")
 @click.option(
@@ -60,8 +61,8 @@ if TYPE_CHECKING:
 )
 def command(
     run: Path, images: Path, model: str, token: str, init_: str, class_word: str | None, repeats: int | None,
-    leave_out: tuple[str, ...], masks: Masks, vectors: int | None, scheme: str | None, read_as: Reading | None,
-    settings: tuple[str, ...],
+    leave_out: tuple[str, ...], masks: Masks, subfolders: bool, vectors: int | None, scheme: str | None,
+    read_as: Reading | None, settings: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Make the folder RUN with prepared pictures and a run file.
 
@@ -95,6 +96,7 @@ def command(
         repeats=repeats,
         leave_out=leave_out,
         masks=masks,
+        subfolders=subfolders,
         progress=progress,
     )
     show.problems(made.prepared.problems, err=True)

@@ -139,15 +139,17 @@ def names_in(folder: Path, *, subfolders: bool = False) -> list[str]:
     return [path.relative_to(folder).as_posix() for paths in found for path in paths]
 
 
-def found_instead(folder: Path) -> str:
-    """What a folder without pictures holds, in a sentence."""
+def found_instead(folder: Path, below: int = 0) -> str:
+    """What a folder without pictures holds, in a sentence or two. below: how many pictures lie in its sub-folders."""
     counts: dict[str, int] = {}
     for path in folder.iterdir():
         if stat.S_ISREG(_mode(path)):
             suffix = shown(path.suffix.lower()) or "(no ending)"
             counts[suffix] = counts.get(suffix, 0) + 1
     found = ", ".join(f"{count} {suffix}" for suffix, count in sorted(counts.items()))
-    return f"It holds {found}." if found else "It is empty."
+    said = [f"It holds {found}."] if found else []
+    said += [f"Its sub-folders hold {below} {'picture' if below == 1 else 'pictures'}."] if below else []
+    return " ".join(said) or "It is empty."
 
 
 def natural_key(path: Path) -> list[tuple[int, int | str]]:

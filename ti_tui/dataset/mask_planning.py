@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ti_tui.dataset.boxes import Choice
-from ti_tui.dataset.manifest import Entry, Made, Masks, MaskSource
+from ti_tui.dataset.manifest import Entry, Made, MaskOrigin, Masks, MaskSource
 from ti_tui.dataset.masks import ENDINGS, mask_file
-from ti_tui.dataset.opening import shown
+from ti_tui.dataset.opening import DatasetError, shown
 from ti_tui.dataset.survey import Look
 from ti_tui.run.hashes import file_hash
 from ti_tui.run.problems import Problems
@@ -30,17 +30,34 @@ class MaskPlan:
     obsolete: tuple[Made, ...] = ()
 
 
+def no_finder() -> DatasetError:
+    """What there is to say where masks from faces are wanted, and nothing finds faces."""
+    return DatasetError(
+        "masks from faces need a package that finds them", remedy="Install it: pip install 'ti_tui[faces]'."
+    )
+
+
+def mask_origin(look: Look, masks: Masks) -> MaskOrigin | None:
+    """What kind of mask a picture gets; None if it gets none."""
+    if masks == "none":
+        return None
+    if look.mask:
+        return look.mask
+    if masks == "found" or look.measured is None or "mask" in look.kinds:
+        return None
+    return "face" if look.measured.sight.useful_faces else None
+
+
 def mask_source(
     look: Look, masks: Masks, choice: Choice, content: str, before: Entry, problems: Problems
 ) -> MaskSource | None:
     """What the masks of a picture are made from; None if it gets none. content: SHA-256 of the picture."""
-    if masks == "none":
-        return None
-    if look.mask == "file" and (own := mask_file(look.path)) is not None:
+    origin = mask_origin(look, masks)
+    if origin == "file" and (own := mask_file(look.path)) is not None:
         return MaskSource("file", file_hash(own))
-    if look.mask == "transparency":
+    if origin == "transparency":
         return MaskSource("transparency", content)
-    if masks == "found" or look.measured is None or "mask" in look.kinds:
+    if masks != "faces" or look.measured is None or "mask" in look.kinds:
         return None
     if faces := look.measured.sight.useful_faces:
         return MaskSource("face", face=faces[min(choice.face, len(faces) - 1)])

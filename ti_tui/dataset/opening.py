@@ -28,6 +28,10 @@ class DatasetError(UserError):
     """A picture, or the folder of pictures, cannot be used."""
 
 
+class OutOfReach(DatasetError):
+    """A picture could not be read this time: for its disk, its rights or the memory, not for what is in it."""
+
+
 def shown(path: Path | str) -> str:
     """A file's name as it can be printed: control characters and bytes that are no text are escaped."""
     name = path if isinstance(path, str) else path.name
@@ -56,7 +60,9 @@ def open_picture(path: Path) -> Image.Image:
         size = f"has {int(told[0]) / 1e6:.0f} megapixels" if told else "has too many pixels"
         raise DatasetError(f"{size}, over the limit of {MAX_PIXELS / 1e6:.0f}") from None
     except OSError as error:
-        raise DatasetError(f"cannot be read: {error.strerror or error}") from None
+        # Pillow's own errors have no number.
+        kind = DatasetError if error.errno is None else OutOfReach
+        raise kind(f"cannot be read: {error.strerror or error}") from None
     except Exception as error:
         raise DatasetError(f"is damaged ({error})") from None
     if image.width * image.height > MAX_PIXELS:
@@ -73,10 +79,12 @@ def load_pixels(image: Image.Image) -> None:
     try:
         image.load()
     except OSError as error:
+        if error.errno is not None:
+            raise OutOfReach(f"cannot be read: {error.strerror}") from None
         what = "truncated" if "truncated" in str(error) else "damaged"
         raise DatasetError(f"is {what}; copy it again") from None
     except MemoryError:
-        raise DatasetError("is too large for the memory of this machine") from None
+        raise OutOfReach("is too large for the memory of this machine") from None
     except Exception as error:
         raise DatasetError(f"is damaged ({error}); copy it again") from None
 

@@ -23,6 +23,7 @@ from ti_tui.dataset.faces import FaceFinder
 from ti_tui.dataset.faces import installed as faces_installed
 from ti_tui.dataset.manifest import Made, Manifest, MaskOrigin, Masks, read_manifest
 from ti_tui.dataset.mask_planning import FIELD as MASKS_FIELD
+from ti_tui.dataset.mask_planning import no_finder
 from ti_tui.dataset.masks import mask_file, mask_pieces
 from ti_tui.dataset.opening import DatasetError, open_picture, shown
 from ti_tui.dataset.parallel import Room, in_order
@@ -133,9 +134,7 @@ def prepare(
         leave_out = [key for key, entry in before.items() if entry.left_out]
     masks = masks or (old.masks if old is not None else "found")
     if masks == "faces" and finder is None and not faces_installed():
-        raise DatasetError(
-            "masks from faces need a package that finds them", remedy="Install it: pip install ti_tui[faces]."
-        )
+        raise no_finder()
     default = Choice(mode) if isinstance(mode, str) else mode or (old.choice if old is not None else AUTO)
     own = {key: entry.choice for key, entry in before.items() if entry.choice is not None} | dict(crops or {})
     found = survey(

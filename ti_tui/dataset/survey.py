@@ -29,7 +29,7 @@ from ti_tui.dataset.listing import (
     raise_unless_folder,
 )
 from ti_tui.dataset.masks import mask_file, trouble_with_file
-from ti_tui.dataset.opening import DatasetError, shown
+from ti_tui.dataset.opening import DatasetError, OutOfReach, shown
 from ti_tui.dataset.parallel import Room, in_order
 from ti_tui.dataset.scan import Picture, Scan, name_in, tell_of_caption, tell_shared_stems, tell_unreadable
 from ti_tui.dataset.sidecars import read_sidecar
@@ -60,7 +60,8 @@ ENDINGS: dict[str, frozenset[str]] = {
 
 FileKey = tuple[str, int, int]
 """Path, size in bytes and time of change (ns): the same key is taken for the same content."""
-Memory = MutableMapping[FileKey, Measured]
+Memory = MutableMapping[FileKey, Measured | DatasetError]
+"""What was measured of a file, or why it cannot be used."""
 Forced = Collection[str] | Literal["all"]
 """Names of pictures that are used although they are too small or a copy of another; or all of them."""
 Faces = Literal["all", "needed", "none"]
@@ -104,12 +105,16 @@ class Look:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a folder of photographs holds. complete: whether it was looked through to the end."""
+    """What a folder of photographs holds.
+
+    complete: whether it was looked through to the end. below: pictures in sub-folders that were not looked into.
+    """
 
     folder: Path
     looks: tuple[Look, ...]
     problems: Problems
     complete: bool = True
+    below: int = 0
 
     @property
     def scan(self) -> Scan:
@@ -161,7 +166,7 @@ def survey(
     leave_out:  names of pictures that will not be used: what is odd about one stands in its own look only, and no
                 other is a copy of it.
     faces:      in which pictures they are looked for; finder: one that is running already.
-    memory:     what was measured before, by file; filled as it goes.
+    memory:     what was found before, by file; filled as it goes.
     each:       told of every file as it has been looked at, in natural order; it goes on only while that is True.
     Raises DatasetError if the folder itself cannot be read.
     """
@@ -194,10 +199,11 @@ def survey(
                 return Survey(folder, tuple(looks), problems, complete=False)
     used = [look for look in looks if look.name not in leave_out]
     _tell_of_grey(used, problems, field)
-    _tell_of_folder(folder, used, problems, field, subfolders=subfolders)
+    below = 0 if subfolders else count_below(folder)
+    _tell_of_folder(folder, used, problems, field, subfolders=subfolders, below=below)
     if finder is not None and finder.trouble:
         problems.info(finder.trouble, field=field, kind="faces")
-    return Survey(folder, _with_all_told(looks, problems), problems)
+    return Survey(folder, _with_all_told(looks, problems), problems, below=below)
 
 
 def check_count(count: int, *, field: str = "dataset.images") -> Problems:
@@ -234,7 +240,7 @@ class _FaceLook:
 
 
 class _Measuring:
-    """Measures files in any thread; what was measured before is taken from memory."""
+    """Measures files in any thread; what was found before is taken from memory."""
 
     def __init__(self, memory: Memory | None, find_faces: _FaceLook | None) -> None:
         self._memory = memory
@@ -242,24 +248,39 @@ class _Measuring:
         self._room = Room()
 
     def __call__(self, path: Path) -> Measured | DatasetError:
+        one: Measured | DatasetError
         try:
             status = path.stat()
             key = (str(path), status.st_size, status.st_mtime_ns)
             known = self._memory.get(key) if self._memory is not None else None
-            look = self._find_faces
-            if known is not None and (known.faces is not None or look is None or not look.wants(known.size)):
+            if known is not None and self._is_enough(known):
                 return known
-            one = measure(path, find_faces=self._find_faces, room=self._room)
-        except DatasetError as error:
+            one = self._measured(path)
+        except OutOfReach as error:
             return error
         except OSError as error:
-            return DatasetError(f"cannot be read: {error.strerror or error}")
+            return OutOfReach(f"cannot be read: {error.strerror or error}")
         except Exception as error:
             # One strange file must not keep the others from being looked at.
             return DatasetError(f"cannot be used ({type(error).__name__}: {error})")
         if self._memory is not None:
             self._memory[key] = one
         return one
+
+    def _is_enough(self, known: Measured | DatasetError) -> bool:
+        look = self._find_faces
+        if isinstance(known, DatasetError) or known.faces is not None or look is None:
+            return True
+        return not look.wants(known.size)
+
+    def _measured(self, path: Path) -> Measured | DatasetError:
+        """What is in the file, or why it cannot be used. Raises OutOfReach where that may be another the next time."""
+        try:
+            return measure(path, find_faces=self._find_faces, room=self._room)
+        except OutOfReach:
+            raise
+        except DatasetError as error:
+            return error
 
 
 @dataclass
@@ -442,7 +463,9 @@ def _with_all_told(looks: list[Look], problems: Problems) -> tuple[Look, ...]:
     return tuple(replace(look, problems=tuple(dict.fromkeys((*look.problems, *later[look.path])))) for look in looks)
 
 
-def _tell_of_folder(folder: Path, looks: list[Look], problems: Problems, field: str, *, subfolders: bool) -> None:
+def _tell_of_folder(
+    folder: Path, looks: list[Look], problems: Problems, field: str, *, subfolders: bool, below: int
+) -> None:
     """What concerns more than one picture, or none."""
     pictures = [look.picture for look in looks if look.picture is not None]
     # Without a caption there is nothing that could be the other's.
@@ -457,13 +480,11 @@ def _tell_of_folder(folder: Path, looks: list[Look], problems: Problems, field: 
             problems.info(f"{more} more caption files belong to no picture", field=field, kind="orphan")
         for path, why in masks_not_used(place.folder)[:MOST_NAMED]:
             problems.info(f"{shown(path)} {why}", field=field, subject=path, kind="orphan")
-    below = 0 if subfolders else count_below(folder)
     if not looks and not problems.errors:
-        inside = f" Its sub-folders hold {below} pictures." if below else ""
         problems.error(
             f"there are no pictures in {shown(str(folder))}",
             field=field,
-            remedy=f"{found_instead(folder)}{inside}",
+            remedy=found_instead(folder, below),
             kind="empty",
         )
     elif below:

@@ -212,13 +212,20 @@ def _unknown_keys(keys: Mapping[str, str]) -> list[str]:
     from ti_tui.screens.dashboard.log import LogScreen
     from ti_tui.screens.dashboard.samples import CompareScreen
     from ti_tui.screens.dashboard.screen import DashboardScreen
+    from ti_tui.screens.review.captions import CaptionReview
     from ti_tui.screens.review.crops import CropReview
+    from ti_tui.screens.review.editor import CaptionEditor
+    from ti_tui.screens.review.listing import CaptionList
+    from ti_tui.screens.wizard.captions import CaptionPreview
     from ti_tui.screens.wizard.dataset import DatasetPane
+    from ti_tui.screens.wizard.scheme import SchemePane
     from ti_tui.screens.wizard.screen import WizardScreen
+    from ti_tui.widgets.controls import TextLine
     from ti_tui.widgets.segment_table import SegmentTable
 
     owners = (
-        TiTuiApp, WizardScreen, DatasetPane, CropReview, DashboardScreen, CompareScreen, LogScreen, SegmentTable,
+        TiTuiApp, WizardScreen, DatasetPane, CaptionPreview, SchemePane, CropReview, CaptionReview, CaptionEditor,
+        CaptionList, DashboardScreen, CompareScreen, LogScreen, TextLine, SegmentTable,
     )  # fmt: skip
     classes = {part for owner in owners for part in owner.__mro__ if part.__module__.startswith("ti_tui.")}
     bindings = [binding for part in classes for binding in vars(part).get("BINDINGS", [])]

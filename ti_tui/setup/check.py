@@ -78,15 +78,16 @@ def check_run(folder: RunFolder, *, decode: bool = True) -> Checked:
 def check_recipe(run: RunFile, folder: RunFolder, *, pictures: Scan | None = None, decode: bool = True) -> Checked:
     """`check_run` for a recipe that need not stand in a file yet, in a folder that need not be there yet.
 
-    pictures: those that the run will have, if they are known already; else the ones that dataset.images names.
+    pictures: those that the run will have, if they are known already; else the ones that dataset.images names. The
+    former are yet to be cut, and their masks too: what becomes of those is not looked at here.
     """
     problems = Problems()
     facts = _check_model(run, folder, problems)
     tokenizers = _find_tokenizers(run, folder, facts, problems)
     if pictures is None:
         pictures = _scan(run.dataset.images, folder, "dataset.images", problems, decode=decode)
-    if pictures is not None and run.dataset.masks:
-        _check_masks(run, pictures, problems)
+        if pictures is not None and run.dataset.masks:
+            _check_masks(run, pictures, problems)
     reg = run.dataset.regularisation
     regularisation = _scan(reg, folder, "dataset.regularisation", problems, decode=decode) if reg else None
     templates = _templates(run, folder, problems)

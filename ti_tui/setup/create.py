@@ -43,6 +43,7 @@ def create_run(
     crops: Mapping[str, Choice] | None = None,
     force: Forced = "all",
     masks: Masks = "found",
+    subfolders: bool = False,
     memory: Memory | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Created:
@@ -80,6 +81,7 @@ def create_run(
             crops=crops,
             force=force,
             masks=masks,
+            subfolders=subfolders,
             record=folder.root,
             memory=memory,
             progress=progress,

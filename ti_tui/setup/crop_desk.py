@@ -13,6 +13,8 @@ from pathlib import Path
 from ti_tui.dataset import boxes
 from ti_tui.dataset.boxes import AUTO, Choice, Crop, Mode, Rule, Sight, Size
 from ti_tui.dataset.crop import size_for
+from ti_tui.dataset.manifest import MaskOrigin
+from ti_tui.dataset.mask_planning import mask_origin
 from ti_tui.dataset.planning import check_crops, pieces
 from ti_tui.dataset.survey import Look
 from ti_tui.run.problems import Problems
@@ -29,6 +31,12 @@ RULES: dict[Rule, str] = {
     "split": "split into several",
 }
 """What placed a box, in words."""
+MADE_FROM: dict[MaskOrigin, str] = {
+    "file": "the file beside it",
+    "transparency": "its transparency",
+    "face": "around its face",
+}
+"""What a mask is made from, in words."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,10 @@ class CropDesk:
         """What there is to say about its crop; with an error it is not trained."""
         forced = name in self.draft.forced_pictures()
         return check_crops(self._looks[name], self.choice(name), self.crops(name), forced=forced, field="photographs")
+
+    def mask(self, name: str) -> MaskOrigin | None:
+        """What kind of mask the picture gets; None if it is learned as a whole."""
+        return mask_origin(self._looks[name], self.draft.mask_choice())
 
     def rules(self) -> Counter[Rule]:
         """How many of the pictures that are trained are cropped by which rule."""

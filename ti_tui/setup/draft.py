@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ti_tui import atomic
 from ti_tui.dataset.boxes import AUTO, Choice
@@ -18,8 +18,13 @@ from ti_tui.setup.caption_changes import framed
 from ti_tui.setup.fields import OWN, FieldError, recipe_fields
 from ti_tui.setup.fields import field as spec_of
 
+if TYPE_CHECKING:
+    from ti_tui.dataset.manifest import Masks
+
 DEFAULT_RUNS = "~/runs"
 OF_CAPTIONS = ("reviewed", "made", "typing", "journal", "caption_prefix", "caption_suffix")
+MASKS: tuple[Masks, ...] = ("none", "found", "faces")
+"""What `prepare` takes for masks, in the order in which they are offered."""
 MOST_FOLDERS = 200
 """Names that are tried for a run folder; where none is free, most likely none can be looked at."""
 
@@ -30,8 +35,10 @@ class Draft:
 
     left_out, captions: by the picture's path in the folder of photographs; `choices_of` is that folder. In another
     folder the same names are other pictures, and the choices do not count.
+    subfolders: whether pictures are taken from all sub-folders too.
     forced:   pictures that are used although they are too small, or the same file as another.
     crop_all: how pictures are cropped that are not in `crops`, which has those with a way of their own.
+    masks:    which pictures get a mask. This and all the above count for the folder `choices_of` only.
     reviewed, made: of a picture, a mark of the caption that was reviewed, or that a program made; see `caption_desk`.
     typing:   captions in the middle of being typed: what they were before.
     journal:  the time of the last change in the captions' history that is in here.
@@ -46,10 +53,12 @@ class Draft:
     run_folder: str = ""
     class_word: str = ""
     repeats: int | None = None
+    subfolders: bool = False
     left_out: set[str] = field(default_factory=set)
     forced: set[str] = field(default_factory=set)
     crop_all: Choice = AUTO
     crops: dict[str, Choice] = field(default_factory=dict)
+    masks: Masks = "found"
     captions: dict[str, str] = field(default_factory=dict)
     reviewed: dict[str, str] = field(default_factory=dict)
     made: dict[str, str] = field(default_factory=dict)
@@ -93,6 +102,9 @@ class Draft:
             return self.fields[name]
         if name == "embedding.init":
             return self.class_word
+        if name == "dataset.masks":
+            # Who has masks drawn around faces wants them used.
+            return self.mask_choice() == "faces"
         return spec_of(name).default
 
     def set(self, name: str, text: str) -> None:
@@ -146,6 +158,8 @@ class Draft:
             tables.setdefault(table, {})[key] = value
         if "embedding.init" not in self.fields and self.class_word:
             tables.setdefault("embedding", {})["init"] = self.class_word
+        if "dataset.masks" not in self.fields and self.value("dataset.masks"):
+            tables.setdefault("dataset", {})["masks"] = True
         return tables
 
     def leave_out(self, name: str) -> None:
@@ -180,11 +194,30 @@ class Draft:
         """(how pictures are cropped, those with a way of their own) of the folder that is named now."""
         return (self.crop_all, self.crops) if self.owns_choices else (AUTO, {})
 
+    @property
+    def takes_subfolders(self) -> bool:
+        """Whether pictures are taken from all sub-folders of the folder that is named now."""
+        return self.subfolders and self.owns_choices
+
+    def take_subfolders(self, taken: bool) -> None:
+        """Take pictures from all sub-folders too, or not."""
+        self.own_choices()
+        self.subfolders = taken
+
+    def mask_choice(self) -> Masks:
+        """Which pictures get a mask, of the folder that is named now."""
+        return self.masks if self.owns_choices else "found"
+
+    def choose_masks(self, masks: Masks) -> None:
+        """Let these pictures get a mask."""
+        self.own_choices()
+        self.masks = masks
+
     def own_choices(self) -> None:
         """Let the choices be those of the folder that is named now: those of another are dropped."""
         if not self.owns_choices:
-            self.left_out, self.captions = set(), {}
-            self.forced, self.crop_all, self.crops = set(), AUTO, {}
+            self.subfolders, self.left_out, self.captions = False, set(), {}
+            self.forced, self.crop_all, self.crops, self.masks = set(), AUTO, {}, "found"
             self.reviewed, self.made, self.typing = {}, {}, {}
             self.journal, self.caption_prefix, self.caption_suffix = 0.0, "", ""
         self.choices_of = str(self.source() or "")
@@ -239,6 +272,10 @@ class Draft:
             own["crop_all"] = self.crop_all.to_values()
         if self.crops:
             own["crops"] = {name: choice.to_values() for name, choice in self.crops.items()}
+        if self.subfolders:
+            own["subfolders"] = True
+        if self.masks != "found":
+            own["masks"] = self.masks
         tables: dict[str, Any] = {"draft": own}
         for name, value in self.fields.items():
             table, _, key = name.partition(".")
@@ -263,12 +300,14 @@ class Draft:
             run_folder=one("run_folder", str),
             class_word=one("class_word", str),
             repeats=own["repeats"] if type(own.get("repeats")) is int else None,
+            subfolders=one("subfolders", bool),
             left_out={name for name in one("left_out", list) if isinstance(name, str)},
             forced={name for name in one("forced", list) if isinstance(name, str)},
             crop_all=Choice.from_values(own.get("crop_all")) or AUTO,
             crops={
                 name: choice for name, values in one("crops", dict).items() if (choice := Choice.from_values(values))
             },
+            masks=next((masks for masks in MASKS if masks == own.get("masks")), "found"),
             captions=_texts(one("captions", dict)),
             reviewed=_texts(one("reviewed", dict)),
             made=_texts(one("made", dict)),

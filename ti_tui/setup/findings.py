@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ti_tui.run.problems import Problem, worst_first
 
 if TYPE_CHECKING:
+    from ti_tui.dataset.manifest import MaskOrigin
     from ti_tui.dataset.scan import Scan
     from ti_tui.run.folder import RunFolder
     from ti_tui.run.hardware import Hardware
@@ -24,6 +25,7 @@ class Findings:
     folder:   the run folder that it means; None if the text is no path.
     pictures: those that will be trained, with their captions and repeats, one that is split as often as it has
               pieces; None before they were looked at.
+    masks:    what the masks of these are made from, one for each picture that gets one.
     problems: everything found, each with the field that it belongs to.
     judged:   whether the draft was looked at at all: before, no problem means nothing.
     """
@@ -31,6 +33,7 @@ class Findings:
     run: RunFile | None = None
     folder: RunFolder | None = None
     pictures: Scan | None = None
+    masks: tuple[MaskOrigin, ...] = ()
     checked: Checked | None = None
     plan: Plan | None = None
     hardware: Hardware | None = None

@@ -8,9 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ti_tui.dataset.checks import Measured
+from ti_tui.dataset.faces import installed as faces_installed
+from ti_tui.dataset.manifest import MaskOrigin, Masks
+from ti_tui.dataset.mask_planning import FIELD as MASKS_FIELD
+from ti_tui.dataset.mask_planning import no_finder
 from ti_tui.dataset.scan import Picture, Scan, choose, name_in
-from ti_tui.dataset.survey import FileKey, Look, Survey, survey
+from ti_tui.dataset.survey import Look, Memory, Survey, survey
 from ti_tui.errors import UserError
 from ti_tui.run import file as run_file
 from ti_tui.run.file import RunFileError
@@ -27,7 +30,7 @@ from ti_tui.setup.draft import DEFAULT_RUNS, Draft
 from ti_tui.setup.fields import recipe_fields
 from ti_tui.setup.findings import Findings
 from ti_tui.setup.photographs import OF_PICTURES, Basis, in_short
-from ti_tui.setup.words import location, printable
+from ti_tui.setup.words import location, number, printable
 
 LARGEST_RATE = 0.5
 MOST_NAMED = 3
@@ -40,10 +43,10 @@ REQUIRED = {
 
 
 class PictureDesk:
-    """Looks at folders of photographs. memory: what it measured, valid as long as the files stay as they are."""
+    """Looks at folders of photographs. memory: what it found, valid as long as the files stay as they are."""
 
     def __init__(self) -> None:
-        self.memory: dict[FileKey, Measured] = {}
+        self.memory: Memory = {}
 
     def look(self, folder: Path, basis: Basis, each: Callable[[Look], bool]) -> Survey:
         """Look at every picture in `folder`; `each` is told of every file and says whether to go on.
@@ -55,6 +58,7 @@ class PictureDesk:
             resolution=basis.resolution,
             buckets=basis.buckets,
             field="photographs",
+            subfolders=basis.subfolders,
             person=basis.person,
             leave_out=basis.left_out,
             force=basis.forced,
@@ -71,8 +75,10 @@ def judge(draft: Draft, found: Survey | None, *, runs_folder: str = DEFAULT_RUNS
     problems = _missing(draft) + [_mistyped(name, text) for name, text in draft.mistyped.items()]
     folder, folder_problems = _folder(draft, runs_folder)
     problems += folder_problems
-    pictures = _chosen(draft, found, problems)
+    pictures, masks = _chosen(draft, found, problems)
     run, complete = _run(draft, folder, problems)
+    if pictures is not None and pictures.pictures:
+        problems += _of_masks(draft.mask_choice(), masks, pictures.pictures, used=run.dataset.masks)
     hardware = find_hardware(run.training.device)
     checked = plan = None
     if folder is not None:
@@ -85,7 +91,9 @@ def judge(draft: Draft, found: Survey | None, *, runs_folder: str = DEFAULT_RUNS
     problems += _rates(run)
     whole = run if complete and not any(problem.severity == "error" for problem in problems) else None
     disk = disk_need(run, pictures, checked.facts if checked else None)
-    return Findings(whole, folder, pictures, checked, plan, hardware, disk, judged=True, problems=tuple(problems))
+    return Findings(
+        whole, folder, pictures, masks, checked, plan, hardware, disk, judged=True, problems=tuple(problems)
+    )
 
 
 def tree(draft: Draft, findings: Findings) -> list[str]:
@@ -99,8 +107,8 @@ def tree(draft: Draft, findings: Findings) -> list[str]:
     captions = sum(bool(picture.caption) for picture in findings.pictures.pictures) if findings.pictures else 0
     described = f"{count} pictures" + (f", {captions} with captions" if captions else "") if count else "the pictures"
     lines = [f"{location(findings.folder.root)}/", "├ run.toml                 all that is needed to repeat it"]
-    for number in repeats or [draft.repeats or 1]:
-        folder = f"├ img/{number}_{name}/"
+    for times in repeats or [draft.repeats or 1]:
+        folder = f"├ img/{times}_{name}/"
         lines.append((folder if len(folder) <= 26 else f"{folder[:25]}…").ljust(26) + f" {described}")
         described = "those of another repeat count"
     lines += [
@@ -173,19 +181,22 @@ def _folder(draft: Draft, runs_folder: str) -> tuple[RunFolder | None, list[Prob
     return folder, []
 
 
-def _chosen(draft: Draft, found: Survey | None, problems: list[Problem]) -> Scan | None:
-    """The pictures that will be trained; what concerns the folder as a whole is added to `problems`."""
+def _chosen(draft: Draft, found: Survey | None, problems: list[Problem]) -> tuple[Scan | None, tuple[MaskOrigin, ...]]:
+    """The pictures that will be trained, and their masks; what concerns the whole folder is added to `problems`."""
     if found is None:
-        return None
+        return None, ()
     left_out, captions = draft.choices()
     desk = CropDesk(draft, found.looks)
     usable = choose(found.scan, leave_out=left_out, captions=captions, repeats=draft.repeats)
     told = {name: desk.problems(name) for name in desk.names}
     pictures: list[Picture] = []
+    masks: list[MaskOrigin] = []
     for picture in usable.pictures:
         name = name_in(found.folder, picture.path)
         if not told[name].errors:
-            pictures += [picture] * len(desk.crops(name))
+            pieces = len(desk.crops(name))
+            pictures += [picture] * pieces
+            masks += [mask] * pieces if (mask := desk.mask(name)) else []
     # A picture that cannot be used stays behind by itself: that is said, and stops nothing.
     hard = not pictures
     problems += [_softer(problem, hard=hard) for problem in found.general]
@@ -193,7 +204,28 @@ def _chosen(draft: Draft, found: Survey | None, problems: list[Problem]) -> Scan
     problems += _of_pictures(looks, told, hard=hard)
     if found.scan.pictures and not usable.pictures:
         problems.append(Problem("error", f"all {len(found.scan.pictures)} pictures are left out", "photographs"))
-    return replace(usable, pictures=tuple(pictures))
+    return replace(usable, pictures=tuple(pictures)), tuple(masks)
+
+
+def _of_masks(masks: Masks, origins: Sequence[MaskOrigin], pictures: Sequence[Picture], *, used: bool) -> list[Problem]:
+    """What there is to say about the masks of the pictures that will be trained, and whether they are used."""
+    if masks == "faces" and not faces_installed():
+        missing = no_finder()
+        return [Problem("error", missing.message, "photographs", missing.remedy)]
+    without = len(pictures) - len(origins)
+    if masks == "faces" and not origins:
+        text = "no face was found that a mask could be drawn around"
+        return [Problem("error" if used else "info", text, "photographs", "m in the first step takes other masks.")]
+    if used and not origins:
+        remedy = "Turn Masks off, or have them drawn around faces: m in the first step."
+        return [Problem("error", "no picture has a mask", MASKS_FIELD, remedy)]
+    if used and without:
+        text = f"{number(without, 'image')} of {len(pictures)} without a mask, learned as a whole"
+        return [Problem("info", text, MASKS_FIELD)]
+    if origins and not used:
+        text = f"{number(len(origins), 'mask')} found and not used"
+        return [Problem("info", text, MASKS_FIELD, "Turn Masks on to have only that learned which they show.")]
+    return []
 
 
 def _of_pictures(looks: Sequence[Look], told: Mapping[str, Problems], *, hard: bool) -> list[Problem]:

@@ -59,6 +59,7 @@ class Basis:
     person: bool
     left_out: frozenset[str]
     forced: frozenset[str]
+    subfolders: bool
 
     @classmethod
     def of(cls, draft: Draft) -> Basis:
@@ -71,6 +72,7 @@ class Basis:
             is_person(init),
             frozenset(draft.choices()[0]),
             frozenset(draft.forced_pictures()),
+            draft.takes_subfolders,
         )
 
 

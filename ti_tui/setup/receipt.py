@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from ti_tui.dataset.boxes import AUTO
+from ti_tui.dataset.manifest import MaskOrigin
 from ti_tui.dataset.scan import name_in
 from ti_tui.run.hardware import GIB
 from ti_tui.run.plan import Plan
@@ -13,6 +14,8 @@ from ti_tui.run.recipe import RunFile
 from ti_tui.setup.draft import Draft
 from ti_tui.setup.findings import Findings
 from ti_tui.setup.words import location, number, size
+
+MASKS: dict[MaskOrigin, str] = {"file": "from files", "transparency": "from transparency", "face": "around faces"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ def receipt(draft: Draft, findings: Findings) -> list[Line]:
     lines = [
         _pictures(draft, findings, run),
         *_crops(draft, findings),
+        *_masks(findings, run),
         Line("Embedding", f"{run.embedding.token} = {number(run.embedding.vectors, 'vector')} from {start}"),
         Line("Model", model, facts.describe() if facts else "downloaded at the start"),
         _scheme(run, plan),
@@ -54,6 +58,8 @@ def _pictures(draft: Draft, findings: Findings, run: RunFile) -> Line:
     pictures = findings.pictures.pictures if findings.pictures else ()
     captions = sum(bool(picture.caption) for picture in pictures)
     parts = [number(len(pictures), "image"), f"{run.dataset.resolution} pixels"]
+    if draft.takes_subfolders:
+        parts.append("sub-folders too")
     if left_out := len(draft.choices()[0]):
         parts.append(f"{left_out} left out")
     why = f"{captions} with captions, template {run.dataset.template}"
@@ -73,6 +79,15 @@ def _crops(draft: Draft, findings: Findings) -> list[Line]:
     parts = [f"{count} {'by hand' if mode == 'manual' else mode}" for mode, count in modes.most_common()]
     why = f"{number(len(forced), 'picture')} used though refused" if forced else ""
     return [Line("Crops", ", ".join([*parts, f"{others}{everything.mode}"]), why)]
+
+
+def _masks(findings: Findings, run: RunFile) -> list[Line]:
+    """What the masks are made from, if there are any, and what they do."""
+    if not findings.masks:
+        return []
+    text = ", ".join(f"{count} {MASKS[origin]}" for origin, count in Counter(findings.masks).most_common())
+    outside = f"what they leave out weighs {run.dataset.mask_outside:g}"
+    return [Line("Masks", text, outside if run.dataset.masks else "not used: Masks is off")]
 
 
 def _scheme(run: RunFile, plan: Plan | None) -> Line:

@@ -42,6 +42,8 @@ def make_run(
         mode=mode,
         crops=crops,
         force=draft.forced_pictures(),
+        masks=draft.mask_choice(),
+        subfolders=draft.takes_subfolders,
         memory=memory,
         progress=progress,
     )

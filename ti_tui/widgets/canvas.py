@@ -33,6 +33,14 @@ class Canvas(Widget):
     def on_mount(self) -> None:
         self.app.theme_changed_signal.subscribe(self, self._theme_changed)
 
+    def focus_changed(self) -> None:
+        """The focus came or went: draw again what it changes."""
+
+    def watch_has_focus(self, has_focus: bool) -> None:
+        # Not on_focus and on_blur: they are called before the widget knows that it has the focus, or has it no more.
+        super().watch_has_focus(has_focus)
+        self.focus_changed()
+
     def draw(self, lines: Sequence[Line]) -> None:
         """Show `lines` from now on; only cells that differ from the last ones are painted again."""
         if not self.is_attached:

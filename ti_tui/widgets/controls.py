@@ -172,10 +172,7 @@ class Choice(Canvas, can_focus=True):
                 self._choose(choice)
                 return
 
-    def on_focus(self) -> None:
-        self._show()
-
-    def on_blur(self) -> None:
+    def focus_changed(self) -> None:
         self._show()
 
     def _choose(self, choice: str) -> None:
@@ -235,10 +232,7 @@ class Flags(Canvas, can_focus=True):
     def action_finish(self) -> None:
         self.post_message(Finished(self))
 
-    def on_focus(self) -> None:
-        self._show()
-
-    def on_blur(self) -> None:
+    def focus_changed(self) -> None:
         self._show()
 
     def _show(self) -> None:

@@ -120,12 +120,11 @@ class SegmentTable(Canvas, can_focus=True):
             self.wrong = ""
             self._show()
 
-    def on_focus(self) -> None:
+    def focus_changed(self) -> None:
         self._show()
 
     def on_blur(self) -> None:
         self._take()
-        self._show()
 
     def _cell(self, row: int, column: int) -> str:
         segment = self.segments[row]

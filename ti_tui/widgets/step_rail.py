@@ -61,10 +61,7 @@ class StepRail(Canvas, can_focus=True):
         if 0 <= row < len(self._steps):
             self.post_message(self.Chosen(self._steps[row].id))
 
-    def on_focus(self) -> None:
-        self._show()
-
-    def on_blur(self) -> None:
+    def focus_changed(self) -> None:
         self._show()
 
     def on_resize(self) -> None:

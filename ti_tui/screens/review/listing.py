@@ -70,10 +70,7 @@ class CaptionRows(Canvas, can_focus=True):
     def on_resize(self) -> None:
         self._show()
 
-    def on_focus(self) -> None:
-        self._show()
-
-    def on_blur(self) -> None:
+    def focus_changed(self) -> None:
         self._show()
 
     def _scroll(self, by: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
@@ -16,7 +17,7 @@ from textual.widgets.option_list import Option
 from ti_tui import settings
 from ti_tui.run.problems import Problem, Problems, worst_first
 from ti_tui.screens.wizard.pane import DraftChanged, FormPane, NextStep
-from ti_tui.setup.draft import Draft
+from ti_tui.setup.draft import MASKS, Draft
 from ti_tui.setup.fields import PHOTOGRAPHS
 from ti_tui.setup.findings import Findings
 from ti_tui.setup.photographs import OF_PICTURES, remark, without_name
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ti_tui.setup.crop_desk import CropDesk
 
 TALL = 30
+LABEL = 15
 MOST_TOLD = 4
 """Things about the folder that are said below the pictures."""
 ADVICE = (
@@ -38,8 +40,8 @@ ADVICE = (
     "them is what the word learns."
 )
 KEYS = (
-    "space leaves a picture out or takes it back, k uses one that is refused, c shows what is cut off; enter goes on. "
-    "Nothing in the folder is changed."
+    "space leaves a picture out, k uses one that is refused, c shows what is cut off, m offers masks; enter "
+    "goes on. Nothing in the folder is changed."
 )
 
 
@@ -51,12 +53,26 @@ class DatasetPane(FormPane):
         f"The folder with the photographs. {ADVICE}\n\nThe folder is only read: what is trained are copies in the run "
         "folder, turned upright, cropped and resized. Pictures that are left out stay where they are.\n\n"
         "✓ fine   ! look at what is said beside it   × left out   ✗ cannot be used: k uses one that is only too small, "
-        "or a copy of another"
+        "or a copy of another\n\n"
+        "◐ has a mask: what is white in it is learned, what is black hardly. It is a-mask.png beside a.jpg, or the "
+        "picture's transparency; with faces the others get one around the head. Masks are used where the parameter "
+        "Masks is on; faces turns it on."
     )
     BINDINGS = [
         Binding("space", "leave_out", "Leave out", id="dataset.leave-out", tooltip="Leave out, or take back"),
         Binding("k", "force", "Use it", id="dataset.force", tooltip="Use a picture that is refused, or not"),
         Binding("c", "crops", "Crops", id="dataset.crops", tooltip="See and change what is cut off"),
+        Binding("m", "masks", "Masks", id="dataset.masks", tooltip="Which pictures get a mask: none, found, faces"),
+        Binding(
+            "s",
+            "subfolders",
+            "Sub-folders",
+            show=False,
+            id="dataset.subfolders",
+            tooltip="Take the pictures of sub-folders too, or not; while typing with alt",
+        ),
+        # A letter with alt is still a letter to a text line: this is looked at first.
+        Binding("alt+s", "subfolders", "Sub-folders", show=False, id="dataset.alt-subfolders", priority=True),
     ]
 
     def __init__(self, draft: Draft) -> None:
@@ -64,6 +80,7 @@ class DatasetPane(FormPane):
         self._seen: list[Look] = []
         self._desk: CropDesk | None = None
         self._looking = False
+        self._masks_asked = False
         self._recent: list[Path] = []
         self._entered = ""
 
@@ -72,6 +89,7 @@ class DatasetPane(FormPane):
         yield OptionList(id="recent")
         yield Static(ADVICE, id="advice", classes="hint", markup=False)
         yield Static("", id="count", markup=False)
+        yield Canvas(id="choices")
         with Horizontal(id="set"):
             yield OptionList(id="pictures")
             with Vertical(id="chosen"):
@@ -94,6 +112,7 @@ class DatasetPane(FormPane):
 
     def show(self, findings: Findings) -> None:
         super().show(findings)
+        self._looking = self.drafting.looking
         self._show_recent()
         self._count()
         self._show_folder()
@@ -110,8 +129,10 @@ class DatasetPane(FormPane):
         return f"{PHOTOGRAPHS.help} right completes, ctrl+o picks."
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action in {"leave_out", "force", "crops"}:
+        if action in {"leave_out", "force", "crops", "masks"}:
             return self.query_one("#pictures").has_focus
+        if action == "subfolders":
+            return self.draft.takes_subfolders or self.drafting.below > 0
         return True
 
     def fill(self, seen: Sequence[Look], *, looking: bool) -> None:
@@ -187,6 +208,24 @@ class DatasetPane(FormPane):
             review = CropReview(desk, at=at.name if at is not None else "", save=self.drafting.keep_draft)
             self.app.push_screen(review, self._cropped)
 
+    def action_masks(self) -> None:
+        if self.drafting.looking or self._desk is None:
+            self.notify("Still looking at the pictures.", timeout=2)
+            return
+        self._masks_asked = True
+        at = MASKS.index(self.draft.mask_choice())
+        self.draft.choose_masks(MASKS[(at + 1) % len(MASKS)])
+        self._show_pictures(self._seen)
+        self._count()
+        self.post_message(DraftChanged())
+
+    def action_subfolders(self) -> None:
+        self.draft.take_subfolders(not self.draft.takes_subfolders)
+        self._entered, self._looking = self.draft.photographs, True
+        self._count()
+        # They are looked at before the draft is judged.
+        self.post_message(DraftChanged())
+
     def _cropped(self, last: str | None) -> None:
         names = [look.name for look in self._seen]
         if last in names:
@@ -259,7 +298,7 @@ class DatasetPane(FormPane):
         lines: list[Line] = []
         if look is not None:
             width = max(20, about.size.width)
-            lines.append([(cut(printable(look.name), width), "b")])
+            lines.append([(_label(look.name, width), "b")])
             for problem in worst_first(self._problems(look)):
                 lines += told(without_name(problem), width)
             lines += [[("· ", "muted"), (cut(text, width - 2), "muted")] for text in self._how(look)]
@@ -269,18 +308,29 @@ class DatasetPane(FormPane):
         """How a picture is used, if it is."""
         if look.name in self.draft.forced_pictures():
             yield "used all the same; k takes that back"
-        if self._desk is not None and look.name in self._desk.names and not self._is_refused(look):
-            from ti_tui.setup.crop_desk import RULES
+        desk = self._desk_of(look)
+        if desk is not None and not self._is_refused(look):
+            from ti_tui.setup.crop_desk import MADE_FROM, RULES
 
-            yield f"crop: {RULES[self._desk.crops(look.name)[0].rule]}"
+            yield f"crop: {RULES[desk.crops(look.name)[0].rule]}"
+            if mask := desk.mask(look.name):
+                yield f"mask: {MADE_FROM[mask]}"
 
     def _problems(self, look: Look) -> list[Problem]:
         """What was found about a picture, and about its crop."""
         return [*look.problems, *self._crop_problems(look)]
 
     def _crop_problems(self, look: Look) -> Problems:
-        known = self._desk is not None and look.name in self._desk.names
-        return self._desk.problems(look.name) if known and self._desk is not None else Problems()
+        desk = self._desk_of(look)
+        return desk.problems(look.name) if desk is not None else Problems()
+
+    def _desk_of(self, look: Look) -> CropDesk | None:
+        """The desk, once the picture lies on it."""
+        return self._desk if self._desk is not None and look.name in self._desk.names else None
+
+    def _has_mask(self, look: Look) -> bool:
+        desk = self._desk_of(look)
+        return desk is not None and not self._is_refused(look) and desk.mask(look.name) is not None
 
     def _is_refused(self, look: Look) -> bool:
         return look.picture is None or bool(self._crop_problems(look).errors)
@@ -290,7 +340,7 @@ class DatasetPane(FormPane):
         found = [
             problem
             for problem in self.findings.about("photographs")
-            if problem.severity != "error" and problem.kind != OF_PICTURES
+            if problem.severity != "error" and problem.kind not in {OF_PICTURES, "below"}
         ]
         canvas = self.query_one("#folder", Canvas)
         width, tall = max(20, canvas.size.width), self.screen.size.height >= TALL
@@ -319,15 +369,71 @@ class DatasetPane(FormPane):
         if self._looking and self.draft.photographs:
             parts.append("looking ...")
         self.query_one("#count", Static).update(", ".join(parts) if self.draft.photographs else "")
+        self._show_choices([look for look in usable if look.name not in self.draft.choices()[0]])
         # On a small screen the pictures need the room.
         self.query_one("#advice").display = not self._seen or self.screen.size.height >= TALL
 
+    def _show_choices(self, trained: Sequence[Look]) -> None:
+        """The choices that there are about the whole folder: sub-folders, masks."""
+        lines = [line for line in (self._subfolder_line(), self._mask_line(trained)) if line]
+        canvas = self.query_one("#choices", Canvas)
+        canvas.display = bool(lines)
+        canvas.draw(lines)
+
+    def _subfolder_line(self) -> Line:
+        """Whether pictures are taken from sub-folders, if there are any in them."""
+        taken, below = self.draft.takes_subfolders, self.drafting.below
+        if not self.draft.photographs or not (taken or below):
+            return []
+        said = "their pictures are taken too" if taken else f"{number(below, 'picture')} in them"
+        said += "" if self._seen or self._looking or taken else ", none in the folder itself"
+        return _choices("s" if self._seen else "alt+s", "sub-folders", ("off", "on"), "on" if taken else "off", said)
+
+    def _mask_line(self, trained: Sequence[Look]) -> Line:
+        """Which masks were chosen and how many pictures get one, if there are any or they were asked for."""
+        chosen, have = self.draft.mask_choice(), sum(map(self._has_mask, trained))
+        if self._looking or not trained or not (self._masks_asked or chosen != "found" or have):
+            return []
+        if chosen == "none":
+            said = "each picture is learned as a whole"
+        elif not have:
+            said = self._why_no_mask()
+        elif self.draft.value("dataset.masks"):
+            said = f"{have} of {len(trained)}, the rest of each hardly counts"
+        else:
+            said = f"{have} of {len(trained)}, not used: Masks in step 4 is off"
+        return _choices("m", "masks", MASKS, chosen, said)
+
+    def _why_no_mask(self) -> str:
+        """Why no picture gets a mask, although they are wanted."""
+        from ti_tui.dataset.faces import installed
+
+        if self.draft.mask_choice() == "found":
+            return "no picture has one"
+        return "no face was found" if installed() else "needs pip install 'ti_tui[faces]'"
+
     def _prompt(self, look: Look) -> Content:
-        name, measured = cut(printable(look.name), 16), look.measured
+        name, measured = _label(look.name, LABEL), look.measured
         # A file that cannot be read has no size; why it cannot has the room.
         size = f" {f'{measured.size[0]}x{measured.size[1]}':>9}" if measured is not None else ""
+        masked = "◐" if self._has_mask(look) else " "
         if look.picture is not None and look.name in self.draft.choices()[0]:
-            return Content.assemble(("× ", "$warning"), (f"{name}{size} left out", "$muted"))
+            return Content.assemble(("× ", "$warning"), (f"{name}{masked}{size} left out", "$muted"))
         said = printable(remark(self._problems(look)))
         mark, style = ("✗", "$error") if self._is_refused(look) else ("!", "$warning") if said else ("✓", "$success")
-        return Content.assemble((f"{mark} ", style), Content(name), (f"{size} ", "$muted"), (said, style))
+        shown = Content(f"{name}{masked}")
+        return Content.assemble((f"{mark} ", style), shown, (f"{size} ", "$muted"), (said, style))
+
+
+def _choices(key: str, title: str, values: Sequence[str], chosen: str, said: str) -> Line:
+    """A key, what it changes, the values with the chosen one in brackets, and what it comes to."""
+    shown = [
+        (f"({value}) " if value == chosen else f" {value}  ", "b" if value == chosen else "muted") for value in values
+    ]
+    return [(f"{key} ", "accent"), (f"{title} ", ""), *shown, (f" {said}", "muted")]
+
+
+def _label(name: str, width: int) -> str:
+    """A picture's name in its folder in `width` cells; where it is longer, without the sub-folders that it lies in."""
+    text = printable(name)
+    return cut(text if cell_len(text) <= width else text.rpartition("/")[2], width)

@@ -87,6 +87,11 @@ class DraftingScreen(Screen[None]):
         """What was measured of photographs so far."""
         return self._desk.memory if self._desk is not None else None
 
+    @property
+    def below(self) -> int:
+        """How many pictures lie in sub-folders that were not looked into."""
+        return self._survey.below if self._survey is not None else 0
+
     def fill_pictures(self) -> None:
         """Show the pictures in `seen`, in place of those that are shown."""
 

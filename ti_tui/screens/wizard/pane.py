@@ -147,7 +147,9 @@ class FormPane(StepPane):
 
     def shown_default(self, spec: FieldSpec) -> object:
         """What a control shows where nothing is set; text lines show it as a placeholder instead."""
-        return spec.default if spec.kind in {"choice", "flags", "lines"} else None
+        if spec.kind not in {"choice", "flags", "lines"}:
+            return None
+        return self.draft.value(spec.name) if "." in spec.name else spec.default
 
     def explanation(self) -> str:
         row = self.row_with_focus()
