@@ -972,7 +972,7 @@ def test_a_kill_while_typing_loses_at_most_the_line_that_is_typed(photos: Path, 
         terminal.type(" with sugar\rsmoke, and so")
         terminal.wait_for("smoke, and so")
         os.kill(terminal.process.pid, signal.SIGKILL)
-        terminal.process.wait(10)
+        terminal.wait_for_end()
     left = load_draft()
     assert left is not None
     desk_captions = _captions_after_a_restart(left, photos)

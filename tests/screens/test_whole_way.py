@@ -63,7 +63,7 @@ def test_a_newcomer_gets_from_photographs_to_an_embedding_by_keyboard_alone(
         keys = terminal.pressed
         terminal.wait_for("Done. The embedding", seconds=240)
         terminal.press("q")
-        terminal.process.wait(20)
+        terminal.wait_for_end()
     folder = RunFolder(runs / "zkz")
     embedding = files.read(folder.embedding("zkz", None))
     assert embedding.token == "zkz"
@@ -102,7 +102,7 @@ def test_a_lost_connection_leaves_the_trainer_alive_and_a_new_dashboard_shows_th
         again.press("q")
         again.wait_for("leave it running")
         again.press("x")
-        again.process.wait(20)
+        again.wait_for_end()
     end = time.monotonic() + 60
     while folder.trainer() is not None and time.monotonic() < end:
         time.sleep(0.1)
@@ -121,4 +121,4 @@ def test_alt_and_a_digit_jump_to_a_step_also_while_typing() -> None:
         terminal.type("\x1b1")
         assert "abc" in terminal.wait_for("1/6 Dataset")
         terminal.press("ctrl+q")
-        terminal.process.wait(10)
+        terminal.wait_for_end()
