@@ -24,6 +24,9 @@ SNAPSHOTS = Path(__file__).parent.parent / "snapshots"
 MADE_WITH = {"textual": "8.2.8", "rich": "15.0.0"}
 """The versions that the snapshots were drawn with: others draw the same screen in other SVG."""
 
+LOOKS = [((80, 24), "quiet"), ((120, 40), "quiet"), ((120, 40), "paper")]
+"""Sizes and themes of which snapshots are kept; colours do not depend on the size."""
+
 Drive = Callable[[Pilot[None]], Awaitable[None]]
 
 

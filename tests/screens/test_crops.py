@@ -12,7 +12,7 @@ from PIL import Image
 from textual.pilot import Pilot
 
 from tests.fixtures.bad_pictures import photo
-from tests.screens.driving import Drive, check_snapshot, drive, type_text, until, words
+from tests.screens.driving import LOOKS, Drive, check_snapshot, drive, type_text, until, words
 from ti_tui.dataset.boxes import Choice, Crop
 from ti_tui.dataset.checks import small_copy
 from ti_tui.dataset.crop import load_crops
@@ -295,7 +295,7 @@ def test_a_draft_with_crops_that_are_none_is_read_without_them(values: dict[str,
     assert draft == Draft(photographs="~/p")
 
 
-@pytest.mark.parametrize("size", [(120, 40), (80, 24), (40, 10)])
+@pytest.mark.parametrize("size", [(120, 40), (40, 10)])
 def test_no_key_breaks_the_review(size: tuple[int, int], wide: Path) -> None:
     async def steps(pilot: Pilot[None]) -> None:
         keys = "left right up down H J K L plus minus m f F A x x z z n p home end 0 u U space enter backspace tab"
@@ -312,8 +312,7 @@ def test_no_key_breaks_the_review(size: tuple[int, int], wide: Path) -> None:
     assert drive(go, size=size).crash is None
 
 
-@pytest.mark.parametrize("theme", ["quiet", "paper"])
-@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+@pytest.mark.parametrize(("size", "theme"), LOOKS)
 def test_the_crop_review_looks_as_it_did(size: tuple[int, int], theme: str, home: Path) -> None:
     folder = home / "photos"
     folder.mkdir()

@@ -8,15 +8,11 @@ import pytest
 from textual.pilot import Pilot
 
 from tests.screens.conftest import MakeHistory
-from tests.screens.driving import check_snapshot, drive, type_text, until, words
+from tests.screens.driving import LOOKS, check_snapshot, drive, type_text, until, words
 from ti_tui.run.hardware import Hardware
 
-SIZES = [(80, 24), (120, 40)]
-THEMES = ["quiet", "paper"]
 
-
-@pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("size", "theme"), LOOKS)
 def test_every_step_of_the_wizard_looks_as_it_did(
     size: tuple[int, int], theme: str, home: Path, photographs: Path, model: Path, card: Hardware
 ) -> None:
@@ -75,8 +71,7 @@ def test_every_step_of_the_wizard_looks_as_it_did(
     drive(steps, size=size, theme=theme)
 
 
-@pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("size", "theme"), LOOKS)
 def test_the_dashboard_looks_as_it_did(
     size: tuple[int, int], theme: str, history: MakeHistory, card: Hardware, monkeypatch: pytest.MonkeyPatch
 ) -> None:
