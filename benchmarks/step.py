@@ -1,32 +1,121 @@
-"""Seconds per step and peak memory of a training step, beside the same step done the full-table way.
+"""Seconds per step and peak memory of training on the CPU, beside the same step done the way other trainers do it.
 
-    python -m benchmarks.step --size full      # a random SD 1.5 (860M U-Net) at 512x512, batch 1: minutes, 2 GB of disk
-    python -m benchmarks.step --size tiny      # seconds
+    python -m benchmarks.step --size tiny                      # half a minute: shows only that all ways run
+    python -m benchmarks.step --size full --precision fp32     # a random SD 1.5 at 512x512: minutes, 2 GB of disk
 
-Three ways, each a process of its own on the same weights and picture:
-  ti_tui                    this program's trainer, as `ti-tui train` runs it
-  full table                every row of the token table trained with AdamW, the others copied back after each step;
-                            latents cached (the way of kohya sd-scripts)
-  full table, VAE a step    the same with the picture encoded at every step (the way of the diffusers example)
-Times are of the steps after the first; memory is the process's peak.
+Three ways, each a process of its own on the same weights and picture, batch 1; the references are written for this
+benchmark and leave out what those programs do besides, such as reading pictures and logging:
+  ti_tui                        this program's trainer, as `ti-tui train` runs it
+  whole table, cached latents   every row of the token table trained with AdamW, the others copied back after each
+                                step; each picture encoded once (kohya's sd-scripts with --cache_latents --sdpa)
+  whole table, VAE each step    the same with the picture encoded at every step (the example script of diffusers)
+In bf16 both references keep the text encoder in fp32, under autocast, and cast U-Net and VAE; the first runs the
+U-Net under autocast as well. All ways use torch's fused attention.
+
+Times are medians over the steps after the first, and of the repeats: CPU seconds of the process, and of the clock.
+With --threads 1 the speed-up is of CPU seconds, which hardly depend on what else the machine does; with more threads
+it is of the clock, which only an idle machine tells right. Speed-up: the way's seconds over ours. Memory is resident
+and counts mapped weights: the peak of the whole process, loading included, and the peak while training (after step 1),
+each with ours as a multiple of it. Start-up is from the start of the process to step 1, without the encoding (loading
+the VAE included); a first start of ti_tui also hashes the model. Linux only: the peaks are read from /proc.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
+import math
+import multiprocessing
 import os
-import resource
+import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import astuple, dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from unittest.mock import patch
 
+Precision = Literal["fp32", "bf16"]
+Way = Literal["ti_tui", "cached", "encoding"]
+
+NAMES: dict[Way, str] = {
+    "ti_tui": "ti_tui",
+    "cached": "whole table, cached latents",
+    "encoding": "whole table, VAE each step",
+}
 VECTORS = 2
-WAYS = {"ti_tui": "ti_tui", "table": "full table", "table-vae": "full table, VAE a step"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one process is to measure; without steps, only the start. `run` is for our own trainer."""
+
+    way: Way
+    model: Path
+    run: Path
+    precision: Precision
+    resolution: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Medians of seconds a step (NaN without steps), seconds until the first, and peaks in GiB."""
+
+    cpu: float
+    wall: float
+    start_up: float
+    encoding: float
+    peak: float
+    training_peak: float
+
+    @classmethod
+    def of_repeats(cls, repeats: list[Measured]) -> Measured:
+        """The median of each number."""
+        return cls(*map(statistics.median, zip(*map(astuple, repeats), strict=True)))
+
+
+@dataclass
+class Meter:
+    """Takes the times and peaks of the process that it lives in. `began` is when that was started, in unix seconds."""
+
+    began: float
+    encoding: float = 0.0
+    ready: float = 0.0
+    cpu: list[float] = field(default_factory=list)
+    wall: list[float] = field(default_factory=list)
+    peaks: list[float] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def step(self) -> Iterator[None]:
+        """Measure what happens inside as one step."""
+        self.ready = self.ready or time.time()
+        cpu, wall = time.process_time(), time.perf_counter()
+        yield
+        self.cpu.append(time.process_time() - cpu)
+        self.wall.append(time.perf_counter() - wall)
+        self.peaks.append(peak_memory())
+        if len(self.peaks) == 1:
+            # Makes the present size the peak (proc(5), clear_refs); getrusage's ru_maxrss would forget it as well.
+            Path("/proc/self/clear_refs").write_text("5")
+
+    def measured(self) -> Measured:
+        cpu, wall = (statistics.median(seconds[1:] or [math.nan]) for seconds in (self.cpu, self.wall))
+        peaks = self.peaks or [peak_memory()]
+        start_up = self.ready - self.began - self.encoding
+        return Measured(cpu, wall, start_up, self.encoding, max(peaks), peaks[-1])
+
+
+def peak_memory() -> float:
+    """Most GiB that this process had resident. Its ru_maxrss could still be that of the process it came from."""
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) / 1024**2
 
 
 def make_model(size: str, out: Path) -> Path:
@@ -69,128 +158,193 @@ def make_model(size: str, out: Path) -> Path:
     return folder
 
 
-def make_run(model: Path, out: Path, steps: int, resolution: int) -> Path:
+def make_run(root: Path, model: Path, precision: Precision, resolution: int, steps: int) -> Path:
     """A run of `steps` steps on one real photograph."""
-    import skimage.data
-    from PIL import Image
-
+    from tests.fixtures.bad_pictures import photo
     from ti_tui.setup.create import create_run
 
-    photos = out / "photos"
-    photos.mkdir()
-    Image.fromarray(skimage.data.astronaut()).save(photos / "1.png")
+    photos = root.parent / "photos"
+    photos.mkdir(exist_ok=True)
+    photo("astronaut", (512, 512)).save(photos / "1.png")
     values: dict[str, Any] = {
         "model": {"base": str(model)},
         "dataset": {"resolution": resolution},
         "embedding": {"token": "zkz", "init": "woman", "vectors": VECTORS},
         "scheme": {"segments": [{"learning_rate": 0.005, "steps": steps}]},
-        "training": {"device": "cpu", "batch_size": 1},
+        "training": {"device": "cpu", "batch_size": 1, "precision": precision},
         "save": {"every_steps": 0},
         "sample": {"every_steps": 0},
         "evaluation": {"every_steps": 0},
     }
-    return create_run(out / "run", photos, values).folder.root
+    return create_run(root, photos, values).folder.root
 
 
-def train_full_table(model: Path, steps: int, resolution: int, *, encode_each_step: bool) -> list[float]:
-    """The method of the diffusers example, written for this benchmark; returns the seconds of each step."""
-    import skimage.data
+def train_ours(job: Job, meter: Meter) -> None:
+    """Our trainer on `job.run`, its steps measured from outside."""
+    # Here, so that these imports count as start-up and not as part of the encoding, which comes first.
+    from diffusers import AutoencoderKL, UNet2DConditionModel  # noqa: F401
+
+    from ti_tui.run.events import EventReader
+    from ti_tui.run.folder import RunFolder
+    from ti_tui.training.__main__ import main as train
+    from ti_tui.training.trainer import Trainer
+
+    train_step: Callable[[Trainer], bool] = Trainer._train_step
+
+    def measured_step(trainer: Trainer) -> bool:
+        if not job.steps:
+            meter.ready = time.time()
+            return False
+        with meter.step():
+            return train_step(trainer)
+
+    with patch.object(Trainer, "_train_step", measured_step):
+        if train(str(job.run)):
+            raise RuntimeError("the trainer failed")
+    phases = [event for event in EventReader(RunFolder(job.run).events).read_all() if event.kind == "phase"]
+    meter.encoding = sum(after.t - before.t for before, after in pairwise(phases) if before["phase"] == "caching")
+
+
+def train_whole_table(job: Job, meter: Meter) -> None:
+    """The method of sd-scripts ("cached") and of the diffusers example ("encoding"), written for this benchmark."""
     import torch
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-    from PIL import Image
     from transformers import CLIPTextModel
 
-    from ti_tui.dataset.crop import fit
+    from tests.fixtures.bad_pictures import photo
     from ti_tui.dataset.tokens import PromptTokenizer
     from ti_tui.training.latents import to_tensor
 
     torch.manual_seed(0)
+    half, cached, model = job.precision == "bf16", job.way == "cached", job.model
+    dtype = torch.bfloat16 if half else torch.float32
+    text_autocast = torch.autocast("cpu", torch.bfloat16, enabled=half)
+    unet_autocast = torch.autocast("cpu", torch.bfloat16, enabled=half and cached)
+
     tokenizer = PromptTokenizer.from_folder(model / "tokenizer")
     text = CLIPTextModel.from_pretrained(model / "text_encoder", dtype=torch.float32)
-    unet = UNet2DConditionModel.from_pretrained(model / "unet", torch_dtype=torch.float32).requires_grad_(False)
-    vae = AutoencoderKL.from_pretrained(model / "vae", torch_dtype=torch.float32).requires_grad_(False)
+    unet = UNet2DConditionModel.from_pretrained(model / "unet", torch_dtype=torch.float32)
+    unet.requires_grad_(False).to(dtype)
     schedule = DDPMScheduler.from_pretrained(model / "scheduler")
     vocabulary = tokenizer.size
     text.resize_token_embeddings(vocabulary + VECTORS, mean_resizing=False)
     text.requires_grad_(False)
     table = text.get_input_embeddings().weight.requires_grad_(True)
     original = table.detach().clone()
+    others = torch.arange(len(table)) < vocabulary
     optimizer = torch.optim.AdamW([table], lr=0.005, weight_decay=0.01)
-    pixels = to_tensor(fit(Image.fromarray(skimage.data.astronaut()), (resolution, resolution)))[None]
+    pixels = to_tensor(photo("astronaut", (job.resolution, job.resolution)))[None].to(dtype)
     ids = torch.tensor([tokenizer.encode("a photo of a [name]", VECTORS, vocabulary).ids])
+
+    encoding = time.perf_counter()
+    vae = AutoencoderKL.from_pretrained(model / "vae", torch_dtype=torch.float32).requires_grad_(False).to(dtype)
 
     def encode() -> Any:
         with torch.no_grad():
             return vae.encode(pixels).latent_dist.sample() * vae.config.scaling_factor
 
-    cached, seconds = encode(), []
-    for _ in range(steps):
-        started = time.perf_counter()
-        latents = encode() if encode_each_step else cached
-        noise, timestep = torch.randn_like(latents), torch.randint(0, 1000, (1,))
-        answer = unet(schedule.add_noise(latents, noise, timestep), timestep, encoder_hidden_states=text(ids)[0]).sample
-        (answer - noise).square().mean().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        with torch.no_grad():
-            table[:vocabulary] = original[:vocabulary]
-        seconds.append(time.perf_counter() - started)
-    return seconds
+    kept = encode() if cached else None
+    meter.encoding = time.perf_counter() - encoding if cached else 0.0
+    for _ in range(job.steps):
+        with meter.step():
+            latents = encode() if kept is None else kept
+            noise, timestep = torch.randn_like(latents), torch.randint(0, 1000, (1,))
+            noisy = schedule.add_noise(latents, noise, timestep)
+            with text_autocast:
+                context = text(ids)[0].float()
+            with unet_autocast:
+                # Only autocast takes the context in fp32 where the U-Net is not.
+                given = context if cached else context.to(dtype)
+                answer = unet(noisy, timestep, encoder_hidden_states=given).sample
+            loss = (answer.float() - noise.float()).square().mean()
+            loss.backward()
+            if cached:
+                torch.nn.utils.clip_grad_norm_([table], 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            with torch.no_grad():
+                table[others] = original[others]
+            loss.item()
 
 
-def measure(way: str, model: Path, steps: int, resolution: int) -> dict[str, Any]:
-    """Run one way in this process; returns seconds of each step and peak bytes."""
-    started = time.perf_counter()
-    if way == "ti_tui":
-        from ti_tui.run.events import EventReader
-        from ti_tui.run.folder import RunFolder
-        from ti_tui.training.__main__ import main as train
+def measure(job: Job, began: float) -> Measured:
+    """Do a job in this process, quietly; what was written to stderr is told if it fails."""
+    meter, said = Meter(began), io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            (train_ours if job.way == "ti_tui" else train_whole_table)(job, meter)
+    except Exception as error:
+        raise RuntimeError(f"{NAMES[job.way]}: {error}\n{said.getvalue()}") from error
+    return meter.measured()
 
-        with tempfile.TemporaryDirectory() as out:
-            run = make_run(model, Path(out), steps, resolution)
-            started = time.perf_counter()
-            status = train(str(run))
-            if status:
-                sys.exit(status)
-            steps_done = [event for event in EventReader(RunFolder(run).events).read_all() if event.kind == "step"]
-            seconds = [event["seconds"] for event in steps_done]
-    else:
-        seconds = train_full_table(model, steps, resolution, encode_each_step=way == "table-vae")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"seconds": seconds, "peak": peak, "start": time.perf_counter() - started - sum(seconds[1:])}
+
+def in_own_process(job: Job) -> Measured:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(measure, job, time.time()).result()
+
+
+def row(name: str, it: Measured, ours: Measured, by_cpu: bool) -> str:
+    """A line of the table."""
+    speed_up = it.cpu / ours.cpu if by_cpu else it.wall / ours.wall
+    peaks = "".join(
+        f"{theirs:>11.2f}{f'x{mine / theirs:.2f}':>7}"
+        for theirs, mine in ((it.peak, ours.peak), (it.training_peak, ours.training_peak))
+    )
+    return f"{name:<28}{it.cpu:>9.3f}{it.wall:>9.3f}{speed_up:>10.2f}{peaks}{it.start_up:>12.1f}{it.encoding:>12.1f}"
+
+
+HEADER = (
+    f"{'':<28}{'CPU s':>9}{'wall s':>9}{'speed-up':>10}{'peak':>11}{'ours':>7}{'training':>11}{'ours':>7}"
+    f"{'start-up':>12}{'encoding':>12}\n"
+    f"{'':<28}{'a step':>9}{'a step':>9}{'of ours':>10}{'GiB':>11}{'':>7}{'peak GiB':>11}{'':>7}{'s':>12}{'s':>12}"
+)
+
+
+def compare(model: Path, precision: Precision, resolution: int, steps: int, repeats: int, by_cpu: bool) -> None:
+    """Measure all ways in turns and print the table of one precision, each row as soon as it is known."""
+    print(HEADER, flush=True)
+    found: dict[Way, list[Measured]] = {way: [] for way in NAMES}
+    with tempfile.TemporaryDirectory() as folder:
+        for repeat in range(repeats):
+            # A cache of its own: nothing is known of the model yet, as at a user's first start.
+            os.environ["TI_TUI_CACHE"] = f"{folder}/cache-{repeat}"
+            run = make_run(Path(folder) / f"run-{repeat}", model, precision, resolution, steps)
+            for way, name in NAMES.items():
+                found[way].append(in_own_process(Job(way, model, run, precision, resolution, steps)))
+                if repeat == repeats - 1:
+                    ours = Measured.of_repeats(found["ti_tui"])
+                    print(row(name, Measured.of_repeats(found[way]), ours, by_cpu), flush=True)
+        again = make_run(Path(folder) / "again", model, precision, resolution, steps)
+        shutil.copytree(run / "cache", again / "cache", dirs_exist_ok=True)
+        second = in_own_process(Job("ti_tui", model, again, precision, resolution, 0))
+    print(f"second start of ti_tui: {second.start_up:.1f} s of start-up, {second.encoding:.1f} s of encoding")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=["tiny", "full"], default="tiny")
-    parser.add_argument("--steps", type=int, help="steps of each way, of which the first is not counted (3; tiny 60)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--precision", choices=["fp32", "bf16", "both"], help="both; tiny fp32")
+    parser.add_argument("--steps", type=int, help="steps of each way, of which the first is not counted (3; tiny 30)")
+    parser.add_argument("--repeats", type=int, default=1, help="how often each way is measured, in turns")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--models", type=Path, default=Path(tempfile.gettempdir()) / "ti_tui-benchmark")
-    parser.add_argument("--measure", choices=list(WAYS), help=argparse.SUPPRESS)
     given = parser.parse_args()
     resolution = 512 if given.size == "full" else 64
-    steps = given.steps or (3 if given.size == "full" else 60)
+    steps = given.steps or (3 if given.size == "full" else 30)
+    if steps < 2 or given.repeats < 1:
+        parser.error("at least 2 steps and 1 repeat")
+    os.environ.update(OMP_NUM_THREADS=str(given.threads), HF_HUB_OFFLINE="1")
     model = make_model(given.size, given.models)
-    if given.measure:
-        print(json.dumps(measure(given.measure, model, steps, resolution)))
-        return
-    print(
-        f"SD 1.5 {given.size}, {resolution}x{resolution}, batch 1, {VECTORS} vectors, fp32, {given.threads} CPU threads"
-    )
-    print(f"{'way':<26}{'s/step':>9}{'ratio':>8}{'peak GiB':>10}{'ratio':>8}{'start to step 1, s':>21}")
-    first: dict[str, float] = {}
-    for way, name in WAYS.items():
-        command = [sys.executable, "-m", "benchmarks.step", "--size", given.size, "--steps", str(steps),
-                   "--models", str(given.models), "--measure", way]  # fmt: skip
-        environment = {**os.environ, "OMP_NUM_THREADS": str(given.threads), "HF_HUB_OFFLINE": "1"}
-        outcome = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if outcome.returncode:
-            sys.exit(outcome.stderr)
-        found = json.loads(outcome.stdout.splitlines()[-1])
-        each, peak = statistics.median(found["seconds"][1:] or found["seconds"]), found["peak"] / 1024**3
-        first = first or {"each": each, "peak": peak}
-        ratios = each / first["each"], peak / first["peak"]
-        print(f"{name:<26}{each:>9.3f}{ratios[0]:>8.2f}{peak:>10.2f}{ratios[1]:>8.2f}{found['start']:>21.1f}")
+    by_cpu = given.threads == 1
+    wanted: Precision | Literal["both"] = given.precision or ("both" if given.size == "full" else "fp32")
+    precisions: tuple[Precision, ...] = ("fp32", "bf16") if wanted == "both" else (wanted,)
+    for precision in precisions:
+        print(
+            f"\nSD 1.5 {given.size}, {resolution}x{resolution}, batch 1, {VECTORS} vectors, {precision}, "
+            f"{given.threads} CPU thread{'s' if given.threads > 1 else ''}; "
+            f"speed-up by {'CPU seconds' if by_cpu else 'the clock'}"
+        )
+        compare(model, precision, resolution, steps, given.repeats, by_cpu)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ti_tui.dataset.prompt_checks import check_captions, check_prompt_lengths, check_sample_prompts, check_token
-from ti_tui.dataset.sample_prompts import SamplePrompt, SamplePromptError, format_sample_prompt, parse_sample_prompt
 from ti_tui.dataset.scan import Picture
 from ti_tui.dataset.templates import BUILT_IN, NAME, TemplateError, fill, load_templates, name_token
 from ti_tui.dataset.tokens import PromptTokenizer, TokenizerError, find_tokenizer
+from ti_tui.run.sample_prompts import SamplePrompt, SamplePromptError, format_sample_prompt, parse_sample_prompt
 
 
 @pytest.fixture(scope="module")

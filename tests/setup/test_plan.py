@@ -36,9 +36,9 @@ def plan(hardware: Hardware, images: int, facts: ModelFacts = SD1, resolution: i
 
 def test_an_rtx_2060_gets_fp16_and_several_images_at_once_without_recomputing() -> None:
     made = plan(RTX_2060, 23)
-    assert (made.precision, made.recompute) == ("fp16", False)
-    assert made.batch_size >= 3 and made.effective_batch == 23
-    assert made.memory_bytes is not None and made.memory_bytes <= RTX_2060.free_bytes
+    assert (made.precision, made.way.recompute, made.way.bits) == ("fp16", "none", 16)
+    assert made.batch_size >= 4 and made.effective_batch == 23
+    assert made.memory is not None and made.memory.training <= RTX_2060.free_bytes
     assert "one step uses each of the 23 images once" in made.reasons["step"]
 
 
@@ -48,14 +48,17 @@ def test_a_newer_card_gets_bf16() -> None:
 
 def test_what_does_not_fit_is_computed_twice_and_then_told() -> None:
     small = Hardware("cuda", "card", 3 * GIB, int(2.9 * GIB), bf16=False)
-    assert plan(small, 4).recompute and plan(small, 4).batch_size == 1
-    made = plan(RTX_2060, 4, SDXL, 1024)
-    assert made.recompute and "this may run out of memory" in made.reasons["memory"]
+    made = plan(small, 4)
+    assert made.way.recompute != "none" and made.way.bits == 16 and "computed twice" in made.reasons["memory"]
+    tiny = Hardware("cuda", "card", GIB, int(0.9 * GIB), bf16=False)
+    made = plan(tiny, 4)
+    assert "this may run out of memory" in made.reasons["memory"]
+    assert (made.batch_size, made.way.recompute, made.way.bits, made.way.text_on_cpu) == (1, "all", 8, True)
 
 
 def test_a_limit_on_the_cards_memory_is_kept() -> None:
     made = plan(RTX_4090, 23, vram_limit_gib=4.0)
-    assert made.memory_bytes is not None and made.memory_bytes <= 4 * GIB
+    assert made.memory is not None and made.memory.training <= 4 * GIB
     assert made.batch_size < plan(RTX_4090, 23).batch_size
 
 

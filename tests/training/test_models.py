@@ -21,7 +21,8 @@ from ti_tui.errors import UserError
 from ti_tui.run.model import ModelError, ModelFacts, find_model, hub_files, inspect_model, is_whole
 from ti_tui.run.tensors import WeightsError, read_shapes
 from ti_tui.training.models import ModelSource, detect_prediction
-from ti_tui.training.single_file import Checkpoint, text_tensors, unet_config, unet_tensors, vae_config, vae_tensors
+from ti_tui.training.single_file import text_tensors, unet_config, unet_tensors, vae_config, vae_tensors
+from ti_tui.training.weights import Checkpoint
 
 FAMILIES = {
     "sd1": ("sd1", "epsilon", (64,)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ti_tui.embeddings import files
 from ti_tui.run import requests
 from ti_tui.run.events import Event, EventReader
 from ti_tui.run.folder import RunFolder
+from ti_tui.run.plan import Plan, make_plan
 from ti_tui.setup.check import check_run
 from ti_tui.training import step as step_module
 from ti_tui.training.batches import micro_batches, share
@@ -46,9 +48,11 @@ def open_trainer(folder: RunFolder) -> Trainer:
 
 def gradients_of(trainer: Trainer) -> float:
     """Put the gradient of the first step into the rows; returns its loss."""
-    loss = step_module.accumulate(trainer.session, 0, trainer.session.plan.batch_size, lambda: False)
+    session = trainer.session
+    prepared = step_module.prepare(session, session.step, 0, session.plan.batch_size)
+    loss = step_module.accumulate(session, prepared, session.plan.way, lambda: False)
     assert loss is not None
-    return step_module.sum_over_processes(trainer.session, loss)
+    return float(step_module.sum_over_processes(session, loss))
 
 
 def same(a: RunFolder, b: RunFolder) -> bool:
@@ -843,9 +847,17 @@ def test_a_longer_scheme_also_renews_what_was_installed(make_run: MakeRun, train
     assert any("not installed" in event["message"] for event in events(folder, "warning"))
 
 
-def test_sdxl_previews_are_decoded_in_pieces_of_512_pixels(make_run: MakeRun) -> None:
-    trainer = open_trainer(make_run("sdxl.safetensors"))
-    vae = trainer.session.previewer.open_vae()
+def test_previews_are_decoded_in_pieces_of_512_pixels_where_the_plan_says_so(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not open_trainer(make_run("sdxl.safetensors", name="roomy")).session.previewer.open_vae().use_tiling
+
+    def tight(*given: Any) -> Plan:
+        made = make_plan(*given)
+        return replace(made, fit=replace(made.fit, tiled_previews=True))
+
+    monkeypatch.setattr("ti_tui.training.session.make_plan", tight)
+    vae = open_trainer(make_run("sdxl.safetensors")).session.previewer.open_vae()
     assert vae.use_tiling and (vae.tile_sample_min_size, vae.tile_latent_min_size) == (512, 64)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ti_tui.dataset.sample_prompts import SamplePromptError, parse_sample_prompt
 from ti_tui.dataset.scan import Picture
 from ti_tui.dataset.templates import FILEWORDS, NAME, fill, name_token
 from ti_tui.dataset.tokens import PromptTokenizer
 from ti_tui.run.problems import Problems
+from ti_tui.run.sample_prompts import SamplePromptError, parse_sample_prompt
 
 
 def check_token(token: str, vectors: int, tokenizer: PromptTokenizer) -> Problems:

@@ -1,56 +1,134 @@
-"""Predicted memory of a training step, from measured coefficients of the full-size families."""
+"""The memory plan: predicted peak of a training on its device, from coefficients measured on the full-size modules.
+
+`benchmarks.memory` measures the coefficients and writes them; `ti_tui.run.fit` asks here which way of training fits.
+"""
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
 
+from ti_tui.run.model import ModelFacts
 from ti_tui.run.recipe import Family
 
 MIB = 1024**2
 
+Backward = Literal["plain", "lean"]
+"""What frozen layers keep for backward: what torch keeps, or only what the gradient needs."""
+Recompute = Literal["none", "some", "all"]
+"""Which blocks of the U-Net are computed again in backward: "some" is down to the finest level with attention."""
+Precision = Literal["fp32", "bf16", "fp16"]
+Attention = Literal["sdpa", "xformers", "plain"]
 
-@dataclass(frozen=True)
-class Coefficients:
-    """MiB, in half precision, at the family's own resolution: what one image adds, and what is always there.
-
-    Measured on the real modules with saved-tensor accounting through forward and backward, fused attention.
-    """
-
-    resolution: int
-    widths: tuple[int, ...]
-    unet: int
-    text: int
-    image: int
-    image_recomputed: int
-    decode: int
-
-
-COEFFICIENTS: dict[Family, Coefficients] = {
-    "sd1": Coefficients(512, (768,), 1639, 235, 748, 235, 544),
-    "sd2": Coefficients(512, (1024,), 1652, 650, 790, 260, 544),
-    "sdxl": Coefficients(1024, (768, 1280), 4897, 1560, 5177, 589, 709),
-}
+COEFFICIENTS_FILE = Path(__file__).parent.parent / "data" / "models" / "memory.toml"
 
 CONTEXT_MIB = 500
 """CUDA context, workspaces of cuBLAS and cuDNN, slack of the allocator: assumed, not measured."""
+PROCESS_MIB = 620
+"""What a trainer on the CPU holds beside the model: Python, torch and the libraries (measured on Linux)."""
+TEXT_CHUNK = 4
+"""Prompts that are encoded at a time, at least."""
 
 
-def predict_bytes(
+@dataclass(frozen=True)
+class Way:
+    """How a step is computed: everything that changes its memory and its time, but not what it computes.
+
+    bits: of the U-Net's weights; 8 rounds them, so it is the one that does change a little.
+    """
+
+    batch_size: int
+    backward: Backward = "lean"
+    recompute: Recompute = "none"
+    bits: Literal[8, 16] = 16
+    text_on_cpu: bool = False
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Predicted bytes on the device while training, and the most of any phase.
+
+    text: weights of the text encoder(s) and what they keep of a step's prompts.
+    caching, previews: peaks of these phases, with all that is resident then; tiled where whole does not fit.
+    """
+
+    unet: int
+    text: int
+    activations: int
+    context: int
+    caching: int
+    previews: int
+
+    @property
+    def training(self) -> int:
+        return self.unet + self.text + self.activations + self.context
+
+    @property
+    def peak(self) -> int:
+        return max(self.training, self.caching, self.previews)
+
+
+@cache
+def coefficients() -> dict[str, Any]:
+    """MiB in half precision, by family; see `benchmarks.memory`."""
+    return tomllib.loads(COEFFICIENTS_FILE.read_text(encoding="utf-8"))
+
+
+def is_known(facts: ModelFacts) -> bool:
+    """Whether the model is of a size that was measured."""
+    return tuple(coefficients()[facts.family]["widths"]) == facts.widths
+
+
+def predict(
     family: Family,
-    widths: tuple[int, ...],
-    resolution: int,
-    batch_size: int,
+    way: Way,
     *,
-    half: bool,
-    recompute: bool,
+    resolution: int,
+    precision: Precision,
+    attention: Attention = "sdpa",
     cuda: bool,
-) -> int | None:
-    """Peak bytes of training and previews, or None for a model that is not of the family's full size."""
-    coefficients = COEFFICIENTS[family]
-    if widths != coefficients.widths:
-        return None
-    area = (resolution / coefficients.resolution) ** 2
-    image = coefficients.image_recomputed if recompute else coefficients.image
-    weights = coefficients.unet + coefficients.text
-    peak = weights + max(image * area * batch_size, coefficients.decode * area)
-    return int(peak * (1 if half else 2) * MIB) + (CONTEXT_MIB * MIB if cuda else 0)
+    prompts: int = 1,
+    tiled: bool = False,
+) -> Memory:
+    """Predicted memory of a model of the family's published size.
+
+    resolution: side in pixels of the training pictures and the previews.
+    prompts:    different prompts in a step.
+    tiled:      pictures are encoded and decoded in pieces.
+    """
+    table = coefficients()[family]
+    kind = table["ways"][f"{way.backward}-{way.recompute}"]
+    area = (resolution / table["resolution"]) ** 2
+    size = 1.0 if precision != "fp32" else 2.0
+    image = kind["image"] * area
+    if attention == "plain":
+        image += kind["matrices"] * area**2
+    # 8-bit weights are as large beside fp32 as beside fp16.
+    unet = table["unet"] * size if way.bits == 16 else table["unet_8bit"]
+    # A step with many prompts, or one that computes twice anyway, keeps nothing of them; see TextGradients.
+    kept = prompts if keeps_text(prompts, way) else 0
+    text = 0.0 if way.text_on_cpu else (table["text"] + table["prompt"] * kept) * size
+    fixed = CONTEXT_MIB if cuda else PROCESS_MIB
+    caching = 2 * (table["vae"] + _pass(table, "encode", area, tiled)) + fixed
+    decode = (table["vae"] + _pass(table, "decode", area, tiled)) * size
+    # Guided: two pictures go through the U-Net at once, with nothing kept.
+    previews = unet + text + fixed + max(2 * table["forward"] * area * size, decode)
+    return Memory(
+        *(
+            int(mib * MIB)
+            for mib in (unet, text, (image * way.batch_size + kind["fixed"]) * size, fixed, caching, previews)
+        )
+    )
+
+
+def keeps_text(prompts: int, way: Way) -> bool:
+    """Whether the text encoder(s) keep their activations while the U-Net runs; else they encode again for backward."""
+    return way.recompute == "none" and prompts <= max(way.batch_size, TEXT_CHUNK)
+
+
+def _pass(table: dict[str, Any], name: str, area: float, tiled: bool) -> float:
+    """MiB of a VAE's pass; that of a tile does not depend on the picture."""
+    return float(table[f"{name}_tiled"] if tiled else table[name] * area)

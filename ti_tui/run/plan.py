@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from ti_tui.run.hardware import GIB, Hardware
-from ti_tui.run.memory import predict_bytes
+from ti_tui.run.beside import Beside, plan_beside
+from ti_tui.run.compiling import Compile, plan_compile
+from ti_tui.run.fit import Fit, find_fit
+from ti_tui.run.hardware import Hardware
+from ti_tui.run.memory import Attention, Memory, Precision, Way
 from ti_tui.run.model import ModelFacts
 from ti_tui.run.recipe import RunFile
 from ti_tui.run.scheme import Scheme
 
-Precision = Literal["fp32", "bf16", "fp16"]
-Attention = Literal["sdpa", "xformers", "plain"]
-
-MAX_AUTO_BATCH = 8
 MAX_AUTO_EFFECTIVE = 40
 """Above so many images a step is split: an epoch is then several steps."""
-EVALUATED = 16
-"""Items of the fixed set that the eval loss is taken on."""
-EVALUATION_SHARE = 0.05
-FORWARD_SHARE = 0.46
-"""Work of a forward pass in that of a training step (SD 1.5: 0.803 of 1.749 TFLOP)."""
-SAFE_SHARE = 0.95
-"""Share of the free memory that a plan may fill."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +26,7 @@ class Plan:
 
     effective_batch: images of one step; batch_size x accumulation, or less where the last micro-batch is short.
     epoch_steps:     steps in which every image is used once; a fraction if the effective batch is larger.
-    memory_bytes:    predicted peak on the device, None where it is not known.
+    fit:             the way in which a step is computed, with the memory that it is predicted to need.
     reasons:         one line for each decision, in the order in which they are shown.
     """
 
@@ -43,17 +35,34 @@ class Plan:
     images: int
     precision: Precision
     attention: Attention
-    recompute: bool
-    batch_size: int
+    fit: Fit
+    compile: Compile
     accumulation: int
     effective_batch: int
-    memory_bytes: int | None
     save_steps: int
     save_epochs: int
     sample_steps: int
     sample_epochs: int
-    evaluation_steps: int
+    beside: Beside
     reasons: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def way(self) -> Way:
+        return self.fit.way
+
+    @property
+    def batch_size(self) -> int:
+        return self.fit.way.batch_size
+
+    @property
+    def memory(self) -> Memory | None:
+        """Predicted memory on the device, None where it is not known."""
+        return self.fit.memory
+
+    @property
+    def evaluation_steps(self) -> int:
+        """Steps between evaluations of the fixed set; 0 takes none."""
+        return self.beside.evaluation_steps
 
     @property
     def total_steps(self) -> int:
@@ -110,11 +119,11 @@ class Plan:
             "device_name": self.hardware.name,
             "precision": self.precision,
             "attention": self.attention,
-            "recompute": self.recompute,
-            "batch_size": self.batch_size,
+            **asdict(self.way),
+            "compile": self.compile,
             "accumulation": self.accumulation,
             "effective_batch": self.effective_batch,
-            "predicted_bytes": self.memory_bytes,
+            "predicted_bytes": None if self.memory is None else self.memory.training,
         }
 
     def _due(self, step: int, every_steps: int, every_epochs: int) -> bool:
@@ -131,38 +140,31 @@ def make_plan(run: RunFile, facts: ModelFacts, images: int, hardware: Hardware) 
     reasons: dict[str, str] = {"device": hardware.describe()}
     precision = _precision(training.precision, hardware, reasons)
     effective = _effective_batch(run, images, reasons)
-    recompute, batch_size, memory = _fit(run, facts, hardware, precision, effective, reasons)
+    attention: Attention = "sdpa" if training.attention == "auto" else training.attention
+    fit = find_fit(run, facts, hardware, precision, attention, effective, reasons)
+    batch_size = fit.way.batch_size
     if training.accumulation != "auto":
         effective = batch_size * training.accumulation
     accumulation = math.ceil(effective / batch_size)
     reasons["step"] = _step_in_words(batch_size, accumulation, effective, images)
-    attention: Attention = "sdpa" if training.attention == "auto" else training.attention
+    beside = plan_beside(run, facts, effective, reasons)
     return Plan(
         hardware=hardware,
         scheme=run.scheme.scheme(),
         images=images,
         precision=precision,
         attention=attention,
-        recompute=recompute,
-        batch_size=batch_size,
+        fit=fit,
+        compile=plan_compile(run, facts, hardware, effective, reasons),
         accumulation=accumulation,
         effective_batch=effective,
-        memory_bytes=memory,
         save_steps=run.save.every_steps,
         save_epochs=run.save.every_epochs,
         sample_steps=run.sample.every_steps if run.sample.prompts else 0,
         sample_epochs=run.sample.every_epochs if run.sample.prompts else 0,
-        evaluation_steps=_evaluation_steps(run, effective, reasons),
+        beside=beside,
         reasons=reasons,
     )
-
-
-def _evaluation_steps(run: RunFile, effective: int, reasons: dict[str, str]) -> int:
-    if run.evaluation.every_steps != "auto":
-        return run.evaluation.every_steps
-    steps = math.ceil(EVALUATED * FORWARD_SHARE / (EVALUATION_SHARE * effective))
-    reasons["eval loss"] = f"every {steps} steps on a fixed set of {EVALUATED}: less than 5 % of the time"
-    return steps
 
 
 def _precision(wanted: str, hardware: Hardware, reasons: dict[str, str]) -> Precision:
@@ -185,53 +187,6 @@ def _effective_batch(run: RunFile, images: int, reasons: dict[str, str]) -> int:
     if images <= MAX_AUTO_EFFECTIVE:
         return max(images, 1)
     return math.ceil(images / math.ceil(images / MAX_AUTO_EFFECTIVE))
-
-
-def _fit(
-    run: RunFile,
-    facts: ModelFacts,
-    hardware: Hardware,
-    precision: Precision,
-    effective: int,
-    reasons: dict[str, str],
-) -> tuple[bool, int, int | None]:
-    training = run.training
-    limit = int(training.vram_limit_gib * GIB) or int(hardware.free_bytes * SAFE_SHARE)
-
-    def predicted(batch_size: int, recompute: bool) -> int | None:
-        return predict_bytes(
-            facts.family, facts.widths, run.dataset.resolution, batch_size,
-            half=precision != "fp32", recompute=recompute, cuda=hardware.kind == "cuda",
-        )  # fmt: skip
-
-    most = min(effective, MAX_AUTO_BATCH) if effective else MAX_AUTO_BATCH
-    sizes = list(range(most, 0, -1)) if training.batch_size == "auto" else [training.batch_size]
-    ways = [training.recompute == "on"] if training.recompute != "auto" else [False, True]
-    if predicted(1, False) is None:
-        recompute = training.recompute == "on"
-        reasons["memory"] = "not predicted: this model is not of a published size"
-        return recompute, _even(sizes[0], effective, training.batch_size), None
-    for recompute in ways:
-        for size in sizes:
-            need = predicted(size, recompute)
-            if need is not None and need <= limit:
-                size = _even(size, effective, training.batch_size)
-                need = predicted(size, recompute)
-                how = "activations computed twice" if recompute else "nothing recomputed"
-                reasons["memory"] = f"{(need or 0) / GIB:.1f} of {limit / GIB:.1f} GiB (predicted), {how}"
-                return recompute, size, need
-    smallest = predicted(sizes[-1], ways[-1])
-    reasons["memory"] = (
-        f"{(smallest or 0) / GIB:.1f} GiB are predicted and {limit / GIB:.1f} are free: this may run out of memory"
-    )
-    return ways[-1], sizes[-1], smallest
-
-
-def _even(size: int, effective: int, wanted: Any) -> int:
-    """The smallest batch size with as few micro-batches: 5 images in two are 3 + 2, not 4 + 1."""
-    if wanted != "auto" or not effective:
-        return size
-    return math.ceil(effective / math.ceil(effective / size))
 
 
 def _step_in_words(batch_size: int, accumulation: int, effective: int, images: int) -> str:

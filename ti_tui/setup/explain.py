@@ -5,12 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from ti_tui.dataset.templates import BUILT_IN, FILEWORDS
+from ti_tui.run.fit import recompute_in_words
 from ti_tui.run.hardware import GIB
 from ti_tui.run.plan import Plan
 from ti_tui.setup.check import Checked
 from ti_tui.setup.draft import Draft
 from ti_tui.setup.findings import Findings
 from ti_tui.setup.words import number, size
+
+REASONS = {
+    "training.lean_backward": "backward",
+    "training.quantise": "U-Net",
+    "training.text_encoder": "text encoder",
+    "training.compile": "compile",
+}
+"""What the plan says about fields that are left to it."""
 
 
 def note(name: str, draft: Draft, findings: Findings) -> str:
@@ -47,6 +56,8 @@ def note(name: str, draft: Draft, findings: Findings) -> str:
             return plan.reasons.get("precision" if name.startswith("training") else "eval loss", "")
         case "training.recompute" if plan:
             return plan.reasons.get("memory", "")
+        case "training.lean_backward" | "training.quantise" | "training.text_encoder" | "training.compile" if plan:
+            return plan.reasons.get(REASONS[name], "")
         case "training.device" if findings.hardware:
             return findings.hardware.describe()
     return ""
@@ -89,10 +100,10 @@ def _resolution(value: int, findings: Findings) -> str:
 def _batch(name: str, plan: Plan) -> str:
     if name == "training.batch_size":
         limit = plan.hardware.free_bytes / GIB
-        if plan.memory_bytes is None:
+        if plan.memory is None:
             return str(plan.batch_size)
-        how = "computed twice" if plan.recompute else "nothing recomputed"
-        return f"{plan.batch_size}  ({plan.memory_bytes / GIB:.1f} of {limit:.1f} GiB predicted, {how})"
+        how = recompute_in_words(plan.way)
+        return f"{plan.batch_size}  ({plan.memory.training / GIB:.1f} of {limit:.1f} GiB predicted, {how})"
     last = plan.effective_batch - plan.batch_size * (plan.accumulation - 1)
     each = f"{plan.batch_size} x {plan.accumulation}"
     if plan.accumulation > 1 and last != plan.batch_size:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ti_tui.dataset.boxes import AUTO
 from ti_tui.dataset.manifest import MaskOrigin
 from ti_tui.dataset.scan import name_in
+from ti_tui.run.fit import recompute_in_words
 from ti_tui.run.hardware import GIB
 from ti_tui.run.plan import Plan
 from ti_tui.run.recipe import RunFile
@@ -108,10 +109,12 @@ def _step(plan: Plan) -> Line:
 def _memory(plan: Plan) -> Line:
     free, total = plan.hardware.free_bytes / GIB, plan.hardware.total_bytes / GIB
     where = "card" if plan.hardware.kind == "cuda" else "machine's memory"
-    if plan.memory_bytes is None:
+    if plan.memory is None:
         return Line("Memory", f"{free:.1f} of {total:.1f} GiB free", plan.reasons.get("memory", ""))
-    how = "activations computed twice" if plan.recompute else "nothing recomputed"
-    need = plan.memory_bytes / GIB
+    how = recompute_in_words(plan.way)
+    if plan.way.bits == 8:
+        how += ", 8-bit U-Net"
+    need = plan.memory.training / GIB
     fits = how if need <= free else "more than is free: it may run out"
     return Line("Memory", f"{need:.1f} of {free:.1f} GiB free (predicted)", f"{fits}; the {where} has {total:.1f}")
 

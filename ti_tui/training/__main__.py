@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import logging
 import os
 import signal
@@ -9,13 +11,17 @@ import sys
 import threading
 import traceback
 import warnings
+from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 from ti_tui.errors import UserError
 from ti_tui.run.file import lines_of
 from ti_tui.run.folder import RunFolder
+from ti_tui.run.hardware import find_hardware
+from ti_tui.run.plan import make_plan
 from ti_tui.run.problems import Problems, ProblemsError
-from ti_tui.setup.check import check_run
+from ti_tui.setup.check import Checked, check_run
 from ti_tui.training.reporter import Reporter
 
 
@@ -48,15 +54,19 @@ def train(folder: RunFolder, report: Reporter, stop: threading.Event) -> int:
         report.position((folder.checkpoints() or [0])[-1], checked.run.scheme.scheme().total_steps)
         _quiet()
         # The heavy imports come after the checks: bad input is told in a second.
-        from ti_tui.training.device import make_accelerator
-        from ti_tui.training.session import StoppedWhileLoading
-        from ti_tui.training.trainer import Trainer
+        with _no_collection():
+            from ti_tui.training.models import read_unet_ahead
+
+            ahead = None if checked.facts is None else read_unet_ahead(checked.facts, _expected_dtype(checked))
+            from ti_tui.training.device import make_accelerator
+            from ti_tui.training.session import StoppedWhileLoading
+            from ti_tui.training.trainer import Trainer
 
         for problem in checked.problems:
             if problem.severity == "warning":
                 report.warn(str(problem))
         try:
-            trainer = Trainer(checked, make_accelerator(checked.run.training.device), report, stop.is_set)
+            trainer = Trainer(checked, make_accelerator(checked.run.training.device), report, stop.is_set, ahead)
             outcome = trainer.run()
             trainer.close()
         except StoppedWhileLoading:
@@ -76,6 +86,26 @@ def train(folder: RunFolder, report: Reporter, stop: threading.Event) -> int:
         traceback.print_exc()
         report.end("failed", f"{type(error).__name__}: {error}. The details are in {folder.log}")
         return 3
+
+
+def _expected_dtype(checked: Checked) -> Any:
+    """Of the U-Net, as the plan for this machine will most probably have it; nothing is lost but time if it has not."""
+    import torch
+
+    run, facts = checked.run, checked.facts
+    assert facts is not None and checked.pictures is not None
+    plan = make_plan(run, facts, checked.pictures.count, find_hardware(run.training.device))
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[plan.precision]
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Imports make very many objects that all stay: looking for garbage among them again and again is for nothing."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _quiet() -> None:

@@ -9,8 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from ti_tui.run.hardware import Hardware, cpu
-from ti_tui.run.memory import CONTEXT_MIB, MIB
-from ti_tui.run.plan import Attention, Precision
+from ti_tui.run.memory import CONTEXT_MIB, MIB, Attention, Precision
 from ti_tui.run.problems import Problem, ProblemsError
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -96,6 +95,18 @@ def memory_used(device: torch.device) -> tuple[int, int]:
 
     info = psutil.Process().memory_info()
     return info.rss, getattr(info, "peak_wset", _peak_resident() or info.rss)
+
+
+def watch_peak(device: torch.device) -> None:
+    """Count the peak of `memory_used` from here on: what was encoded before is not part of training. Cards only."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what the allocator keeps but nothing uses."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

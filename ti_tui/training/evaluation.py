@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ti_tui.run.plan import EVALUATED
+from ti_tui.run.beside import EVALUATED
 from ti_tui.training.latents import Latents
 from ti_tui.training.objective import NoiseSchedule, draw
 from ti_tui.training.previews import conditions_for
@@ -49,17 +50,15 @@ def fixed_set(
 
 
 @torch.no_grad()
-def eval_loss(
-    questions: Sequence[Question], unet: torch.nn.Module, text: TextSide, schedule: NoiseSchedule, scale: int
-) -> float:
+def eval_loss(questions: Sequence[Question], unet: Any, text: TextSide, schedule: NoiseSchedule, scale: int) -> float:
     """Mean squared error over the fixed set, weighted by masks only, one question at a time to spare memory."""
     total = 0.0
-    dtype = next(unet.parameters()).dtype
+    dtype = unet.dtype
     for question in questions:
         timestep = torch.tensor([question.timestep], device=question.latent.device)
         latent, noise = question.latent.unsqueeze(0), question.noise.unsqueeze(0)
         size = (latent.shape[3] * scale, latent.shape[2] * scale)
-        conditions = conditions_for(text.encode(text.ids([question.prompt])), [size], dtype)
+        conditions = conditions_for(text.encode(text.ids([question.prompt])), [size], unet)
         answer = unet(schedule.noisy(latent, noise, timestep).to(dtype), timestep, **conditions).sample
         error = (answer.float() - schedule.target(latent, noise, timestep)).square()
         total += float((error if question.weights is None else error * question.weights).mean())

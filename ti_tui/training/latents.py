@@ -18,7 +18,10 @@ from ti_tui import atomic
 from ti_tui.dataset.crop import Size, load_fitted
 from ti_tui.dataset.scan import DatasetError
 from ti_tui.run.hashes import file_hash
+from ti_tui.training.device import free_memory, is_out_of_memory
 
+TILE = 512
+"""Side in pixels of the pieces in which a VAE takes large pictures."""
 FORM = 1
 """Raised when latents of an older program must not be used any more."""
 
@@ -62,22 +65,20 @@ class LatentCache:
     def get(
         self,
         wanted: Sequence[ToEncode],
-        open_vae: Callable[[], Any],
+        encode: Callable[[ToEncode], Latents],
         *,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[Latents]:
-        """Latents of `wanted`, on the CPU. `open_vae` is called only if one has to be encoded.
+        """Latents of `wanted`, on the CPU; `encode` is called for those that are not there.
 
         Raises DatasetError for a picture that cannot be read or encodes to NaN.
         """
         found: list[Latents] = []
-        vae: Any = None
         for number, item in enumerate(wanted, start=1):
             key = self._key(item)
             latents = self._read(key)
             if latents is None:
-                vae = vae if vae is not None else open_vae()
-                latents = encode(vae, item)
+                latents = encode(item)
                 self._write(key, latents)
             found.append(latents)
             progress(number, len(wanted))
@@ -106,6 +107,68 @@ class LatentCache:
         if self._folder is not None:
             content = save({"mean": latents.mean.contiguous(), "std": latents.std.contiguous()})
             atomic.write_bytes(self._folder / f"{key}.safetensors", content)
+
+
+class Encoder:
+    """Encodes pictures with a VAE that is loaded for the first one; where memory runs out, in pieces, then on the CPU.
+
+    open_vae: loads it, in float32, which costs nothing once a picture and loses nothing.
+    tiled:    pictures are encoded in pieces of `TILE` pixels from the first one on.
+    warn:     is told when memory ran out.
+    """
+
+    def __init__(
+        self, open_vae: Callable[[], Any], device: torch.device, *, tiled: bool, warn: Callable[[str], None]
+    ) -> None:
+        self._open_vae = open_vae
+        self._device = device
+        self._tiled = tiled
+        self._warn = warn
+        self._vae: Any = None
+
+    def __call__(self, item: ToEncode) -> Latents:
+        while True:
+            shortage = False
+            try:
+                return encode(self._ready(), item)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                # Mended outside of this block: the error holds on to what did not fit.
+                shortage = self._device.type != "cpu" or not self._tiled
+                if not shortage:
+                    raise
+            self._make_room()
+
+    def close(self) -> None:
+        """Let the VAE go from the device."""
+        self._vae = None
+        free_memory(self._device)
+
+    def _ready(self) -> Any:
+        if self._vae is None:
+            vae = self._open_vae().to(self._device)
+            if self._tiled:
+                use_tiles(vae)
+            self._vae = vae
+        return self._vae
+
+    def _make_room(self) -> None:
+        self.close()
+        if not self._tiled:
+            self._tiled = True
+            self._warn("out of memory while encoding the pictures: in pieces from now on")
+        else:
+            self._device = torch.device("cpu")
+            self._warn("out of memory while encoding the pictures: on the CPU from now on, which is slower")
+
+
+def use_tiles(vae: Any) -> None:
+    """Let `vae` take pictures in pieces of `TILE` pixels, which overlap: 389 MiB instead of 1.5 GiB at 1024 pixels."""
+    # The library's tile follows the config's sample_size, which says nothing about memory.
+    vae.enable_tiling()
+    vae.tile_sample_min_size = TILE
+    vae.tile_latent_min_size = TILE // 2 ** (len(vae.config.block_out_channels) - 1)
 
 
 def encode(vae: Any, item: ToEncode) -> Latents:

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from ti_tui.run.model import ModelError, ModelFacts, Prediction, families, hub_files
+from ti_tui.run.model import UNET, ModelError, ModelFacts, Prediction, families, hub_files
 from ti_tui.training import single_file
 from ti_tui.training.objective import NoiseSchedule
 from ti_tui.training.randomness import torch_stream
-from ti_tui.training.single_file import Checkpoint, Tensors
+from ti_tui.training.weights import Checkpoint, ReadAhead, Tensors
 
 IGNORED = ("position_ids", "logit_scale")
 """Endings of names that old checkpoints hold and no model needs."""
@@ -26,6 +25,7 @@ IGNORED = ("position_ids", "logit_scale")
 class ModelSource:
     """Where the parts come from: a single file or a diffusers folder, and perhaps another VAE.
 
+    ahead:  the U-Net's weights, on their way already.
     end_id: id of the end mark. Published text encoders' configs hold a wrong one (2), with which transformers
             takes the pooled text at the highest id: at the learned rows instead of the prompt's end.
     """
@@ -33,6 +33,7 @@ class ModelSource:
     facts: ModelFacts
     vae: Path | None
     end_id: int
+    ahead: ReadAhead | None = None
 
     def __post_init__(self) -> None:
         self._checkpoint: Checkpoint | None = None
@@ -65,10 +66,13 @@ class ModelSource:
             tensors = single_file.unet_tensors(self._single(), values)
         else:
             values = json.loads((self.facts.path / "unet" / "config.json").read_text(encoding="utf-8"))
-            tensors = _folder_tensors(self.facts.path / "unet")
+            tensors = _folder_tensors(self.facts.path / "unet", self.ahead)
         with _config_errors(self.facts.path, "U-Net"), init_empty_weights():
             model = UNet2DConditionModel.from_config(values)
-        return _filled(model, tensors, dtype, what="U-Net", path=self.facts.path)
+        unet = _filled(model, tensors, dtype, what="U-Net", path=self.facts.path)
+        if self.ahead is not None:
+            self.ahead.close()
+        return unet
 
     def load_vae(self, dtype: torch.dtype) -> Any:
         """The VAE, frozen: the given one, or the model's. Raises ModelError unless every tensor is matched."""
@@ -114,7 +118,7 @@ class ModelSource:
 
     def _single(self) -> Checkpoint:
         if self._checkpoint is None:
-            self._checkpoint = Checkpoint(self.facts.path)
+            self._checkpoint = Checkpoint(self.facts.path, self.ahead)
         return self._checkpoint
 
     def _vae_parts(self) -> tuple[dict[str, Any], Tensors, Path]:
@@ -177,10 +181,23 @@ def download(hub_id: str) -> Path:
         ) from None
 
 
-def _folder_tensors(folder: Path) -> Tensors:
-    """The weights in a diffusers part folder: safetensors before .bin, full before fp16, shards joined."""
-    from safetensors.torch import load_file
+def read_unet_ahead(facts: ModelFacts, dtype: torch.dtype) -> ReadAhead:
+    """Begin to read the U-Net's weights, which takes seconds, while the libraries that know what it is are imported."""
+    if facts.single_file:
+        return ReadAhead([(facts.path, lambda name: name.startswith(UNET))], dtype)
+    return ReadAhead([(file, lambda _name: True) for file in _weights_files(facts.path / "unet")], dtype)
 
+
+def _folder_tensors(folder: Path, ahead: ReadAhead | None = None) -> Tensors:
+    """The weights in a diffusers part folder, shards joined."""
+    tensors: Tensors = {}
+    for file in _weights_files(folder):
+        tensors.update(Checkpoint(file, ahead))
+    return tensors
+
+
+def _weights_files(folder: Path) -> list[Path]:
+    """safetensors before .bin, full before fp16. Raises ModelError if there are none."""
     for pattern in ("*.safetensors", "*.bin"):
         files = sorted(folder.glob(pattern))
         plain = [file for file in files if ".fp16" not in file.name and ".non_ema." not in file.name]
@@ -188,13 +205,7 @@ def _folder_tensors(folder: Path) -> Tensors:
         if not chosen:
             continue
         shards = [file for file in chosen if "-of-" in file.name]
-        tensors: Tensors = {}
-        for file in shards or chosen[:1]:
-            if pattern == "*.safetensors":
-                tensors.update(load_file(file))
-            else:
-                tensors.update(Checkpoint(file))
-        return tensors
+        return shards or chosen[:1]
     raise ModelError(f"{folder} holds no weights", remedy="Copy the whole model folder.")
 
 
@@ -210,21 +221,15 @@ def _filled(model: Any, tensors: Tensors, dtype: torch.dtype, *, what: str, path
         given.pop("text_projection.weight", None)
     missing, extra = wanted.keys() - given.keys(), given.keys() - wanted.keys()
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    wrong = [name for name in wanted.keys() & given.keys() if shapes[wanted[name]] != tuple(given[name].shape)]
+    wrong = [name for name in wanted.keys() & given.keys() if shapes[wanted[name]] != given[name].shape]
     for names, reason in ((missing, "lacks"), (extra, "holds unknown"), (wrong, "holds another shape of")):
         if names:
             raise ModelError(
                 f"{path}: the {what} {reason} {len(names)} of {len(wanted)} tensors ({_some(names)})",
                 remedy="The file is not complete, or its config is of another model.",
             )
-    model.load_state_dict(
-        {wanted[name]: _cast(value, dtype) for name, value in given.items()}, strict=True, assign=True
-    )
+    model.load_state_dict({wanted[name]: value.read(dtype) for name, value in given.items()}, strict=True, assign=True)
     return model.eval().requires_grad_(False)
-
-
-def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
 def _some(names: Iterable[str]) -> str:
@@ -242,6 +247,6 @@ def _new_attention_names(tensors: Tensors) -> Tensors:
         parts = name.split(".")
         if len(parts) > 2 and parts[-2] in _OLD_ATTENTION and "attentions" in parts:
             parts[-2] = _OLD_ATTENTION[parts[-2]]
-            tensor = tensor.reshape(tensor.shape[:2]) if tensor.ndim == 4 else tensor
+            tensor = tensor[:, :, 0, 0] if tensor.ndim == 4 else tensor
         renamed[".".join(parts)] = tensor
     return renamed

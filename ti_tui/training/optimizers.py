@@ -79,15 +79,20 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def clip_gradients(rows: Sequence[nn.Parameter], longest: float) -> Tensor:
-    """Shorten the gradient of all rows together to `longest` (0: never); returns its length before."""
+def gradient_length(rows: Sequence[nn.Parameter]) -> Tensor:
+    """Length of the gradient of all rows together; not finite if a single number in it is not."""
     gradients = [row.grad for row in rows if row.grad is not None]
-    length = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
-    if longest > 0:
-        factor = (longest / (length + 1e-6)).clamp_max(1.0)
-        for gradient in gradients:
-            gradient.mul_(factor)
-    return length
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
+
+
+def clip_gradients(rows: Sequence[nn.Parameter], length: float, longest: float) -> None:
+    """Shorten the gradient of all rows together, which is `length` long, to `longest` (0: never)."""
+    if longest <= 0:
+        return
+    factor = min(1.0, longest / (length + 1e-6))
+    for row in rows:
+        if row.grad is not None:
+            row.grad.mul_(factor)
 
 
 class LossScale:

@@ -13,10 +13,10 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from ti_tui import atomic
-from ti_tui.dataset.sample_prompts import SamplePrompt
 from ti_tui.dataset.templates import name_token
 from ti_tui.run.model import Prediction
-from ti_tui.training.latents import to_image
+from ti_tui.run.sample_prompts import SamplePrompt
+from ti_tui.training.latents import to_image, use_tiles
 from ti_tui.training.randomness import torch_stream
 from ti_tui.training.text import Context, TextSide
 
@@ -46,6 +46,13 @@ class Previewer:
 
     def __post_init__(self) -> None:
         self._vae: Any = None
+        self._spare = False
+
+    def spare_memory(self) -> None:
+        """From now on one picture at a time, also where guidance compares two, and decoded in pieces."""
+        self._spare = True
+        if self._vae is not None:
+            use_tiles(self._vae)
 
     def draw(self, prompts: Sequence[SamplePrompt], folder: Path, step: int) -> list[Path]:
         """Draw each prompt into `folder` as 01.png, 02.png, ...; their settings are in the PNG. Raises CannotWrite.
@@ -66,7 +73,7 @@ class Previewer:
     def _denoise(self, prompt: SamplePrompt) -> Tensor | None:
         from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
-        device, dtype = self.text.device, self.unet.dtype
+        device, dtype = self.unet.device, self.unet.dtype
         scheduler = DPMSolverMultistepScheduler.from_config(
             {**self.scheduler_values, "prediction_type": self.prediction}
         )
@@ -78,12 +85,18 @@ class Previewer:
         guided = prompt.guidance > 1.0
         texts = [prompt.negative, prompt.text] if guided else [prompt.text]
         context = self.text.encode(self.text.ids(texts))
-        conditions = conditions_for(context, [(width, height)] * len(texts), dtype)
+        together = torch.arange(len(texts), device=context.hidden.device)
+        parts = [context.rows(index) for index in together.split(1 if self._spare else len(texts))]
+        passes = [(part, conditions_for(part, [(width, height)] * len(part.hidden), self.unet)) for part in parts]
         for timestep in scheduler.timesteps:
             if self.stop_asked():
                 return None
-            inputs = scheduler.scale_model_input(torch.cat([latents] * len(texts)), timestep).to(dtype)
-            answer = self.unet(inputs, timestep, **conditions).sample.float()
+            one = scheduler.scale_model_input(latents, timestep).to(dtype)
+            answers = [
+                self.unet(torch.cat([one] * len(part.hidden)), timestep, **conditions).sample.float()
+                for part, conditions in passes
+            ]
+            answer = torch.cat(answers)
             if guided:
                 without, with_prompt = answer.chunk(2)
                 answer = without + prompt.guidance * (with_prompt - without)
@@ -94,6 +107,8 @@ class Previewer:
     def _decode(self, latents: Tensor) -> Tensor:
         if self._vae is None:
             self._vae = self.open_vae()
+            if self._spare:
+                use_tiles(self._vae)
         vae = self._vae.to(latents.device)
         try:
             shift = float(getattr(vae.config, "shift_factor", None) or 0.0)
@@ -138,13 +153,14 @@ class Previewer:
         return self.seed if prompt.seed is None else prompt.seed
 
 
-def conditions_for(context: Context, sizes: Sequence[tuple[int, int]], dtype: torch.dtype) -> dict[str, Any]:
+def conditions_for(context: Context, sizes: Sequence[tuple[int, int]], unet: Any) -> dict[str, Any]:
     """The U-Net's keyword arguments for a context; sizes (width, height) in pixels are what SDXL is told."""
-    conditions: dict[str, Any] = {"encoder_hidden_states": context.hidden.to(dtype)}
+    device, dtype = unet.device, unet.dtype
+    conditions: dict[str, Any] = {"encoder_hidden_states": context.hidden.to(device, dtype)}
     if context.pooled is not None:
         # original size, crop corner, target size; height before width.
         ids = [[height, width, 0, 0, height, width] for width, height in sizes]
         # float32: half precision cannot hold every size above 2048.
-        time_ids = torch.tensor(ids, device=context.hidden.device, dtype=torch.float32)
-        conditions["added_cond_kwargs"] = {"text_embeds": context.pooled.to(dtype), "time_ids": time_ids}
+        time_ids = torch.tensor(ids, device=device, dtype=torch.float32)
+        conditions["added_cond_kwargs"] = {"text_embeds": context.pooled.to(device, dtype), "time_ids": time_ids}
     return conditions

@@ -24,22 +24,21 @@ from ti_tui.training.batches import Sample, Sampler
 from ti_tui.training.checkpoints import State
 from ti_tui.training.device import DTYPES, choose_device, hardware_of, set_attention, use_fast_arithmetic
 from ti_tui.training.evaluation import Question, fixed_set
-from ti_tui.training.latents import LatentCache, Latents, ToEncode
+from ti_tui.training.latents import Encoder, LatentCache, Latents, ToEncode, use_tiles
 from ti_tui.training.models import ModelSource, download
 from ti_tui.training.norms import Norms
 from ti_tui.training.objective import NoiseSchedule
 from ti_tui.training.optimizers import LossScale, make_optimizer, restore_optimizer
 from ti_tui.training.previews import Previewer
+from ti_tui.training.quantised import quantise
 from ti_tui.training.randomness import seed_for, torch_stream
 from ti_tui.training.reporter import Reporter
 from ti_tui.training.text import TextSide, initial_rows
+from ti_tui.training.ways import compile_unet, set_way, use_channels_last
+from ti_tui.training.weights import ReadAhead
 
 LatentsByPicture = dict[tuple[int, bool], Latents]
 """By index of the picture and whether it is mirrored."""
-
-
-PREVIEW_TILE = 512
-"""Side in pixels of the pieces in which SDXL's previews are decoded: 389 MiB instead of 1.5 GiB at 1024."""
 
 
 class StoppedWhileLoading(Exception):
@@ -52,6 +51,7 @@ class Session:
 
     masks:   weights of the loss [1, h, w] by (picture, flipped) of the training set; empty where no masks are used.
     latents: by (picture, flipped) of the training set; regularisation: the same of the regularisation set.
+    channels_last: how pictures lie in memory on their way through the U-Net.
     step:    number of optimizer steps done.
     """
 
@@ -73,6 +73,7 @@ class Session:
     questions: list[Question]
     recipe: dict[str, Any]
     metadata: dict[str, str]
+    channels_last: bool = False
     step: int = 0
     loss: float | None = None
     retry: dict[str, int] = field(default_factory=dict)
@@ -102,7 +103,7 @@ class Session:
     def ids_of(self, prompt: str) -> list[Tensor]:
         """Ids of a prompt for each encoder, remembered."""
         if prompt not in self.prompts:
-            self.prompts[prompt] = self.text.ids([prompt])
+            self.prompts[prompt] = [ids.to(self.text.device) for ids in self.text.ids([prompt])]
         return self.prompts[prompt]
 
     def embedding(self) -> Embedding:
@@ -133,10 +134,15 @@ class Session:
 
 
 def open_session(
-    checked: Checked, accelerator: Accelerator, report: Reporter, stop_asked: Callable[[], bool]
+    checked: Checked,
+    accelerator: Accelerator,
+    report: Reporter,
+    stop_asked: Callable[[], bool],
+    ahead: ReadAhead | None = None,
 ) -> Session:
     """Load and prepare everything, in the order that needs the least memory: VAE, latents, then the rest.
 
+    ahead: the U-Net's weights, if they are being read already.
     Raises UserError for whatever keeps the run from starting.
     """
     run, folder = checked.run, checked.folder
@@ -146,9 +152,10 @@ def open_session(
     assert facts is not None and pictures is not None
     device = choose_device(accelerator, run.training.device)
     plan = _shared_plan(checked, accelerator, device)
-    source = ModelSource(facts, folder.path(run.model.vae) if run.model.vae else None, checked.tokenizers[0].end)
+    vae = folder.path(run.model.vae) if run.model.vae else None
+    source = ModelSource(facts, vae, checked.tokenizers[0].end, ahead)
 
-    latents, regularisation = _all_latents(checked, source, accelerator, device, report, stop_asked)
+    latents, regularisation = _all_latents(checked, source, accelerator, plan, device, report, stop_asked)
     masks = _masks(checked, latents, facts.scale) if run.dataset.masks else {}
     text, unet = _frozen_parts(checked, source, plan, device, report)
     rows = text.rows
@@ -182,7 +189,7 @@ def open_session(
             text=text,
             scheduler_values=source.scheduler_values(),
             prediction=schedule.prediction,
-            open_vae=lambda: _preview_vae(source, unet.dtype, facts.family == "sdxl"),
+            open_vae=lambda: _preview_vae(source, unet.dtype, plan.fit.tiled_previews),
             size=(run.dataset.resolution, run.dataset.resolution),
             scale=facts.scale,
             multiple=facts.multiple,
@@ -194,8 +201,10 @@ def open_session(
         questions=_questions(checked, latents, masks) if plan.evaluation_steps else [],
         recipe=identity.recipe(checked, model_hash, plan.effective_batch),
         metadata=identity.metadata(checked, plan, model_hash),
+        channels_last=use_channels_last(run.training.channels_last, device, unet.dtype),
     )
     source.close()
+    compile_unet(unet, plan.compile)
     _go_on(session, report)
     return session
 
@@ -219,6 +228,7 @@ def _all_latents(
     checked: Checked,
     source: ModelSource,
     accelerator: Accelerator,
+    plan: Plan,
     device: torch.device,
     report: Reporter,
     stop_asked: Callable[[], bool],
@@ -236,9 +246,25 @@ def _all_latents(
         if stop_asked() and accelerator.num_processes == 1:
             raise StoppedWhileLoading
 
+    # float32: it runs once, and half precision costs detail (and overflows in SDXL's VAE).
+    encoder = Encoder(lambda: source.load_vae(torch.float32), device, tiled=plan.fit.tiled_caching, warn=report.warn)
+
+    def latents_of(scan: Scan) -> LatentsByPicture:
+        """Latents of every picture (and its mirror image), on the device: a few hundred KB each."""
+        flips = [False, True] if checked.run.dataset.flip else [False]
+        wanted = [(index, flipped) for index in range(len(scan.pictures)) for flipped in flips]
+        items = [
+            ToEncode(scan.pictures[index].path, _size_of(scan.pictures[index], checked), flipped)
+            for index, flipped in wanted
+        ]
+        found = cache.get(items, encoder, progress=progress)
+        return {key: Latents(one.mean.to(device), one.std.to(device)) for key, one in zip(wanted, found, strict=True)}
+
     with accelerator.main_process_first():
-        latents = _encode(cache, pictures, checked, source, device, progress)
-        return latents, _encode(cache, more, checked, source, device, progress) if more else {}
+        try:
+            return latents_of(pictures), latents_of(more) if more else {}
+        finally:
+            encoder.close()
 
 
 def _frozen_parts(
@@ -247,20 +273,26 @@ def _frozen_parts(
     """The text encoder(s) with the start vectors spliced in, and the U-Net, on the device."""
     report.phase("loading", "loading the text encoder and the U-Net")
     run, facts, dtype = checked.run, source.facts, DTYPES[plan.precision]
-    encoders = [source.text_encoder(index, dtype).to(device) for index in range(len(facts.widths))]
+    # A CPU is as fast in float32, and many are far slower in half precision.
+    place, form = (torch.device("cpu"), torch.float32) if plan.way.text_on_cpu else (device, dtype)
+    encoders = [source.text_encoder(index, form).to(place) for index in range(len(facts.widths))]
     text = TextSide(
         encoders,
         checked.tokenizers,
-        _start_rows(checked, encoders, device),
+        _start_rows(checked, encoders, place),
         family=facts.family,
         token=run.embedding.token,
         clip_skip=run.model.clip_skip,
     )
-    unet = source.unet(dtype).to(device)
+    unet = source.unet(dtype)
     use_fast_arithmetic(device, sum(parameter.numel() for parameter in unet.parameters()))
+    if plan.way.bits == 8:
+        # Before it goes to a card that could not hold it otherwise.
+        quantise(unet)
+    order = torch.channels_last if use_channels_last(run.training.channels_last, device, dtype) else None
+    unet = unet.to(device, memory_format=order) if order else unet.to(device)
     set_attention(unet, plan.attention)
-    if plan.recompute:
-        unet.enable_gradient_checkpointing()
+    set_way(unet, plan.way)
     return text, unet
 
 
@@ -276,35 +308,6 @@ def _with_model(checked: Checked, report: Reporter) -> Checked:
     if again.facts is None:
         raise CheckFailed([Problem("error", f"{base} was downloaded but cannot be found", "model.base")])
     return again
-
-
-def _encode(
-    cache: LatentCache,
-    pictures: Scan,
-    checked: Checked,
-    source: ModelSource,
-    device: torch.device,
-    progress: Callable[[int, int], None],
-) -> LatentsByPicture:
-    """Latents of every picture (and its mirror image), on the device: a few hundred KB each."""
-    flips = [False, True] if checked.run.dataset.flip else [False]
-    wanted = [(index, flipped) for index in range(len(pictures.pictures)) for flipped in flips]
-    items = [
-        ToEncode(pictures.pictures[index].path, _size_of(pictures.pictures[index], checked), flipped)
-        for index, flipped in wanted
-    ]
-    vae: list[Any] = []
-
-    def open_vae() -> Any:
-        # float32: it runs once, and half precision costs detail (and overflows in SDXL's VAE).
-        vae.append(source.load_vae(torch.float32).to(device))
-        return vae[0]
-
-    found = cache.get(items, open_vae, progress=progress)
-    vae.clear()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    return {key: Latents(one.mean.to(device), one.std.to(device)) for key, one in zip(wanted, found, strict=True)}
 
 
 def _masks(checked: Checked, latents: LatentsByPicture, scale: int) -> dict[tuple[int, bool], Tensor]:
@@ -364,10 +367,7 @@ def _preview_vae(source: ModelSource, dtype: torch.dtype, tiled: bool) -> Any:
     if getattr(vae.config, "force_upcast", False) and dtype == torch.float16:
         vae = vae.float()
     if tiled:
-        # The library's tile follows the config's sample_size, which says nothing about memory.
-        vae.enable_tiling()
-        vae.tile_sample_min_size = PREVIEW_TILE
-        vae.tile_latent_min_size = PREVIEW_TILE // source.facts.scale
+        use_tiles(vae)
     source.close()
     return vae
 

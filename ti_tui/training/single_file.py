@@ -1,54 +1,19 @@
-"""Single-file checkpoints: the configuration of each part from the tensors' shapes, and the parts' tensors."""
+"""Single-file checkpoints: the configuration of each part from the tensors' shapes, and the parts' tensors.
+
+No tensor is read before its place in a model is known, and then in pieces: weights of 3 GiB never take 6.
+"""
 
 from __future__ import annotations
 
-import pickle
-import zipfile
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ti_tui.run.model import UNET, ModelError, ModelFacts, families
-from ti_tui.run.tensors import HARMLESS, Inert, WeightsError, read_shapes
+from ti_tui.training.weights import Checkpoint, Tensors
 
 VAE = "first_stage_model."
-Tensors = dict[str, Tensor]
-
-
-class Checkpoint(Mapping[str, Tensor]):
-    """A checkpoint's tensors by name, each read when asked for. Raises WeightsError for a file that is unsafe."""
-
-    def __init__(self, path: Path) -> None:
-        self._shapes = read_shapes(path)
-        self._lazy: Any = None
-        self._loaded: Tensors = {}
-        if not zipfile.is_zipfile(path):
-            from safetensors import safe_open
-
-            self._lazy = safe_open(path, framework="pt")
-        else:
-            self._loaded = _load_pickle(path)
-
-    def __getitem__(self, name: str) -> Tensor:
-        if name not in self._shapes:
-            raise KeyError(name)
-        return self._lazy.get_tensor(name) if self._lazy is not None else self._loaded[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._shapes)
-
-    def __len__(self) -> int:
-        return len(self._shapes)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self._shapes[name]
-
-    def part(self, *prefixes: str) -> Tensors:
-        """The tensors whose names begin with one of `prefixes`, names unchanged."""
-        return {name: self[name] for name in self if name.startswith(prefixes)}
 
 
 def unet_config(checkpoint: Checkpoint, facts: ModelFacts) -> dict[str, Any]:
@@ -207,11 +172,11 @@ def _from_open_clip(raw: Tensors) -> Tensors:
         elif name == "positional_embedding":
             tensors["embeddings.position_embedding.weight"] = tensor
         elif name == "text_projection":
-            tensors["text_projection.weight"] = tensor.T.contiguous()
+            tensors["text_projection.weight"] = tensor.then(lambda whole: whole.T.contiguous())
         elif ".attn.in_proj_" in name:
             layer, kind = name.removeprefix("transformer.resblocks.").split(".attn.in_proj_")
-            for part, piece in zip("qkv", tensor.chunk(3), strict=True):
-                tensors[f"encoder.layers.{layer}.self_attn.{part}_proj.{kind}"] = piece.clone()
+            for index, part in enumerate("qkv"):
+                tensors[f"encoder.layers.{layer}.self_attn.{part}_proj.{kind}"] = tensor.then(partial(_third, index))
         else:
             for old, new in _OPEN_CLIP_NAMES:
                 name = name.replace(old, new)
@@ -219,13 +184,6 @@ def _from_open_clip(raw: Tensors) -> Tensors:
     return tensors
 
 
-def _load_pickle(path: Path) -> Tensors:
-    """The tensors of a .ckpt; only torch's own safe loading is used."""
-    try:
-        with torch.serialization.safe_globals([(Inert, name) for name in HARMLESS]):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError:
-        raise WeightsError(f"{path} holds code and is not opened", remedy="Get the .safetensors version.") from None
-    while isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    return {name: tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+def _third(index: int, joined: Tensor) -> Tensor:
+    # A mere view would keep all three alive in each.
+    return joined.chunk(3)[index].clone()

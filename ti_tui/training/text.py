@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ti_tui.dataset.templates import name_token
 from ti_tui.dataset.tokens import PromptTokenizer
+from ti_tui.run.memory import TEXT_CHUNK, Way, keeps_text
 from ti_tui.run.recipe import Family
 from ti_tui.training.placeholder import PlaceholderEmbedding
 
@@ -22,10 +23,10 @@ class Context:
     hidden: Tensor
     pooled: Tensor | None = None
 
-    def detached(self) -> Context:
-        """The same numbers as leaves in float32: gradients gather there over micro-batches."""
-        pooled = None if self.pooled is None else self.pooled.detach().float().requires_grad_()
-        return Context(self.hidden.detach().float().requires_grad_(), pooled)
+    def detached(self, device: torch.device) -> Context:
+        """The same numbers as leaves in float32 on the U-Net's device: gradients gather there over micro-batches."""
+        pooled = None if self.pooled is None else self.pooled.detach().to(device, torch.float32).requires_grad_()
+        return Context(self.hidden.detach().to(device, torch.float32).requires_grad_(), pooled)
 
     def rows(self, index: Tensor) -> Context:
         return Context(self.hidden[index], None if self.pooled is None else self.pooled[index])
@@ -88,22 +89,24 @@ class TextSide:
 class TextGradients:
     """Each prompt of a step encoded once: gradients gather on `context`, one backward carries them to the rows.
 
-    With few prompts the graph is kept. With more than `chunk`, they are encoded without it first and again,
-    chunk by chunk, for the backward: one more text forward (1 % of a step) instead of the memory of all.
+    Where the plan has the memory the graph is kept. Otherwise prompts are encoded without it first and again, chunk
+    by chunk, for the backward: one more text forward (1 % of a step) instead of the memory of all.
 
-    ids: for each prompt, its ids [1, 77] for each encoder.
+    ids:    for each prompt, its ids [1, 77] for each encoder.
+    device: the U-Net's; the encoder(s) may be on another.
     """
 
-    def __init__(self, text: TextSide, ids: Sequence[list[Tensor]], *, chunk: int) -> None:
+    def __init__(self, text: TextSide, ids: Sequence[list[Tensor]], way: Way, device: torch.device) -> None:
         self._text = text
+        chunk = max(way.batch_size, TEXT_CHUNK)
         self._chunks = [ids[start : start + chunk] for start in range(0, len(ids), chunk)]
         self._kept: Context | None = None
-        if len(self._chunks) == 1:
-            self._kept = self._encode(self._chunks[0])
-            self.context = self._kept.detached()
+        if keeps_text(len(ids), way):
+            self._kept = self._encode(ids)
+            self.context = self._kept.detached(device)
         else:
             with torch.no_grad():
-                self.context = _joined([self._encode(part) for part in self._chunks]).detached()
+                self.context = _joined([self._encode(part) for part in self._chunks]).detached(device)
 
     def backward(self) -> None:
         """Carry the gathered gradients on to the rows."""
@@ -116,7 +119,7 @@ class TextGradients:
             for output, leaf in pairs:
                 if output is not None and leaf is not None and leaf.grad is not None:
                     outputs.append(output)
-                    gradients.append(leaf.grad[start:end].to(output.dtype))
+                    gradients.append(leaf.grad[start:end].to(output.device, output.dtype))
             if outputs:
                 torch.autograd.backward(outputs, gradients)
             start = end

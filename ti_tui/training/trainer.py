@@ -5,34 +5,43 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
-from ti_tui.dataset.sample_prompts import parse_sample_prompt
 from ti_tui.embeddings.files import SUFFIXES
 from ti_tui.embeddings.install import install
 from ti_tui.errors import TrainingError, UserError
 from ti_tui.run.file import load
+from ti_tui.run.fit import recompute_in_words, smaller
+from ti_tui.run.hardware import GIB
 from ti_tui.run.problems import ProblemsError
+from ti_tui.run.sample_prompts import parse_sample_prompt
 from ti_tui.run.scheme import format_scheme
 from ti_tui.setup.check import Checked
 from ti_tui.training import checkpoints, step
-from ti_tui.training.device import is_out_of_memory, memory_used
+from ti_tui.training.device import free_memory, is_out_of_memory, memory_used, watch_peak
 from ti_tui.training.evaluation import eval_loss
-from ti_tui.training.optimizers import clip_gradients, set_rate
+from ti_tui.training.optimizers import clip_gradients, gradient_length, set_rate
 from ti_tui.training.reporter import Reporter
 from ti_tui.training.session import open_session
+from ti_tui.training.step import Step
+from ti_tui.training.ways import is_compiled, set_way, stop_compiling
+from ti_tui.training.weights import ReadAhead
 
 MAX_TRIES = 3
 """A step that gives no finite numbers is undone and tried so often, each time with other noise."""
 MEMORY_STEPS = 200
+
+_Result = TypeVar("_Result")
 
 
 @dataclass
@@ -48,7 +57,12 @@ class Trainer:
     """Trains one run. `stop_asked` is looked at between micro-batches; a part of a step is never kept."""
 
     def __init__(
-        self, checked: Checked, accelerator: Accelerator, report: Reporter, stop_asked: Callable[[], bool]
+        self,
+        checked: Checked,
+        accelerator: Accelerator,
+        report: Reporter,
+        stop_asked: Callable[[], bool],
+        ahead: ReadAhead | None = None,
     ) -> None:
         self._report = report
         self._stop_signalled = stop_asked
@@ -58,12 +72,14 @@ class Trainer:
         self._undo: Undo | None = None
         self._eval_loss: float | None = None
         self._accelerator = accelerator
-        self.session = open_session(checked, accelerator, report, self._stop_now)
+        self.session = open_session(checked, accelerator, report, self._stop_now, ahead)
         self._tries = self.session.retry.get("tries", 0)
         self._failed_at = self.session.retry.get("failed_at", -1)
         self._scheme = self.session.plan.scheme
         self._plan = self.session.plan
-        self._batch_size = self.session.plan.batch_size
+        self._way = self.session.plan.way
+        self._ahead: Step | None = None
+        self._memory_told = False
         self._prompts = [parse_sample_prompt(line) for line in checked.run.sample.prompts]
 
     def run(self) -> str:
@@ -106,13 +122,14 @@ class Trainer:
     def _train_step(self) -> bool:
         """One optimizer step; False if a stop was asked before it was whole. Raises TrainingError."""
         session, started = self.session, time.perf_counter()
-        loss = self._gradients()
-        if loss is None:
+        found = self._gradients()
+        if found is None:
             return False
+        loss, length = found
         rate = self._scheme.rate_at(session.step)
         set_rate(session.optimizer, rate)
         session.norms.before_step(session.rows)
-        length = clip_gradients(session.rows, session.checked.run.training.max_gradient_norm)
+        clip_gradients(session.rows, length, session.checked.run.training.max_gradient_norm)
         self._undo = Undo(
             session.step,
             [row.detach().clone() for row in session.rows],
@@ -124,17 +141,16 @@ class Trainer:
         session.loss = loss
         session.loss_scale.succeeded()
         self._report.event(
-            "step", step=session.step, loss=round(loss, 6), rate=rate, gradient_norm=round(float(length), 6),
+            "step", step=session.step, loss=round(loss, 6), rate=rate, gradient_norm=round(length, 6),
             seconds=round(time.perf_counter() - started, 4),
         )  # fmt: skip
         self._report.position(session.step, self._scheme.total_steps)
         if session.step % MEMORY_STEPS in (3, 0):
-            used, peak = memory_used(session.device)
-            self._report.event("memory", used_bytes=used, peak_bytes=peak, step=session.step)
+            self._report_memory()
         return True
 
-    def _gradients(self) -> float | None:
-        """Put the gradient of the step's loss into the rows; returns the loss, or None if a stop was asked.
+    def _gradients(self) -> tuple[float, float] | None:
+        """Put the gradient of the step's loss into the rows; returns loss and its length, or None if a stop was asked.
 
         Overflow of fp16 is mended by a smaller loss scale, lack of memory by smaller micro-batches, numbers
         that are not finite by undoing the last step. None of them uses up a step of the scheme.
@@ -144,7 +160,7 @@ class Trainer:
             attempt = self._tries if session.step <= self._failed_at else 0
             loss_here, shortage = None, ""
             try:
-                loss_here = step.accumulate(session, attempt, self._batch_size, self._stop_now)
+                loss_here = self._compiled(partial(self._accumulate, attempt))
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -156,15 +172,53 @@ class Trainer:
                 continue
             if loss_here is None:
                 return None
-            loss = step.sum_over_processes(session, loss_here)
-            gradients_finite = all(bool(torch.isfinite(row.grad).all()) for row in session.rows if row.grad is not None)
-            if math.isfinite(loss) and gradients_finite:
+            total = step.sum_over_processes(session, loss_here)
+            if session.device.type != "cpu":
+                # The device is still at work: the time until its numbers come is the next step's preparation.
+                self._ahead = step.prepare(session, session.step + 1, 0, self._way.batch_size)
+            loss, length = _numbers(total, gradient_length(session.rows))
+            if math.isfinite(loss) and math.isfinite(length):
                 if session.step > self._failed_at:
                     self._tries = 0
-                return loss
+                return loss, length
             if math.isfinite(loss) and session.loss_scale.overflowed():
                 continue
             self._undo_step("the loss" if not math.isfinite(loss) else "the gradient")
+
+    def _accumulate(self, attempt: int) -> Tensor | None:
+        """Forward and backward of this step, whose data was made ready during the one before if it was expected."""
+        session, way = self.session, self._way
+        ahead, self._ahead = self._ahead, None
+        if ahead is None or (ahead.number, ahead.attempt, ahead.batch_size) != (session.step, attempt, way.batch_size):
+            ahead = step.prepare(session, session.step, attempt, way.batch_size)
+        return step.accumulate(session, ahead, way, self._stop_now)
+
+    def _compiled(self, work: Callable[[], _Result]) -> _Result:
+        """What `work` gives; once more without the compiler where that is what failed: it must not end a run."""
+        unet = self.session.unet
+        try:
+            return work()
+        except Exception as error:
+            if not is_compiled(unet) or is_out_of_memory(error):
+                raise
+            first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        stop_compiling(unet)
+        self._report.warn(f"compiling failed, and the run goes on without it: {first}")
+        return work()
+
+    def _report_memory(self) -> None:
+        """Used, most and predicted bytes; the first time also as a line of the log."""
+        session = self.session
+        used, peak = memory_used(session.device)
+        predicted = None
+        if (memory := session.plan.memory) is not None and self._way == session.plan.way:
+            # A card's own counter does not see the context.
+            predicted = memory.training - (memory.context if session.device.type == "cuda" else 0)
+        self._report.event("memory", used_bytes=used, peak_bytes=peak, predicted_bytes=predicted, step=session.step)
+        if predicted and not self._memory_told:
+            self._memory_told = True
+            off = f"{peak / predicted - 1:+.0%}"
+            print(f"memory: {peak / GIB:.2f} GiB at most, {predicted / GIB:.2f} predicted ({off})", file=sys.stderr)
 
     def _any_process(self, here: bool) -> bool:
         """Whether something holds in any process of the run."""
@@ -224,23 +278,31 @@ class Trainer:
         return True
 
     def _make_room(self, shortage: str) -> None:
-        """After out-of-memory: smaller micro-batches, then recomputation. Raises TrainingError if neither is left."""
+        """After out-of-memory: the next smaller way, which computes the same. Raises TrainingError if none is left."""
         session = self.session
-        if session.device.type == "cuda":
-            torch.cuda.empty_cache()
-        if self._batch_size > 1:
-            self._batch_size = (self._batch_size + 1) // 2
-            images = f"{self._batch_size} images" if self._batch_size > 1 else "1 image"
-            self._report.warn(f"out of memory: {images} at once from now on; the result is the same")
-        elif not session.unet.is_gradient_checkpointing:
-            session.unet.enable_gradient_checkpointing()
-            self._report.warn("out of memory: activations are computed twice from now on; the result is the same")
-        else:
+        self._ahead = None
+        free_memory(session.device)
+        way = smaller(self._way)
+        if way is None:
             said = shortage.splitlines()[0] if shortage else "in another process of the run"
             raise TrainingError(
                 f"out of memory with the smallest micro-batches: {said}",
-                remedy="Lower dataset.resolution, or close other programs on the card; `ti-tui train` goes on.",
+                remedy='Set training.quantise = "8bit", lower dataset.resolution, or close other programs on the card; '
+                "`ti-tui train` goes on.",
             )
+        if way.batch_size < self._way.batch_size:
+            how = f"{way.batch_size} images at once" if way.batch_size > 1 else "1 image at once"
+        elif way.backward != self._way.backward:
+            how = "layers keep only what the gradient needs"
+        else:
+            how = recompute_in_words(way)
+        self._way = way
+        if is_compiled(session.unet):
+            # What was compiled was compiled for the way before.
+            stop_compiling(session.unet)
+            how += ", not compiled"
+        set_way(session.unet, way)
+        self._report.warn(f"out of memory: {how} from now on; the result is the same")
 
     def _answer_requests(self) -> None:
         """Take what was asked since the last step; all processes of a run do the same."""
@@ -298,6 +360,7 @@ class Trainer:
             reasons=plan.reasons,
         )
         self._report.position(session.step, self._scheme.total_steps)
+        watch_peak(session.device)
         self._report.phase("training")
 
     def _evaluate(self) -> None:
@@ -306,10 +369,31 @@ class Trainer:
         if not self._plan.evaluation_due(session.step) or not session.questions:
             return
         if self._accelerator.is_main_process:
-            loss = eval_loss(session.questions, session.unet, session.text, session.schedule, session.previewer.scale)
-            self._eval_loss = loss
-            self._report.event("eval", step=session.step, loss=round(loss, 6))
+            loss = self._in_memory(
+                lambda: eval_loss(
+                    session.questions, session.unet, session.text, session.schedule, session.previewer.scale
+                )
+            )
+            if loss is None:
+                self._report.warn("the eval loss did not fit into memory and was left out")
+            else:
+                self._eval_loss = loss
+                self._report.event("eval", step=session.step, loss=round(loss, 6))
         self._accelerator.wait_for_everyone()
+
+    def _in_memory(self, work: Callable[[], _Result], *, spare: Callable[[], None] = lambda: None) -> _Result | None:
+        """What `work` gives, tried twice where memory runs out: the second time with what nothing uses given back, and
+        after `spare`. None if it still does not fit: what goes on beside the steps must not end the run."""
+        for _ in range(2):
+            try:
+                return self._compiled(work)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Outside of the block above: the error holds on to what did not fit.
+            free_memory(self.session.device)
+            spare()
+        return None
 
     def _save(self) -> None:
         """An exact checkpoint; of older ones only the last `keep` stay."""
@@ -377,19 +461,16 @@ class Trainer:
         if not self._prompts:
             return
         self._report.phase("sampling")
-        try:
-            paths = session.previewer.draw(self._prompts, folder.sample(session.step), session.step)
+        place = folder.sample(session.step)
+        paths = self._in_memory(
+            lambda: session.previewer.draw(self._prompts, place, session.step), spare=session.previewer.spare_memory
+        )
+        if paths is None:
+            self._report.warn("the previews did not fit into memory and were left out; name a smaller --w and --h")
+        elif paths:
             files = [path.relative_to(folder.root).as_posix() for path in paths]
             prompts = session.checked.run.sample.prompts[: len(files)]
-            if files:
-                self._report.event("sample", step=session.step, files=files, prompts=prompts)
-        except Exception as error:
-            # Previews are a service: a picture too large for the card must not end the run.
-            if not is_out_of_memory(error):
-                raise
-            if session.device.type == "cuda":
-                torch.cuda.empty_cache()
-            self._report.warn("the previews did not fit into memory and were left out; name a smaller --w and --h")
+            self._report.event("sample", step=session.step, files=files, prompts=prompts)
         self._report.phase("training")
 
     def _finish(self) -> None:
@@ -411,3 +492,9 @@ class Trainer:
                 )
             except UserError as error:
                 self._report.warn(f"not installed: {error}")
+
+
+def _numbers(*tensors: Tensor) -> list[float]:
+    """Values of scalars, fetched at once: each fetch waits for the device."""
+    first = tensors[0].device
+    return [float(value) for value in torch.stack([tensor.float().to(first) for tensor in tensors]).tolist()]

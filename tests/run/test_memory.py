@@ -1,0 +1,189 @@
+"""The memory plan and the planner, on cards that this machine does not have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ti_tui.run.file import from_values
+from ti_tui.run.fit import smaller
+from ti_tui.run.hardware import GIB, Hardware
+from ti_tui.run.memory import MIB, Recompute, Way, coefficients, predict
+from ti_tui.run.model import ModelFacts
+from ti_tui.run.plan import Plan, make_plan
+from ti_tui.run.recipe import RunFile
+
+SD1 = ModelFacts(Path("m"), True, "sd1", "epsilon", (768,), 49408, True)
+SDXL = ModelFacts(Path("m"), True, "sdxl", "epsilon", (768, 1280), 49408, True)
+
+
+def card(gib: float) -> Hardware:
+    """A Turing card of which a desktop leaves about so much."""
+    return Hardware("cuda", "card", int(gib * GIB), int(gib * 0.95 * GIB), bf16=False)
+
+
+def recipe(resolution: int = 512, **tables: dict[str, Any]) -> RunFile:
+    values: dict[str, Any] = {
+        "format": 1,
+        "model": {"base": "m"},
+        "dataset": {"images": "i", "resolution": resolution},
+        "embedding": {"token": "zkz"},
+    }
+    return from_values({**values, **tables}, Path("run.toml"))
+
+
+def plan(gib: float, images: int = 20, facts: ModelFacts = SD1, resolution: int = 512, **training: Any) -> Plan:
+    return make_plan(recipe(resolution, training=training), facts, images, card(gib))
+
+
+def test_6_gb_hold_four_images_with_nothing_recomputed() -> None:
+    made = plan(6)
+    assert made.batch_size >= 4 and made.way.recompute == "none" and made.way.bits == 16
+
+
+def test_4_gb_hold_two_images() -> None:
+    made = plan(4)
+    assert made.batch_size >= 2 and made.way.bits == 16
+
+
+def test_2_gb_get_8_bit_weights() -> None:
+    made = plan(2)
+    assert made.way.bits == 8 and "8-bit" in made.reasons["U-Net"]
+    assert made.memory is not None and made.memory.training <= 1.9 * GIB
+
+
+def test_sdxl_fits_6_gb_at_1024() -> None:
+    made = plan(6, facts=SDXL, resolution=1024)
+    assert "may run out" not in made.reasons["memory"]
+    assert made.memory is not None and made.memory.peak <= 5.7 * GIB
+    assert made.way.bits == 8 and made.way.recompute == "all"
+
+
+def test_where_there_is_room_layers_keep_what_they_like() -> None:
+    assert plan(24).way == Way(7, "plain", "none", 16)
+
+
+@pytest.mark.parametrize(
+    ("way", "most_gib"),
+    [
+        (Way(1, "lean", "none", 16), 2.4),
+        (Way(1, "lean", "all", 16), 2.1),
+        (Way(1, "lean", "all", 8), 1.25),
+    ],
+)
+def test_tensors_of_one_image_stay_within_the_goals(way: Way, most_gib: float) -> None:
+    memory = predict("sd1", way, resolution=512, precision="fp16", cuda=True)
+    assert memory.training - memory.context <= most_gib * GIB
+
+
+@pytest.mark.parametrize(("way", "most"), [("lean-none", 450), ("lean-all", 90)])
+def test_what_an_image_leaves_for_backward_stays_within_the_goals(way: str, most: float) -> None:
+    assert coefficients()["sd1"]["ways"][way]["kept"] <= most
+
+
+@pytest.mark.parametrize("amount", ["none", "all"])
+def test_the_coefficients_are_those_of_the_modules_as_they_are(amount: Recompute) -> None:
+    """Measured again here, with shapes only: whoever changes the backward has to write the table anew."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from benchmarks.memory import make_unet, unet_step
+    from ti_tui.training.lean import make_lean
+    from ti_tui.training.recompute import set_recompute
+
+    table = coefficients()["sd1"]["ways"][f"lean-{amount}"]
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        unet = make_unet("sd1")
+        make_lean(unet)
+        set_recompute(unet, amount)
+        kept, peak = unet_step(unet, "sd1", 1, 512)
+    assert torch.get_default_dtype() == torch.float32
+    assert kept == pytest.approx(table["kept"], rel=0.05)
+    assert peak == pytest.approx(table["image"] + table["fixed"], rel=0.01)
+
+
+@given(st.floats(1.5, 48), st.integers(1, 60), st.sampled_from([SD1, SDXL]), st.sampled_from([512, 768, 1024]))
+def test_a_plan_fits_or_says_that_it_does_not(gib: float, images: int, facts: ModelFacts, resolution: int) -> None:
+    made = plan(gib, images, facts, resolution)
+    assert made.memory is not None
+    fits = made.memory.training <= card(gib).free_bytes
+    assert fits or "may run out of memory" in made.reasons["memory"]
+    assert made.batch_size * made.accumulation >= made.effective_batch > 0
+    assert made.values()["predicted_bytes"] == made.memory.training
+
+
+@given(st.floats(2, 24), st.floats(0, 24))
+def test_more_memory_never_makes_a_slower_plan(gib: float, more: float) -> None:
+    small, large = plan(gib), plan(gib + more)
+    order = {"none": 0, "some": 1, "all": 2}
+    if (small.way.bits, small.way.text_on_cpu) == (large.way.bits, large.way.text_on_cpu):
+        costs = [(one.accumulation, order[one.way.recompute]) for one in (small, large)]
+        assert costs[1][0] <= costs[0][0] or costs[1][1] < costs[0][1]
+    assert large.way.bits >= small.way.bits
+
+
+def test_what_the_run_file_says_is_done() -> None:
+    made = plan(24, recompute="some", lean_backward="off", quantise="8bit", text_encoder="cpu", batch_size=3)
+    assert made.way == Way(3, "plain", "some", 8, text_on_cpu=True)
+    assert plan(2, quantise="off").way.bits == 16
+    limited = plan(24, vram_limit_gib=3.0)
+    assert limited.memory is not None and limited.memory.training <= 3 * GIB
+
+
+def test_a_cpu_has_no_context_and_full_size_numbers() -> None:
+    machine = Hardware("cpu", "CPU", 24 * GIB, 22 * GIB, bf16=False)
+    made = make_plan(recipe(training={"batch_size": 1}), SD1, 4, machine)
+    assert made.precision == "fp32" and made.way == Way(1, "lean", "none", 16)
+    assert made.memory is not None and 4.7 * GIB < made.memory.training < 6.2 * GIB
+
+
+def test_each_smaller_way_needs_less() -> None:
+    way: Way | None = Way(8, "plain")
+    seen = []
+    while way is not None:
+        seen.append(predict("sd1", way, resolution=512, precision="fp16", cuda=True).training)
+        way = smaller(way)
+    assert seen == sorted(seen, reverse=True) and len(set(seen)) == len(seen) == 7
+
+
+def test_plain_attention_is_counted_with_its_matrices() -> None:
+    fused, plain = (
+        predict("sd1", Way(1), resolution=512, precision="fp16", attention=attention, cuda=True)
+        for attention in ("sdpa", "plain")
+    )  # fmt: skip
+    assert plain.activations - fused.activations > 1400 * MIB
+
+
+def test_pictures_pass_the_vae_in_pieces_where_whole_ones_would_not_fit() -> None:
+    roomy, tight = plan(24, facts=SDXL, resolution=1024), plan(6, facts=SDXL, resolution=1024)
+    assert not roomy.fit.tiled_caching and not roomy.fit.tiled_previews
+    assert tight.fit.tiled_previews and "in pieces" in tight.reasons["VAE"]
+
+
+@pytest.mark.parametrize("images", [5, 8, 20, 30])
+def test_what_goes_on_beside_takes_a_tenth_of_the_time_at_most(images: int) -> None:
+    beside = plan(6, images).beside
+    assert beside.previews > 0 and 0 < beside.evaluation <= 0.05
+    assert beside.previews + beside.evaluation <= 0.10
+
+
+def test_many_previews_are_told_and_leave_the_eval_loss_a_hundredth() -> None:
+    run = recipe(sample={"every_steps": 5, "prompts": ["a [name]", "a [name] at night"]})
+    beside = make_plan(run, SD1, 5, card(6)).beside
+    assert beside.previews > 0.3 and beside.evaluation <= 0.01
+    assert f"previews {beside.previews:.1%}" in beside.describe()
+
+
+@pytest.mark.parametrize(
+    ("kind", "steps", "expected"), [("cuda", 20_000, "blocks"), ("cuda", 20, "off"), ("cpu", 20_000, "off")]
+)
+def test_only_long_runs_on_cards_are_compiled_unasked(kind: Any, steps: int, expected: str) -> None:
+    scheme = {"segments": [{"learning_rate": 0.01, "steps": steps}]}
+    run = recipe(training={"compile": "auto"}, scheme=scheme)
+    made = make_plan(run, SD1, 10, Hardware(kind, "device", 8 * GIB, 7 * GIB, bf16=False))
+    assert made.compile == expected and made.reasons["compile"]
+    assert make_plan(recipe(scheme=scheme), SD1, 10, card(6)).compile == "off"
