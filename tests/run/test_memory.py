@@ -175,7 +175,7 @@ def test_many_previews_are_told_and_leave_the_eval_loss_a_hundredth() -> None:
     run = recipe(sample={"every_steps": 5, "prompts": ["a [name]", "a [name] at night"]})
     beside = make_plan(run, SD1, 5, card(6)).beside
     assert beside.previews > 0.3 and beside.evaluation <= 0.01
-    assert f"previews {beside.previews:.1%}" in beside.describe()
+    assert f"previews {beside.previews * 100:.2g} %" in beside.describe()
 
 
 @pytest.mark.parametrize(

@@ -464,6 +464,21 @@ def test_recomputing_gives_the_same_gradient(make_run: MakeRun) -> None:
     torch.testing.assert_close(*gradients)
 
 
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+@pytest.mark.parametrize(
+    "settings",
+    [{"training.lean_backward": "on"}, {"training.recompute": "some"}, {"training.channels_last": "on"}],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_ways_that_compute_the_same_train_to_the_same_rows(
+    make_run: MakeRun, train: Train, family: str, settings: dict[str, Any]
+) -> None:
+    plain, other = make_run(family, name="plain"), make_run(family, name="other", **settings)
+    assert train(plain) == train(other) == 0
+    for mine, theirs in zip(result(other).in_order(), result(plain).in_order(), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
 def test_plain_attention_gives_the_same_gradient(make_run: MakeRun) -> None:
     gradients = []
     for attention in ("sdpa", "plain"):
@@ -486,6 +501,7 @@ def test_plain_attention_gives_the_same_gradient(make_run: MakeRun) -> None:
         {"embedding.init": ""},
         {"embedding.norm": "match"},
         {"embedding.norm": "direction"},
+        {"training.quantise": "8bit"},
         {"dataset.template": "captions"},
     ],
     ids=lambda settings: next(iter(settings)),

@@ -30,7 +30,7 @@ class Beside:
     def describe(self) -> str:
         """One line for people."""
         shares = {"previews": self.previews, "eval loss": self.evaluation}
-        listed = ", ".join(f"{name} {share:.1%}" for name, share in shares.items() if share)
+        listed = ", ".join(f"{name} {share * 100:.2g} %" for name, share in shares.items() if share)
         return f"{listed} of the time (predicted); checkpoints take milliseconds" if listed else "checkpoints only"
 
 
@@ -43,7 +43,9 @@ def plan_beside(run: RunFile, facts: ModelFacts, effective: int, reasons: dict[s
     else:
         share = min(EVALUATION_SHARE, max(MOST_BESIDE - previews, MOST_BESIDE / 10))
         steps = math.ceil(EVALUATED * FORWARD_SHARE / (share * effective))
-        reasons["eval loss"] = f"every {steps} steps on a fixed set of {EVALUATED}: less than {share:.2g} of the time"
+        reasons["eval loss"] = (
+            f"every {steps} steps on a fixed set of {EVALUATED}: at most {share * 100:.2g} % of the time"
+        )
     beside = Beside(steps, EVALUATED * FORWARD_SHARE / (steps * effective) if steps else 0.0, previews)
     reasons["beside"] = beside.describe()
     return beside

@@ -26,6 +26,10 @@ LEAN_ON_A_CARD = 1.02
 """A norm and an activation a block more in backward: on a CPU not measurable, on a card assumed."""
 EXPANDING = 0.1
 """Of an image's work: expanding 8-bit weights twice a micro-batch, by the memory traffic of a mid-range card."""
+EIGHT_BITS = 0.5
+"""Of an image's work, as a price for weights that are rounded: recomputing comes before, the CPU for the text after."""
+PLAIN_SHARE = 0.8
+"""Of the memory: layers may keep all they like only with room to spare, since it gains so little."""
 TEXT_ON_CPU = 1.0
 """Of an image's work, for each: the text encoder(s) beside the card, by the speed of a usual CPU."""
 
@@ -85,7 +89,11 @@ def find_fit(
     def cost(way: Way) -> tuple[float, int]:
         return _work(way, facts, effective or way.batch_size, cuda), needs(way).training
 
-    fitting = [way for way in ways if needs(way).training <= limit]
+    def fits(way: Way) -> bool:
+        spare = way.backward == "plain" and run.training.lean_backward == "auto"
+        return needs(way).training <= limit * (PLAIN_SHARE if spare else 1.0)
+
+    fitting = [way for way in ways if fits(way)]
     # The VAE is not there while the others train, so its own need only decides how pictures pass it.
     way = min(fitting, key=cost) if fitting else min(ways, key=lambda way: needs(way).training)
     whole, pieces = needs(way), needs(way, tiled=True)
@@ -97,8 +105,8 @@ def find_fit(
     )
     _explain(way, memory, limit, bool(fitting), reasons)
     if caching or previews:
-        what = [name for name, tiled in (("encoded", caching), ("previews decoded", previews)) if tiled]
-        reasons["VAE"] = f"pictures are {' and '.join(what)} in pieces of 512 pixels: whole ones would not fit"
+        what = [name for name, tiled in (("pictures are encoded", caching), ("previews decoded", previews)) if tiled]
+        reasons["VAE"] = f"{' and '.join(what)} in pieces of 512 pixels: whole ones would not fit"
     return Fit(way, memory, caching, previews)
 
 
@@ -157,8 +165,7 @@ def _work(way: Way, facts: ModelFacts, images: int, cuda: bool) -> float:
     if way.text_on_cpu:
         each += image * TEXT_ON_CPU
     if way.bits == 8:
-        # Rounded weights are the only ones that change what is computed: never for speed alone.
-        each += image * len(kinds)
+        each += image * EIGHT_BITS
     extra = PER_MICRO_BATCH + (EXPANDING if way.bits == 8 else 0.0)
     return each + extra * image * math.ceil(images / way.batch_size) / images
 
@@ -171,18 +178,19 @@ def _explain(way: Way, memory: Memory, limit: int, fits: bool, reasons: dict[str
         reasons["memory"] = f"{need} GiB are predicted and {limit / GIB:.1f} are free: this may run out of memory"
     parts = [f"U-Net {memory.unet / GIB:.1f}", f"activations {memory.activations / GIB:.1f}"]
     parts += [f"text {memory.text / GIB:.1f}"] * bool(memory.text) + [f"context {memory.context / GIB:.1f}"]
-    reasons["made of"] = ", ".join(parts) + " GiB"
-    reasons["backward"] = (
-        "lean: frozen layers keep only what the gradient needs, which is the same"
-        if way.backward == "lean"
-        else "plain: there is room for all that layers keep, and it is the fastest"
-    )
+    reasons["holds"] = ", ".join(parts) + " GiB"
+    if way.backward == "lean":
+        reasons["backward"] = "lean: frozen layers keep only what the gradient needs; the result is the same"
+    elif way.recompute == "none":
+        reasons["backward"] = "plain: there is room for all that layers keep, and it is the fastest"
+    else:
+        reasons["backward"] = "plain: of blocks that are computed twice little is kept anyway"
     if way.recompute != "none":
         reasons["recompute"] = {
             "some": "the finest blocks are computed twice: more images at once, or it would not fit",
             "all": "all blocks are computed twice: it would not fit otherwise; a third more time",
         }[way.recompute]
     if way.bits == 8:
-        reasons["U-Net"] = "8-bit weights: half the memory, for a card that would not hold them otherwise"
+        reasons["U-Net"] = "8-bit weights: half the memory, without which this card would be too small"
     if way.text_on_cpu:
         reasons["text encoder"] = "on the CPU: the card has no room for it; slower"

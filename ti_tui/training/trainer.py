@@ -9,8 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -21,27 +20,23 @@ from ti_tui.embeddings.files import SUFFIXES
 from ti_tui.embeddings.install import install
 from ti_tui.errors import TrainingError, UserError
 from ti_tui.run.file import load
-from ti_tui.run.fit import recompute_in_words, smaller
 from ti_tui.run.hardware import GIB
 from ti_tui.run.problems import ProblemsError
 from ti_tui.run.sample_prompts import parse_sample_prompt
 from ti_tui.run.scheme import format_scheme
 from ti_tui.setup.check import Checked
 from ti_tui.training import checkpoints, step
-from ti_tui.training.device import free_memory, is_out_of_memory, memory_used, watch_peak
+from ti_tui.training.device import is_out_of_memory, memory_used, watch_peak
 from ti_tui.training.evaluation import eval_loss
 from ti_tui.training.optimizers import clip_gradients, gradient_length, set_rate
+from ti_tui.training.passes import Passes
 from ti_tui.training.reporter import Reporter
 from ti_tui.training.session import open_session
-from ti_tui.training.step import Step
-from ti_tui.training.ways import is_compiled, set_way, stop_compiling
 from ti_tui.training.weights import ReadAhead
 
 MAX_TRIES = 3
 """A step that gives no finite numbers is undone and tried so often, each time with other noise."""
 MEMORY_STEPS = 200
-
-_Result = TypeVar("_Result")
 
 
 @dataclass
@@ -77,8 +72,7 @@ class Trainer:
         self._failed_at = self.session.retry.get("failed_at", -1)
         self._scheme = self.session.plan.scheme
         self._plan = self.session.plan
-        self._way = self.session.plan.way
-        self._ahead: Step | None = None
+        self._passes = Passes(self.session, report.warn, self._stop_now)
         self._memory_told = False
         self._prompts = [parse_sample_prompt(line) for line in checked.run.sample.prompts]
 
@@ -160,7 +154,7 @@ class Trainer:
             attempt = self._tries if session.step <= self._failed_at else 0
             loss_here, shortage = None, ""
             try:
-                loss_here = self._compiled(partial(self._accumulate, attempt))
+                loss_here = self._passes.accumulate(attempt)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -168,14 +162,12 @@ class Trainer:
                 shortage = str(error) or type(error).__name__
             # All processes of a run do the same: they make room together, and meet in the sums below.
             if self._any_process(bool(shortage)):
-                self._make_room(shortage)
+                self._passes.make_room(shortage)
                 continue
             if loss_here is None:
                 return None
             total = step.sum_over_processes(session, loss_here)
-            if session.device.type != "cpu":
-                # The device is still at work: the time until its numbers come is the next step's preparation.
-                self._ahead = step.prepare(session, session.step + 1, 0, self._way.batch_size)
+            self._passes.prepare_next()
             loss, length = _numbers(total, gradient_length(session.rows))
             if math.isfinite(loss) and math.isfinite(length):
                 if session.step > self._failed_at:
@@ -185,33 +177,12 @@ class Trainer:
                 continue
             self._undo_step("the loss" if not math.isfinite(loss) else "the gradient")
 
-    def _accumulate(self, attempt: int) -> Tensor | None:
-        """Forward and backward of this step, whose data was made ready during the one before if it was expected."""
-        session, way = self.session, self._way
-        ahead, self._ahead = self._ahead, None
-        if ahead is None or (ahead.number, ahead.attempt, ahead.batch_size) != (session.step, attempt, way.batch_size):
-            ahead = step.prepare(session, session.step, attempt, way.batch_size)
-        return step.accumulate(session, ahead, way, self._stop_now)
-
-    def _compiled(self, work: Callable[[], _Result]) -> _Result:
-        """What `work` gives; once more without the compiler where that is what failed: it must not end a run."""
-        unet = self.session.unet
-        try:
-            return work()
-        except Exception as error:
-            if not is_compiled(unet) or is_out_of_memory(error):
-                raise
-            first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        stop_compiling(unet)
-        self._report.warn(f"compiling failed, and the run goes on without it: {first}")
-        return work()
-
     def _report_memory(self) -> None:
         """Used, most and predicted bytes; the first time also as a line of the log."""
         session = self.session
         used, peak = memory_used(session.device)
         predicted = None
-        if (memory := session.plan.memory) is not None and self._way == session.plan.way:
+        if (memory := session.plan.memory) is not None and self._passes.way == session.plan.way:
             # A card's own counter does not see the context.
             predicted = memory.training - (memory.context if session.device.type == "cuda" else 0)
         self._report.event("memory", used_bytes=used, peak_bytes=peak, predicted_bytes=predicted, step=session.step)
@@ -276,33 +247,6 @@ class Trainer:
             checkpoints.drop_after(folder, session.step, run.embedding.token, run.save.formats)
         self._accelerator.wait_for_everyone()
         return True
-
-    def _make_room(self, shortage: str) -> None:
-        """After out-of-memory: the next smaller way, which computes the same. Raises TrainingError if none is left."""
-        session = self.session
-        self._ahead = None
-        free_memory(session.device)
-        way = smaller(self._way)
-        if way is None:
-            said = shortage.splitlines()[0] if shortage else "in another process of the run"
-            raise TrainingError(
-                f"out of memory with the smallest micro-batches: {said}",
-                remedy='Set training.quantise = "8bit", lower dataset.resolution, or close other programs on the card; '
-                "`ti-tui train` goes on.",
-            )
-        if way.batch_size < self._way.batch_size:
-            how = f"{way.batch_size} images at once" if way.batch_size > 1 else "1 image at once"
-        elif way.backward != self._way.backward:
-            how = "layers keep only what the gradient needs"
-        else:
-            how = recompute_in_words(way)
-        self._way = way
-        if is_compiled(session.unet):
-            # What was compiled was compiled for the way before.
-            stop_compiling(session.unet)
-            how += ", not compiled"
-        set_way(session.unet, way)
-        self._report.warn(f"out of memory: {how} from now on; the result is the same")
 
     def _answer_requests(self) -> None:
         """Take what was asked since the last step; all processes of a run do the same."""
@@ -369,7 +313,7 @@ class Trainer:
         if not self._plan.evaluation_due(session.step) or not session.questions:
             return
         if self._accelerator.is_main_process:
-            loss = self._in_memory(
+            loss = self._passes.beside(
                 lambda: eval_loss(
                     session.questions, session.unet, session.text, session.schedule, session.previewer.scale
                 )
@@ -380,20 +324,6 @@ class Trainer:
                 self._eval_loss = loss
                 self._report.event("eval", step=session.step, loss=round(loss, 6))
         self._accelerator.wait_for_everyone()
-
-    def _in_memory(self, work: Callable[[], _Result], *, spare: Callable[[], None] = lambda: None) -> _Result | None:
-        """What `work` gives, tried twice where memory runs out: the second time with what nothing uses given back, and
-        after `spare`. None if it still does not fit: what goes on beside the steps must not end the run."""
-        for _ in range(2):
-            try:
-                return self._compiled(work)
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-            # Outside of the block above: the error holds on to what did not fit.
-            free_memory(self.session.device)
-            spare()
-        return None
 
     def _save(self) -> None:
         """An exact checkpoint; of older ones only the last `keep` stay."""
@@ -462,7 +392,7 @@ class Trainer:
             return
         self._report.phase("sampling")
         place = folder.sample(session.step)
-        paths = self._in_memory(
+        paths = self._passes.beside(
             lambda: session.previewer.draw(self._prompts, place, session.step), spare=session.previewer.spare_memory
         )
         if paths is None:
