@@ -6,6 +6,7 @@ import json
 import shutil
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from torch.utils._pytree import tree_leaves
 
 from ti_tui.run.model import inspect_model
 from ti_tui.run.tensors import WeightsError
-from ti_tui.training.models import ModelSource
+from ti_tui.training import weights
+from ti_tui.training.models import ModelSource, read_unet_ahead
 from ti_tui.training.weights import PIECE, Checkpoint
 
 Part = Callable[[ModelSource, torch.dtype], Any]
@@ -149,3 +151,53 @@ def test_a_number_type_that_is_not_known_is_named(models: dict[str, Path], tmp_p
     (tmp_path / "x.safetensors").write_bytes(content)
     with pytest.raises(WeightsError, match="is of type F3X"):
         source(tmp_path / "x.safetensors").unet(torch.float32)
+
+
+@pytest.mark.parametrize(
+    "name", ["sd1", "sdxl", "sd1.safetensors", "sd2-v.safetensors", "sdxl.safetensors", "sd1.ckpt"]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_unet_that_was_read_ahead_is_the_same(models: dict[str, Path], name: str, dtype: torch.dtype) -> None:
+    expected = source(models[name]).unet(dtype).state_dict()
+    opened = source(models[name])
+    opened.ahead = read_unet_ahead(opened.facts, dtype)
+    found = opened.unet(dtype).state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(value, expected[key]) for key, value in found.items())
+    # What nobody took is gone.
+    assert opened.ahead.take(models[name], next(iter(found)), dtype) is None
+
+
+def test_what_was_read_ahead_in_another_number_type_is_read_again(models: dict[str, Path]) -> None:
+    opened = source(models["sd1"])
+    opened.ahead = read_unet_ahead(opened.facts, torch.float16)
+    assert {value.dtype for value in opened.unet(torch.float32).state_dict().values()} == {torch.float32}
+
+
+def test_what_cannot_be_read_ahead_is_told_by_who_needs_it(models: dict[str, Path], tmp_path: Path) -> None:
+    content = models["sd1.safetensors"].read_bytes().replace(b'"F32"', b'"F3X"')
+    opened = source(models["sd1.safetensors"])
+    (tmp_path / "x.safetensors").write_bytes(content)
+    opened.facts = replace(opened.facts, path=tmp_path / "x.safetensors")
+    opened.ahead = read_unet_ahead(opened.facts, torch.float32)
+    with pytest.raises(WeightsError, match="is of type F3X"):
+        opened.unet(torch.float32)
+
+
+def test_tensors_that_lie_together_are_read_in_few_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = {f"layer{index}": torch.randn(100) for index in range(20)} | {"other": torch.randn(3, dtype=torch.float16)}
+    save_file(made, tmp_path / "x.safetensors")
+    monkeypatch.setattr(weights, "BLOCK_BYTES", 1000)
+    reads: list[int] = []
+    read = weights._read
+
+    def counted(file: Any, count: int, *given: Any) -> Tensor:
+        reads.append(count)
+        return read(file, count, *given)
+
+    monkeypatch.setattr(weights, "_read", counted)
+    ahead = weights.ReadAhead([(tmp_path / "x.safetensors", lambda name: name != "layer7")], torch.float32)
+    taken = {name: ahead.take(tmp_path / "x.safetensors", name, torch.float32) for name in made}
+    assert taken.pop("layer7") is None
+    assert all(torch.equal(tensor, made[name].float()) for name, tensor in taken.items() if tensor is not None)
+    assert None not in taken.values() and max(reads) == 200 and sum(reads) == 1903

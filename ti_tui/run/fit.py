@@ -188,7 +188,7 @@ def _explain(way: Way, memory: Memory, limit: int, fits: bool, reasons: dict[str
     if way.recompute != "none":
         reasons["recompute"] = {
             "some": "the finest blocks are computed twice: more images at once, or it would not fit",
-            "all": "all blocks are computed twice: it would not fit otherwise; a third more time",
+            "all": "all blocks are computed twice: it would not fit otherwise; 30 % more work",
         }[way.recompute]
     if way.bits == 8:
         reasons["U-Net"] = "8-bit weights: half the memory, without which this card would be too small"
