@@ -117,13 +117,12 @@ def test_a_plan_fits_or_says_that_it_does_not(gib: float, images: int, facts: Mo
 
 
 @given(st.floats(2, 24), st.floats(0, 24))
-def test_more_memory_never_makes_a_slower_plan(gib: float, more: float) -> None:
-    small, large = plan(gib), plan(gib + more)
-    order = {"none": 0, "some": 1, "all": 2}
-    if (small.way.bits, small.way.text_on_cpu) == (large.way.bits, large.way.text_on_cpu):
-        costs = [(one.accumulation, order[one.way.recompute]) for one in (small, large)]
-        assert costs[1][0] <= costs[0][0] or costs[1][1] < costs[0][1]
-    assert large.way.bits >= small.way.bits
+def test_more_memory_never_takes_a_way_that_costs_more(gib: float, more: float) -> None:
+    small, large = plan(gib).way, plan(gib + more).way
+    amounts = ("none", "some", "all")
+    assert large.bits >= small.bits and small.text_on_cpu >= large.text_on_cpu
+    if large.bits == small.bits:
+        assert amounts.index(large.recompute) <= amounts.index(small.recompute)
 
 
 def test_what_the_run_file_says_is_done() -> None:
@@ -137,8 +136,10 @@ def test_what_the_run_file_says_is_done() -> None:
 def test_a_cpu_has_no_context_and_full_size_numbers() -> None:
     machine = Hardware("cpu", "CPU", 24 * GIB, 22 * GIB, bf16=False)
     made = make_plan(recipe(training={"batch_size": 1}), SD1, 4, machine)
-    assert made.precision == "fp32" and made.way == Way(1, "lean", "none", 16)
-    assert made.memory is not None and 4.7 * GIB < made.memory.training < 6.2 * GIB
+    assert made.precision == "fp32" and made.way == Way(1, "plain", "none", 16)
+    assert made.memory is not None and 5.7 * GIB < made.memory.training < 6.2 * GIB
+    small = Hardware("cpu", "CPU", 8 * GIB, 6 * GIB, bf16=False)
+    assert make_plan(recipe(training={"batch_size": 1}), SD1, 4, small).way == Way(1, "lean", "none", 16)
 
 
 def test_each_smaller_way_needs_less() -> None:

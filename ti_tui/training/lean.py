@@ -72,12 +72,21 @@ class _Convolution(torch.autograd.Function):
 def input_gradient(gradient: Tensor, weight: Tensor, shape: torch.Size, how: tuple[Any, ...]) -> Tensor:
     """Gradient of a convolution's input of `shape`; how: stride, padding, dilation, groups."""
     stride, padding, dilation, groups = how
-    # torch asks for the input but reads only its shape when no gradient of the weight is wanted.
-    stand_in = gradient.new_empty(1).expand(shape)
     found: Tensor = aten.convolution_backward(
-        gradient, stand_in, weight, None, stride, padding, dilation, False, [0, 0], groups, [True, False, False]
-    )[0]
+        gradient, stand_in(gradient, shape), weight, None, stride, padding, dilation, False, [0, 0], groups,
+        [True, False, False],
+    )[0]  # fmt: skip
     return found
+
+
+def stand_in(gradient: Tensor, shape: torch.Size) -> Tensor:
+    """A tensor for the convolution's input, of which torch reads only the shape where the weight has no gradient."""
+    if gradient.shape == shape:
+        return gradient
+    if gradient.device.type == "cpu":
+        # A CPU's kernels copy what does not lie in order; memory that nobody writes to costs nothing.
+        return gradient.new_empty(shape)
+    return gradient.new_empty(1).expand(shape)
 
 
 class LeanConv2d(nn.Conv2d):

@@ -34,7 +34,7 @@ from ti_tui.training.quantised import quantise
 from ti_tui.training.randomness import seed_for, torch_stream
 from ti_tui.training.reporter import Reporter
 from ti_tui.training.text import TextSide, initial_rows
-from ti_tui.training.ways import compile_unet, set_way, use_channels_last
+from ti_tui.training.ways import compile_unet, set_way
 from ti_tui.training.weights import ReadAhead
 
 LatentsByPicture = dict[tuple[int, bool], Latents]
@@ -201,7 +201,7 @@ def open_session(
         questions=_questions(checked, latents, masks) if plan.evaluation_steps else [],
         recipe=identity.recipe(checked, model_hash, plan.effective_batch),
         metadata=identity.metadata(checked, plan, model_hash),
-        channels_last=use_channels_last(run.training.channels_last, device, unet.dtype),
+        channels_last=run.training.channels_last == "on",
     )
     source.close()
     compile_unet(unet, plan.compile)
@@ -289,8 +289,9 @@ def _frozen_parts(
     if plan.way.bits == 8:
         # Before it goes to a card that could not hold it otherwise.
         quantise(unet)
-    order = torch.channels_last if use_channels_last(run.training.channels_last, device, dtype) else None
-    unet = unet.to(device, memory_format=order) if order else unet.to(device)
+    unet = unet.to(device)
+    if run.training.channels_last == "on":
+        unet = unet.to(memory_format=torch.channels_last)
     set_attention(unet, plan.attention)
     set_way(unet, plan.way)
     return text, unet

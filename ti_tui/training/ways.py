@@ -22,13 +22,6 @@ def set_way(unet: Any, way: Way) -> None:
     set_recompute(unet, way.recompute)
 
 
-def use_channels_last(wanted: str, device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether pictures are kept with channels last; auto: in bf16 on a CPU (7 % faster there, measured)."""
-    if wanted == "auto":
-        return device.type == "cpu" and dtype == torch.bfloat16
-    return wanted == "on"
-
-
 def compile_unet(unet: Any, how: Compile, *, backend: Any = "inductor") -> None:
     """Compile `unet`, or each of its repeated blocks: compiled once for all that are alike, in seconds not minutes.
 
