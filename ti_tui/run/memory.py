@@ -27,8 +27,8 @@ COEFFICIENTS_FILE = Path(__file__).parent.parent / "data" / "models" / "memory.t
 
 CONTEXT_MIB = 500
 """CUDA context, workspaces of cuBLAS and cuDNN, slack of the allocator: assumed, not measured."""
-PROCESS_MIB = 620
-"""What a trainer on the CPU holds beside the model: Python, torch and the libraries (measured on Linux)."""
+PROCESS_MIB = 820
+"""What a trainer on the CPU holds beside the model: Python, the libraries, oneDNN's copies (measured on Linux)."""
 TEXT_CHUNK = 4
 """Prompts that are encoded at a time, at least."""
 
