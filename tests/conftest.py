@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -24,6 +25,20 @@ from ti_tui.setup.create import create_run
 # Shared machines stall now and then; how long one example takes is no property of the code.
 hypothesis.settings.register_profile("ours", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("ours")
+
+
+LONG = ("test_whole_way.py", "test_demo_model.py")
+"""Files with tests of half a minute: they begin first, so that no worker is left alone with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: no collection need look through all the objects of torch again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

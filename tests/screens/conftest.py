@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,15 @@ from ti_tui.run.process import ProcessId
 
 BEGAN = 1_700_000_000.0
 CARD = Hardware("cuda", "RTX 2060", 6 * GIB, int(5.6 * GIB), bf16=False)
+
+
+@pytest.fixture(autouse=True, scope="package")
+def seldom_collected() -> Iterator[None]:
+    """A screen is thousands of objects that refer to each other; at Python's pace all are gone through all the time."""
+    before = gc.get_threshold()
+    gc.set_threshold(50_000, 10, 10)
+    yield
+    gc.set_threshold(*before)
 
 
 @pytest.fixture

@@ -82,22 +82,34 @@ async def type_text(pilot: Pilot[None], text: str) -> None:
         await pilot.press(*(_character_to_key(letter) for letter in text))
 
 
-def check_snapshot(pilot: Pilot[None], name: str) -> None:
-    """Compare the screen with tests/snapshots/NAME.svg; TI_TUI_UPDATE_SNAPSHOTS=1 writes it anew.
+async def check_snapshot(pilot: Pilot[None], name: str, *, seconds: float = 30) -> None:
+    """Wait until the screen is that of tests/snapshots/NAME.svg; TI_TUI_UPDATE_SNAPSHOTS=1 writes it anew.
 
-    Collects nothing: raises AssertionError at the first difference, and leaves the new picture beside the old one.
+    Collects nothing: raises AssertionError at the first that does not come, and leaves the new picture beside the old
+    one. What is still being painted is waited for, however long a slow machine takes.
     """
     for package, version in MADE_WITH.items():
         if importlib.metadata.version(package) != version:
             pytest.skip(f"the snapshots were drawn with {package} {version}")
-    svg = pilot.app.export_screenshot(title="ti_tui")
     path = SNAPSHOTS / f"{name}.svg"
     if os.environ.get("TI_TUI_UPDATE_SNAPSHOTS"):
+        # Nothing to compare with tells when all is painted; the longest timer that a screen paints after is a second.
+        await pilot.pause(1.5)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(svg, encoding="utf-8")
+        path.write_text(pilot.app.export_screenshot(title="ti_tui"), encoding="utf-8")
         return
     assert path.exists(), f"there is no snapshot {name}; make it with TI_TUI_UPDATE_SNAPSHOTS=1"
-    if path.read_text(encoding="utf-8") != svg:
-        new = path.with_suffix(".new.svg")
-        new.write_text(svg, encoding="utf-8")
-        raise AssertionError(f"{name} looks different; compare {path} with {new}. The screen was:\n{words(pilot)}")
+    expected, end, drawn = path.read_text(encoding="utf-8"), time.monotonic() + seconds, None
+    while True:
+        await pilot.pause(0.05)
+        # An SVG is drawn only of a screen that has come to rest: it takes as long as many looks at its words.
+        shown, late = words(pilot), time.monotonic() > end
+        if shown == drawn or late:
+            svg = pilot.app.export_screenshot(title="ti_tui")
+            if svg == expected:
+                return
+            if late:
+                new = path.with_suffix(".new.svg")
+                new.write_text(svg, encoding="utf-8")
+                raise AssertionError(f"{name} looks different; compare {path} with {new}. The screen was:\n{shown}")
+        drawn = shown

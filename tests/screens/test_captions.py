@@ -873,9 +873,7 @@ def test_no_key_breaks_the_review_at_any_size(size: tuple[int, int], home: Path,
     ]  # fmt: skip
 
     async def steps(pilot: Pilot[None]) -> None:
-        for key in keys:
-            await pilot.press(key)
-            await pilot.pause()
+        await pilot.press(*keys)
 
     async def go(pilot: Pilot[None]) -> None:
         await opened(pilot, photographs)
@@ -912,40 +910,40 @@ def test_names_are_shortened_to_what_tells_them_apart() -> None:
 
 
 @pytest.mark.parametrize(("size", "theme"), LOOKS)
-def test_the_review_looks_as_it_did(size: tuple[int, int], theme: str, home: Path, photographs: Path) -> None:
+def test_the_review_looks_as_it_did(
+    size: tuple[int, int], theme: str, home: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     end = f"{size[0]}-{theme}"
     for name, text in (("kitchen", "pots and pans, a window"), ("portrait", "close-up, window light")):
         (photographs / f"{name}.txt").write_text(text)
 
     async def steps(pilot: Pilot[None]) -> None:
-        await opened(pilot, Path("~/photos"))
-        await typed(pilot, "a pier, grey sky")
+        # What is said about the template need not stay as long as a person reads.
+        with monkeypatch.context() as patch:
+            patch.setattr("ti_tui.screens.review.reviewing.SAID_SECONDS", 0.1)
+            await opened(pilot, Path("~/photos"))
+        await pasted(pilot, "a pier, grey sky")
         await pilot.press("escape", "w", "end", "x", "home", "down", "down", "space", "enter")
-        await typed(pilot, ", wearing a yellow jacket")
-        # What was said about the template has gone by then.
+        await pasted(pilot, ", wearing a yellow jacket")
         await until(pilot, lambda: "now “captions”" not in words(pilot) and "yellow jacket" in words(pilot))
         await until(pilot, lambda: review(pilot)._unsaved is None and "▀" in words(pilot))
-        await pilot.pause(0.5)
-        check_snapshot(pilot, f"review-{end}")
+        await check_snapshot(pilot, f"review-{end}")
         await pilot.press("ctrl+r")
         await type_text(pilot, "window")
         await pilot.press("enter")
         await type_text(pilot, "door")
         await until(pilot, lambda: "2 places in 2 captions" in words(pilot))
-        await pilot.pause(0.3)
-        check_snapshot(pilot, f"review-replace-{end}")
+        await check_snapshot(pilot, f"review-replace-{end}")
         await pilot.press("escape", "escape", "C", "tab", "right", "right")
         await until(pilot, lambda: "5 pictures" in words(pilot) or "4 pictures" in words(pilot))
-        await pilot.pause(0.3)
-        check_snapshot(pilot, f"review-make-{end}")
+        await check_snapshot(pilot, f"review-make-{end}")
         await pilot.press("escape", "enter", "ctrl+u")
         await pasted(pilot, "a red coat, " * 40)
         await until(pilot, lambda: "not read" in words(pilot))
         await pilot.press("escape", "slash")
         await type_text(pilot, "tokens:>75")
         await pilot.press("enter")
-        await pilot.pause(1.0)
-        check_snapshot(pilot, f"review-long-{end}")
+        await check_snapshot(pilot, f"review-long-{end}")
 
     assert drive(steps, size=size, theme=theme).crash is None
 

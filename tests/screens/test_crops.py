@@ -329,10 +329,8 @@ def test_the_crop_review_looks_as_it_did(size: tuple[int, int], theme: str, home
     async def steps(pilot: Pilot[None]) -> None:
         await opened(pilot, folder)
         await pilot.press("left", "left", "left", "minus", "minus")
-        await pilot.pause(0.5)
-        check_snapshot(pilot, f"crops-{end}")
+        await check_snapshot(pilot, f"crops-{end}")
         await pilot.press("end", "m", "m")
-        await pilot.pause(0.5)
-        check_snapshot(pilot, f"crops-whole-{end}")
+        await check_snapshot(pilot, f"crops-whole-{end}")
 
     drive(steps, size=size, theme=theme)

@@ -19,9 +19,22 @@ def own_environment() -> dict[str, str]:
     return {"OMP_NUM_THREADS": "1", **{name: os.environ[name] for name in names}}
 
 
-@pytest.mark.parametrize(("columns", "rows"), [(80, 24), (120, 40)])
+@pytest.mark.parametrize(
+    ("columns", "rows", "scheme", "steps"),
+    [
+        (80, 24, ("right", "right"), 790),
+        # A scheme of one's own, not so long: the letters of it count as keystrokes too.
+        (120, 40, ("enter", "ctrl+u", *"0.01:300"), 300),
+    ],
+)
 def test_a_newcomer_gets_from_photographs_to_an_embedding_by_keyboard_alone(
-    columns: int, rows: int, models: dict[str, Path], photos: Path, tmp_path: Path
+    columns: int,
+    rows: int,
+    scheme: tuple[str, ...],
+    steps: int,
+    models: dict[str, Path],
+    photos: Path,
+    tmp_path: Path,
 ) -> None:
     """At most 25 keystrokes beyond typing the two paths, the token and the init word."""
     config = Path(os.environ["TI_TUI_CONFIG"])
@@ -52,12 +65,12 @@ def test_a_newcomer_gets_from_photographs_to_an_embedding_by_keyboard_alone(
         terminal.type("64")
         terminal.press("ctrl+n")
         terminal.wait_for("Preset")
-        terminal.press("right", "right")
-        terminal.wait_for("790 in all")
+        terminal.press(*scheme)
+        terminal.wait_for(lambda text: f"{steps} in all" in text or f"{steps} steps in all" in text)
         terminal.press("ctrl+n")
         terminal.wait_for("Start training")
         terminal.press("enter")
-        terminal.wait_for(lambda text: "step " in text and "of 790" in text, seconds=120)
+        terminal.wait_for(lambda text: "step " in text and f"of {steps}" in text, seconds=120)
         terminal.press("s")
         terminal.wait_for("saved", seconds=60) if columns >= 100 else terminal.read(3)
         keys = terminal.pressed
@@ -68,7 +81,7 @@ def test_a_newcomer_gets_from_photographs_to_an_embedding_by_keyboard_alone(
     embedding = files.read(folder.embedding("zkz", None))
     assert embedding.token == "zkz"
     assert embedding.count == 12
-    assert embedding.step == 790
+    assert embedding.step == steps
     assert keys <= 25
     assert terminal.process.returncode == 0
 
