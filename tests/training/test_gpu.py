@@ -79,5 +79,5 @@ def test_a_card_that_runs_out_of_memory_goes_on_with_smaller_micro_batches(
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     said = [str(event["message"]) for event in EventReader(folder.events).read_all() if event.kind == "warning"]
-    assert said and said[0].startswith("out of memory: 2 images at once")
+    assert said and all(message.startswith("out of memory: ") for message in said)
     np.testing.assert_allclose(result(whole).in_order()[0], result(folder).in_order()[0], rtol=1e-2, atol=1e-3)

@@ -120,14 +120,14 @@ def recompute_in_words(way: Way) -> str:
 
 
 def smaller(way: Way) -> Way | None:
-    """The way to go on with after running out of memory: half the micro-batch, then more recomputation, then none left.
+    """The way to go on with after running out of memory, None where none is left; what it computes stays the same.
 
-    What it computes stays the same.
+    The cheapest first: the lean backward, then half the micro-batch, then more recomputation.
     """
-    if way.batch_size > 1:
-        return replace(way, batch_size=(way.batch_size + 1) // 2)
     if way.backward == "plain":
         return replace(way, backward="lean")
+    if way.batch_size > 1:
+        return replace(way, batch_size=(way.batch_size + 1) // 2)
     amounts = AMOUNTS["auto"]
     if way.recompute != amounts[-1]:
         return replace(way, recompute=amounts[amounts.index(way.recompute) + 1])
