@@ -15,17 +15,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 import warnings
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from tests.fixtures.limited_memory import LimitedMemory
 from ti_tui.run.memory import COEFFICIENTS_FILE, MIB, Backward, Recompute
 from ti_tui.training import lean
 from ti_tui.training.lean import make_lean
@@ -67,35 +65,6 @@ RESOLUTIONS = {"sd1": 512, "sd2": 512, "sdxl": 1024}
 WAYS: list[tuple[Backward, Recompute]] = [
     (backward, amount) for backward in ("plain", "lean") for amount in ("none", "some", "all")
 ]  # type: ignore[misc]
-
-
-class Live(TorchDispatchMode):
-    """Counts the bytes of storages that are alive, those that were there before apart."""
-
-    def __init__(self, before: Iterator[torch.Tensor]) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._sizes = {tensor.untyped_storage()._cdata: 0 for tensor in before}
-
-    def __torch_dispatch__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = function(*args, **(kwargs or {}))
-        for tensor in tree_iter(made):
-            if isinstance(tensor, torch.Tensor):
-                self._count(tensor)
-        return made
-
-    def _count(self, tensor: torch.Tensor) -> None:
-        storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key in self._sizes:
-            return
-        self._sizes[key] = storage.nbytes()
-        self.now += storage.nbytes()
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._let_go, key)
-
-    def _let_go(self, key: int) -> None:
-        self.now -= self._sizes.pop(key, 0)
 
 
 @contextlib.contextmanager
@@ -194,7 +163,7 @@ def _forward_backward(model: Any, forward: Any, *, train: bool) -> tuple[float, 
             kept[storage._cdata] = storage.nbytes()
         return tensor
 
-    live = Live(weights_of(model))
+    live = LimitedMemory()
     with live, torch.set_grad_enabled(train), mock.patch.object(lean, "stand_in", stand_in_of_a_card):
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             loss = forward().float().square().mean()
@@ -213,7 +182,7 @@ def vae_peaks(vae: Any, resolution: int) -> dict[str, float]:
         # A picture of one tile is not split, so the tile's own need is taken at twice the side.
         side = max(resolution, 2 * TILE) if tiled else resolution
         for name, run in (("encode", vae_encode), ("decode", vae_decode)):
-            with Live(weights_of(vae)) as live:
+            with LimitedMemory() as live:
                 run(vae, side)
             found[f"{name}_tiled" if tiled else name] = live.peak / MIB
     return found

@@ -158,7 +158,8 @@ def test_small_layers_and_norms_keep_their_weights(unet: Any) -> None:
     assert unet.conv_in.weight.numel() < quantised.SMALLEST and unet.conv_in.weight.dtype == torch.float32
 
 
-@pytest.mark.parametrize("how", ["blocks", "full"])
+# Tracing takes seconds, and the families' blocks are of the same kinds.
+@pytest.mark.parametrize(("unet", "how"), [("sd1", "blocks"), ("sd2-v", "full")], indirect=["unet"])
 def test_what_is_compiled_gives_the_same_gradient(unet: Any, how: Any) -> None:
     plain = step_of(unet)
     ways.set_way(unet, Way(2, "lean", "some" if how == "blocks" else "none"))
