@@ -275,6 +275,28 @@ def test_a_resumed_run_says_what_was_changed(make_run: MakeRun, train: Train) ->
     assert any("changed since step 2: training" in event["message"] for event in events(folder, "warning"))
 
 
+def test_a_resumed_run_may_be_computed_in_another_way_but_not_with_other_weights_unsaid(
+    make_run: MakeRun, train: Train
+) -> None:
+    folder = make_run(scheme="0.01:4")
+
+    def changes() -> list[str]:
+        said = (str(event["message"]) for event in events(folder, "warning"))
+        return [message for message in said if message.startswith("changed since")]
+
+    assert train(folder) == 0
+    edit(folder, "steps = 4", "steps = 5")
+    edit(folder, 'lean_backward = "auto"', 'lean_backward = "on"')
+    edit(folder, 'channels_last = "off"', 'channels_last = "on"')
+    assert train(folder) == 0
+    assert not changes()
+    edit(folder, "steps = 5", "steps = 6")
+    edit(folder, 'quantise = "auto"', 'quantise = "8bit"')
+    assert train(folder) == 0
+    (said,) = changes()
+    assert said.startswith("changed since step 5: unet_bits;")
+
+
 def test_another_number_of_vectors_cannot_go_on(make_run: MakeRun, train: Train) -> None:
     folder = make_run(scheme="0.01:2")
     assert train(folder) == 0

@@ -1,6 +1,6 @@
 """The planner: of all ways to compute a step, the fastest that fits into the memory there is, and why.
 
-Every way computes the same step; only 8-bit weights change it a little, so they are taken last.
+Every way computes the same step; only 8-bit weights change it a little, so recomputation is tried before them.
 """
 
 from __future__ import annotations

@@ -90,12 +90,12 @@ def train(folder: RunFolder, report: Reporter, stop: threading.Event) -> int:
 
 def _expected_dtype(checked: Checked) -> Any:
     """Of the U-Net, as the plan for this machine will most probably have it; nothing is lost but time if it has not."""
-    import torch
+    from ti_tui.training.device import DTYPES
 
     run, facts = checked.run, checked.facts
     assert facts is not None and checked.pictures is not None
     plan = make_plan(run, facts, checked.pictures.count, find_hardware(run.training.device))
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[plan.precision]
+    return DTYPES[plan.precision]
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from ti_tui.run.scheme import format_scheme
 from ti_tui.setup.check import Checked
 
 
-def recipe(checked: Checked, model_hash: str, effective: int) -> dict[str, Any]:
+def recipe(checked: Checked, model_hash: str, plan: Plan) -> dict[str, Any]:
     """What two parts of one run must share for the second to go on exactly."""
     run = checked.run
     training = run.training.model_dump(
@@ -24,6 +24,10 @@ def recipe(checked: Checked, model_hash: str, effective: int) -> dict[str, Any]:
             "device",
             "attention",
             "recompute",
+            "lean_backward",
+            "quantise",
+            "text_encoder",
+            "channels_last",
             "cache_latents",
             "vram_limit_gib",
             "compile",
@@ -41,7 +45,9 @@ def recipe(checked: Checked, model_hash: str, effective: int) -> dict[str, Any]:
         "templates": list(checked.templates),
         "token": run.embedding.token,
         "norm": run.embedding.norm,
-        "effective_batch": effective,
+        "effective_batch": plan.effective_batch,
+        # What the plan took, not what was asked for: of the ways to fit, this one alone changes the numbers.
+        "unet_bits": plan.way.bits,
         "training": training,
     }
 

@@ -199,7 +199,7 @@ def open_session(
             stop_asked=stop_asked,
         ),
         questions=_questions(checked, latents, masks) if plan.evaluation_steps else [],
-        recipe=identity.recipe(checked, model_hash, plan.effective_batch),
+        recipe=identity.recipe(checked, model_hash, plan),
         metadata=identity.metadata(checked, plan, model_hash),
         channels_last=run.training.channels_last == "on",
     )
@@ -395,7 +395,8 @@ def _go_on(session: Session, report: Reporter) -> None:
         message = f"the checkpoint at step {state.step} has {has}, the run {wants}"
         remedy = "Put the value back, or start a new run with `ti-tui init`."
         raise CheckFailed([Problem("error", message, field, remedy)])
-    changed = [key for key in session.recipe if state.recipe.get(key) != session.recipe[key]]
+    # What an older program did not write down is not known to have changed.
+    changed = [key for key in session.recipe if key in state.recipe and state.recipe[key] != session.recipe[key]]
     if changed:
         report.warn(
             f"changed since step {state.step}: {', '.join(changed)}; the run goes on, but not as if uninterrupted"
