@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
 from ti_tui.dataset.templates import NAME
@@ -127,6 +127,14 @@ class PromptTokenizer:
         """Ids of plain text, without marks and padding."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
+
+    def text_of(self, number: int) -> str:
+        """What the id `number` stands for: `cat`, or `cat-` where it is only the beginning of words."""
+        entry = self._tokenizer.id_to_token(number)
+        if entry is None:
+            return "?"
+        text: str = decoders.ByteLevel().decode([entry.removesuffix("</w>")])
+        return text if entry.endswith("</w>") or entry in (START, END) else f"{text}-"
 
     def is_word(self, text: str) -> bool:
         """Whether the vocabulary holds `text` as one entry, as a word or as the beginning of one."""

@@ -23,6 +23,20 @@ class WeightsError(UserError):
     """A weights file that is damaged, of another kind, or unsafe."""
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor lies in a .safetensors.
+
+    dtype: the format's name of its numbers, such as "F16".
+    start: its first byte, counted from the start of the file; `end` is behind its last.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
 def read_shapes(path: Path) -> Shapes:
     """Tensor names and shapes of a .safetensors or .ckpt/.pt/.bin file. Raises WeightsError."""
     if path.exists() and not path.is_file():
@@ -38,7 +52,7 @@ def read_shapes(path: Path) -> Shapes:
     if start.startswith(b"PK\x03\x04"):
         return _zip_shapes(path)
     if path.suffix == ".safetensors" or start[8:9] == b"{":
-        return _safetensors_shapes(path, size)
+        return {name: place.shape for name, place in _safetensors_places(path, size).items()}
     if start[:1] == b"\x80":
         raise WeightsError(
             f"{path} is in PyTorch's old format (before 2020), which cannot be looked into safely",
@@ -50,7 +64,19 @@ def read_shapes(path: Path) -> Shapes:
     )
 
 
-def _safetensors_shapes(path: Path, size: int) -> Shapes:
+def read_places(path: Path) -> dict[str, Place]:
+    """Where each tensor of a .safetensors lies. Raises WeightsError, also for a file of another kind."""
+    # Says what is wrong with a file that is none, in the words that everybody else gets.
+    read_shapes(path)
+    if zipfile.is_zipfile(path):
+        raise WeightsError(
+            f"{path} is a PyTorch checkpoint, whose numbers only PyTorch can read",
+            remedy="Give the .safetensors version of this model.",
+        )
+    return _safetensors_places(path, path.stat().st_size)
+
+
+def _safetensors_places(path: Path, size: int) -> dict[str, Place]:
     damaged = WeightsError(f"{path} is not a valid safetensors file", remedy="Copy or download it again.")
     if size < 8:
         raise damaged
@@ -66,16 +92,21 @@ def _safetensors_shapes(path: Path, size: int) -> Shapes:
         try:
             header = json.loads(file.read(length))
             header.pop("__metadata__", None)
-            shapes = {name: tuple(int(n) for n in entry["shape"]) for name, entry in header.items()}
-            end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+            places = {name: _place(entry, 8 + length) for name, entry in header.items()}
+            end = max((place.end for place in places.values()), default=8 + length)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
             raise damaged from None
-    if 8 + length + end != size:
+    if end != size:
         raise WeightsError(
-            f"{path} is truncated: {size:,} of {8 + length + end:,} bytes are there",
+            f"{path} is truncated: {size:,} of {end:,} bytes are there",
             remedy="Copy or download it again.",
         )
-    return shapes
+    return places
+
+
+def _place(entry: Any, data: int) -> Place:
+    first, end = entry["data_offsets"]
+    return Place(str(entry["dtype"]), tuple(int(n) for n in entry["shape"]), data + first, data + end)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,195 @@
+"""Embedding health: are learned vectors as long as words, did they move, do they differ. No model is run for it.
+
+The trainer measures at each evaluation, `ti-tui embeddings inspect` any file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ti_tui.embeddings.files import Vectors
+from ti_tui.embeddings.vocabulary import PERCENTILES, Vocabulary, directions_of, norms_of
+
+LONG = 5.0
+"""Times a usual word's norm. The text encoder adds the place in the prompt, and at each layer what other words say, to
+the vector and reads the sum normalised: at k times the norm all that counts 1/k. Kim et al. (arXiv 2512.13672) see
+prompts ignored at norms above 20, 50 times CLIP-L's 0.4; at 3 times our demo model follows them (docs/quality.md).
+Where between the two it begins is not known; 5 is a choice."""
+
+FAINT = 0.2
+"""Times a usual word's norm: by the same reasoning the encoder sees little but the place."""
+
+SAME_WAY = 0.98
+"""Cosine: of one vector no more than a fifth (the sine) is at a right angle to the other."""
+
+FEW = 0.5
+"""Effective rank for each vector: below it half as many vectors could hold as much."""
+
+NAMED = 4
+"""Vectors that a sentence names; more are counted."""
+
+_LISTS = ("percentiles", "word_norms", "start_cosines")
+
+
+@dataclass(frozen=True)
+class Health:
+    """Measurements of the vectors of one text encoder, in their order. A vector that is not finite is NaN, and left
+    out of what compares vectors. Numbers of vectors count from 0 here, and from 1 in sentences.
+
+    norms:          their lengths.
+    mean_cosine:    between any two of them; None for a single one.
+    closest:        the two that point the most alike, and their cosine; None for a single one.
+    effective_rank: how many vectors of equal length at right angles would be as varied (see the function).
+    percentiles:    for each norm, how many of 100 words are shorter; None without a vocabulary.
+    word_norms:     the words' norms at PERCENTILES; None without a vocabulary.
+    start_cosines:  of each to the vector that it started from; None if that is not known.
+    effective_rank_of_change: of what was added to the start vectors, which often are one and the same; None likewise.
+    """
+
+    norms: tuple[float, ...]
+    mean_cosine: float | None
+    closest: tuple[int, int, float] | None
+    effective_rank: float
+    percentiles: tuple[float, ...] | None = None
+    word_norms: tuple[float, ...] | None = None
+    start_cosines: tuple[float, ...] | None = None
+    effective_rank_of_change: float | None = None
+
+    @classmethod
+    def of(cls, rows: Vectors, *, starts: Vectors | None = None, vocabulary: Vocabulary | None = None) -> Health:
+        """Measure the vectors `rows` [n, width]; `starts` [n, width] are those that they started from."""
+        finite = np.isfinite(rows).all(axis=1)
+        norms = tuple(float(norm) for norm in np.where(finite, norms_of(rows), np.nan))
+        mean_cosine, closest = _between(rows[finite], np.flatnonzero(finite).tolist())
+        start_cosines = rank_of_change = None
+        if starts is not None:
+            cosines = np.einsum("ij,ij->i", directions_of(rows), directions_of(starts))
+            start_cosines = tuple(float(cosine) for cosine in np.where(finite, cosines, np.nan))
+            # In float64, where the difference of two float32 cannot overflow.
+            rank_of_change = effective_rank(rows[finite].astype(np.float64) - starts[finite])
+        return cls(
+            norms=norms,
+            mean_cosine=mean_cosine,
+            closest=closest,
+            effective_rank=effective_rank(rows[finite]),
+            percentiles=None if vocabulary is None else tuple(map(vocabulary.percentile_of, norms)),
+            word_norms=None if vocabulary is None else vocabulary.norms,
+            start_cosines=start_cosines,
+            effective_rank_of_change=rank_of_change,
+        )
+
+    @property
+    def times_a_word(self) -> tuple[float, ...]:
+        """Each norm by the words' median norm; empty without a vocabulary."""
+        usual = self.word_norms[PERCENTILES.index(50)] if self.word_norms else 0.0
+        return tuple(norm / usual for norm in self.norms) if usual > 0 else ()
+
+    @property
+    def has_turned(self) -> bool:
+        """Whether any vector points elsewhere than its start; True if that is not known. Before, all may be alike."""
+        return self.start_cosines is None or not all(cosine >= SAME_WAY for cosine in self.start_cosines)
+
+    def findings(self) -> tuple[str, ...]:
+        """What a person should know, a sentence each, the worst first; none if all is well."""
+        found = []
+        if spoiled := [index for index, norm in enumerate(self.norms) if math.isnan(norm)]:
+            found.append(f"{_vectors(spoiled, 'holds', 'hold')} numbers that are not finite: the embedding is spoiled")
+        times = self.times_a_word
+        if long := [index for index, ratio in enumerate(times) if ratio > LONG]:
+            lengths = _times([times[index] for index in long])
+            found.append(f"{_vectors(long, 'is', 'are')} {lengths} a usual word: the rest of the prompt may drown")
+        if faint := [index for index, ratio in enumerate(times) if ratio < FAINT]:
+            lengths = _times([times[index] for index in faint])
+            found.append(f"{_vectors(faint, 'is', 'are')} {lengths} a usual word: little of that comes through")
+        if self.has_turned and self.closest is not None and self.closest[2] >= SAME_WAY:
+            *two, cosine = self.closest
+            found.append(f"{_vectors(two, '', 'point')} the same way (cosine {cosine:.2f}): one of them adds nothing")
+        rank = self.effective_rank if self.effective_rank_of_change is None else self.effective_rank_of_change
+        sound = len(self.norms) - len(spoiled)
+        if self.has_turned and rank < FEW * sound:
+            found.append(f"{sound} vectors behave like {rank:.1f}: fewer might do")
+        return tuple(found)
+
+    def as_values(self) -> dict[str, Any]:
+        """For an event: three digits of each number, None for NaN. 400 bytes as JSON for 12 vectors, 2 KB for 75."""
+        values = {field.name: _short(getattr(self, field.name)) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @classmethod
+    def from_values(cls, values: Any) -> Health | None:
+        """What `as_values` gave, read back; None for anything else that a log may hold."""
+        try:
+            first, second, cosine = values.get("closest") or (0, 0, None)
+            if len(values.get("word_norms", PERCENTILES)) != len(PERCENTILES):
+                return None
+            return cls(
+                norms=_numbers(values["norms"]),
+                mean_cosine=_number(values.get("mean_cosine")),
+                closest=None if cosine is None else (int(first), int(second), float(cosine)),
+                effective_rank=float(values["effective_rank"]),
+                **{name: _numbers(values[name]) for name in _LISTS if name in values},
+                effective_rank_of_change=_number(values.get("effective_rank_of_change")),
+            )
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
+            return None
+
+
+def effective_rank(rows: NDArray[np.floating]) -> float:
+    """How many dimensions the rows [n, width] use, from 1 to n; 0 if all are zero.
+
+    exp of the entropy of the singular values as shares of their sum (Roy and Vetterli, EUSIPCO 2007).
+    """
+    singular = np.linalg.svd(rows.astype(np.float64), compute_uv=False)
+    singular = singular[singular > 0]
+    if not len(singular):
+        return 0.0
+    shares = singular / singular.sum()
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def _between(rows: Vectors, places: Sequence[int]) -> tuple[float | None, tuple[int, int, float] | None]:
+    """Mean and highest cosine between two of `rows`; `places` are what the pair is called by."""
+    if len(rows) < 2:
+        return None, None
+    directions = directions_of(rows)
+    first, second = np.triu_indices(len(rows), k=1)
+    cosines = np.clip((directions @ directions.T)[first, second], -1, 1)
+    top = int(cosines.argmax())
+    return float(cosines.mean()), (int(places[first[top]]), int(places[second[top]]), float(cosines[top]))
+
+
+def _vectors(which: Sequence[int], one: str, several: str) -> str:
+    """`vector 3 is`, `vectors 2 and 5 are`, `vectors 1, 2, 3, 4 and 8 more are`."""
+    names = [str(index + 1) for index in which[:NAMED]]
+    if len(which) > NAMED:
+        names.append(f"{len(which) - NAMED} more")
+    if len(names) == 1:
+        return f"vector {names[0]} {one}"
+    return f"vectors {', '.join(names[:-1])} and {names[-1]} {several}"
+
+
+def _times(ratios: Sequence[float]) -> str:
+    low, high = (f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2g}" for ratio in (min(ratios), max(ratios)))
+    return f"{low if low == high else f'{low} to {high}'} times as long as"
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_short(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.3g}") if math.isfinite(value) else None
+    return value
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    return tuple(math.nan if value is None else float(value) for value in values)

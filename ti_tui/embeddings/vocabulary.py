@@ -1,0 +1,165 @@
+"""A model's words as the yardstick of learned vectors: its token tables, read in pieces and without torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ti_tui.embeddings.files import Vectors
+from ti_tui.run.model import TOKEN_TABLES, ModelFacts
+from ti_tui.run.tensors import Place, WeightsError, read_places
+
+PERCENTILES = (1, 5, 50, 95, 99)
+"""Of the words' norms, as `Vocabulary.norms` has them."""
+
+PIECE_ROWS = 2048
+"""Rows of a table that are in memory at a time: 6 MiB in float32 at CLIP-L's width."""
+
+FOLDER_TABLE = "embeddings.token_embedding.weight"
+"""How the table's name ends in a diffusers folder; transformers before 5 writes `text_model.` in front."""
+
+Numbers = NDArray[np.float64]
+Pieces = Callable[[], Iterable[Vectors]]
+
+
+class Near(NamedTuple):
+    """A word and the cosine between its vector and the one that it is near to."""
+
+    word: str
+    cosine: float
+
+
+class Vocabulary:
+    """The words of one text encoder: how long their vectors are, and which of them are near a vector.
+
+    pieces: gives the token table anew at each call, as float32 parts [k, width] that are not all in memory at once.
+    norms:  the words' norms at PERCENTILES.
+    """
+
+    def __init__(self, pieces: Pieces) -> None:
+        self._pieces = pieces
+        parts = []
+        for piece in pieces():
+            parts.append(norms_of(piece))
+            self.width = int(piece.shape[1])
+        self._sorted = np.sort(np.concatenate(parts))
+        self.norms: tuple[float, ...] = tuple(map(float, np.percentile(self._sorted, PERCENTILES)))
+
+    @property
+    def size(self) -> int:
+        """Number of words (rows of the token table)."""
+        return len(self._sorted)
+
+    @property
+    def chance(self) -> float:
+        """Cosine of the nearest word to a direction drawn at random: what says nothing about a vector.
+
+        The highest of `size` cosines, each about normal with a spread of 1/sqrt(width). Real words are not spread
+        evenly, so it is a little less.
+        """
+        return NormalDist().inv_cdf(1 - 1 / max(self.size, 2)) / math.sqrt(self.width)
+
+    def percentile_of(self, norm: float) -> float:
+        """How many of 100 words are shorter than `norm`; those of the same length count half. NaN for NaN."""
+        if math.isnan(norm):
+            return norm
+        below, upto = (int(np.searchsorted(self._sorted, norm, side)) for side in ("left", "right"))
+        return 50 * (below + upto) / self.size
+
+    def nearest(self, rows: Vectors, words: Callable[[int], str], count: int = 3) -> list[list[Near]]:
+        """For each of the vectors [n, width] the `count` words nearest in direction, nearest first.
+
+        words: text of a row of the table. Only words less than a right angle away are near: a vector of zeros, or
+        one with NaN, has none.
+        """
+        ours = directions_of(rows)
+        cosines, ids = np.zeros((len(rows), count)), np.zeros((len(rows), count), dtype=np.int64)
+        first = 0
+        for piece in self._pieces():
+            here = np.broadcast_to(np.arange(first, first + len(piece)), (len(rows), len(piece)))
+            with np.errstate(invalid="ignore"):
+                cosines = np.hstack([cosines, ours @ directions_of(piece).T])
+            best = np.argsort(-cosines, axis=1, kind="stable")[:, :count]
+            cosines = np.take_along_axis(cosines, best, axis=1)
+            ids = np.take_along_axis(np.hstack([ids, here]), best, axis=1)
+            first += len(piece)
+        return [
+            [Near(words(int(word)), min(1.0, float(cosine))) for word, cosine in zip(*row, strict=True) if cosine > 0]
+            for row in zip(ids, cosines, strict=True)
+        ]
+
+
+def norms_of(rows: Vectors) -> Numbers:
+    """Lengths [n] of rows [n, width]; summed in float64, where no float32 overflows."""
+    norms: Numbers = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    return norms
+
+
+def directions_of(rows: Vectors) -> Numbers:
+    """Rows [n, width] at length 1; zeros stay zeros."""
+    norms = norms_of(rows)[:, None]
+    with np.errstate(invalid="ignore"):
+        directions: Numbers = rows / np.where(norms == 0, 1, norms)
+    return directions
+
+
+def read_vocabularies(model: ModelFacts) -> tuple[Vocabulary, ...]:
+    """The vocabulary of each text encoder of `model`: one for SD 1 and 2, two for SDXL.
+
+    Raises WeightsError if a table is not there, or cannot be read without torch.
+    """
+    return tuple(Vocabulary(pieces_of(*_find_table(model, index))) for index in range(len(model.widths)))
+
+
+def pieces_of(path: Path, name: str) -> Pieces:
+    """The tensor `name` [n, width] of a .safetensors as `Vocabulary` takes it. Raises WeightsError."""
+    place = read_places(path)[name]
+    if place.dtype not in _STORED:
+        raise WeightsError(f"{path}: {name} has the number format {place.dtype}, which is not read here")
+    whole = place.end - place.start == math.prod(place.shape) * _STORED[place.dtype].itemsize
+    if len(place.shape) != 2 or not whole or 0 in place.shape:
+        raise WeightsError(f"{path}: {name} is no token table", remedy="Copy or download the model again.")
+    return partial(_read_pieces, path, place)
+
+
+_STORED: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+"""Number formats of token tables; numpy has no bfloat16, so its bits are read."""
+
+
+def _read_pieces(path: Path, place: Place) -> Iterator[Vectors]:
+    count, width = place.shape
+    with path.open("rb") as file:
+        file.seek(place.start)
+        for first in range(0, count, PIECE_ROWS):
+            wanted = min(PIECE_ROWS, count - first) * width
+            read = np.fromfile(file, _STORED[place.dtype], wanted)
+            if len(read) < wanted:
+                raise WeightsError(f"{path} became shorter while it was read", remedy="Copy or download it again.")
+            if place.dtype == "BF16":
+                # bfloat16 is the upper half of a float32.
+                read = (read.astype("<u4") << 16).view("<f4")
+            yield read.astype(np.float32, copy=False).reshape(-1, width)
+
+
+def _find_table(model: ModelFacts, index: int) -> tuple[Path, str]:
+    """File and name of the token table of a text encoder, counted from 0."""
+    if model.single_file:
+        places = read_places(model.path)
+        return model.path, next(name for name in TOKEN_TABLES[model.family][index] if name in places)
+    folder = model.path / ("text_encoder_2" if index else "text_encoder")
+    # The full numbers before the halved: of two files they are the original.
+    for file in sorted(folder.glob("*.safetensors"), key=lambda file: (".fp16" in file.name, file.name)):
+        for name in read_places(file):
+            if name.endswith(FOLDER_TABLE):
+                return file, name
+    raise WeightsError(
+        f"{folder} holds no .safetensors with the words of the model",
+        remedy="Give a model in .safetensors; PyTorch's own files cannot be read here.",
+    )
