@@ -13,11 +13,12 @@ from torch import Tensor
 
 from tests.conftest import MakeRun, result
 from tests.fixtures.limited_memory import LimitedMemory
+from ti_tui.errors import TrainingError
 from ti_tui.run.events import Event, EventReader
 from ti_tui.run.folder import RunFolder
 from ti_tui.setup.check import check_run
 from ti_tui.training import latents
-from ti_tui.training import trainer as trainer_module
+from ti_tui.training import session as session_module
 from ti_tui.training.device import make_accelerator
 from ti_tui.training.reporter import Reporter
 from ti_tui.training.trainer import Trainer
@@ -93,7 +94,7 @@ def test_a_step_that_ran_out_of_memory_is_computed_from_the_exact_state(make_run
 def test_where_nothing_fits_the_run_ends_with_what_it_has_and_says_what_to_do(make_run: MakeRun, train: Train) -> None:
     folder = make_run()
     trainer = open_trainer(folder)
-    with LimitedMemory(100_000), pytest.raises(trainer_module.TrainingError) as error:
+    with LimitedMemory(100_000), pytest.raises(TrainingError) as error:
         trainer.run()
     assert "out of memory with the smallest micro-batches" in str(error.value)
     assert "8bit" in str(error.value.remedy)
@@ -159,18 +160,19 @@ def test_an_evaluation_is_tried_again_and_then_left_out(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
     folder, calls = make_run(**{"evaluation.every_steps": 3}), []
-    evaluate = trainer_module.eval_loss
+    losses = session_module.losses
 
-    def too_large(*given: Any) -> float:
-        calls.append(given)
+    def too_large(*given: Any, batch_size: int, prompt: str | None) -> list[float]:
+        calls.append(batch_size)
         if len(calls) <= times:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return evaluate(*given)
+        return losses(*given, batch_size=batch_size, prompt=prompt)
 
-    monkeypatch.setattr(trainer_module, "eval_loss", too_large)
+    monkeypatch.setattr(session_module, "losses", too_large)
     assert open_trainer(folder).run() == "done"
     assert [event["step"] for event in events(folder, "eval")] == ([0, 3, 6] if times == 1 else [3, 6])
     assert warnings(folder) == ["the eval loss did not fit into memory and was left out"] * (times - 1)
+    assert calls[0] > 1 and set(calls[1:]) == {1}, "from then on one question at a time"
 
 
 def test_previews_that_do_not_fit_are_drawn_with_less(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:

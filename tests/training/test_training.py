@@ -323,7 +323,7 @@ def test_only_the_last_checkpoints_are_kept_when_asked(make_run: MakeRun, train:
     assert folder.checkpoints() == [5, 6]
     assert sorted(path.name for path in folder.models.iterdir()) == sorted(
         f"zkz{step}{suffix}"
-        for step in ("", "-step00000005", "-step00000006")
+        for step in ("", "-best", "-step00000005", "-step00000006")
         for suffix in (".safetensors", ".pt", ".diffusers.safetensors")
     )
 

@@ -10,7 +10,7 @@ import click
 
 from ti_tui.commands import show
 from ti_tui.run.events import Event, EventReader
-from ti_tui.setup.telling import describe, smooth
+from ti_tui.setup.telling import describe, gain_in_words, smooth
 
 POLL_SECONDS = 0.2
 LINE_SECONDS = 5.0
@@ -55,8 +55,7 @@ class PlainLines:
         self._next = 0.0
         self._mean: float | None = None
         self._pace: float | None = None
-        self._eval: float | None = None
-        self._first_eval: float | None = None
+        self._evaluated = ""
 
     def show(self, event: Event) -> None:
         if event.kind == "run":
@@ -65,8 +64,7 @@ class PlainLines:
         if event.kind == "request" and event.get("total_steps"):
             self._total = event["total_steps"]
         if event.kind == "eval":
-            self._first_eval = self._first_eval if event["step"] else event.get("loss")
-            self._eval = event.get("loss")
+            self._evaluated = gain_in_words(event)
         if event.kind == "step":
             self._step(event)
         elif (line := describe(event)) is not None:
@@ -88,10 +86,9 @@ class PlainLines:
         loss = "not a number" if event.get("loss") is None else f"{event['loss']:.4f} (mean {self._mean or 0:.4f})"
         rest = f"  {show.seconds(left)} left" if not last else ""
         pace = f"{self._pace or 0:.2g} s a step"
-        if self._eval is not None:
-            loss += f"  eval {self._eval:.4f}"
-            loss += f" (start {self._first_eval:.4f})" if self._first_eval is not None else ""
-        click.echo(f"step {event['step']} of {self._total}  loss {loss}  rate {event['rate']:g}  {pace}{rest}")
+        click.echo(
+            f"step {event['step']} of {self._total}  loss {loss}{self._evaluated}  rate {event['rate']:g}  {pace}{rest}"
+        )
 
 
 class ProgressBar:
@@ -109,7 +106,7 @@ class ProgressBar:
         )
         self._task = self._progress.add_task("starting", total=None, detail="")
         self._mean: float | None = None
-        self._eval: float | None = None
+        self._evaluated = ""
         self._progress.start()
 
     def show(self, event: Event) -> None:
@@ -119,11 +116,10 @@ class ProgressBar:
             case "phase":
                 self._progress.update(self._task, description=event.get("phase", ""))
             case "eval":
-                self._eval = event.get("loss")
+                self._evaluated = gain_in_words(event)
             case "step":
                 self._mean = smooth(self._mean, event.get("loss"))
-                evaluated = f"  eval {self._eval:.4f}" if self._eval is not None else ""
-                detail = f"loss {self._mean or 0:.4f}{evaluated}  rate {event['rate']:g}"
+                detail = f"loss {self._mean or 0:.4f}{self._evaluated}  rate {event['rate']:g}"
                 self._progress.update(self._task, completed=event["step"], detail=detail)
             case "request" if event.get("total_steps"):
                 self._progress.update(self._task, total=event["total_steps"])

@@ -14,6 +14,7 @@ from ti_tui.run.hardware import find_hardware
 from ti_tui.run.plan import Plan, make_plan
 from ti_tui.run.scheme import Scheme, SchemeError, format_scheme, step_rules
 from ti_tui.setup.check import Checked, check_run, disk_need
+from ti_tui.setup.words import start_in_words
 
 
 @click.command(short_help="Show what a run will do, and what `auto` decided and why.")
@@ -26,12 +27,12 @@ def command(run: Path) -> None:
     checked.raise_errors()
     recipe = checked.run
     embedding = recipe.embedding
-    start = f'"{embedding.init}"' if embedding.init else "random vectors"
+    start = start_in_words(embedding.init, embedding.start)
     click.echo(f"{embedding.token}: {show.number(embedding.vectors, 'vector')} from {start}")
     if checked.facts is None or checked.pictures is None:
         click.echo(f"The model {recipe.model.base} is downloaded at the start; the plan is made then.")
         return
-    plan = make_plan(recipe, checked.facts, checked.pictures.count, find_hardware(recipe.training.device))
+    plan = make_plan(recipe, checked.facts, checked.images, find_hardware(recipe.training.device))
     click.echo(f"model: {checked.facts.describe()}")
     _show_steps(checked, plan)
     click.echo("decided:")

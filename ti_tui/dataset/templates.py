@@ -100,3 +100,12 @@ def fill(template: str, caption: str) -> str:
 def name_token(prompt: str, token: str) -> str:
     """`prompt` with the token, typed as a word of its own, replaced by [name]."""
     return re.sub(rf"(?<!\w){re.escape(token)}(?!\w)", NAME, prompt)
+
+
+def without_name(prompt: str, token: str, word: str = "") -> str:
+    """`prompt` as the model knew it before: `word` in the place of [name] or the token, else nothing at all."""
+    named = name_token(prompt, token)
+    if not word:
+        # The article goes with it.
+        named = re.sub(rf"\b(?:an?|the)\s+(?={re.escape(NAME)})", "", named, flags=re.IGNORECASE)
+    return fill(named.replace(NAME, word), "")

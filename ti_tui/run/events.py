@@ -18,8 +18,9 @@ Kind = Literal[
     "run",  # a trainer began or went on at `step`; total_steps, epoch_steps, images, family, plan, reasons
     "phase",  # phase, message
     "step",  # step, loss, rate, gradient_norm, seconds (of this step)
-    "eval",  # step, loss
-    "checkpoint",  # step, state, files, loss, eval_loss, norms
+    "eval",  # step, and what Evaluation.values() says: loss, gain, held_gain, bands, ...
+    "verdict",  # step, verdict, reason: written when it is another than before
+    "checkpoint",  # step, state, files, loss, eval_loss, norms, health, best (the step of the best so far)
     "sample",  # step, files, prompts
     "memory",  # used_bytes, peak_bytes (of the device; of the process on a CPU)
     "warning",  # message, step
@@ -28,7 +29,7 @@ Kind = Literal[
     "end",  # outcome: done, stopped or failed; step, message, seconds
 ]
 KINDS: frozenset[str] = frozenset(get_args(Kind))
-TAKEN_BACK = frozenset({"step", "eval", "checkpoint", "sample"})
+TAKEN_BACK = frozenset({"step", "eval", "verdict", "checkpoint", "sample"})
 """Kinds that a trainer writes again when it went back to an earlier step."""
 MOST_STEPS = 1 << 62
 

@@ -152,6 +152,10 @@ class RunFolder:
         stem = token if step is None else f"{token}-{step_name(step)}"
         return self.models / f"{stem}{suffix}"
 
+    def best(self, token: str, suffix: str = ".safetensors") -> Path:
+        """The embedding of the best checkpoint so far."""
+        return self.models / f"{token}-best{suffix}"
+
     def path(self, text: str) -> Path:
         """A path from the run file: `~` expanded, relative ones from the run folder."""
         path = user_path(text)

@@ -10,7 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ti_tui.run.evaluations import Evaluation
 from ti_tui.run.events import MOST_STEPS, Event, goes_back_to, step_of
+from ti_tui.run.verdicts import NAMES, Verdict
 
 SERIES_POINTS = 8192
 RECENT_STEPS = 4000
@@ -138,6 +140,11 @@ class RunHistory:
     loss, recent       train loss of the whole run, thinned, and of the last steps in full
     rate, rates        learning rate of the last step, and its curve, thinned
     smooth             exponential mean of the train loss
+    evaluations        what the fixed set said, ascending; `evals`: (step, eval loss) of each
+    verdicts           what that came to: one for each change of mind, the last one holds
+    best_step          the checkpoint that is best by its evaluation; None without any
+    health             of the newest checkpoint's vectors, for each text encoder, as embeddings.health writes it, with
+                       the `nearest` words; and the step that it is of
     bad_steps          steps whose loss was not a number
     used_bytes         of the trainer on its device, beside the most it ever had, `peak_bytes` (0: not said yet)
     started, last_t    unix seconds of the last start and of the last event
@@ -154,7 +161,11 @@ class RunHistory:
         self.loss, self.recent, self.rates = Series(), RecentSeries(), Series()
         self.rate: float | None = None
         self.smooth: float | None = None
-        self.evals: list[tuple[int, float]] = []
+        self.evaluations: list[Evaluation] = []
+        self.verdicts: list[Verdict] = []
+        self.best_step: int | None = None
+        self.health: tuple[dict[str, Any], ...] = ()
+        self.health_step = 0
         self.checkpoints: list[CheckpointRow] = []
         self.samples: dict[int, tuple[SampleFile, ...]] = {}
         self.bad_steps: list[int] = []
@@ -176,6 +187,20 @@ class RunHistory:
         pace = self.seconds_per_step
         return None if pace is None or not self.total_steps else max(0, self.total_steps - self.step) * pace
 
+    @property
+    def evals(self) -> list[tuple[int, float]]:
+        return [(one.step, one.loss) for one in self.evaluations]
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What holds now."""
+        return self.verdicts[-1] if self.verdicts else None
+
+    def evaluation_at(self, step: int) -> Evaluation | None:
+        """The last evaluation up to `step`."""
+        at = bisect_right(self.evaluations, step, key=lambda one: one.step)
+        return self.evaluations[at - 1] if at else None
+
     def epoch(self) -> float | None:
         """How often every image has been used; None before the first `run` event."""
         return self.step / self.epoch_steps if self.epoch_steps else None
@@ -195,6 +220,8 @@ class RunHistory:
                     self._add_step(event)
                 case "eval":
                     self._add_eval(event)
+                case "verdict":
+                    self._add_verdict(event)
                 case "checkpoint":
                     self._add_checkpoint(event)
                 case "sample":
@@ -249,12 +276,18 @@ class RunHistory:
         self.reasons = {name: str(reason) for name, reason in _table(event, "reasons").items()}
 
     def _add_eval(self, event: Event) -> None:
-        step, loss = step_of(event), _number(event.get("loss"))
-        if step is None or loss is None:
+        found = Evaluation.from_values(event.values) if step_of(event) is not None else None
+        if found is None:
             return
-        at = bisect_left(self.evals, step, key=lambda found: found[0])
-        again = at < len(self.evals) and self.evals[at][0] == step
-        self.evals[at : at + again] = [(step, loss)]
+        at = bisect_left(self.evaluations, found.step, key=lambda one: one.step)
+        again = at < len(self.evaluations) and self.evaluations[at].step == found.step
+        self.evaluations[at : at + again] = [found]
+
+    def _add_verdict(self, event: Event) -> None:
+        step, name = step_of(event), _text(event, "verdict")
+        if step is not None and name in NAMES:
+            self.verdicts.append(Verdict(step, name, _text(event, "reason")))  # type: ignore[arg-type]
+            del self.verdicts[:-MOST_NOTICES]
 
     def _add_checkpoint(self, event: Event) -> None:
         step, installed = step_of(event), _text(event, "installed")
@@ -275,6 +308,10 @@ class RunHistory:
         if before is not None and installed:
             row = replace(before, installed=installed)
         self.checkpoints[at : at + (before is not None)] = [row]
+        if health := tuple(dict(one) for one in _items(event, "health") if isinstance(one, dict)):
+            self.health, self.health_step = health, step
+        best = event.get("best")
+        self.best_step = best if type(best) is int else self.best_step
 
     def _add_samples(self, event: Event) -> None:
         step = step_of(event)
@@ -302,7 +339,12 @@ class RunHistory:
                 self.smooth = _smoothed(self.smooth, loss)
             self.bad_steps = [bad for bad in self.bad_steps if bad <= step]
         # These may name a step beyond the last `step` event: the log of a killed trainer loses its last second.
-        self.evals = [found for found in self.evals if found[0] <= step]
+        self.evaluations = [one for one in self.evaluations if one.step <= step]
+        self.verdicts = [one for one in self.verdicts if one.step <= step]
+        if self.best_step is not None and self.best_step > step:
+            self.best_step = None
+        if self.health_step > step:
+            self.health, self.health_step = (), 0
         self.checkpoints = [row for row in self.checkpoints if row.step <= step]
         self.samples = {at: files for at, files in self.samples.items() if at <= step}
         self.step = step

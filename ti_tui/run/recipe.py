@@ -110,6 +110,11 @@ class EmbeddingTable(Table):
         label="Start from",
         basic=True,
     )
+    start: Literal["words", "mean", "cross"] = _field(
+        "words",
+        "What the words give: words spreads them over the vectors, mean blends them, cross takes the encoder's output.",
+        label="Start as",
+    )
     vectors: int = _field(
         12, "How many vectors the token has; each uses one of the prompt's 75 places.", basic=True, ge=1, le=75
     )
@@ -267,8 +272,17 @@ class EvaluationTable(Table):
         label="Eval every",
         unit="steps",
     )
-    hold_out: Literal["off"] = _field("off", "Pictures kept back for it; not in this version.")
-    early_stop: Literal["off"] = _field("off", "End by itself when it is learned; not in this version.")
+    hold_out: Literal["auto", "off"] | Annotated[int, Field(ge=1, le=1000)] = _field(
+        "auto",
+        "Pictures that are not trained on but asked about: auto is one in eight of ten or more.",
+        label="Hold out",
+        unit="pictures",
+    )
+    early_stop: Literal["off", "suggest", "stop"] = _field(
+        "suggest",
+        "When it is learned or gets worse: suggest says so, stop also ends the run there, off says nothing.",
+        label="Early stop",
+    )
 
 
 class RunFile(Table):

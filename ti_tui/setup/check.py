@@ -8,6 +8,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ti_tui.dataset.hold_out import kept_back
 from ti_tui.dataset.masks import load_mask
 from ti_tui.dataset.prompt_checks import (
     check_captions,
@@ -47,7 +48,10 @@ class CheckFailed(ProblemsError):
 
 @dataclass(frozen=True)
 class Checked:
-    """A run file with everything that it names, found and looked at."""
+    """A run file with everything that it names, found and looked at.
+
+    kept_back: places in `pictures` of those that are not trained on.
+    """
 
     folder: RunFolder
     run: RunFile
@@ -58,6 +62,13 @@ class Checked:
     facts: ModelFacts | None
     tokenizers: tuple[PromptTokenizer, ...]
     init: embedding_files.Embedding | None
+    kept_back: tuple[int, ...] = ()
+
+    @property
+    def images(self) -> int:
+        """Images of one epoch: the pictures that are trained on, repeats counted."""
+        pictures = self.pictures.pictures if self.pictures else ()
+        return sum(one.repeats for place, one in enumerate(pictures) if place not in self.kept_back)
 
     def raise_errors(self) -> None:
         """Raises CheckFailed if anything keeps the run from starting."""
@@ -92,8 +103,11 @@ def check_recipe(run: RunFile, folder: RunFolder, *, pictures: Scan | None = Non
     regularisation = _scan(reg, folder, "dataset.regularisation", problems, decode=decode) if reg else None
     templates = _templates(run, folder, problems)
     init = _init(run, folder, facts, problems)
+    _check_start(run, problems)
+    held: tuple[int, ...] = ()
     if pictures is not None:
         problems.add(check_count(len(pictures.pictures)))
+        held = _kept_back(run, len(pictures.pictures), problems)
     if facts is not None and run.dataset.resolution % facts.multiple:
         problems.error(
             f"{run.dataset.resolution} is not a multiple of {facts.multiple}, which this model needs",
@@ -107,7 +121,7 @@ def check_recipe(run: RunFile, folder: RunFolder, *, pictures: Scan | None = Non
     if tokenizers and facts is not None:
         problems.add(check_token(run.embedding.token, run.embedding.vectors, tokenizers[0]))
         words = len(tokenizers[0].words(run.embedding.init)) if init is None else 0
-        if words > run.embedding.vectors:
+        if words > run.embedding.vectors and run.embedding.start != "mean":
             problems.info(
                 f"the init text has {words} tokens, {run.embedding.vectors} of them start a vector",
                 field="embedding.init",
@@ -120,7 +134,18 @@ def check_recipe(run: RunFile, folder: RunFolder, *, pictures: Scan | None = Non
         problems.add(check_sample_prompts(run.sample.prompts, run.embedding.token, *arguments))
     _check_packages(run, problems)
     _check_disk(run, folder, pictures, facts, problems)
-    return Checked(folder, run, problems, pictures, regularisation, templates, facts, tokenizers, init)
+    return Checked(folder, run, problems, pictures, regularisation, templates, facts, tokenizers, init, held)
+
+
+def _kept_back(run: RunFile, count: int, problems: Problems) -> tuple[int, ...]:
+    """Places of the pictures that are not trained on; none where no eval loss would ask about them."""
+    wanted = run.evaluation.hold_out if run.evaluation.every_steps != 0 else "off"
+    if isinstance(wanted, int) and wanted >= count > 0:
+        problems.error(
+            f"{wanted} of {count} pictures are kept back, which leaves none to train on",
+            field="evaluation.hold_out", remedy="auto keeps back one in eight.",
+        )  # fmt: skip
+    return kept_back(count, wanted, run.training.seed)
 
 
 def _check_masks(run: RunFile, pictures: Scan, problems: Problems) -> None:
@@ -242,6 +267,23 @@ def _init(
     if facts is not None and init.widths != facts.widths:
         problems.error(f"{text} is for {init.family}, the model is {facts.family_name}", field="embedding.init")
     return init
+
+
+def _check_start(run: RunFile, problems: Problems) -> None:
+    """`mean` and `cross` are of words: a file's vectors are taken as they are, random ones are made otherwise."""
+    init, start = run.embedding.init, run.embedding.start
+    if start == "words":
+        return
+    if not init.strip():
+        problems.error(
+            f"{start} needs words to start from", field="embedding.start",
+            remedy='Give words in embedding.init, such as woman, or write start = "words".',
+        )  # fmt: skip
+    elif init.lower().endswith(embedding_files.READABLE):
+        problems.error(
+            f"{start} is for words; the vectors of a file are taken as they are", field="embedding.start",
+            remedy='Write start = "words", or give words in embedding.init.',
+        )  # fmt: skip
 
 
 def _is_there(folder: RunFolder, text: str) -> bool:

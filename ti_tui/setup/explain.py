@@ -33,6 +33,8 @@ def note(name: str, draft: Draft, findings: Findings) -> str:
             return "not a word of the model" if checked and checked.tokenizers and value else ""
         case "embedding.init":
             return _init(str(value or ""), checked)
+        case "embedding.start":
+            return _start(str(value), draft, checked)
         case "embedding.vectors":
             room = checked.tokenizers[0].room if checked and checked.tokenizers else 75
             return f"{max(0, room - int(value))} of {room} places stay free for the prompt"
@@ -80,6 +82,20 @@ def _init(text: str, checked: Checked | None) -> str:
     if checked.init is not None:
         return f"an embedding with {number(checked.init.count, 'vector')}"
     return number(len(checked.tokenizers[0].words(text)), "token")
+
+
+def _start(value: str, draft: Draft, checked: Checked | None) -> str:
+    if checked is None or not checked.tokenizers or checked.init is not None:
+        return ""
+    tokens = len(checked.tokenizers[0].words(str(draft.value("embedding.init") or "")))
+    if not tokens:
+        return ""
+    if value == "cross":
+        free = draft.value("embedding.norm") == "free"
+        return "many times as long as a word's vector" if free else "its direction, at the length of a word's vector"
+    if tokens == 1:
+        return "every vector is a copy of the one token"
+    return f"every vector is {f'the mean of the {tokens} tokens' if value == 'mean' else f'one of {tokens} tokens'}"
 
 
 def _template(value: str, checked: Checked | None) -> str:

@@ -86,7 +86,7 @@ def judge(draft: Draft, found: Survey | None, *, runs_folder: str = DEFAULT_RUNS
         unset = {problem.field for problem in problems if problem.severity == "error"}
         problems += [problem for problem in map(_renamed, checked.problems) if problem.field not in unset]
         if checked.facts is not None and pictures is not None and pictures.pictures:
-            plan = make_plan(run, checked.facts, pictures.count, hardware)
+            plan = make_plan(run, checked.facts, checked.images, hardware)
             problems += _last_of_epoch(plan)
     problems += _rates(run)
     whole = run if complete and not any(problem.severity == "error" for problem in problems) else None

@@ -14,7 +14,7 @@ from ti_tui.run.plan import Plan
 from ti_tui.run.recipe import RunFile
 from ti_tui.setup.draft import Draft
 from ti_tui.setup.findings import Findings
-from ti_tui.setup.words import location, number, size
+from ti_tui.setup.words import location, number, size, start_in_words
 
 MASKS: dict[MaskOrigin, str] = {"file": "from files", "transparency": "from transparency", "face": "around faces"}
 
@@ -34,7 +34,7 @@ def receipt(draft: Draft, findings: Findings) -> list[Line]:
     if run is None or checked is None:
         return []
     facts = checked.facts
-    start = f'"{run.embedding.init}"' if run.embedding.init else "random vectors"
+    start = start_in_words(run.embedding.init, run.embedding.start)
     model = facts.path.name if facts else run.model.base
     lines = [
         _pictures(draft, findings, run),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from ti_tui.run.evaluations import Evaluation
 from ti_tui.run.events import Event, LineReader, parse_lines
 from ti_tui.run.folder import RunFolder
 from ti_tui.setup.words import number, seconds
@@ -44,6 +45,14 @@ def smooth(mean: float | None, value: float | None, weight: float = 0.1) -> floa
     return value if mean is None else mean + weight * (value - mean)
 
 
+def gain_in_words(event: Event) -> str:
+    """What an `eval` event adds to a line about a step: the eval loss, and how much less it is than at the start."""
+    found = Evaluation.from_values(event.values)
+    if found is None:
+        return ""
+    return f"  eval {found.loss:.4f}" + ("" if found.gain is None else f" ({found.gain * 100:+.0f} % gain)")
+
+
 def describe(event: Event, *, brief: bool = False) -> str | None:
     """An event as a line for people, or None for those that are not shown. brief: without the files' names.
 
@@ -75,6 +84,8 @@ def _described(event: Event, *, brief: bool) -> str | None:
             return f"saved step {event.get('step')}: {', '.join(event.get('files', []))}"
         case "sample":
             return f"drew {', '.join(event.get('files', []))}"
+        case "verdict" if event.get("verdict") != "learning":
+            return f"{event.get('verdict')}: {event.get('reason')}"
         case "warning":
             return f"warning: {event.get('message')}"
         case "request":

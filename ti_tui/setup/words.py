@@ -28,6 +28,14 @@ def number(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def start_in_words(init: str, start: str) -> str:
+    """What vectors start from, `init` and `start` being those of the run file: `"woman"`, `the mean of "red cup"`."""
+    if not init:
+        return "random vectors"
+    before = {"mean": "the mean of ", "cross": "the text encoder's output for "}.get(start, "")
+    return f'{before}"{init}"'
+
+
 def clock(t: float, form: str = "%H:%M") -> str:
     """A time of day from unix seconds; "--:--" for a number that is no time."""
     try:

@@ -65,13 +65,15 @@ def train(folder: RunFolder, report: Reporter, stop: threading.Event) -> int:
         for problem in checked.problems:
             if problem.severity == "warning":
                 report.warn(str(problem))
+        message = ""
         try:
             trainer = Trainer(checked, make_accelerator(checked.run.training.device), report, stop.is_set, ahead)
             outcome = trainer.run()
+            message = trainer.message
             trainer.close()
         except StoppedWhileLoading:
             outcome = "stopped"
-        report.end("done" if outcome == "done" else "stopped", "")
+        report.end("done" if outcome == "done" else "stopped", message)
         return 0
     except ProblemsError as error:
         placed = ProblemsError(Problems(error.problems).placed(folder.file, lines_of(folder.file)))
@@ -94,7 +96,7 @@ def _expected_dtype(checked: Checked) -> Any:
 
     run, facts = checked.run, checked.facts
     assert facts is not None and checked.pictures is not None
-    plan = make_plan(run, facts, checked.pictures.count, find_hardware(run.training.device))
+    plan = make_plan(run, facts, checked.images, find_hardware(run.training.device))
     return DTYPES[plan.precision]
 
 

@@ -39,6 +39,7 @@ class State:
     retry:       tries and failed_at of a step that gave numbers which were not finite.
     loss:        train loss of the last step, for the list of checkpoints.
     recipe:      what a resumed run must share to be exact.
+    evaluation:  Evaluator.state(): the history that verdicts are made from.
     """
 
     step: int
@@ -48,6 +49,7 @@ class State:
     loss: float | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
     retry: dict[str, int] = field(default_factory=dict)
+    evaluation: dict[str, Any] = field(default_factory=dict)
 
 
 def save_state(folder: RunFolder, state: State) -> Path:
@@ -66,6 +68,7 @@ def save_state(folder: RunFolder, state: State) -> Path:
             "loss_scale": state.loss_scale,
             "recipe": state.recipe,
             "retry": state.retry,
+            "evaluation": state.evaluation,
         }
         (temporary / REST).write_text(json.dumps(rest, default=str), encoding="utf-8")
     return target
@@ -79,11 +82,24 @@ def load_state(folder: RunFolder, step: int) -> State:
         tensors = load_file(path / VECTORS)
         optimizer = torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True)
         rows = [tensors[f"rows{index}"] for index in range(len(tensors))]
-        more = {key: rest[key] for key in ("loss", "recipe", "retry") if key in rest}
+        more = {key: rest[key] for key in ("loss", "recipe", "retry", "evaluation") if key in rest}
         return State(int(rest["step"]), rows, optimizer, rest["loss_scale"], **more)
     except Exception as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"the checkpoint {path} is damaged: {first}") from None
+
+
+def load_rows(folder: RunFolder, step: int) -> list[Tensor]:
+    """The vectors alone of the checkpoint at `step`. Raises CheckpointError if it is damaged or gone."""
+    path = folder.state(step) / VECTORS
+    try:
+        tensors = load_file(path)
+        return [tensors[f"rows{index}"] for index in range(len(tensors))]
+    except Exception as error:
+        # The library's errors for a file that is cut short are of several classes.
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        reason = "is gone" if not path.exists() else f"is damaged: {first}"
+        raise CheckpointError(f"the checkpoint {path.parent} {reason}") from None
 
 
 def latest_state(folder: RunFolder) -> tuple[State | None, list[str]]:
@@ -104,12 +120,13 @@ def latest_state(folder: RunFolder) -> tuple[State | None, list[str]]:
     return None, notes
 
 
-def drop_old(folder: RunFolder, keep: int, token: str, forms: Sequence[Form]) -> None:
-    """Leave only the last `keep` checkpoints (0: all), with their exported files."""
+def drop_old(folder: RunFolder, keep: int, token: str, forms: Sequence[Form], *, spare: int | None = None) -> None:
+    """Leave only the last `keep` checkpoints (0: all) and the one at `spare`, with their exported files."""
     if not keep:
         return
     for step in folder.checkpoints()[:-keep]:
-        _drop(folder, step, token, forms)
+        if step != spare:
+            _drop(folder, step, token, forms)
 
 
 def drop_after(folder: RunFolder, step: int, token: str, forms: Sequence[Form]) -> None:
@@ -124,6 +141,17 @@ def _drop(folder: RunFolder, step: int, token: str, forms: Sequence[Form]) -> No
     for form in forms:
         with contextlib.suppress(OSError):
             folder.embedding(token, step, files.SUFFIXES[form]).unlink(missing_ok=True)
+
+
+def keep_best(folder: RunFolder, token: str, step: int, forms: Sequence[Form]) -> list[Path]:
+    """Copy the files of the checkpoint at `step` to `<token>-best`, in every form that is there. Raises CannotWrite."""
+    paths = []
+    for form in forms:
+        source, target = folder.embedding(token, step, files.SUFFIXES[form]), folder.best(token, files.SUFFIXES[form])
+        if source.is_file():
+            atomic.write_bytes(target, source.read_bytes())
+            paths.append(target)
+    return paths
 
 
 def export(folder: RunFolder, embedding: Embedding, step: int | None, forms: Sequence[Form]) -> list[Path]:

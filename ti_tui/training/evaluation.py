@@ -2,64 +2,310 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+import math
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ti_tui.run.beside import EVALUATED
+from ti_tui.embeddings.health import effective_rank
+from ti_tui.run.beside import FOLLOWING_EVERY
+from ti_tui.run.evaluations import BANDS, Evaluation
+from ti_tui.run.verdicts import Verdict, judge
 from ti_tui.training.latents import Latents
 from ti_tui.training.objective import NoiseSchedule, draw
 from ti_tui.training.previews import conditions_for
 from ti_tui.training.randomness import seed_for
-from ti_tui.training.text import TextSide
+from ti_tui.training.text import Context, TextSide
 
 TIMESTEPS = 1000
+HELD_SHARE = 3
+"""One in so many items is about pictures that were kept back, where there are any."""
+LEAST_LOSS = 1e-12
+SUBJECT = "a photo of a [name]"
+SCENES = ("on a white background", "on a black background", "on a blue background", "on a green background")
+"""What every model knows, and no two of which look alike."""
+SCENE_TIMESTEPS = (900, 600)
+"""Where a picture's surroundings are decided."""
+
+Asked = tuple[Latents, str, Tensor | None]
+"""A picture that is asked about: its latents, its prompt, the weights of its loss [1, h, w]."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One fixed item: a picture's mean latent and its noise [4, h, w], a timestep, a prompt, weights [1, h, w]."""
+    """One fixed item: a picture's mean latent and its noise [4, h, w], a timestep, a prompt, weights [1, h, w].
+
+    held: whether the picture is one that is not trained on.
+    """
 
     latent: Tensor
     noise: Tensor
     timestep: int
     prompt: str
     weights: Tensor | None = None
+    held: bool = False
 
 
 def fixed_set(
-    pictures: Sequence[tuple[Latents, str, Tensor | None]], seed: int, *, count: int = EVALUATED
+    trained: Sequence[Asked], held: Sequence[Asked], seed: int, *, count: int, timesteps: tuple[int, int]
 ) -> list[Question]:
-    """`count` questions over the pictures in turn, their timesteps spread evenly over the whole range.
+    """`count` questions, a part of them about pictures that are kept back; the same seed gives the same set.
 
-    pictures: (latents, prompt, weights of the loss) of each picture. The same seed gives the same set, whatever the
-    run does.
+    timesteps: the range [low, high) that is trained. Each part spreads its timesteps evenly over it.
     """
-    questions = []
+    about_held = count // HELD_SHARE if held else 0
+    return [
+        *_part(trained, seed_for(seed, "evaluation"), count - about_held, timesteps, held=False),
+        *_part(held, seed_for(seed, "evaluation held"), about_held, timesteps, held=True),
+    ]
+
+
+def _part(
+    pictures: Sequence[Asked], seed: int, count: int, timesteps: tuple[int, int], *, held: bool
+) -> Iterator[Question]:
+    low, high = timesteps
+    # A stride near the golden section, coprime to the count: each picture meets little noise and much.
+    stride = next((s for s in range(max(1, round(count * 0.618)), count) if math.gcd(s, count) == 1), 1)
     for index in range(count):
         latents, prompt, weights = pictures[index % len(pictures)]
-        noise = draw(seed_for(seed, "evaluation", index), tuple(latents.mean.shape), 0.0).noise
-        # The stride is coprime to the count, so each picture meets low and high timesteps.
-        place = index * 7 % count
-        timestep = int((place + 0.5) / count * TIMESTEPS)
-        questions.append(Question(latents.mean, noise.to(latents.mean.device), timestep, prompt, weights))
-    return questions
+        noise = draw(seed_for(seed, "noise", index), tuple(latents.mean.shape), 0.0).noise
+        place = (index * stride % count + 0.5) / count
+        timestep = int(low + place * (high - low))
+        yield Question(latents.mean, noise.to(latents.mean.device), timestep, prompt, weights, held)
 
 
 @torch.no_grad()
-def eval_loss(questions: Sequence[Question], unet: Any, text: TextSide, schedule: NoiseSchedule, scale: int) -> float:
-    """Mean squared error over the fixed set, weighted by masks only, one question at a time to spare memory."""
-    total = 0.0
-    dtype = unet.dtype
-    for question in questions:
-        timestep = torch.tensor([question.timestep], device=question.latent.device)
-        latent, noise = question.latent.unsqueeze(0), question.noise.unsqueeze(0)
+def losses(
+    questions: Sequence[Question],
+    unet: Any,
+    text: TextSide,
+    schedule: NoiseSchedule,
+    scale: int,
+    *,
+    batch_size: int = 1,
+    prompt: str | None = None,
+) -> list[float]:
+    """Mean squared error of each question, weighted by masks only; `batch_size` of one picture size at once.
+
+    prompt: asked with instead of the questions' own, such as "" for what the model knows without a word.
+    """
+    found = [0.0] * len(questions)
+    contexts = {
+        one: text.encode(text.ids([one]))
+        for one in dict.fromkeys(question.prompt if prompt is None else prompt for question in questions)
+    }
+    for places in _batches(questions, batch_size):
+        batch = [questions[place] for place in places]
+        latent = torch.stack([one.latent for one in batch])
+        noise = torch.stack([one.noise for one in batch])
+        timesteps = torch.tensor([one.timestep for one in batch], device=latent.device)
         size = (latent.shape[3] * scale, latent.shape[2] * scale)
-        conditions = conditions_for(text.encode(text.ids([question.prompt])), [size], unet)
-        answer = unet(schedule.noisy(latent, noise, timestep).to(dtype), timestep, **conditions).sample
-        error = (answer.float() - schedule.target(latent, noise, timestep)).square()
-        total += float((error if question.weights is None else error * question.weights).mean())
-    return total / len(questions)
+        words = [contexts[one.prompt if prompt is None else prompt] for one in batch]
+        context = Context.joined(words)
+        conditions = conditions_for(context, [size] * len(batch), unet)
+        answer = unet(schedule.noisy(latent, noise, timesteps).to(unet.dtype), timesteps, **conditions).sample
+        error = (answer.float() - schedule.target(latent, noise, timesteps)).square()
+        weights = [one.weights for one in batch if one.weights is not None]
+        if weights:
+            error = error * torch.stack(weights)
+        for place, loss in zip(places, error.mean(dim=(1, 2, 3)).tolist(), strict=True):
+            found[place] = loss
+    return found
+
+
+@torch.no_grad()
+def scene_effects(
+    shape: tuple[int, ...], unet: Any, text: TextSide, scale: int, seed: int, *, batch_size: int = 1
+) -> list[float]:
+    """How far each scene in a prompt moves the U-Net's answer to noise: a root mean square for each timestep and scene.
+
+    Vectors that drown the rest of a prompt make it small: its pictures then ignore what else was asked for, which the
+    loss does not show, as the pictures of a set often share their surroundings. On the demo model the mean, relative
+    to the word that the vectors started from, tells embeddings that keep the prompt's background (0.72 and more) from
+    those that lose it in every second picture (0.64 and less), without drawing a single one (docs/loss.md).
+
+    shape: of a latent [4, h, w].
+    """
+    noise = draw(seed_for(seed, "scenes"), shape, 0.0).noise.to(unet.device)
+    context = text.encode(text.ids([SUBJECT, *(f"{SUBJECT} {scene}" for scene in SCENES)]))
+    size = (shape[2] * scale, shape[1] * scale)
+    effects = []
+    for timestep in SCENE_TIMESTEPS:
+        answers = []
+        for places in torch.arange(len(SCENES) + 1, device=context.hidden.device).split(batch_size):
+            part = context.rows(places)
+            conditions = conditions_for(part, [size] * len(places), unet)
+            timesteps = torch.full((len(places),), timestep, device=noise.device)
+            answers.append(unet(noise.expand(len(places), *shape).to(unet.dtype), timesteps, **conditions).sample)
+        alone, *others = torch.cat(answers).float()
+        effects += [float((other - alone).square().mean().sqrt()) for other in others]
+    return effects
+
+
+def _batches(questions: Sequence[Question], batch_size: int) -> Iterator[list[int]]:
+    """Places of questions whose pictures have one size, as many as fit at once."""
+    by_size: dict[tuple[int, ...], list[int]] = {}
+    for place, one in enumerate(questions):
+        by_size.setdefault(tuple(one.latent.shape), []).append(place)
+    for places in by_size.values():
+        for start in range(0, len(places), batch_size):
+            yield places[start : start + batch_size]
+
+
+def identity(questions: Sequence[Question]) -> str:
+    """What tells two sets apart: only answers to the same questions can be compared."""
+    total = hashlib.sha256()
+    for one in questions:
+        total.update(f"{one.timestep}|{one.prompt}|{one.held}|{tuple(one.latent.shape)}\n".encode())
+        total.update(one.latent.detach().float().cpu().numpy().tobytes()[:256])
+    return total.hexdigest()[:16]
+
+
+@dataclass
+class Evaluator:
+    """Asks the fixed set again and again, and keeps what it found: the history that verdicts are made from.
+
+    ask:     the loss of each question, with the questions' prompts or with another one instead, so many at once.
+    scenes:  scene_effects(), so many at once.
+    starts:  the vectors that the run started from, for each text encoder; `lengths`: of a usual word there.
+    history: every evaluation so far, ascending; `verdict`: what they come to; `ended_for`: those that the run has
+             ended for already.
+    """
+
+    questions: list[Question]
+    ask: Callable[[str | None, int], list[float]]
+    scenes: Callable[[int], list[float]]
+    batch_size: int
+    starts: list[Tensor]
+    lengths: tuple[float, ...]
+    verdict: Verdict | None = None
+    ended_for: list[str] = field(default_factory=list)
+    history: list[Evaluation] = field(default_factory=list)
+    _at_start: list[float] = field(default_factory=list)
+    _empty: list[float] = field(default_factory=list)
+    _scenes_at_start: list[float] = field(default_factory=list)
+
+    def evaluate(self, step: int, rows: Sequence[Tensor]) -> Evaluation:
+        """Ask the set about `rows` as they are after `step` steps, and remember the answer."""
+        if not self._at_start:
+            self._begin(rows)
+        found = self._at_start if step == 0 else self.ask(None, self.batch_size)
+        self.forget_from(step)
+        follows = None
+        if len(self.history) % FOLLOWING_EVERY == 0:
+            effects = self._scenes_at_start if step == 0 else self.scenes(self.batch_size)
+            ratios = [now / max(then, 1e-12) for now, then in zip(effects, self._scenes_at_start, strict=True)]
+            follows = statistics.fmean(ratios)
+        evaluation = replace(self._judged(step, found, rows), follows=follows).rounded()
+        self.history.append(evaluation)
+        return evaluation
+
+    def judge(self, start: str) -> Verdict | None:
+        """What the history comes to; `start` says in words what the vectors started from."""
+        self.verdict = judge(self.history, start, self.verdict)
+        return self.verdict
+
+    def forget_from(self, step: int) -> None:
+        """Drop what was found from `step` on: it was undone."""
+        self.history = [one for one in self.history if one.step < step]
+        if self.verdict is not None and self.verdict.step >= step:
+            self.verdict = None
+
+    def spare_memory(self) -> None:
+        """From now on one question at a time."""
+        self.batch_size = 1
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint: a resumed run goes on with the same history, and compares with the same start."""
+        return {
+            "questions": identity(self.questions),
+            "start": self._at_start,
+            "empty": self._empty,
+            "scenes": self._scenes_at_start,
+            "history": [one.values() for one in self.history],
+            "ended_for": self.ended_for,
+            "verdict": None if self.verdict is None else asdict(self.verdict),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over `state`, unless it is about other questions."""
+        # An older program's checkpoint has none.
+        if state.get("questions") != identity(self.questions):
+            return
+        self._at_start, self._empty = list(state["start"]), list(state["empty"])
+        self._scenes_at_start = list(state["scenes"])
+        known = (Evaluation.from_values(values) for values in state["history"])
+        self.history = [one for one in known if one is not None]
+        self.ended_for = list(state["ended_for"])
+        self.verdict = None if state["verdict"] is None else Verdict(**state["verdict"])
+
+    def _begin(self, rows: Sequence[Tensor]) -> None:
+        """What is compared with: the start vectors, and an empty prompt."""
+        with torch.no_grad():
+            # A run that goes on from a checkpoint of an older program has other rows by now.
+            now = [row.detach().clone() for row in rows]
+            for row, start in zip(rows, self.starts, strict=True):
+                row.copy_(start)
+            try:
+                self._at_start, self._empty = self.ask(None, self.batch_size), self.ask("", self.batch_size)
+                self._scenes_at_start = self.scenes(self.batch_size)
+            finally:
+                for row, mine in zip(rows, now, strict=True):
+                    row.copy_(mine)
+
+    def _judged(self, step: int, found: list[float], rows: Sequence[Tensor]) -> Evaluation:
+        own = [place for place, one in enumerate(self.questions) if not one.held]
+        kept_back = [place for place, one in enumerate(self.questions) if one.held]
+        gain, error = _gain([(found[place], self._at_start[place]) for place in own])
+        held, held_error = _gain([(found[place], self._at_start[place]) for place in kept_back])
+        lengths = [
+            row.detach().float().norm(dim=1).cpu() / max(usual, 1e-12)
+            for row, usual in zip(rows, self.lengths, strict=True)
+        ]
+        together = torch.cat(lengths)
+        return Evaluation(
+            step,
+            loss=statistics.fmean(found[place] for place in own),
+            gain=gain,
+            gain_error=error,
+            held_gain=held,
+            held_gain_error=held_error,
+            bands=self._bands(found),
+            length=float(together.median()),
+            longest=float(together.max()),
+            moved=self._moved(rows),
+            rank=effective_rank((rows[0].detach() - self.starts[0]).float().cpu().numpy()),
+        )
+
+    def _bands(self, found: list[float]) -> tuple[float | None, ...]:
+        bands: list[float | None] = []
+        for band in range(BANDS):
+            pairs = [
+                (found[place], self._empty[place])
+                for place, one in enumerate(self.questions)
+                if one.timestep * BANDS // TIMESTEPS == band
+            ]
+            gain, _ = _gain(pairs)
+            bands.append(None if gain is None else 1 - gain)
+        return tuple(bands)
+
+    def _moved(self, rows: Sequence[Tensor]) -> float:
+        pairs = list(zip(rows, self.starts, strict=True))
+        way = sum(float((row.detach() - start).square().sum()) for row, start in pairs)
+        return math.sqrt(way / max(sum(float(start.square().sum()) for _, start in pairs), 1e-24))
+
+
+def _gain(pairs: Sequence[tuple[float, float]]) -> tuple[float | None, float | None]:
+    """(1 - geometric mean of the ratios, its standard error) of pairs (loss, loss to compare with)."""
+    if not pairs:
+        return None, None
+    logs = [math.log(max(loss, LEAST_LOSS) / max(other, LEAST_LOSS)) for loss, other in pairs]
+    mean = math.exp(statistics.fmean(logs))
+    error = statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else None
+    # The error of a logarithm, times what it is the logarithm of.
+    return 1 - mean, None if error is None else mean * error

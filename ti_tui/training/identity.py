@@ -63,6 +63,7 @@ def metadata(checked: Checked, plan: Plan, model_hash: str) -> dict[str, str]:
         "dataset_sha256": dataset_hash(checked),
         "images": str(plan.images),
         "init": run.embedding.init,
+        **({"start": run.embedding.start} if run.embedding.start != "words" else {}),
         "scheme": format_scheme(plan.scheme.segments),
         "seed": str(run.training.seed),
         "modelspec.implementation": "ti_tui",

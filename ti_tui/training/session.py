@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from ti_tui.dataset.crop import bucket_for
@@ -23,7 +24,7 @@ from ti_tui.training import checkpoints, identity
 from ti_tui.training.batches import Sample, Sampler
 from ti_tui.training.checkpoints import State
 from ti_tui.training.device import DTYPES, choose_device, hardware_of, set_attention, use_fast_arithmetic
-from ti_tui.training.evaluation import Question, fixed_set
+from ti_tui.training.evaluation import Asked, Evaluator, fixed_set, losses, scene_effects
 from ti_tui.training.latents import Encoder, LatentCache, Latents, ToEncode, use_tiles
 from ti_tui.training.models import ModelSource, download
 from ti_tui.training.norms import Norms
@@ -33,7 +34,7 @@ from ti_tui.training.previews import Previewer
 from ti_tui.training.quantised import quantise
 from ti_tui.training.randomness import seed_for, torch_stream
 from ti_tui.training.reporter import Reporter
-from ti_tui.training.text import TextSide, initial_rows
+from ti_tui.training.text import TextSide, random_rows, rows_of_words, spread
 from ti_tui.training.ways import compile_unet, set_way
 from ti_tui.training.weights import ReadAhead
 
@@ -51,6 +52,7 @@ class Session:
 
     masks:   weights of the loss [1, h, w] by (picture, flipped) of the training set; empty where no masks are used.
     latents: by (picture, flipped) of the training set; regularisation: the same of the regularisation set.
+    evaluator: asks the fixed set; None where no eval loss is wanted.
     channels_last: how pictures lie in memory on their way through the U-Net.
     step:    number of optimizer steps done.
     """
@@ -70,7 +72,7 @@ class Session:
     optimizer: torch.optim.Optimizer
     loss_scale: LossScale
     previewer: Previewer
-    questions: list[Question]
+    evaluator: Evaluator | None
     recipe: dict[str, Any]
     metadata: dict[str, str]
     channels_last: bool = False
@@ -116,7 +118,14 @@ class Session:
         """The exact state after `step` steps; `retry` is the loop's own (see State)."""
         rows = [row.detach().cpu().clone() for row in self.rows]
         return State(
-            self.step, rows, self.optimizer.state_dict(), self.loss_scale.state(), self.loss, self.recipe, retry
+            self.step,
+            rows,
+            self.optimizer.state_dict(),
+            self.loss_scale.state(),
+            self.loss,
+            self.recipe,
+            retry,
+            {} if self.evaluator is None else self.evaluator.state(),
         )
 
     def restore(self, state: State) -> bool:
@@ -129,6 +138,8 @@ class Session:
                 row.copy_(saved)
         restored = restore_optimizer(self.optimizer, state.optimizer)
         self.loss_scale.restore(state.loss_scale)
+        if self.evaluator is not None:
+            self.evaluator.restore(state.evaluation)
         self.step, self.loss, self.retry = state.step, state.loss, state.retry
         return restored
 
@@ -161,7 +172,11 @@ def open_session(
     rows = text.rows
     tables = [encoder.get_input_embeddings().weight for encoder in text.encoders]
     schedule = NoiseSchedule(source.noise_schedule().alphas_cumprod, source.ask_prediction(unet)).to(device)
+    norms = Norms.of(run.embedding.norm, tables, rows)
     model_hash = weights_hash(facts.path)
+    evaluator = None
+    if plan.evaluation_steps:
+        evaluator = _evaluator(checked, plan, latents, masks, text, unet, schedule, norms)
     session = Session(
         checked=checked,
         accelerator=accelerator,
@@ -169,10 +184,12 @@ def open_session(
         plan=plan,
         unet=unet,
         text=text,
-        norms=Norms.of(run.embedding.norm, tables, rows),
+        norms=norms,
         schedule=schedule,
         sampler=Sampler(
-            repeats=[picture.repeats for picture in pictures.pictures],
+            repeats=[
+                0 if place in checked.kept_back else picture.repeats for place, picture in enumerate(pictures.pictures)
+            ],
             regularisation=len(checked.regularisation.pictures) if checked.regularisation else 0,
             templates=len(checked.templates),
             flip=run.dataset.flip,
@@ -198,7 +215,7 @@ def open_session(
             model_hash=model_hash,
             stop_asked=stop_asked,
         ),
-        questions=_questions(checked, latents, masks) if plan.evaluation_steps else [],
+        evaluator=evaluator,
         recipe=identity.recipe(checked, model_hash, plan),
         metadata=identity.metadata(checked, plan, model_hash),
         channels_last=run.training.channels_last == "on",
@@ -218,7 +235,7 @@ def _shared_plan(checked: Checked, accelerator: Accelerator, device: torch.devic
         mine = torch.tensor([[hardware.free_bytes, hardware.bf16]], device=accelerator.device, dtype=torch.int64)
         least = accelerator.gather(mine).amin(dim=0)
         hardware = replace(hardware, free_bytes=int(least[0]), bf16=bool(least[1]))
-    plan = make_plan(checked.run, checked.facts, checked.pictures.count, hardware)
+    plan = make_plan(checked.run, checked.facts, checked.images, hardware)
     if checked.run.training.accumulation == "auto":
         return plan
     return replace(plan, effective_batch=plan.effective_batch * count)
@@ -335,32 +352,57 @@ def _size_of(picture: Picture, checked: Checked) -> tuple[int, int]:
 
 
 def _start_rows(checked: Checked, encoders: list[Any], device: torch.device) -> list[nn.Parameter]:
-    embedding = checked.run.embedding
-    if checked.init is not None:
-        starts = [torch.from_numpy(array.copy()) for array in checked.init.in_order()]
-    else:
-        seed = checked.run.training.seed
-        starts = [
-            initial_rows(
-                encoder.get_input_embeddings().weight,
-                tokenizer.words(embedding.init),
-                embedding.vectors,
-                torch_stream(seed_for(seed, "init", index)),
-            )
-            for index, (encoder, tokenizer) in enumerate(zip(encoders, checked.tokenizers, strict=True))
-        ]
+    """The start vectors for each encoder, as `embedding.init` and `embedding.start` say; the same in every process."""
+    run, facts = checked.run, checked.facts
+    assert facts is not None
+    starts: list[Tensor] = []
+    for index, (encoder, tokenizer) in enumerate(zip(encoders, checked.tokenizers, strict=True)):
+        words, count = tokenizer.words(run.embedding.init), run.embedding.vectors
+        if checked.init is not None:
+            starts.append(torch.from_numpy(checked.init.in_order()[index].copy()))
+        elif words:
+            how, family, clip_skip = run.embedding.start, facts.family, run.model.clip_skip
+            rows = rows_of_words(encoder, tokenizer, words, how, family=family, clip_skip=clip_skip)
+            starts.append(spread(rows, count))
+        else:
+            starts.append(random_rows(encoder, count, torch_stream(seed_for(run.training.seed, "init", index))))
+    # Two kinds of card round what an encoder makes of its words in two ways.
+    broadcast_object_list(starts)
     return [nn.Parameter(start.to(device, torch.float32)) for start in starts]
 
 
-def _questions(checked: Checked, latents: LatentsByPicture, masks: dict[tuple[int, bool], Tensor]) -> list[Question]:
-    """The fixed set of the eval loss, over the training pictures with the first template."""
-    assert checked.pictures is not None
-    pictures = checked.pictures.pictures
-    asked = [
-        (latents[index, False], fill(checked.templates[0], one.caption), masks.get((index, False)))
-        for index, one in enumerate(pictures)
-    ]
-    return fixed_set(asked, checked.run.training.seed)
+def _evaluator(
+    checked: Checked,
+    plan: Plan,
+    latents: LatentsByPicture,
+    masks: dict[tuple[int, bool], Tensor],
+    text: TextSide,
+    unet: Any,
+    schedule: NoiseSchedule,
+    norms: Norms,
+) -> Evaluator:
+    """Asks the fixed set of the eval loss: every picture with the first template, those that are kept back apart."""
+    assert checked.pictures is not None and checked.facts is not None
+    training, scale = checked.run.training, checked.facts.scale
+    trained: list[Asked] = []
+    held: list[Asked] = []
+    for place, one in enumerate(checked.pictures.pictures):
+        asked = (latents[place, False], fill(checked.templates[0], one.caption), masks.get((place, False)))
+        (held if place in checked.kept_back else trained).append(asked)
+    timesteps = (training.min_timestep, training.max_timestep)
+    questions = fixed_set(trained, held, training.seed, count=plan.beside.asked, timesteps=timesteps)
+    return Evaluator(
+        questions,
+        ask=lambda prompt, batch_size: losses(
+            questions, unet, text, schedule, scale, batch_size=batch_size, prompt=prompt
+        ),
+        scenes=lambda batch_size: scene_effects(
+            tuple(questions[0].latent.shape), unet, text, scale, training.seed, batch_size=batch_size
+        ),
+        batch_size=plan.batch_size,
+        starts=[row.detach().clone() for row in text.rows],
+        lengths=norms.lengths,
+    )
 
 
 def _preview_vae(source: ModelSource, dtype: torch.dtype, tiled: bool) -> Any:

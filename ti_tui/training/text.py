@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from ti_tui.dataset.tokens import PromptTokenizer
 from ti_tui.run.memory import TEXT_CHUNK, Way, keeps_text
 from ti_tui.run.recipe import Family
 from ti_tui.training.placeholder import PlaceholderEmbedding
+
+Start = Literal["words", "mean", "cross"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,14 @@ class Context:
 
     def rows(self, index: Tensor) -> Context:
         return Context(self.hidden[index], None if self.pooled is None else self.pooled[index])
+
+    @staticmethod
+    def joined(parts: Sequence[Context]) -> Context:
+        """Several contexts as one batch, in order."""
+        if not parts:
+            return Context(torch.zeros(0))
+        pooled = [part.pooled for part in parts if part.pooled is not None]
+        return Context(torch.cat([part.hidden for part in parts]), torch.cat(pooled) if pooled else None)
 
 
 class TextSide:
@@ -73,17 +83,13 @@ class TextSide:
 
     def encode(self, ids: Sequence[Tensor]) -> Context:
         """Run the encoder(s) on ids [b, 77] each."""
-        ids = [one.to(self.device) for one in ids]
+        read = [
+            _read(encoder, one.to(self.device), self._family, self._clip_skip)
+            for encoder, one in zip(self.encoders, ids, strict=True)
+        ]
         if self._family == "sdxl":
-            first = self.encoders[0](ids[0], output_hidden_states=True)
-            second = self.encoders[1](ids[1], output_hidden_states=True)
-            # SDXL reads the layer before the last of both, without the final norm (its paper's code).
-            hidden = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
-            return Context(hidden, second.text_embeds)
-        if self._clip_skip == 1:
-            return Context(self.encoders[0](ids[0]).last_hidden_state)
-        output = self.encoders[0](ids[0], output_hidden_states=True)
-        return Context(_final_norm(self.encoders[0])(output.hidden_states[-self._clip_skip]))
+            return Context(torch.cat([hidden for hidden, _ in read], dim=-1), read[1][1].text_embeds)
+        return Context(read[0][0])
 
 
 class TextGradients:
@@ -106,7 +112,7 @@ class TextGradients:
             self.context = self._kept.detached(device)
         else:
             with torch.no_grad():
-                self.context = _joined([self._encode(part) for part in self._chunks]).detached(device)
+                self.context = Context.joined([self._encode(part) for part in self._chunks]).detached(device)
 
     def backward(self) -> None:
         """Carry the gathered gradients on to the rows."""
@@ -128,25 +134,54 @@ class TextGradients:
         return self._text.encode([torch.cat([ids[index] for ids in part]) for index in range(len(self._text.rows))])
 
 
-def _joined(parts: Sequence[Context]) -> Context:
-    if not parts:
-        return Context(torch.zeros(0))
-    pooled = [part.pooled for part in parts if part.pooled is not None]
-    return Context(torch.cat([part.hidden for part in parts]), torch.cat(pooled) if pooled else None)
-
-
 def spread(words: Tensor, count: int) -> Tensor:
     """Spread the embeddings [k, width] of k words over `count` vectors as A1111 does: vector i gets word i*k//count."""
     index = torch.arange(count) * words.shape[0] // count
     return words[index]
 
 
-def initial_rows(table: Tensor, ids: Sequence[int], count: int, generator: torch.Generator) -> Tensor:
-    """Start vectors [count, width] float32: of the words `ids`, or random like the table's own where there are none."""
-    if ids:
-        return spread(table[torch.tensor(list(ids), device=table.device)].float().cpu(), count).clone()
-    sample = table.float().cpu()
-    return sample.mean(dim=0) + sample.std(dim=0) * torch.randn((count, table.shape[1]), generator=generator)
+def random_rows(encoder: Any, count: int, generator: torch.Generator) -> Tensor:
+    """Start vectors [count, width] float32, random like the rows of the encoder's token table."""
+    table = encoder.get_input_embeddings().weight.detach().float().cpu()
+    return table.mean(dim=0) + table.std(dim=0) * torch.randn((count, table.shape[1]), generator=generator)
+
+
+def rows_of_words(
+    encoder: Any,
+    tokenizer: PromptTokenizer,
+    ids: Sequence[int],
+    start: Start,
+    *,
+    family: Family,
+    clip_skip: int,
+) -> Tensor:
+    """What vectors can start from [k, width] float32, for the words `ids` (at least one).
+
+    words: the row of each in the encoder's token table.
+    mean:  one row, the mean of those.
+    cross: for each word what the encoder makes of it, in the layer that the U-Net reads, the words being the whole
+           prompt; it keeps its length (Cross Initialization, arXiv 2312.15905, and its authors' code).
+    """
+    if start == "cross":
+        prompt = [tokenizer.start, *ids[: tokenizer.room], tokenizer.end]
+        with torch.no_grad():
+            # No padding: each place sees only those before it.
+            hidden, _ = _read(encoder, torch.tensor([prompt], device=encoder.device), family, clip_skip)
+        return hidden[0, 1:-1].float().cpu()
+    table = encoder.get_input_embeddings().weight.detach()
+    rows = table[torch.tensor(list(ids), device=table.device)].float().cpu()
+    return rows.mean(dim=0, keepdim=True) if start == "mean" else rows
+
+
+def _read(encoder: Any, ids: Tensor, family: Family, clip_skip: int) -> tuple[Tensor, Any]:
+    """What the U-Net reads of ids [b, length] from one encoder, [b, length, width], and all that the encoder gives."""
+    output = encoder(ids, output_hidden_states=family == "sdxl" or clip_skip > 1)
+    if family == "sdxl":
+        # SDXL reads the layer before the last of both, without the final norm (its paper's code).
+        return output.hidden_states[-2], output
+    if clip_skip == 1:
+        return output.last_hidden_state, output
+    return _final_norm(encoder)(output.hidden_states[-clip_skip]), output
 
 
 def _final_norm(encoder: Any) -> nn.Module:

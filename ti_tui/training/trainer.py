@@ -16,21 +16,21 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
-from ti_tui.embeddings.files import SUFFIXES
-from ti_tui.embeddings.install import install
-from ti_tui.errors import TrainingError, UserError
+from ti_tui.errors import TrainingError
 from ti_tui.run.file import load
 from ti_tui.run.hardware import GIB
 from ti_tui.run.problems import ProblemsError
 from ti_tui.run.sample_prompts import parse_sample_prompt
 from ti_tui.run.scheme import format_scheme
 from ti_tui.setup.check import Checked
+from ti_tui.setup.words import start_in_words
 from ti_tui.training import checkpoints, step
 from ti_tui.training.device import is_out_of_memory, memory_used, watch_peak
-from ti_tui.training.evaluation import eval_loss
+from ti_tui.training.evaluation import Evaluator
 from ti_tui.training.optimizers import clip_gradients, gradient_length, set_rate
 from ti_tui.training.passes import Passes
 from ti_tui.training.reporter import Reporter
+from ti_tui.training.saving import Saving
 from ti_tui.training.session import open_session
 from ti_tui.training.weights import ReadAhead
 
@@ -49,7 +49,10 @@ class Undo:
 
 
 class Trainer:
-    """Trains one run. `stop_asked` is looked at between micro-batches; a part of a step is never kept."""
+    """Trains one run. `stop_asked` is looked at between micro-batches; a part of a step is never kept.
+
+    message: why the run ended, where it ended by itself before its scheme.
+    """
 
     def __init__(
         self,
@@ -65,7 +68,8 @@ class Trainer:
         self._save_asked = False
         self._sample_asked = False
         self._undo: Undo | None = None
-        self._eval_loss: float | None = None
+        self.message = ""
+        self._ended_early = False
         self._accelerator = accelerator
         self.session = open_session(checked, accelerator, report, self._stop_now, ahead)
         self._tries = self.session.retry.get("tries", 0)
@@ -73,6 +77,7 @@ class Trainer:
         self._scheme = self.session.plan.scheme
         self._plan = self.session.plan
         self._passes = Passes(self.session, report.warn, self._stop_now)
+        self._saving = Saving(self.session, report)
         self._memory_told = False
         self._prompts = [parse_sample_prompt(line) for line in checked.run.sample.prompts]
 
@@ -81,15 +86,18 @@ class Trainer:
         session, report = self.session, self._report
         self._begin()
         try:
-            self._make_what_is_missing()
+            if self._accelerator.is_main_process:
+                self._saving.make_what_is_missing()
             if session.step == 0:
                 self._evaluate()
-                self._sample_if_missing()
+            self._sample_if_missing()
             while True:
                 self._answer_requests()
                 if self._stopping or session.step >= self._scheme.total_steps or not self._train_step():
                     break
                 self._evaluate()
+                if self._ended_early:
+                    break
                 if self._save_asked or self._plan.save_due(session.step):
                     self._save()
                 if self._sample_asked or self._plan.sample_due(session.step):
@@ -97,13 +105,17 @@ class Trainer:
         except Exception:
             # Vectors and optimizer are those of the last whole step, whatever went wrong: keep them.
             with contextlib.suppress(Exception):
-                self._write_checkpoint_if_new()
+                self._save_what_is_new()
             raise
-        self._write_checkpoint_if_new()
+        self._save_what_is_new()
         self._accelerator.wait_for_everyone()
         if session.step < self._scheme.total_steps:
-            return "stopped"
-        self._finish()
+            if not self._ended_early or not self._verdict_is_a_result():
+                return "stopped"
+            if self._plan.sample_due(self._scheme.total_steps):
+                self._sample()
+        if self._accelerator.is_main_process:
+            self._saving.finish()
         self._accelerator.wait_for_everyone()
         report.position(session.step, self._scheme.total_steps)
         return "done"
@@ -211,6 +223,8 @@ class Trainer:
                     row.copy_(good)
             session.optimizer.load_state_dict(self._undo.optimizer)
             session.step, self._undo = self._undo.step, None
+            if session.evaluator is not None:
+                session.evaluator.forget_from(session.step + 1)
             self._forget_later_checkpoints()
         elif self._tries >= MAX_TRIES and self._go_back_a_checkpoint():
             self._report.warn(f"{where}, {MAX_TRIES} times over: back at the checkpoint of step {session.step}")
@@ -224,12 +238,12 @@ class Trainer:
 
     def _forget_later_checkpoints(self) -> None:
         """Drop checkpoints of what was undone, once the good state is on disk."""
-        session, run = self.session, self.session.checked.run
+        session = self.session
         spoiled = [saved for saved in session.checked.folder.checkpoints() if saved > session.step]
         if self._accelerator.is_main_process and spoiled:
             if session.step:
-                self._write_checkpoint()
-            checkpoints.drop_after(session.checked.folder, session.step, run.embedding.token, run.save.formats)
+                self._saving.write(self._retry())
+            self._saving.drop_later()
         self._accelerator.wait_for_everyone()
 
     def _go_back_a_checkpoint(self) -> bool:
@@ -243,8 +257,7 @@ class Trainer:
         self._tries, self._failed_at = 0, -1
         self._accelerator.wait_for_everyone()
         if self._accelerator.is_main_process:
-            run = session.checked.run
-            checkpoints.drop_after(folder, session.step, run.embedding.token, run.save.formats)
+            self._saving.drop_later()
         self._accelerator.wait_for_everyone()
         return True
 
@@ -308,67 +321,58 @@ class Trainer:
         self._report.phase("training")
 
     def _evaluate(self) -> None:
-        """The eval loss, if it is due; at step 0 it is that of the init word."""
-        session = self.session
-        if not self._plan.evaluation_due(session.step) or not session.questions:
+        """The eval loss, if it is due, and what it means; at step 0 it is that of the start vectors."""
+        evaluator, session = self.session.evaluator, self.session
+        if evaluator is None or not self._plan.evaluation_due(session.step):
             return
+        ends = False
         if self._accelerator.is_main_process:
-            loss = self._passes.beside(
-                lambda: eval_loss(
-                    session.questions, session.unet, session.text, session.schedule, session.previewer.scale
-                )
+            found = self._passes.beside(
+                lambda: evaluator.evaluate(session.step, session.rows), spare=evaluator.spare_memory
             )
-            if loss is None:
+            if found is None:
                 self._report.warn("the eval loss did not fit into memory and was left out")
             else:
-                self._eval_loss = loss
-                self._report.event("eval", step=session.step, loss=round(loss, 6))
+                self._report.event("eval", **found.values())
+                ends = self._judge(evaluator)
         self._accelerator.wait_for_everyone()
+        self._ended_early = self._any_process(ends)
+
+    def _judge(self, evaluator: Evaluator) -> bool:
+        """Say what the evaluations come to, if it is news; whether the run shall end by itself here."""
+        run, before = self.session.checked.run, evaluator.verdict
+        verdict = evaluator.judge(start_in_words(run.embedding.init, run.embedding.start))
+        if verdict is None or run.evaluation.early_stop == "off":
+            return False
+        if before is None or verdict.name != before.name:
+            self._report.event("verdict", step=verdict.step, verdict=verdict.name, reason=verdict.reason)
+            print(f"step {verdict.step}: {verdict.name}: {verdict.reason}", file=sys.stderr, flush=True)
+        # Who goes on with a run that ended for it wants more of it.
+        if run.evaluation.early_stop != "stop" or not verdict.ends or verdict.name in evaluator.ended_for:
+            return False
+        evaluator.ended_for.append(verdict.name)
+        self.message = f"{verdict.name}: {verdict.reason}"
+        return True
+
+    def _verdict_is_a_result(self) -> bool:
+        """Whether a run that ended by itself has an embedding to show for it."""
+        return not self.message.startswith(("diverging", "not learning"))
 
     def _save(self) -> None:
         """An exact checkpoint; of older ones only the last `keep` stay."""
-        run, folder = self.session.checked.run, self.session.checked.folder
         self._save_asked = False
         if self._accelerator.is_main_process:
-            self._write_checkpoint()
-            checkpoints.drop_old(folder, run.save.keep, run.embedding.token, run.save.formats)
+            self._saving.write(self._retry())
+            self._saving.drop_old()
         self._accelerator.wait_for_everyone()
 
-    def _write_checkpoint_if_new(self) -> None:
-        """At the end of whatever kind: nothing that was learned is lost. Waits for no other process."""
-        session = self.session
-        if self._accelerator.is_main_process and session.step not in (0, *session.checked.folder.checkpoints()):
-            self._write_checkpoint()
+    def _save_what_is_new(self) -> None:
+        """A checkpoint of the last step, if there is none. Waits for no other process."""
+        if self._accelerator.is_main_process:
+            self._saving.write_if_new(self._retry())
 
-    def _write_checkpoint(self) -> None:
-        """The exact state first, which must not be lost, then the embedding in every form."""
-        session, run, folder = self.session, self.session.checked.run, self.session.checked.folder
-        if not folder.file.exists():
-            raise TrainingError(f"the run folder {folder.root} was deleted or moved while training")
-        # A run that goes on from here never writes the steps before it again.
-        self._report.flush()
-        retry = {"tries": self._tries, "failed_at": self._failed_at}
-        state = checkpoints.save_state(folder, session.state(retry))
-        paths = checkpoints.export(folder, session.embedding(), session.step, run.save.formats)
-        self._report.event(
-            "checkpoint",
-            step=session.step,
-            state=state.relative_to(folder.root).as_posix(),
-            files=[path.relative_to(folder.root).as_posix() for path in paths],
-            loss=session.loss,
-            eval_loss=self._eval_loss,
-            norms=[[round(float(norm), 4) for norm in row.detach().float().norm(dim=1)] for row in session.rows],
-        )
-
-    def _make_what_is_missing(self) -> None:
-        """After a kill between a checkpoint and its files or previews, make them first."""
-        here, folder, run = self.session.step, self.session.checked.folder, self.session.checked.run
-        if here and self._accelerator.is_main_process:
-            paths = [folder.embedding(run.embedding.token, here, SUFFIXES[form]) for form in run.save.formats]
-            if not all(path.exists() for path in paths):
-                checkpoints.export(folder, self.session.embedding(), here, run.save.formats)
-        if here:
-            self._sample_if_missing()
+    def _retry(self) -> dict[str, int]:
+        return {"tries": self._tries, "failed_at": self._failed_at}
 
     def _sample_if_missing(self) -> None:
         """Previews that are due now, if they are not there from before a kill or a start that was broken off."""
@@ -402,26 +406,6 @@ class Trainer:
             prompts = session.checked.run.sample.prompts[: len(files)]
             self._report.event("sample", step=session.step, files=files, prompts=prompts)
         self._report.phase("training")
-
-    def _finish(self) -> None:
-        """The final files, and the copy in the embeddings folder of the program that uses them."""
-        session, run, folder = self.session, self.session.checked.run, self.session.checked.folder
-        if not self._accelerator.is_main_process:
-            return
-        paths = checkpoints.export(folder, session.embedding(), None, run.save.formats)
-        if run.save.install_to:
-            try:
-                target = install(paths[0], folder.path(run.save.install_to), name=run.embedding.token)
-                self._report.event(
-                    "checkpoint",
-                    step=session.step,
-                    files=[],
-                    installed=str(target),
-                    loss=session.loss,
-                    norms=[],
-                )
-            except UserError as error:
-                self._report.warn(f"not installed: {error}")
 
 
 def _numbers(*tensors: Tensor) -> list[float]:

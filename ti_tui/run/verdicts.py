@@ -1,0 +1,215 @@
+"""What the evaluations of a run mean, in plain words: is it learned, does it get worse, does it learn at all.
+
+Pure functions of the history, so that trainer, screens and reports say the same, and a resumed run says what an
+uninterrupted one does.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ti_tui.run.evaluations import Evaluation
+
+Name = Literal["learning", "learned", "overtraining", "not learning", "diverging"]
+NAMES: frozenset[str] = frozenset(get_args(Name))
+
+WINDOW = 8
+"""Evaluations that a trend is read from."""
+STILL_VARIANCE = 0.15
+"""DVAR (Voronov et al. 2023, arXiv 2302.04841): learned when the eval loss varies by less than this share in the
+window, compared with the whole run. Their window is 310 evaluations, one a step; ours lie further apart."""
+STILL_GAIN = 0.02
+"""And when going on for as many steps again would bring less gain than this, by the trend over the window."""
+LEAST_GAIN = 0.03
+"""Of which one can say that something was learned."""
+NOISES = 3.0
+"""A change counts when it is so many times what the evaluations jump by from one to the next."""
+HELD_FALL, LEAST_FALL = 0.05, 0.015
+"""Share of its best by which the gain on kept-back pictures must have fallen to be called overtraining, and gain."""
+WORSE_GAIN = -0.02
+"""Gain below which the vectors are worse than those that the run started from."""
+RUNAWAY = 100.0
+"""Lengths of a usual word that no useful vector has. Steps of 0.05 take CLIP-L's rows (0.38 long, 0.014 a component) to
+80 in 50 steps at the very most, each in the same direction. The loss need not show it: the text encoder's layer norms
+hold it down (demo model, rates x100: 300 lengths, and still 29 % less error than the start)."""
+PATIENT_STEPS, PATIENT_EVALUATIONS = 50, 4
+"""Before nothing is said about not learning."""
+SMALL_GAIN, SMALL_MOVE = 0.02, 0.2
+LONG_PATIENCE = 3
+"""So many times the patience is had with vectors that do move."""
+LONGEST = 50.0
+"""Lengths of a usual word at which a prompt is known to be ignored (Kim et al. 2025, arXiv 2512.13672: 0.4 to 20)."""
+
+
+LEAST_FOLLOWING = 0.67
+"""Prompt-following below which the demo model lost every second background (docs/loss.md)."""
+FOLLOWED_TIMES = 2
+"""So often running: the first steps are rough."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is to be said after `step` steps, and why; `best` is the step whose vectors were best, if it matters."""
+
+    step: int
+    name: Name
+    reason: str
+
+    @property
+    def ends(self) -> bool:
+        """Whether going on is not worth it as things stand."""
+        return self.name != "learning"
+
+
+def judge(history: Sequence[Evaluation], start: str, before: Verdict | None = None) -> Verdict | None:
+    """The verdict after the last evaluation of `history` (ascending); None as long as there is nothing to say.
+
+    start:  what the vectors started from, in words, as `"woman"`.
+    before: the verdict so far: what is learned stays so until something else becomes of it.
+    """
+    if len(history) < 2 or history[-1].gain is None:
+        return None
+    rules: tuple[Callable[[], str], ...] = (
+        lambda: _diverging(history, start),
+        lambda: _not_learning(history, start),
+        lambda: _overtraining(history, start, before),
+        lambda: _learned(history, start, before),
+    )
+    names: tuple[Name, ...] = ("diverging", "not learning", "overtraining", "learned")
+    for name, rule in zip(names, rules, strict=True):
+        if reason := rule():
+            return Verdict(history[-1].step, name, reason)
+    return Verdict(history[-1].step, "learning", f"{_percent(history[-1].gain)} less error than {start}")
+
+
+def best_of(history: Sequence[Evaluation], steps: Sequence[int]) -> int | None:
+    """Of `steps` (those of checkpoints) the one whose evaluation ranks highest; None where none was evaluated."""
+    wanted = set(steps)
+    ranked = [(*rank, step) for rank, step in _ranked(history) if step in wanted]
+    return max(ranked)[2] if ranked else None
+
+
+def _ranked(history: Sequence[Evaluation]) -> Iterator[tuple[tuple[bool, float], int]]:
+    """(rank, step) of each evaluation: whether prompts are followed, then the score.
+
+    Of the score the mean with its neighbours is taken: one lucky jump makes no best checkpoint.
+    """
+    known = [one for one in history if one.score is not None]
+    followed = 1.0
+    for place, one in enumerate(known):
+        followed = followed if one.follows is None else one.follows
+        near = [other.score or 0.0 for other in known[max(0, place - 1) : place + 2]]
+        yield (followed >= LEAST_FOLLOWING, statistics.fmean([*near, one.score or 0.0])), one.step
+
+
+def _diverging(history: Sequence[Evaluation], start: str) -> str:
+    last, before = history[-1], history[-2]
+    if (last.longest or 0.0) > RUNAWAY:
+        return f"the longest vector has {last.longest:.0f} times the length of a word: the rate is too high"
+    limit = min(WORSE_GAIN, -2 * (last.gain_error or 0.0))
+    if max(last.gain or 0.0, before.gain or 0.0) >= limit:
+        return ""
+    return f"{_percent(-(last.gain or 0.0))} more error than {start}, twice running: the rate is too high"
+
+
+def _not_learning(history: Sequence[Evaluation], start: str) -> str:
+    last, after = history[-1], len(history) - 1
+    highest = max(one.gain or 0.0 for one in history)
+    if last.step < PATIENT_STEPS or after < PATIENT_EVALUATIONS or highest >= SMALL_GAIN:
+        return ""
+    moved = last.moved or 0.0
+    if moved < SMALL_MOVE:
+        far = _percent(moved, 1 if moved < 0.1 else 0)
+        return f"after {last.step} steps the vectors have moved by {far} of their length: the rate is too small"
+    if after < LONG_PATIENCE * PATIENT_EVALUATIONS:
+        return ""
+    return (
+        f"the vectors have moved, but the error is still that of {start}: the pictures may have nothing in common, or "
+        "the rate is too high to settle"
+    )
+
+
+def _overtraining(history: Sequence[Evaluation], start: str, before: Verdict | None) -> str:
+    last = history[-1]
+    followed = [one.follows for one in history if one.follows is not None]
+    if len(followed) > FOLLOWED_TIMES and max(followed[-FOLLOWED_TIMES:]) < LEAST_FOLLOWING:
+        return (
+            f"the other words of a prompt move the picture by {_percent(followed[-1])} of what they do beside {start}: "
+            "these vectors drown them"
+        )
+    if (last.longest or 0.0) > LONGEST and (last.gain or 0.0) >= LEAST_GAIN:
+        return f"the longest vector has {last.longest:.0f} times the length of a word: it may drown the prompt's others"
+    held = [(one.step, one.held_gain) for one in history if one.held_gain is not None]
+    own = [one.gain or 0.0 for one in history]
+    if len(held) != len(history) or len(held) < 2 * WINDOW:
+        return ""
+    held_means, own_means = _means([gain for _, gain in held]), _means(own)
+    best = max(range(len(held_means)), key=held_means.__getitem__)
+    if held_means[best] < LEAST_GAIN:
+        return ""
+    fall = held_means[best] - held_means[-1]
+    noise = _noise([gain for _, gain in held]) / WINDOW**0.5
+    # Once said, it is taken back only when half of it is gone: a verdict must not flicker.
+    enough = 0.5 if before is not None and before.name == "overtraining" else 1.0
+    if (
+        fall < enough * max(HELD_FALL * held_means[best], LEAST_FALL, NOISES * noise)
+        or own_means[-1] < enough * own_means[best]
+    ):
+        return ""
+    since = held[best + WINDOW - 1][0]
+    return (
+        f"since step {since} the gain on kept-back pictures fell from {_percent(held_means[best], 1)} to "
+        f"{_percent(held_means[-1], 1)}, "
+        f"while that on the others went from {_percent(own_means[best], 1)} to "
+        f"{_percent(own_means[-1], 1)}"
+    )
+
+
+def _learned(history: Sequence[Evaluation], start: str, before: Verdict | None) -> str:
+    gain = history[-1].gain or 0.0
+    # Later in the run a trend is slower, and read from more of it.
+    window = max(WINDOW, len(history) // 4)
+    if len(history) <= window or gain < LEAST_GAIN:
+        return ""
+    losses = [one.loss for one in history]
+    share = statistics.pvariance(losses[-window:]) / max(statistics.pvariance(losses), 1e-18)
+    steps = history[-1].step - history[-window].step
+    scores = [one.score or 0.0 for one in history[-window:]]
+    trend, chance = _trend(scores), NOISES * _noise(scores) * (12 / window) ** 0.5
+    more = trend / steps * history[-1].step
+    # Once said, it is taken back only for a rise that is no chance: a verdict must not flicker.
+    if before is not None and before.name == "learned" and (more < 2 * STILL_GAIN or trend < chance):
+        return before.reason
+    if share >= STILL_VARIANCE or more >= STILL_GAIN:
+        return ""
+    return (
+        f"{_percent(gain)} less error than {start}; at the pace of the last {steps} steps as many again would bring "
+        f"{max(0.0, more) * 100:.1f} points"
+    )
+
+
+def _means(values: Sequence[float]) -> list[float]:
+    """Mean of each window of neighbours, from the first that is whole."""
+    return [statistics.fmean(values[end - WINDOW : end]) for end in range(WINDOW, len(values) + 1)]
+
+
+def _noise(values: Sequence[float]) -> float:
+    """What neighbours differ by when nothing changes: the median difference, as a standard deviation of one value."""
+    steps = [abs(later - earlier) for earlier, later in itertools.pairwise(values)]
+    return statistics.median(steps) / 0.954 if steps else 0.0
+
+
+def _trend(values: Sequence[float]) -> float:
+    """How much the straight line through `values` rises from the first to the last."""
+    middle = (len(values) - 1) / 2
+    weights = [place - middle for place in range(len(values))]
+    slope = sum(weight * value for weight, value in zip(weights, values, strict=True)) / sum(w * w for w in weights)
+    return slope * (len(values) - 1)
+
+
+def _percent(share: float, digits: int = 0) -> str:
+    return f"{share * 100:.{digits}f} %"

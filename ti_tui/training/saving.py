@@ -1,0 +1,137 @@
+"""What the main process of a run keeps: exact checkpoints, the embedding of each, the best one, the final files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ti_tui.embeddings.files import SUFFIXES
+from ti_tui.embeddings.health import Health
+from ti_tui.embeddings.install import install
+from ti_tui.embeddings.vocabulary import PIECE_ROWS, Vocabulary
+from ti_tui.errors import TrainingError, UserError
+from ti_tui.run.verdicts import best_of
+from ti_tui.training import checkpoints
+from ti_tui.training.reporter import Reporter
+from ti_tui.training.session import Session
+
+NEAREST = 3
+"""Words that are named for each vector."""
+
+
+class Saving:
+    """Writes a session's checkpoints and files, and says so. Only for the main process of a run.
+
+    best: the step of the best checkpoint so far, by its evaluation.
+    """
+
+    def __init__(self, session: Session, report: Reporter) -> None:
+        self.best: int | None = None
+        self._session = session
+        self._report = report
+        self._vocabularies: list[Vocabulary] = []
+
+    def write(self, retry: dict[str, int]) -> None:
+        """The exact state first, which must not be lost, then the embedding in every form. Raises TrainingError."""
+        session, run, folder = self._session, self._session.checked.run, self._session.checked.folder
+        if not folder.file.exists():
+            raise TrainingError(f"the run folder {folder.root} was deleted or moved while training")
+        # A run that goes on from here never writes the steps before it again.
+        self._report.flush()
+        state = checkpoints.save_state(folder, session.state(retry))
+        paths = checkpoints.export(folder, session.embedding(), session.step, run.save.formats)
+        self._mark_best()
+        evaluated = session.evaluator.history if session.evaluator is not None else []
+        self._report.event(
+            "checkpoint",
+            step=session.step,
+            state=state.relative_to(folder.root).as_posix(),
+            files=[path.relative_to(folder.root).as_posix() for path in paths],
+            loss=session.loss,
+            eval_loss=evaluated[-1].loss if evaluated else None,
+            best=self.best,
+            norms=[[round(float(norm), 4) for norm in row.detach().float().norm(dim=1)] for row in session.rows],
+            health=self._health(),
+        )
+
+    def write_if_new(self, retry: dict[str, int]) -> None:
+        """At the end of whatever kind: nothing that was learned is lost."""
+        if self._session.step not in (0, *self._session.checked.folder.checkpoints()):
+            self.write(retry)
+
+    def drop_old(self) -> None:
+        """Leave only the last `save.keep` checkpoints, and the best."""
+        run, folder = self._session.checked.run, self._session.checked.folder
+        checkpoints.drop_old(folder, run.save.keep, run.embedding.token, run.save.formats, spare=self.best)
+
+    def drop_later(self) -> None:
+        """Drop checkpoints of what was undone."""
+        run, folder = self._session.checked.run, self._session.checked.folder
+        checkpoints.drop_after(folder, self._session.step, run.embedding.token, run.save.formats)
+        self.best = None
+
+    def make_what_is_missing(self) -> None:
+        """After a kill between a checkpoint and its files."""
+        run, folder = self._session.checked.run, self._session.checked.folder
+        step = self._session.step
+        paths = [folder.embedding(run.embedding.token, step, SUFFIXES[form]) for form in run.save.formats]
+        if step and not all(path.exists() for path in paths):
+            checkpoints.export(folder, self._session.embedding(), step, run.save.formats)
+
+    def finish(self) -> None:
+        """The final files, and the copy in the embeddings folder of the program that uses them."""
+        session, run, folder = self._session, self._session.checked.run, self._session.checked.folder
+        paths = checkpoints.export(folder, session.embedding(), None, run.save.formats)
+        if not run.save.install_to:
+            return
+        try:
+            target = install(paths[0], folder.path(run.save.install_to), name=run.embedding.token)
+        except UserError as error:
+            self._report.warn(f"not installed: {error}")
+            return
+        self._report.event(
+            "checkpoint", step=session.step, files=[], installed=str(target), loss=session.loss, norms=[]
+        )
+
+    def _mark_best(self) -> None:
+        """Keep the best checkpoint so far as `<token>-best`."""
+        run, folder = self._session.checked.run, self._session.checked.folder
+        if self._session.evaluator is None:
+            return
+        best = best_of(self._session.evaluator.history, folder.checkpoints())
+        if best is not None and best != self.best:
+            checkpoints.keep_best(folder, run.embedding.token, best, run.save.formats)
+            self.best = best
+
+    def _health(self) -> list[dict[str, Any]]:
+        """Of the vectors of each text encoder, with the words that each vector is nearest to."""
+        session = self._session
+        if not self._vocabularies:
+            # The token table stays where it is; a piece at a time is looked at here.
+            tables = [encoder.get_input_embeddings().weight for encoder in session.text.encoders]
+            self._vocabularies = [Vocabulary(partial(_pieces, table)) for table in tables]
+        starts = session.evaluator.starts if session.evaluator is not None else [None] * len(session.rows)
+        found = []
+        for row, start, vocabulary, tokenizer in zip(
+            session.rows, starts, self._vocabularies, session.checked.tokenizers, strict=True
+        ):
+            rows = _array(row)
+            health = Health.of(rows, starts=None if start is None else _array(start), vocabulary=vocabulary)
+            near = vocabulary.nearest(rows, tokenizer.text_of, NEAREST)
+            words = [[f"{one.word} {one.cosine:.2f}" for one in each] for each in near]
+            found.append({**health.as_values(), "nearest": words})
+        return found
+
+
+def _pieces(table: Tensor) -> Iterator[np.ndarray]:
+    for piece in table.detach().split(PIECE_ROWS):
+        yield _array(piece)
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    array: np.ndarray = tensor.detach().float().cpu().numpy()
+    return array
