@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from textual.pilot import Pilot
 
-from tests.screens.conftest import MakeHistory
+from tests.screens.conftest import BEGAN, REASONS, MakeHistory, evaluated
 from tests.screens.driving import drive, until, words
 from ti_tui.cli import cli
 from ti_tui.embeddings import files
@@ -59,7 +59,7 @@ def test_the_header_says_where_the_run_is_and_what_comes_next(size: tuple[int, i
         assert "left" in text
         assert "rate 0.002, next 0.001 at 790" in text
         assert "2.1 steps/s" in text
-        assert "eval 0.1041 -34.6 %" in text
+        assert "eval 0.1041" in text and "+38" in text
         assert "4.1 of 6.0 GiB" in text
         assert "71 °C" in text
 
@@ -287,9 +287,9 @@ def test_two_steps_are_compared_side_by_side(history: MakeHistory) -> None:
         await shown(pilot)
         await pilot.press("g")
         await until(pilot, lambda: words(pilot).count("▀") > 300)
-        assert "‹200 ›300" in words(pilot)
+        assert "‹200 ›★300" in words(pilot)
         await pilot.press("left", "left")
-        await until(pilot, lambda: "‹100" in words(pilot) and "›300" in words(pilot))
+        await until(pilot, lambda: "‹100" in words(pilot) and "›★300" in words(pilot))
         await pilot.press("j")
         await until(pilot, lambda: "›200" in words(pilot))
         await pilot.press("escape")
@@ -301,3 +301,56 @@ def test_two_steps_are_compared_side_by_side(history: MakeHistory) -> None:
 def test_watch_without_any_run_says_how_to_start_one() -> None:
     result = CliRunner().invoke(cli, ["watch"])
     assert "Start one with `ti-tui`" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "advice"),
+    [
+        ("learned", "More steps refine it at most; the best checkpoint is step 300."),
+        ("overtraining", "Take an earlier one: the best checkpoint is step 300."),
+        ("diverging", "Lower the rates by ten and start again: x stops."),
+    ],
+)
+def test_a_verdict_stands_with_its_reason_and_what_to_do(history: MakeHistory, verdict: str, advice: str) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await shown(pilot)
+        text = words(pilot)
+        assert f"{verdict} at step 280: " in text and REASONS[verdict][:40] in text
+        assert advice in re.sub(r"\s+", " ", text)
+        assert re.search(r"★ +300 +0\.1057 +\+37 %", text), "the best checkpoint has a star, and its gain"
+
+    drive(steps, run=history(verdict=verdict))
+
+
+def test_the_vectors_are_shown_and_follow_the_run(history: MakeHistory) -> None:
+    run = history()
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await shown(pilot)
+        await pilot.press("v")
+        await until(pilot, lambda: "the vectors at step 300" in words(pilot))
+        text = words(pilot)
+        assert re.search(r"gain, kept back +\+30 %", text) and re.search(r"much .* 0\.51 +from 0\.98", text)
+        assert re.search(r"12 +1\.18 +3\.1x +-0\.02 +woman 0\.61  lady \[b\] 0\.5", text)
+        evaluated_again = json.dumps({"t": BEGAN + 400, "kind": "eval", **evaluated(340), "held_gain": 0.07})
+        append(run, evaluated_again)
+        await until(pilot, lambda: re.search(r"gain, kept back +\+7 %", words(pilot)))
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(pilot.app.screen, DashboardScreen))
+
+    drive(steps, run=run)
+
+
+def test_a_log_without_evaluations_has_nothing_to_show_of_them(history: MakeHistory) -> None:
+    run = history(steps=15)
+    kept = [line for line in run.events.read_text().splitlines() if '"eval"' not in line]
+    run.events.write_text("".join(f"{line}\n" for line in kept))
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await shown(pilot, 15)
+        assert "eval 0" not in words(pilot)
+        await pilot.press("v")
+        await until(pilot, lambda: "from the second evaluation on" in words(pilot))
+        assert "from the first checkpoint on" in words(pilot)
+
+    drive(steps, run=run)

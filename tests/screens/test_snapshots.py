@@ -73,7 +73,9 @@ def test_the_dashboard_looks_as_it_did(
     size: tuple[int, int], theme: str, history: MakeHistory, card: Hardware, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     end = f"{size[0]}-{theme}"
-    going = history(warning="out of memory: 2 images at once from now on; the result is the same [/b]")
+    going = history(
+        verdict="learned", warning="out of memory: 2 images at once from now on; the result is the same [/b]"
+    )
 
     async def watch(pilot: Pilot[None]) -> None:
         await until(pilot, lambda: "step  340" in words(pilot) and "RTX" in words(pilot))
@@ -83,6 +85,9 @@ def test_the_dashboard_looks_as_it_did(
         await pilot.press("g")
         await until(pilot, lambda: "samples" in words(pilot) and words(pilot).count("▀") > 300)
         await check_snapshot(pilot, f"compare-{end}")
+        await pilot.press("escape", "v")
+        await until(pilot, lambda: "the vectors at step 300" in words(pilot) and "much" in words(pilot))
+        await check_snapshot(pilot, f"vectors-{end}")
         await pilot.press("escape", "e")
         await check_snapshot(pilot, f"scheme-change-{end}")
         await pilot.press("escape", "l")

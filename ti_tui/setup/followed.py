@@ -23,6 +23,7 @@ class FollowedRun:
     behind:    0, or the share of the log that was read while more of it waits.
     told:      the last lines of the log, with their times.
     wrong:     why the run file cannot be used, or "".
+    ends_itself: whether the run is to end by itself when it is learned.
     rows:      its checkpoints that are still there, newest first.
     installed: steps of those that lie in the embeddings folder.
     replaced:  how often the log turned out to be another's; what was read before is forgotten then.
@@ -33,6 +34,7 @@ class FollowedRun:
         self.status: Status | None = None
         self.scheme: Scheme | None = None
         self.token, self.install_to, self.device, self.wrong = "", "", "auto", ""
+        self.ends_itself = False
         self.told: list[tuple[float, str]] = []
         self.behind = 0.0
         self.rows: list[CheckpointRow] = []
@@ -118,6 +120,7 @@ class FollowedRun:
         self.scheme = run.scheme.scheme()
         self.token = run.embedding.token
         self.install_to, self.device = run.save.install_to, run.training.device
+        self.ends_itself = run.evaluation.early_stop == "stop"
 
     def _is_there(self, row: CheckpointRow) -> bool:
         return any(is_there(self.folder.root / file) for file in row.files)

@@ -61,13 +61,19 @@ class Previewer:
         """
         paths: list[Path] = []
         for number, prompt in enumerate(prompts, start=1):
-            latents = self._denoise(prompt)
-            if latents is None:
-                break
             path = folder / f"{number:02d}.png"
-            self._write(self._decode(latents), prompt, path, step)
+            if not self.draw_one(prompt, path, step):
+                break
             paths.append(path)
         return paths
+
+    def draw_one(self, prompt: SamplePrompt, path: Path, step: int) -> bool:
+        """Draw one prompt into the file `path`; False if a stop was asked before it was done. Raises CannotWrite."""
+        latents = self._denoise(prompt)
+        if latents is None:
+            return False
+        self._write(self._decode(latents), prompt, path, step)
+        return True
 
     @torch.no_grad()
     def _denoise(self, prompt: SamplePrompt) -> Tensor | None:

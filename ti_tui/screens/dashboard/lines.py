@@ -12,6 +12,7 @@ from ti_tui.run.folder import Status
 from ti_tui.run.history import CheckpointRow, RunHistory
 from ti_tui.run.monitor import Reading
 from ti_tui.run.scheme import Scheme
+from ti_tui.screens.dashboard import judged
 from ti_tui.setup.words import clock, printable, seconds
 from ti_tui.widgets.canvas import Line, Piece, cut
 from ti_tui.widgets.chart import Axis, Curve, chart, nice_axis, spark
@@ -118,13 +119,7 @@ def _second(view: View, width: int) -> Line:
         if width >= 100:
             recent = history.recent.values[-240:]
             line += [(spark(recent, 30), "chart-smooth"), (" ", "")]
-    if history.evals:
-        start, latest = history.evals[0][1], history.evals[-1][1]
-        line += [("  eval ", "muted"), (_loss(latest), "chart-eval b")]
-        if start and len(history.evals) > 1:
-            change = (latest - start) / start * 100
-            since = " since the start" if width >= 100 else ""
-            line.append((f" {change:+.1f} %{since}"[:32], "muted" if change <= 0 else "warning"))
+    line += judged.in_short(history, wide=width >= 100)
     if history.bad_steps:
         line.append((f"   {len(history.bad_steps)} losses were no numbers", "warning"))
     right = ""
@@ -267,17 +262,17 @@ def about(view: View, width: int, told: Sequence[tuple[float, str]], rows: int) 
 
 def checkpoint_heading(width: int) -> Line:
     """The columns' names, over those of `checkpoint`."""
-    return [(cut(f" {'step':>7}  {'loss':>7} {'eval':>7} {'norm':>6}  installed", width), "muted")]
+    return [(cut(f"  {'step':>7}  {'eval':>7} {'gain':>7} {'norm':>6}  installed", width), "muted")]
 
 
-def checkpoint(row: CheckpointRow, *, installed: bool, last: bool) -> list[Piece]:
-    """One checkpoint as columns of fixed width."""
+def checkpoint(row: CheckpointRow, gain: str, *, best: bool, installed: bool, last: bool) -> list[Piece]:
+    """One checkpoint as columns of fixed width; gain: over the start, in words."""
 
     def number(value: float | None, form: str) -> str:
         return (format(value, form) if abs(value) < 1000 else f"{value:.0e}") if value is not None else "-"
 
-    text = f"{row.step:>7}  {number(row.loss, '.4f'):>7} {number(row.eval_loss, '.4f'):>7} {number(row.norm, '.2f'):>6}"
-    return [(text, "b" if last else ""), ("  ✓" if installed else "", "success")]
+    text = f"{row.step:>7}  {number(row.eval_loss, '.4f'):>7} {gain or '-':>7} {number(row.norm, '.2f'):>6}"
+    return [("★" if best else " ", "accent b"), (text, "b" if last else ""), ("  ✓" if installed else "", "success")]
 
 
 def result(view: View, file: str, width: int) -> list[Line]:

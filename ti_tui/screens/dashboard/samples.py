@@ -1,4 +1,4 @@
-"""The preview pictures of a run: steps side by side, with the same prompt and seed."""
+"""The preview pictures of a run, with the same prompt and seed: two steps side by side, or all of them as a grid."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from textual.widgets import Footer, Rule, Static
 
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.history import RunHistory
+from ti_tui.screens.dashboard.sample_grid import SampleGrid
+from ti_tui.setup.comparison import previews, training_pictures
 from ti_tui.setup.words import printable
 from ti_tui.widgets.canvas import Canvas, Piece
 from ti_tui.widgets.picture import Picture
@@ -39,12 +41,14 @@ def step_for(history: RunHistory, step: int) -> int | None:
 
 def training_picture(folder: RunFolder) -> Path | None:
     """One of the pictures that are trained on, to compare with."""
-    return next(iter(sorted(folder.images.glob("*/*.png"))), None)
+    return next(iter(training_pictures(folder.images)), None)
 
 
 class CompareScreen(Screen[None]):
-    """Two steps side by side, and a training picture."""
+    """Two steps side by side, and a training picture; or the grid of all steps and prompts."""
 
+    # The grid takes the keys only while it is shown.
+    AUTO_FOCUS = ""
     BINDINGS = [
         Binding("left,h", "left(-1)", "Left step", key_display="←→", id="compare.left"),
         Binding("right,l", "left(1)", "Left step", show=False),
@@ -52,6 +56,7 @@ class CompareScreen(Screen[None]):
         Binding("shift+right,k", "right(1)", "Right step", show=False),
         Binding("up", "prompt(-1)", "Prompt", key_display="↑↓", id="compare.prompt"),
         Binding("down", "prompt(1)", "Prompt", show=False),
+        Binding("v", "grid", "Grid", id="compare.grid", tooltip="All prompts and steps, small"),
         Binding("c", "copy", "Copy path", id="compare.copy"),
         Binding("escape,q,g", "close", "Back", key_display="esc", id="compare.close"),
     ]
@@ -78,17 +83,66 @@ class CompareScreen(Screen[None]):
             yield Picture(id="b", images=self.ti_tui.images, cache=self.ti_tui.pictures)
             yield Picture(id="c", images=self.ti_tui.images, cache=self.ti_tui.pictures)
         yield Static("", id="prompt", markup=False)
+        yield self._made_grid()
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
         self._show()
 
+    def _made_grid(self) -> SampleGrid:
+        grid = SampleGrid(
+            previews(self._folder, self._history),
+            self._history,
+            training_pictures(self._folder.images),
+            images=self.ti_tui.images,
+            cache=self.ti_tui.pictures,
+            id="grid",
+        )
+        grid.display = False
+        return grid
+
+    @property
+    def in_grid(self) -> bool:
+        """Whether the grid is shown, and not two steps."""
+        return self.query_one(SampleGrid).display
+
     def help_text(self) -> str:
         """What the screen is for."""
+        if self.in_grid:
+            return (
+                "The previews, drawn with the same prompts and seeds: a row for each prompt, a column for each step, "
+                "training pictures at the right. ★ is the best checkpoint by its eval loss; `eval` says how much less "
+                "the error is than at the start. Arrows move, and scroll where not all fit; + and - make the pictures "
+                "larger and smaller; enter shows the chosen step large. `ti-tui compare` makes one picture of it all."
+            )
         return (
             "The previews of two steps, drawn with the same prompt and the same seed, beside a training picture. Left "
-            "and right choose the step at the left, j and k the one in the middle, up and down the prompt."
+            "and right choose the step at the left, j and k the one in the middle, up and down the prompt. v shows all "
+            "steps and prompts as a grid."
         )
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return not (action == "right" and self.is_mounted and self.in_grid)
+
+    def action_grid(self) -> None:
+        grid = self.query_one(SampleGrid)
+        self._switch(to_grid=True)
+        grid.choose(self._steps[self._left], self._prompt)
+        grid.focus()
+
+    def on_sample_grid_left(self, message: SampleGrid.Left) -> None:
+        if message.step is not None:
+            self._left = self._steps.index(message.step)
+        self._prompt = self.query_one(SampleGrid).prompt
+        self.set_focus(None)
+        self._switch(to_grid=False)
+
+    def _switch(self, *, to_grid: bool) -> None:
+        for widget in self.query("#steps, #pictures, #prompt"):
+            widget.display = not to_grid
+        self.query_one(SampleGrid).display = to_grid
+        self.refresh_bindings()
+        self._show()
 
     def action_left(self, by: int) -> None:
         self._left = min(max(self._left + by, 0), len(self._steps) - 1)
@@ -105,6 +159,7 @@ class CompareScreen(Screen[None]):
 
     def action_copy(self) -> None:
         path, _ = picture_at(self._folder, self._history, self._steps[self._left], self._prompt)
+        path = self.query_one(SampleGrid).picture if self.in_grid else path
         if path is not None:
             self.ti_tui.copy(str(path), "the path")
 
@@ -113,14 +168,15 @@ class CompareScreen(Screen[None]):
 
     def on_resize(self) -> None:
         # Pictures of one width have one height, so they can be compared row by row.
-        for picture in self.query(Picture):
+        for picture in self.query("#pictures Picture"):
             picture.styles.width = max(4, self.size.width // 3 - 2)
         self._show()
 
     def _show(self) -> None:
-        self.query_one("#title", Canvas).draw(
-            [[(f" {printable(self._folder.name)}", "accent b"), ("   samples", "muted")]]
-        )
+        grid = self.query_one(SampleGrid)
+        counted = f"   {grid.counted}" if grid.display else ""
+        title = [(f" {printable(self._folder.name)}", "accent b"), (f"   samples{counted}", "muted")]
+        self.query_one("#title", Canvas).draw([title])
         self.query_one("#steps", Canvas).draw([self._step_line()])
         text = ""
         for name, at in (("#a", self._left), ("#b", self._right)):
@@ -135,7 +191,8 @@ class CompareScreen(Screen[None]):
         for index, step in enumerate(self._steps):
             chosen: list[Any] = [name for name, at in (("‹", self._left), ("›", self._right)) if at == index]
             style = "accent b" if chosen else "muted"
-            pieces.append((f"{''.join(chosen)}{step} ", style))
+            best = "★" if step == self._history.best_step else ""
+            pieces.append((f"{''.join(chosen)}{best}{step} ", style))
         room = self.size.width - 2
         if sum(len(text) for text, _ in pieces) > room:
             near = {self._left - 1, self._left, self._left + 1, self._right - 1, self._right, self._right + 1}

@@ -19,7 +19,8 @@ from textual.worker import get_current_worker
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.history import CheckpointRow
 from ti_tui.run.monitor import DeviceMonitor, Reading
-from ti_tui.screens.dashboard import lines
+from ti_tui.screens.dashboard import judged, lines
+from ti_tui.screens.dashboard.health import HealthScreen
 from ti_tui.screens.dashboard.lines import View
 from ti_tui.screens.dashboard.samples import picture_at, step_for, training_picture
 from ti_tui.screens.dashboard.steering import SteeringScreen
@@ -53,8 +54,14 @@ class DashboardScreen(SteeringScreen):
     AUTO_FOCUS = "#checkpoints"
     BINDINGS = [
         Binding(
-            "z", "zoom", "Zoom", id="dashboard.zoom", tooltip="Chart: whole run, so far, last 1000, last 200 steps"
+            "z",
+            "zoom",
+            "Zoom",
+            show=False,
+            id="dashboard.zoom",
+            tooltip="Chart: whole run, so far, last 1000, last 200 steps",
         ),
+        Binding("v", "vectors", "Vectors", id="dashboard.vectors", tooltip="What was gained, and how the vectors are"),
         Binding("o", "overlay", "Rate curve", show=False, id="dashboard.overlay", tooltip="Rate over the loss"),
         Binding("w", "read", "Warning read", show=False, id="dashboard.read", tooltip="The warning was read"),
         Binding("right_square_bracket", "prompt(1)", "Next prompt", show=False, key_display="]"),
@@ -230,7 +237,8 @@ class DashboardScreen(SteeringScreen):
 
     def _show_notices(self) -> None:
         view, width = self.view, self.size.width - 2
-        shown = lines.warnings(view, self._read_warnings, width)
+        shown = judged.lines(view.history, width, going=view.going, ends_itself=self.followed.ends_itself)
+        shown += lines.warnings(view, self._read_warnings, width)
         if not view.going:
             shown = [*shown, *lines.result(view, location(self.followed.result_file()), width)]
         notices = self.query_one("#notices", Canvas)
@@ -241,7 +249,7 @@ class DashboardScreen(SteeringScreen):
 
     def _show_checkpoints(self) -> None:
         rows = self.followed.rows
-        listed = (rows, self.followed.installed)
+        listed = (rows, self.followed.installed, self.followed.history.best_step)
         if listed == self._listed:
             return
         box = self.query_one("#checkpoints", OptionList)
@@ -256,7 +264,14 @@ class DashboardScreen(SteeringScreen):
         self._show_samples()
 
     def _option(self, row: CheckpointRow, *, last: bool) -> Content:
-        pieces = lines.checkpoint(row, installed=row.step in self.followed.installed, last=last)
+        history = self.followed.history
+        pieces = lines.checkpoint(
+            row,
+            judged.gain(history.evaluation_at(row.step)),
+            best=row.step == history.best_step,
+            installed=row.step in self.followed.installed,
+            last=last,
+        )
         return Content.assemble(
             *((text, " ".join(f"${s}" if len(s) > 1 else "bold" for s in style.split())) for text, style in pieces)
         )
@@ -312,8 +327,10 @@ class DashboardScreen(SteeringScreen):
     def help_text(self) -> str:
         """What the dashboard shows."""
         return (
-            "The train loss jumps: every step has other noise. The smoothed line shows the trend; the eval loss is "
-            "taken on a fixed set and can be compared from step to step.\n\nThe trainer is a process of its own: "
+            "The train loss jumps: every step has other noise, and even its trend says little about what is learned. "
+            "The eval loss is taken on a fixed set; its gain says how much less error the vectors make than those that "
+            "the run started from. ★ marks the checkpoint that did best; it is kept as "
+            f"{self.followed.name}-best. v shows more.\n\nThe trainer is a process of its own: "
             "leaving, or closing the terminal, does not end it. `ti-tui watch` comes back to it.\n\n"
             + lines.how_to_use(self.followed.name, location(self.followed.result_file()))
         )
@@ -323,6 +340,9 @@ class DashboardScreen(SteeringScreen):
     def action_zoom(self) -> None:
         self._zoom = ZOOMS[(ZOOMS.index(self._zoom) + 1) % len(ZOOMS)]
         self._show_chart(now=True)
+
+    def action_vectors(self) -> None:
+        self.app.push_screen(HealthScreen(self.followed))
 
     def action_overlay(self) -> None:
         self._overlay = not self._overlay

@@ -1,0 +1,366 @@
+"""`ti-tui compare`: the same prompts and seeds at several checkpoints, as one picture."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+
+from ti_tui.commands import show
+from ti_tui.dataset.prompt_checks import check_sample_prompts
+from ti_tui.errors import UserError
+from ti_tui.paths import user_path
+from ti_tui.run import file as run_file
+from ti_tui.run.folder import RunFolder
+from ti_tui.run.hardware import find_hardware
+from ti_tui.run.history import RunHistory
+from ti_tui.run.history_reader import HistoryReader
+from ti_tui.run.recipe import RunFile
+from ti_tui.run.sample_prompts import SamplePromptError
+from ti_tui.setup.check import Checked
+from ti_tui.setup.comparing import (
+    Among,
+    Drawn,
+    Judged,
+    Said,
+    ToDraw,
+    ToJudge,
+    Work,
+    carry_out,
+    checked_for_drawing,
+)
+from ti_tui.setup.comparison import Comparison, gain_at, previews, thinned, training_pictures
+from ti_tui.setup.gallery import Gallery, ScoreBook, made_of, mean_scores, spread_out, subject_word, to_judge
+from ti_tui.setup.grid_picture import Heading, Words, draw_grid, save_grid
+from ti_tui.setup.judge_model import Scores, check_judge
+from ti_tui.setup.words import printable
+
+MOST_COLUMNS = 10
+MOST_DRAWN = 6
+"""Checkpoints that are drawn beside the start where no steps are named."""
+MOST_NAMED = 12
+
+
+@dataclass(frozen=True)
+class ToKeep:
+    """A picture that is to be drawn, where it is kept, and what it is made of."""
+
+    work: ToDraw
+    gallery: Gallery
+    made_of: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is shown and what has to be done for it.
+
+    everything: all pictures that are used, those to be drawn among them; steps: its columns that are shown.
+    """
+
+    everything: Comparison
+    steps: tuple[int, ...]
+    draw: tuple[ToKeep, ...] = ()
+
+    @property
+    def base(self) -> int:
+        """The step that scores are compared with: the start, where it is there."""
+        return self.everything.steps[0] if 0 in self.everything.steps else self.steps[0]
+
+    def finished(self) -> Plan:
+        """With the pictures that are there."""
+        there = {key: path for key, path in self.everything.pictures.items() if path.is_file()}
+        return replace(self, everything=replace(self.everything, pictures=there), draw=())
+
+
+@click.command(short_help="Put checkpoints side by side: same prompts, same seeds.")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--steps", "steps_text", default="", metavar="LIST", help="Which steps, such as 0,100,300.")
+@click.option(
+    "--prompt",
+    "prompts",
+    multiple=True,
+    metavar="TEXT",
+    help="Draw this, with [name] for the token and options as in kohya (--d seed --l cfg --s steps); repeat as needed.",
+)
+@click.option("--clip", default="", metavar="FOLDER", help="A CLIP model: score likeness and prompt-following with it.")
+@click.option("-o", "--output", default="", metavar="FILE", help="The PNG to write; by default in the run.")
+@click.option("--device", default="", help="Where it is drawn and judged: auto, cpu, cuda; by default the run's own.")
+def command(
+    run: Path, steps_text: str, prompts: tuple[str, ...], clip: str, output: str, device: str
+) -> None:  # fmt: skip
+    """Put the previews of RUN into one picture: prompts down, steps across, training pictures at the right.
+
+    With --prompt its checkpoints draw, each with the same seed; --steps says which. What is drawn is kept in
+    RUN/sample/compare and used again. Ctrl+C stops it, and the same command goes on. A run that trains is only read.
+
+    With --clip two scores stand over each step, and how far they are from those of step 0, the start words:
+    likeness (to the training pictures) and prompt (whether the picture shows what the rest of the prompt says).
+    """
+    folder = RunFolder.find(run)
+    recipe, history = run_file.load(folder.file), _history(folder)
+    judge = check_judge(user_path(clip).absolute()).path if clip else None
+    target, device = _target(output, folder), _device(device or recipe.training.device)
+    wanted, training = _steps(steps_text), training_pictures(folder.path(recipe.dataset.images))
+    plan = _plan_drawn(folder, prompts, wanted, history) if prompts else _plan_previews(folder, wanted, history)
+    book = None if judge is None else _book(folder, judge, training)
+    plan = _carry_out(folder, recipe, plan, device, judge, book, spread_out(training))
+    shown = plan.everything.at(plan.steps)
+    headings = _headings(recipe, history, plan, book)
+    notes = _notes(recipe, plan, headings, book)
+    title = f"{recipe.embedding.token}   {printable(folder.name)}   the same prompts and seeds at each step"
+    image = draw_grid(shown, headings, training, Words(title, subject_word(recipe), notes))
+    save_grid(image, target, _about(folder, recipe, shown, headings))
+    _print_table(folder, shown, headings)
+    for note in notes:
+        click.echo(note)
+    click.echo(f"The picture: {target}")
+
+
+def _history(folder: RunFolder) -> RunHistory:
+    """All that the log says."""
+    reader = HistoryReader(folder.events)
+    while reader.read(1.0):
+        pass
+    return reader.history
+
+
+def _target(output: str, folder: RunFolder) -> Path:
+    path = user_path(output).absolute() if output else folder.samples / "compare.png"
+    if path.is_dir():
+        raise UserError(f"{path} is a folder", where="--output", remedy="Name a file, such as compare.png.")
+    if path.suffix.lower() != ".png":
+        raise UserError(f"{path.name} does not end in .png", where="--output")
+    return path
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise UserError(f"there is no device {text!r}", where="--device", remedy="Give auto, cpu, cuda or cuda:1.")
+    return text
+
+
+def _steps(text: str) -> list[int]:
+    """The steps that are named, ascending; none if the text is empty."""
+    parts = text.replace(",", " ").split()
+    if bad := [part for part in parts if not (part.isascii() and part.isdigit())]:
+        raise UserError(f"{bad[0]!r} is not a step", where="--steps", remedy="Give numbers, such as 0,100,300.")
+    return sorted({int(part) for part in parts})
+
+
+def _chosen(wanted: Sequence[int], known: Sequence[int], what: str) -> tuple[int, ...]:
+    """`wanted`, if all of them are `known`. Raises UserError."""
+    if missing := [step for step in wanted if step not in known]:
+        named = [str(step) for step in known]
+        if len(named) > MOST_NAMED:
+            named = [*named[: MOST_NAMED - 2], "...", named[-1]]
+        listed = ", ".join(named)
+        raise UserError(f"there is no {what} of step {missing[0]}", where="--steps", remedy=f"There are {listed}.")
+    return tuple(wanted)
+
+
+def _plan_previews(folder: RunFolder, wanted: Sequence[int], history: RunHistory) -> Plan:
+    """The previews that the run drew. Raises UserError if there are none."""
+    found = previews(folder, history)
+    there = {key: path for key, path in found.pictures.items() if path.is_file()}
+    steps = sorted({step for _, step in there})
+    if not steps:
+        raise UserError(
+            f"{folder.root} has no previews to compare",
+            remedy='Have some drawn: --prompt "a photo of [name]"; repeat it for more than one.',
+        )
+    few = thinned(steps, MOST_COLUMNS, keep=(history.best_step,))
+    chosen = _chosen(wanted, steps, "preview") or tuple(few)
+    used = sorted({*chosen, *(step for step in steps if step == 0)})
+    return Plan(replace(found, pictures=there).at(used), chosen)
+
+
+def _plan_drawn(folder: RunFolder, prompts: Sequence[str], wanted: Sequence[int], history: RunHistory) -> Plan:
+    """Pictures of `prompts` at the checkpoints that are there; drawn are those that are not kept from before."""
+    checked = checked_for_drawing(folder)
+    prompts = tuple(dict.fromkeys(prompts))
+    galleries = [_gallery(folder, checked.run, prompt) for prompt in prompts]
+    facts, embedding = checked.facts, checked.run.embedding
+    assert facts is not None
+    said = check_sample_prompts(prompts, embedding.token, embedding.vectors, checked.tokenizers[0], facts.vocabulary)
+    show.problems([replace(problem, field="--prompt") for problem in said], err=True)
+    saved = folder.checkpoints()
+    few = [0, *thinned(saved, MOST_DRAWN, keep=(history.best_step,))]
+    steps = _chosen(wanted, [0, *saved], "checkpoint") or tuple(few)
+    made = {step: _made_of(checked, step) for step in {0, *steps}}
+    pictures, draw = {}, []
+    for step in sorted(made):
+        for gallery in galleries:
+            holds = gallery.holds(step, made[step])
+            # The start is what scores are compared with, but not drawn for that alone.
+            if holds or step in steps:
+                pictures[gallery.line, step] = gallery.picture(step)
+            if not holds and step in steps:
+                draw.append(ToKeep(ToDraw(gallery.prompt, step, gallery.picture(step)), gallery, made[step]))
+    used = tuple(sorted({step for _, step in pictures}))
+    rows = tuple(dict.fromkeys(gallery.line for gallery in galleries))
+    return Plan(Comparison(used, rows, pictures), steps, tuple(draw))
+
+
+def _gallery(folder: RunFolder, run: RunFile, prompt: str) -> Gallery:
+    try:
+        return Gallery(folder, run, prompt)
+    except SamplePromptError as error:
+        raise UserError(error.message, where="--prompt", remedy=error.remedy) from None
+
+
+def _made_of(checked: Checked, step: int) -> str:
+    try:
+        return made_of(checked, step)
+    except OSError:
+        raise UserError(
+            f"the checkpoint of step {step} is gone", remedy="The run keeps only its last ones; name others by --steps."
+        ) from None
+
+
+def _book(folder: RunFolder, judge: Path, training: Sequence[Path]) -> ScoreBook:
+    if not training:
+        raise UserError("there are no training pictures to compare with", where="--clip")
+    return ScoreBook(folder, judge, spread_out(training))
+
+
+def _carry_out(
+    folder: RunFolder, recipe: RunFile, plan: Plan, device: str, judge: Path | None, book: ScoreBook | None,
+    references: Sequence[Path],
+) -> Plan:  # fmt: skip
+    """Have drawn and judged what is not known yet; returns the plan as it came out."""
+    todo: list[ToJudge] = []
+    if book is not None:
+        new = {keep.work.file for keep in plan.draw}
+        pictures = to_judge(plan.everything, recipe).values()
+        todo = [one for one in pictures if one.file in new or book.get(one) is None]
+    if not plan.draw and not todo and (book is None or book.knows_references):
+        return plan.finished()
+    if folder.trainer() is not None and find_hardware(device).kind == "cuda":
+        click.echo(
+            "A trainer works on this run: this takes memory of the card beside it; --device cpu takes none.", err=True
+        )
+    work = Work(
+        folder.root,
+        device,
+        tuple(keep.work for keep in plan.draw),
+        judge,
+        tuple(todo),
+        tuple(references if judge else ()),
+    )
+    try:
+        for message in carry_out(work):
+            match message:
+                case Said():
+                    click.echo(message.text, err=True)
+                case Drawn():
+                    kept = plan.draw[message.number]
+                    kept.gallery.note(kept.work.step, kept.made_of)
+                    click.echo(_drawn_line(message, len(plan.draw), kept))
+                case Judged() if book is not None:
+                    book.put(todo[message.number], message.scores)
+                case Among() if book is not None:
+                    book.put_among(message.likeness)
+    except KeyboardInterrupt:
+        click.echo("Stopped. What is drawn is kept; the same command goes on.", err=True)
+        raise
+    finally:
+        if book is not None:
+            book.save()
+    return plan.finished()
+
+
+def _drawn_line(message: Drawn, total: int, kept: ToKeep) -> str:
+    place = f"{message.number + 1:>{len(str(total))}}/{total}"
+    return f"{place}  step {kept.work.step}: {printable(kept.gallery.line)}  ({message.seconds:.1f} s)"
+
+
+def _headings(recipe: RunFile, history: RunHistory, plan: Plan, book: ScoreBook | None) -> list[Heading]:
+    """One for each step that is shown."""
+    pictures = to_judge(plan.everything, recipe)
+
+    def scores_at(step: int) -> Scores | None:
+        if book is None:
+            return None
+        return mean_scores(book.get(picture) for (_, at), picture in pictures.items() if at == step)
+
+    base = scores_at(plan.base)
+    return [
+        Heading(
+            step,
+            best=step == history.best_step,
+            gain=gain_at(history, step),
+            scores=scores_at(step),
+            against=None if step == plan.base else base,
+        )
+        for step in plan.steps
+    ]
+
+
+def _notes(recipe: RunFile, plan: Plan, headings: Sequence[Heading], book: ScoreBook | None) -> tuple[str, ...]:
+    """What the scores mean, a line each."""
+    if book is None or all(heading.scores is None for heading in headings):
+        return ()
+    word = subject_word(recipe)
+    start = (
+        f'those of "{word}"'
+        if plan.base == 0 and word
+        else "those of the start"
+        if plan.base == 0
+        else f"step {plan.base}"
+    )
+    among = f"; the training pictures among themselves: {book.among:.3f}" if book.among is not None else ""
+    plain = f'"{word}" in the token\'s place' if word else "the token left out"
+    return (
+        f"likeness: cosine with the training pictures by CLIP, and how far it is from {start}{among}.",
+        f"prompt: cosine with the words of the prompt, {plain}; it falls where the token drowns the other words.",
+    )
+
+
+def _about(folder: RunFolder, recipe: RunFile, shown: Comparison, headings: Sequence[Heading]) -> dict[str, object]:
+    """What the picture shows, for its metadata."""
+    columns = [
+        {
+            "step": heading.step,
+            "best": heading.best,
+            **({} if heading.gain is None else {"eval_gain": round(heading.gain, 4)}),
+            **(
+                {}
+                if heading.scores is None
+                else {"likeness": heading.scores.likeness, "prompt": heading.scores.following}
+            ),
+        }
+        for heading in headings
+    ]
+    return {"run": folder.name, "token": recipe.embedding.token, "prompts": list(shown.prompts), "columns": columns}
+
+
+def _print_table(folder: RunFolder, shown: Comparison, headings: Sequence[Heading]) -> None:
+    """A line for each step: what is known of it, and where its pictures are."""
+    rows = [("step", "eval", "likeness", "prompt", "pictures")]
+    for heading in headings:
+        paths = [shown.pictures[key] for prompt in shown.prompts if (key := (prompt, heading.step)) in shown.pictures]
+        step = f"{heading.step}{' best' if heading.best else ''}"
+        rows.append((step, heading.gained, heading.likeness, heading.following, _place_of(folder, paths)))
+    used = [column for column in range(5) if any(row[column] for row in rows[1:])]
+    widths = {column: max(len(row[column]) for row in rows) for column in used}
+    for row in rows:
+        cells = [f"{row[column]:<{widths[column]}}" if column else f"{row[0]:>{widths[0]}}" for column in used]
+        click.echo("  ".join(cells).rstrip())
+
+
+def _place_of(folder: RunFolder, paths: Sequence[Path]) -> str:
+    """Where pictures are, from the run folder: a file, their folder, or a pattern for all of them."""
+    if not paths:
+        return ""
+    names = {path.name for path in paths}
+    folders = {path.parent for path in paths}
+    if len(paths) == 1:
+        place = paths[0]
+    elif len(folders) == 1:
+        place = paths[0].parent
+    else:
+        place = paths[0].parent.parent / "*" / (names.pop() if len(names) == 1 else "*.png")
+    return str(place.relative_to(folder.root)) if place.is_relative_to(folder.root) else str(place)

@@ -1,0 +1,224 @@
+"""Has the pictures of a comparison drawn and judged, in a process of its own. No torch.
+
+The process (`python -m ti_tui.training.compare`) is given its work as a line of JSON on its stdin and answers by lines
+on its stdout; closing its stdin ends it. `ti-tui compare` calls this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from ti_tui.errors import UserError
+from ti_tui.run.folder import RunFolder
+from ti_tui.settings import state_folder
+from ti_tui.setup.captioning import OFFLINE
+from ti_tui.setup.check import Checked, CheckFailed, check_run
+from ti_tui.setup.judge_model import Scores
+
+END_SECONDS = 3.0
+"""How long the process may take to end by itself before it is killed: a pass through a large U-Net on a CPU."""
+OF_THE_PICTURES = ("model.", "embedding.")
+"""Fields of the run file that decide what is drawn; the rest may be wrong."""
+
+
+class ComparingError(UserError):
+    """Pictures could not be drawn or judged."""
+
+
+@dataclass(frozen=True)
+class ToDraw:
+    """A picture to draw into `file`: a prompt's line in kohya's notation, with the vectors of `step`."""
+
+    prompt: str
+    step: int
+    file: Path
+
+
+@dataclass(frozen=True)
+class ToJudge:
+    """A picture to judge, with its prompt as CLIP is to read it."""
+
+    file: Path
+    words: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the process is asked for: draw, then judge. judge: the folder of a CLIP model, None for no judging."""
+
+    run: Path
+    device: str
+    draw: tuple[ToDraw, ...] = ()
+    judge: Path | None = None
+    pictures: tuple[ToJudge, ...] = ()
+    references: tuple[Path, ...] = ()
+
+    def line(self) -> bytes:
+        """For the process's stdin."""
+        values = {
+            "run": str(self.run),
+            "device": self.device,
+            "draw": [[one.prompt, one.step, str(one.file)] for one in self.draw],
+            "judge": None if self.judge is None else str(self.judge),
+            "pictures": [[str(one.file), one.words] for one in self.pictures],
+            "references": [str(path) for path in self.references],
+        }
+        return json.dumps(values).encode("ascii") + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Work:
+        """What `line` was made from."""
+        values = json.loads(line)
+        return cls(
+            Path(values["run"]),
+            values["device"],
+            tuple(ToDraw(prompt, step, Path(file)) for prompt, step, file in values["draw"]),
+            None if values["judge"] is None else Path(values["judge"]),
+            tuple(ToJudge(Path(file), words) for file, words in values["pictures"]),
+            tuple(Path(path) for path in values["references"]),
+        )
+
+
+@dataclass(frozen=True)
+class Said:
+    """Something that people should know, such as where it is drawn."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture is drawn. number: its place in `Work.draw`."""
+
+    number: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A picture was judged. number: its place in `Work.pictures`."""
+
+    number: int
+    scores: Scores
+
+
+@dataclass(frozen=True)
+class Among:
+    """Likeness of the training pictures among themselves."""
+
+    likeness: float
+
+
+Message = Said | Drawn | Judged | Among
+
+
+def checked_for_drawing(folder: RunFolder) -> Checked:
+    """The run with its model found. Raises CheckFailed for what keeps it from being drawn with."""
+    checked = check_run(folder, decode=False)
+    errors = [problem for problem in checked.problems.errors if problem.field.startswith(OF_THE_PICTURES)]
+    if checked.facts is None and not errors:
+        # Else the trainer would download it.
+        errors = [problem for problem in checked.problems if problem.field == "model.base"]
+    if errors:
+        raise CheckFailed(errors)
+    return checked
+
+
+def carry_out(work: Work, *, log: Path | None = None) -> Generator[Message, None, None]:
+    """Have `work` done; the messages come as it goes. Raises ComparingError, or what the process refuses with.
+
+    Closing the generator, or an exception where it is read, ends the process; what is drawn stays.
+    log: what the libraries print goes there; by default to compare.log among the program's own files.
+    """
+    log = log or state_folder() / "compare.log"
+    with contextlib.ExitStack() as stack:
+        try:
+            process = subprocess.Popen(
+                # -P: nothing that lies in the current folder may be imported.
+                [sys.executable, "-P", "-m", "ti_tui.training.compare"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=_opened(log, stack),
+                env={**os.environ, **OFFLINE},
+                # A session of its own: Ctrl+C is for us, who then end it.
+                start_new_session=os.name != "nt",
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
+        except OSError as error:
+            raise ComparingError(f"the drawing process could not be started: {error.strerror or error}") from None
+        stack.callback(_end, process)
+        assert process.stdin is not None and process.stdout is not None
+        with contextlib.suppress(OSError):
+            process.stdin.write(work.line())
+            process.stdin.flush()
+        for answer in _answers(process.stdout):
+            match answer["kind"]:
+                case "said":
+                    yield Said(answer["text"])
+                case "drawn":
+                    yield Drawn(answer["number"], answer["seconds"])
+                case "judged":
+                    yield Judged(answer["number"], Scores(answer["likeness"], answer["following"]))
+                case "among":
+                    yield Among(answer["likeness"])
+                case "refused":
+                    raise ComparingError(answer["message"], remedy=answer["remedy"])
+                case "finished":
+                    return
+        raise _died(process.wait(), log)
+
+
+def _answers(stream: IO[bytes]) -> Generator[dict[str, Any], None, None]:
+    for line in stream:
+        with contextlib.suppress(ValueError):
+            yield json.loads(line)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None and process.stdout is not None
+    with contextlib.suppress(OSError):
+        process.stdin.close()
+    try:
+        process.wait(END_SECONDS)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        process.kill()
+        process.wait()
+    process.stdout.close()
+
+
+def _died(status: int, log: Path) -> ComparingError:
+    if status == -getattr(signal, "SIGKILL", 9):
+        return ComparingError(
+            "the drawing process was killed, probably because memory ran out; what is drawn is kept",
+            remedy="Close other programs, or draw smaller pictures (--w, --h); the same command goes on.",
+        )
+    return ComparingError(
+        f"the drawing process stopped ({f'signal {-status}' if status < 0 else f'status {status}'})",
+        remedy=f"{_last_line(log)} The details are in {log}".strip(),
+    )
+
+
+def _last_line(log: Path) -> str:
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return f"Its last words: {lines[-1].strip()[:200]}." if lines else ""
+
+
+def _opened(log: Path, stack: contextlib.ExitStack) -> Any:
+    """The log, open and empty; where it cannot be written, nothing is kept."""
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return stack.enter_context(log.open("wb"))
+    except OSError:
+        return subprocess.DEVNULL
