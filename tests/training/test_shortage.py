@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +12,15 @@ from torch import Tensor
 
 from tests.conftest import MakeRun, result
 from tests.fixtures.limited_memory import LimitedMemory
+from tests.training.running import Train, events, open_trainer
 from ti_tui.errors import TrainingError
-from ti_tui.run.events import Event, EventReader
 from ti_tui.run.folder import RunFolder
-from ti_tui.setup.check import check_run
 from ti_tui.training import latents
 from ti_tui.training import session as session_module
-from ti_tui.training.device import make_accelerator
-from ti_tui.training.reporter import Reporter
-from ti_tui.training.trainer import Trainer
-
-Train = Callable[..., int]
 
 
 def warnings(folder: RunFolder) -> list[str]:
     return [str(event["message"]) for event in events(folder, "warning")]
-
-
-def events(folder: RunFolder, kind: str) -> list[Event]:
-    return [event for event in EventReader(folder.events).read_all() if event.kind == kind]
-
-
-def open_trainer(folder: RunFolder) -> Trainer:
-    folder.create()
-    return Trainer(check_run(folder), make_accelerator("cpu"), Reporter(folder), lambda: False)
 
 
 def vectors(folder: RunFolder) -> Any:

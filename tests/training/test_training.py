@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,32 +17,20 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tests.conftest import MakeRun, edit, result
+from tests.training.running import Train, events, open_trainer, stop_at_step
 from ti_tui.dataset.templates import NAME
 from ti_tui.embeddings import files
 from ti_tui.run import requests
-from ti_tui.run.events import Event, EventReader
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.plan import Plan, make_plan
 from ti_tui.setup.check import check_run
 from ti_tui.training import step as step_module
 from ti_tui.training.batches import micro_batches, share
-from ti_tui.training.device import make_accelerator
 from ti_tui.training.norms import Norms
 from ti_tui.training.placeholder import PlaceholderEmbedding
 from ti_tui.training.reporter import Reporter
 from ti_tui.training.session import Session
 from ti_tui.training.trainer import Trainer
-
-Train = Callable[..., int]
-
-
-def events(folder: RunFolder, kind: str) -> list[Event]:
-    return [event for event in EventReader(folder.events).read_all() if event.kind == kind]
-
-
-def open_trainer(folder: RunFolder) -> Trainer:
-    folder.create()
-    return Trainer(check_run(folder), make_accelerator("cpu"), Reporter(folder), lambda: False)
 
 
 def gradients_of(trainer: Trainer) -> float:
@@ -207,8 +194,7 @@ def test_n_steps_are_k_steps_and_the_rest_bit_for_bit(make_run: MakeRun, train: 
     whole, parts = make_run(name="whole", **settings), make_run(name="parts", **settings)
     assert train(whole) == 0
     for stop_at in (1, 4):
-        stop = threading.Event()
-        _stop_at_step(parts, stop_at, stop, train)
+        stop_at_step(parts, stop_at, train)
     assert train(parts) == 0
     assert parts.checkpoints() == [1, 3, 4, 6]
     assert same(whole, parts)
@@ -217,31 +203,13 @@ def test_n_steps_are_k_steps_and_the_rest_bit_for_bit(make_run: MakeRun, train: 
         assert (whole.models / name).read_bytes() == (parts.models / name).read_bytes()
 
 
-def _stop_at_step(folder: RunFolder, step: int, stop: threading.Event, train: Train) -> None:
-    """Train until `step` steps are done and ask to stop there, as SIGTERM does."""
-    original = Reporter.event
-
-    def event(self: Reporter, kind: Any, **values: Any) -> None:
-        original(self, kind, **values)
-        if kind == "step" and values["step"] == step:
-            stop.set()
-
-    Reporter.event = event  # type: ignore[method-assign]
-    try:
-        assert train(folder, stop=stop) == 0
-    finally:
-        Reporter.event = original  # type: ignore[method-assign]
-    status = folder.read_status()
-    assert status is not None and (status.phase, status.step) == ("stopped", step)
-
-
 @pytest.mark.parametrize("optimizer", ["adamw", "SGD", "RMSprop", "Adamax"])
 def test_every_optimizer_resumes_exactly(make_run: MakeRun, train: Train, optimizer: str) -> None:
     whole, parts = (
         make_run(name=name, scheme="0.01:4", **{"training.optimizer": optimizer}) for name in ("whole", "parts")
     )
     assert train(whole) == 0
-    _stop_at_step(parts, 2, threading.Event(), train)
+    stop_at_step(parts, 2, train)
     assert train(parts) == 0
     np.testing.assert_array_equal(result(whole).in_order()[0], result(parts).in_order()[0])
 
@@ -261,7 +229,7 @@ def test_a_finished_run_goes_on_when_the_scheme_is_lengthened_at_the_new_rate(ma
 
 def test_the_rate_of_a_resumed_run_comes_from_the_run_file(make_run: MakeRun, train: Train) -> None:
     folder = make_run(scheme="0.05:6")
-    _stop_at_step(folder, 3, threading.Event(), train)
+    stop_at_step(folder, 3, train)
     edit(folder, "learning_rate = 0.05", "learning_rate = 0.0005")
     assert train(folder) == 0
     assert [event["rate"] for event in events(folder, "step")] == [0.05] * 3 + [0.0005] * 3
@@ -269,7 +237,7 @@ def test_the_rate_of_a_resumed_run_comes_from_the_run_file(make_run: MakeRun, tr
 
 def test_a_resumed_run_says_what_was_changed(make_run: MakeRun, train: Train) -> None:
     folder = make_run(scheme="0.01:4")
-    _stop_at_step(folder, 2, threading.Event(), train)
+    stop_at_step(folder, 2, train)
     edit(folder, "seed = 42", "seed = 43")
     assert train(folder) == 0
     assert any("changed since step 2: training" in event["message"] for event in events(folder, "warning"))
@@ -775,7 +743,7 @@ def test_a_run_goes_on_exactly_after_a_step_was_undone(
     monkeypatch.setattr(step_module, "loss_of", spoil_once)
     assert train(whole) == 0
     for stop_at in (3, 4):
-        _stop_at_step(parts, stop_at, threading.Event(), train)
+        stop_at_step(parts, stop_at, train)
     assert train(parts) == 0
     undone = [
         [event for event in events(folder, "warning") if "not a number" in event["message"]]
@@ -846,7 +814,7 @@ def test_changed_optimizer_settings_hold_for_a_resumed_run(
     make_run: MakeRun, train: Train, old: str, new: str, key: str, value: Any
 ) -> None:
     folder = make_run()
-    _stop_at_step(folder, 2, threading.Event(), train)
+    stop_at_step(folder, 2, train)
     edit(folder, old, new)
     session = open_trainer(folder).session
     assert session.step == 2 and session.optimizer.param_groups[0][key] == value
@@ -855,7 +823,7 @@ def test_changed_optimizer_settings_hold_for_a_resumed_run(
 
 def test_a_run_continued_in_fp16_starts_with_a_real_loss_scale(make_run: MakeRun, train: Train) -> None:
     folder = make_run(**{"training.precision": "fp32"})
-    _stop_at_step(folder, 2, threading.Event(), train)
+    stop_at_step(folder, 2, train)
     edit(folder, 'precision = "fp32"', 'precision = "fp16"')
     assert open_trainer(folder).session.loss_scale.factor == 2.0**14
 

@@ -82,7 +82,8 @@ def judge(history: Sequence[Evaluation], start: str, before: Verdict | None = No
     names: tuple[Name, ...] = ("diverging", "not learning", "overtraining", "learned")
     for name, rule in zip(names, rules, strict=True):
         if reason := rule():
-            return Verdict(history[-1].step, name, reason)
+            same = before is not None and (before.name, before.reason) == (name, reason)
+            return before if same else Verdict(history[-1].step, name, reason)
     return Verdict(history[-1].step, "learning", f"{_percent(history[-1].gain)} less error than {start}")
 
 
@@ -135,8 +136,11 @@ def _not_learning(history: Sequence[Evaluation], start: str) -> str:
 
 def _overtraining(history: Sequence[Evaluation], start: str, before: Verdict | None) -> str:
     last = history[-1]
+    # Once said, it is taken back only when half of what was lost is back: a verdict must not flicker.
+    again = before is not None and before.name == "overtraining"
     followed = [one.follows for one in history if one.follows is not None]
-    if len(followed) > FOLLOWED_TIMES and max(followed[-FOLLOWED_TIMES:]) < LEAST_FOLLOWING:
+    least = (1 + LEAST_FOLLOWING) / 2 if again else LEAST_FOLLOWING
+    if len(followed) > FOLLOWED_TIMES and max(followed[-FOLLOWED_TIMES:]) < least:
         return (
             f"the other words of a prompt move the picture by {_percent(followed[-1])} of what they do beside {start}: "
             "these vectors drown them"
@@ -153,8 +157,7 @@ def _overtraining(history: Sequence[Evaluation], start: str, before: Verdict | N
         return ""
     fall = held_means[best] - held_means[-1]
     noise = _noise([gain for _, gain in held]) / WINDOW**0.5
-    # Once said, it is taken back only when half of it is gone: a verdict must not flicker.
-    enough = 0.5 if before is not None and before.name == "overtraining" else 1.0
+    enough = 0.5 if again else 1.0
     if (
         fall < enough * max(HELD_FALL * held_means[best], LEAST_FALL, NOISES * noise)
         or own_means[-1] < enough * own_means[best]
@@ -171,6 +174,9 @@ def _overtraining(history: Sequence[Evaluation], start: str, before: Verdict | N
 
 def _learned(history: Sequence[Evaluation], start: str, before: Verdict | None) -> str:
     gain = history[-1].gain or 0.0
+    if before is not None and before.name == "learned" and _risen_since(history, before.step) < 2 * STILL_GAIN:
+        # Once said, it is taken back only for what was gained since, not for a trend: a verdict must not flicker.
+        return before.reason
     # Later in the run a trend is slower, and read from more of it.
     window = max(WINDOW, len(history) // 4)
     if len(history) <= window or gain < LEAST_GAIN:
@@ -178,18 +184,20 @@ def _learned(history: Sequence[Evaluation], start: str, before: Verdict | None) 
     losses = [one.loss for one in history]
     share = statistics.pvariance(losses[-window:]) / max(statistics.pvariance(losses), 1e-18)
     steps = history[-1].step - history[-window].step
-    scores = [one.score or 0.0 for one in history[-window:]]
-    trend, chance = _trend(scores), NOISES * _noise(scores) * (12 / window) ** 0.5
-    more = trend / steps * history[-1].step
-    # Once said, it is taken back only for a rise that is no chance: a verdict must not flicker.
-    if before is not None and before.name == "learned" and (more < 2 * STILL_GAIN or trend < chance):
-        return before.reason
+    more = _trend([one.score or 0.0 for one in history[-window:]]) / steps * history[-1].step
     if share >= STILL_VARIANCE or more >= STILL_GAIN:
         return ""
     return (
         f"{_percent(gain)} less error than {start}; at the pace of the last {steps} steps as many again would bring "
         f"{max(0.0, more) * 100:.1f} points"
     )
+
+
+def _risen_since(history: Sequence[Evaluation], step: int) -> float:
+    """How much the score has risen since `step`, as the mean of a window there and now."""
+    then = [one.score or 0.0 for one in history if one.step <= step][-WINDOW:]
+    now = [one.score or 0.0 for one in history][-WINDOW:]
+    return statistics.fmean(now) - statistics.fmean(then) if then else 0.0
 
 
 def _means(values: Sequence[float]) -> list[float]:
