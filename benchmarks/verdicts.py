@@ -10,9 +10,10 @@ background, and in the frame, that the prompt asks for. Columns:
   learned at    the step of the first verdict "learned"; beside it, "overtraining"
   quality       at that step and at the end, and the one as a share of the other
   best          the best of the checkpoints every 100 steps, by the program's choice, and its quality
-  rank          Spearman's correlation, over the checkpoints, of the quality with: the eval loss; the gain (the score
-                that checkpoints are ranked by); the train loss of the last step; the train loss, smoothed as on the
-                dashboard. Losses count negative: 1 is the same order.
+  rank          Spearman's correlation, over the checkpoints, of the quality with: the eval loss; the gain (of trained
+                and kept-back pictures); what the program ranks by (the gain, times how much of a prompt is followed);
+                the train loss of the last step; the train loss, smoothed as on the dashboard. Losses count negative:
+                1 is the same order.
 The baseline is the train loss, which is what every other trainer shows.
 """
 
@@ -51,7 +52,8 @@ class Checkpoint:
     follows: float
     eval_loss: float
     score: float
-    prompt_following: float | None
+    prompt_following: float
+    rank: float
     train_loss: float
     smooth_loss: float
 
@@ -73,10 +75,10 @@ class Outcome:
     def at(self, step: int) -> Checkpoint:
         return next(one for one in self.checkpoints if one.step == step)
 
-    def rank(self, of: str) -> float:
+    def correlation(self, of: str) -> float:
         """Spearman's correlation of the quality with a column, over the checkpoints that have both."""
         known = [one for one in self.checkpoints if not math.isnan(getattr(one, of))]
-        sign = 1 if of == "score" else -1
+        sign = 1 if of in ("score", "rank") else -1
         return spearman([one.quality for one in known], [sign * getattr(one, of) for one in known])
 
 
@@ -110,7 +112,7 @@ def judged(checked: Any, concept: str, seed: int, steps: int) -> Outcome:
 
     from ti_tui.run.events import EventReader, as_one_run
     from ti_tui.run.history import RunHistory
-    from ti_tui.run.verdicts import best_of, judge
+    from ti_tui.run.verdicts import best_of, judge, ranks
     from ti_tui.training.checkpoints import load_state
     from ti_tui.training.reporter import Reporter
     from ti_tui.training.session import open_session
@@ -148,8 +150,9 @@ def judged(checked: Any, concept: str, seed: int, steps: int) -> Outcome:
             for row, saved in zip(session.rows, rows, strict=True):
                 row.copy_(saved)
         # Asked a second time: the trainer asks every 20 steps, and these are checkpoints in between.
-        evaluator.history = [one for one in history.evaluations if one.step < step][:5]
+        evaluator.history = []
         found = evaluator.evaluate(step, session.rows)
+        [(_, rank)] = ranks([found])
         rates = judge_vectors(None if step == 0 else rows[0].numpy(), concept, seed)
         nothing = math.nan
         checkpoints.append(
@@ -159,7 +162,8 @@ def judged(checked: Any, concept: str, seed: int, steps: int) -> Outcome:
                 rates.follows,
                 found.loss,
                 found.score or 0.0,
-                found.follows,
+                found.follows or 0.0,
+                rank,
                 losses.get(step, nothing),
                 smooth.get(step, nothing),
             )
@@ -180,18 +184,18 @@ def _ranks(values: Sequence[float]) -> list[float]:
 
 def print_table(outcomes: Sequence[Outcome]) -> None:
     """One line a run, then the means, then what the prompt-following says of the prompt-following."""
-    ranked = ("eval_loss", "score", "train_loss", "smooth_loss")
-    print(f"{'':<16}{'':>5}{'learned':>9}{'over-':>9}{'':^24}{'':^13}{'rank of checkpoints by':^34}")
+    ranked = ("eval_loss", "score", "rank", "train_loss", "smooth_loss")
+    print(f"{'':<16}{'':>5}{'learned':>9}{'over-':>9}{'':^24}{'':^13}{'rank of checkpoints by':^42}")
     print(
         f"{'concept':<16}{'seed':>5}{'at':>9}{'training':>9}{'quality then, end, share':^24}{'best':^13}"
-        f"{'eval':>8}{'gain':>8}{'train':>9}{'smooth':>9}"
+        f"{'eval':>8}{'gain':>9}{'both':>9}{'train':>9}{'smooth':>9}"
     )
     for one in outcomes:
         learned, spoiled, end = one.first("learned"), one.first("overtraining"), one.at(one.steps).quality
         then = one.at(learned).quality if learned is not None else math.nan
         share = f"{then:>7.2f}{end:>7.2f}{then / end:>8.0%}" if learned is not None and end else f"{'-':>7}{end:>7.2f}"
         best = f"{one.best:>6} {one.at(one.best).quality:.2f}" if one.best else ""
-        ranks = "".join(f"{one.rank(of):>8.2f} " for of in ranked)
+        ranks = "".join(f"{one.correlation(of):>8.2f} " for of in ranked)
         print(f"{one.concept:<16}{one.seed:>5}{learned or '-':>9}{spoiled or '-':>9}{share:<24}{best:<13}{ranks}")
     learned = [one for one in outcomes if one.first("learned") is not None]
     if learned:
@@ -201,15 +205,10 @@ def print_table(outcomes: Sequence[Outcome]) -> None:
               f"{max((one.first('learned') or 0) / one.steps for one in learned):.0%}; quality there "
               f"{statistics.fmean(shares):.0%} of that at the end on average, {min(shares):.0%} at worst")  # fmt: skip
     for of in ranked:
-        values = [one.rank(of) for one in outcomes if not math.isnan(one.rank(of))]
+        values = [one.correlation(of) for one in outcomes if not math.isnan(one.correlation(of))]
         error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
         print(f"rank by {of:<12} {statistics.fmean(values):+.2f} ± {error:.2f}")
-    pairs = [
-        (one.prompt_following, one.follows)
-        for run in outcomes
-        for one in run.checkpoints
-        if one.prompt_following is not None and one.step
-    ]
+    pairs = [(one.prompt_following, one.follows) for run in outcomes for one in run.checkpoints if one.step]
     if len(pairs) > 2:
         lost = [asked for asked, drawn in pairs if drawn < 0.8]
         kept = [asked for asked, drawn in pairs if drawn >= 0.9]

@@ -46,7 +46,7 @@ def _show_steps(checked: Checked, plan: Plan) -> None:
     samples = plan.samples() * len(checked.run.sample.prompts)
     where = show.location(checked.folder.root)
     rows = [
-        ("images", f"{plan.images}, trained at {checked.run.dataset.resolution} pixels"),
+        ("images", f"{plan.images}, trained at {checked.run.dataset.resolution} pixels{_kept_back(checked)}"),
         (
             "steps",
             f"{plan.total_steps} in one run = {epochs:g} epochs of {per_epoch:g} step{'' if per_epoch == 1 else 's'}",
@@ -61,6 +61,15 @@ def _show_steps(checked: Checked, plan: Plan) -> None:
     if done := checked.folder.checkpoints():
         rows.append(("goes on", f"from the checkpoint at step {done[-1]}"))
     show.table(rows)
+
+
+def _kept_back(checked: Checked) -> str:
+    """Names of the pictures that are not trained on."""
+    if not checked.kept_back or checked.pictures is None:
+        return ""
+    names = [checked.pictures.pictures[place].path.name for place in checked.kept_back]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"; kept back for the eval loss: {', '.join(names[:3])}{more}"
 
 
 def _time(folder: RunFolder, plan: Plan) -> str:

@@ -1,37 +1,128 @@
-"""`ti-tui runs`: runs with where they are."""
+"""`ti-tui runs`: runs with what came out of them; some of them side by side."""
 
 from __future__ import annotations
 
+import textwrap
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
 
 from ti_tui.commands import show
+from ti_tui.commands.columns import GAP, cut_front, lines_of, natural_widths, terminal_width
+from ti_tui.run import file as run_file
 from ti_tui.run.folder import RunFolder
 from ti_tui.settings import known_runs
+from ti_tui.setup.outcome import Outcome, outcome_of, pace_in_words, percent
+from ti_tui.setup.run_comparison import (
+    compared,
+    differ_in_words,
+    not_comparable,
+    outcome_rows,
+    setting_rows,
+    steps_in_words,
+)
+from ti_tui.setup.run_settings import Difference
+from ti_tui.setup.words import printable
+
+HEADS = ("run", "state", "steps", "gain", "verdict", "best", "a step", "heard of")
+RIGHT = (3, 5, 6)
+"""Columns of numbers."""
+LEAST_PATH, LEAST_COLUMN, MOST_COLUMN = 14, 14, 40
 
 
-@click.command(short_help="List runs with where they are.")
-@click.argument("folder", required=False, type=click.Path(path_type=Path))
-def command(folder: Path | None) -> None:
-    """List the runs made or trained on this machine, or those in FOLDER, latest first."""
-    roots = _runs_in(folder) if folder else known_runs()
-    if not roots:
-        click.echo("No runs yet. Make one with `ti-tui init`." if not folder else f"No runs in {folder}.")
+@click.command(short_help="List runs with what came out, or compare some of them.")
+@click.argument("folders", nargs=-1, metavar="[FOLDER]...", type=click.Path(path_type=Path))
+def command(folders: tuple[Path, ...]) -> None:
+    """List the runs made or trained on this machine, or those in FOLDER, latest first, with what came out of each.
+
+    Of two or more run folders: what came out of them side by side, and the settings in which they differ.
+    """
+    if len(folders) > 1:
+        _compare([RunFolder.find(folder) for folder in folders])
         return
-    rows = [_row(RunFolder(root)) for root in roots]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for row in rows:
-        click.echo("  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip())
+    roots = _runs_in(folders[0]) if folders else known_runs()
+    if not roots:
+        click.echo("No runs yet. Make one with `ti-tui init`." if not folders else f"No runs in {folders[0]}.")
+        return
+    for line in _listed([outcome_of(RunFolder(root)) for root in roots], terminal_width()):
+        click.echo(line)
 
 
-def _row(folder: RunFolder) -> tuple[str, str, str, str]:
-    status = folder.current_status()
-    if status is None:
-        return show.location(folder.root), "not started", "", ""
-    ago = f"{show.seconds(max(0.0, time.time() - status.updated))} ago"
-    return show.location(folder.root), status.phase, f"step {status.step} of {status.total_steps}", ago
+def _listed(outcomes: Sequence[Outcome], width: int) -> list[str]:
+    """A line for each run; of the columns, those at the right go first where there is no room for all."""
+    rows = [HEADS, *(_row(outcome) for outcome in outcomes)]
+    used = [column for column in range(len(HEADS)) if column == 0 or any(row[column] for row in rows[1:])]
+    widths = natural_widths(rows)
+
+    def rest() -> int:
+        return width - sum(widths[column] + GAP for column in used[1:])
+
+    while len(used) > 1 and rest() < min(LEAST_PATH, widths[0]):
+        used.pop()
+    path = max(rest(), LEAST_PATH)
+    shown = [[cut_front(row[0], path), *(row[column] for column in used[1:])] for row in rows]
+    right = [place for place, column in enumerate(used) if column in RIGHT]
+    return lines_of(shown, [min(path, widths[0]), *(widths[column] for column in used[1:])], right=right)
+
+
+def _row(outcome: Outcome) -> tuple[str, ...]:
+    name = printable(show.location(outcome.folder.root))
+    if not outcome.started:
+        return (name, "not started", *[""] * (len(HEADS) - 2))
+    status, verdict = outcome.status, outcome.verdict
+    return (
+        name,
+        printable(outcome.phase)[:11],
+        steps_in_words(outcome),
+        percent(outcome.gain),
+        verdict.name if verdict is not None else "",
+        str(outcome.best_step) if outcome.best_step is not None else "",
+        pace_in_words(outcome.seconds_per_step),
+        f"{show.seconds(max(0.0, time.time() - status.updated))} ago" if status is not None else "",
+    )
+
+
+def _compare(folders: Sequence[RunFolder]) -> None:
+    runs = compared([(folder, run_file.load(folder.file), outcome_of(folder)) for folder in folders])
+    outcomes, settings = outcome_rows(runs), setting_rows(runs)
+    width = terminal_width()
+    names = Difference("", tuple(run.name for run in runs))
+    for rows, said in (([names, *outcomes], ""), (settings, differ_in_words(settings))):
+        _say(said, width)
+        for place, block in enumerate(_blocks(len(runs), rows, width)):
+            # Below the first block of several, names say again which run is which.
+            again = [names] if place and rows is settings else []
+            for line in _side_by_side([*again, *rows], block, width):
+                click.echo(line)
+            click.echo()
+    for said in not_comparable(runs):
+        _say(said, width)
+
+
+def _say(text: str, width: int) -> None:
+    if text:
+        click.echo(textwrap.fill(printable(text), width, break_long_words=False, break_on_hyphens=False))
+
+
+def _blocks(count: int, rows: Sequence[Difference], width: int) -> Iterator[range]:
+    """Which runs stand beside each other; of many, those that find no room come below."""
+    if rows:
+        each = max(1, (width - _name_width(rows)) // (LEAST_COLUMN + GAP))
+        for first in range(0, count, each):
+            yield range(first, min(first + each, count))
+
+
+def _side_by_side(rows: Sequence[Difference], block: range, width: int) -> list[str]:
+    name = _name_width(rows)
+    column = min(MOST_COLUMN, (width - name) // len(block) - GAP)
+    table = [[row.name, *(printable(row.texts[place]) or "-" for place in block)] for row in rows]
+    return lines_of(table, [name, *[column] * len(block)])
+
+
+def _name_width(rows: Sequence[Difference]) -> int:
+    return max(len(row.name) for row in rows)
 
 
 def _runs_in(folder: Path) -> list[Path]:

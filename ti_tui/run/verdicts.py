@@ -47,6 +47,8 @@ LONGEST = 50.0
 
 LEAST_FOLLOWING = 0.67
 """Prompt-following below which the demo model lost every second background (docs/loss.md)."""
+ENOUGH_FOLLOWING = 0.75
+"""Above it a prompt is followed as a whole; below, about as many of the pictures as this says do so."""
 FOLLOWED_TIMES = 2
 """So often running: the first steps are rough."""
 
@@ -90,21 +92,22 @@ def judge(history: Sequence[Evaluation], start: str, before: Verdict | None = No
 def best_of(history: Sequence[Evaluation], steps: Sequence[int]) -> int | None:
     """Of `steps` (those of checkpoints) the one whose evaluation ranks highest; None where none was evaluated."""
     wanted = set(steps)
-    ranked = [(*rank, step) for rank, step in _ranked(history) if step in wanted]
-    return max(ranked)[2] if ranked else None
+    ranked = [(rank, step) for step, rank in ranks(history) if step in wanted]
+    return max(ranked)[1] if ranked else None
 
 
-def _ranked(history: Sequence[Evaluation]) -> Iterator[tuple[tuple[bool, float], int]]:
-    """(rank, step) of each evaluation: whether prompts are followed, then the score.
+def ranks(history: Sequence[Evaluation]) -> Iterator[tuple[int, float]]:
+    """(step, rank) of each evaluation: its gain, times the part of a prompt that is still followed.
 
-    Of the score the mean with its neighbours is taken: one lucky jump makes no best checkpoint.
+    Of the gain the mean with its neighbours is taken: one lucky jump makes no best checkpoint.
     """
     known = [one for one in history if one.score is not None]
     followed = 1.0
     for place, one in enumerate(known):
         followed = followed if one.follows is None else one.follows
         near = [other.score or 0.0 for other in known[max(0, place - 1) : place + 2]]
-        yield (followed >= LEAST_FOLLOWING, statistics.fmean([*near, one.score or 0.0])), one.step
+        gain = statistics.fmean([*near, one.score or 0.0])
+        yield one.step, gain * min(1.0, followed / ENOUGH_FOLLOWING) if gain > 0 else gain
 
 
 def _diverging(history: Sequence[Evaluation], start: str) -> str:

@@ -56,6 +56,8 @@ def note(name: str, draft: Draft, findings: Findings) -> str:
             return f"{_epochs(int(value), plan)}{number(count, 'picture')}"
         case "training.precision" | "evaluation.every_steps" if plan:
             return plan.reasons.get("precision" if name.startswith("training") else "eval loss", "")
+        case "evaluation.hold_out" if checked and checked.pictures:
+            return f"{len(checked.kept_back)} of {number(len(checked.pictures.pictures), 'picture')} not trained on"
         case "training.recompute" if plan:
             return plan.reasons.get("memory", "")
         case "training.lean_backward" | "training.quantise" | "training.text_encoder" | "training.compile" if plan:

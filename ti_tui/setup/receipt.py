@@ -40,6 +40,7 @@ def receipt(draft: Draft, findings: Findings) -> list[Line]:
         _pictures(draft, findings, run),
         *_crops(draft, findings),
         *_masks(findings, run),
+        *_judging(findings, run),
         Line("Embedding", f"{run.embedding.token} = {number(run.embedding.vectors, 'vector')} from {start}"),
         Line("Model", model, facts.describe() if facts else "downloaded at the start"),
         _scheme(run, plan),
@@ -89,6 +90,17 @@ def _masks(findings: Findings, run: RunFile) -> list[Line]:
     text = ", ".join(f"{count} {MASKS[origin]}" for origin, count in Counter(findings.masks).most_common())
     outside = f"what they leave out weighs {run.dataset.mask_outside:g}"
     return [Line("Masks", text, outside if run.dataset.masks else "not used: Masks is off")]
+
+
+def _judging(findings: Findings, run: RunFile) -> list[Line]:
+    """What tells whether it is learned, if anything does."""
+    plan, checked = findings.plan, findings.checked
+    if plan is None or checked is None or not plan.evaluation_steps:
+        return []
+    kept = len(checked.kept_back)
+    held = f", {number(kept, 'picture')} kept back for it" if kept else ""
+    ends = {"suggest": "it says when it is learned", "stop": "it ends when it is learned"}
+    return [Line("Eval loss", f"every {plan.evaluation_steps} steps{held}", ends.get(run.evaluation.early_stop, ""))]
 
 
 def _scheme(run: RunFile, plan: Plan | None) -> Line:

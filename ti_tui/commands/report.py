@@ -1,0 +1,40 @@
+"""`ti-tui report`: one page that tells everything about a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ti_tui.errors import UserError
+from ti_tui.paths import user_path
+from ti_tui.run.folder import RunFolder
+from ti_tui.setup.report.page import read_report, write_report
+from ti_tui.setup.report.short import short_form
+
+
+@click.command(short_help="Write a page about a run: curves, pictures, what to do with it.")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("-o", "--output", default="", metavar="FILE", help="The page to write; by default RUN/report.html.")
+def command(run: Path, output: str) -> None:
+    """Write RUN/report.html, and print what matters of it.
+
+    The page is one file without scripts that loads nothing: curves, verdict, previews beside training pictures,
+    checkpoints, vectors, settings with what `auto` decided, and how to use the embedding in each program. A run that
+    trains is only read; the same command later writes the page anew.
+    """
+    folder = RunFolder.find(run)
+    target = _target(output, folder)
+    report = read_report(folder)
+    page_bytes = write_report(report, target)
+    for line in short_form(report, target, page_bytes):
+        click.echo(line)
+
+
+def _target(output: str, folder: RunFolder) -> Path:
+    path = user_path(output).absolute() if output else folder.root / "report.html"
+    if path.is_dir():
+        raise UserError(f"{path} is a folder", where="--output", remedy="Name a file, such as report.html.")
+    if path.suffix.lower() not in {".html", ".htm"}:
+        raise UserError(f"{path.name} does not end in .html", where="--output")
+    return path
