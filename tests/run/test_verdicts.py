@@ -94,10 +94,15 @@ def test_learning_by_heart_shows_on_the_kept_back_pictures_only() -> None:
 
 def test_vectors_that_drown_the_rest_of_a_prompt_are_told() -> None:
     said = verdicts(evaluations(learning, range(0, 1000, 20), follows=lambda step: 1 - 0.6 * (step > 300)))
-    assert [one.name for one in said] == ["learning", "learned", "overtraining"]
+    assert [one.name for one in said] == ["learning", "learned", "learning", "overtraining"]
     assert said[-1].step == 500 and "move the picture by 40 % of what they do beside" in said[-1].reason
     rough = evaluations(learning, range(0, 1000, 20), follows=lambda step: 0.5 if step == 100 else 1.0)
     assert "overtraining" not in names(rough), "once is chance"
+
+
+def test_what_drowns_a_prompt_is_not_called_learned() -> None:
+    drowned = evaluations(learning, range(0, 200, 20), follows=lambda step: 0.3 if step else 1.0)
+    assert names(drowned) == ["learning"], "asked about once, which may be chance"
 
 
 def test_long_vectors_are_told() -> None:
@@ -132,7 +137,9 @@ def test_the_best_checkpoint_is_best_on_kept_back_pictures_and_follows_prompts()
     history = evaluations(lambda step: learning(step) + step / 1e5, range(0, 2000, 20), held=forgotten)
     assert best_of(history, range(100, 2000, 100)) in (100, 200, 300)
     assert best_of(history, [1900]) == 1900 and best_of(history, [37]) is None and best_of([], [100]) is None
-    drowned = evaluations(lambda step: step / 5000, range(0, 2000, 20), follows=lambda step: 1 - 0.6 * (step > 900))
+    drowned = evaluations(
+        lambda step: learning(step) + step / 1e4, range(0, 2000, 20), follows=lambda step: 1 - 0.6 * (step > 900)
+    )
     assert best_of(drowned, range(100, 2000, 100)) == 900
 
 

@@ -12,7 +12,7 @@ import click
 from ti_tui.commands import show
 from ti_tui.dataset.prompt_checks import check_sample_prompts
 from ti_tui.errors import UserError
-from ti_tui.paths import user_path
+from ti_tui.paths import is_there, user_path
 from ti_tui.run import file as run_file
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.hardware import find_hardware
@@ -71,7 +71,7 @@ class Plan:
 
     def finished(self) -> Plan:
         """With the pictures that are there."""
-        there = {key: path for key, path in self.everything.pictures.items() if path.is_file()}
+        there = {key: path for key, path in self.everything.pictures.items() if is_there(path)}
         return replace(self, everything=replace(self.everything, pictures=there), draw=())
 
 
@@ -164,7 +164,7 @@ def _chosen(wanted: Sequence[int], known: Sequence[int], what: str) -> tuple[int
 def _plan_previews(folder: RunFolder, wanted: Sequence[int], history: RunHistory) -> Plan:
     """The previews that the run drew. Raises UserError if there are none."""
     found = previews(folder, history)
-    there = {key: path for key, path in found.pictures.items() if path.is_file()}
+    there = {key: path for key, path in found.pictures.items() if is_there(path)}
     steps = sorted({step for _, step in there})
     if not steps:
         raise UserError(

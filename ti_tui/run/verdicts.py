@@ -177,6 +177,10 @@ def _overtraining(history: Sequence[Evaluation], start: str, before: Verdict | N
 
 def _learned(history: Sequence[Evaluation], start: str, before: Verdict | None) -> str:
     gain = history[-1].gain or 0.0
+    followed = [one.follows for one in history if one.follows is not None]
+    if followed and followed[-1] < LEAST_FOLLOWING:
+        # It looks like its pictures, and may be of no use in a prompt.
+        return ""
     if before is not None and before.name == "learned" and _risen_since(history, before.step) < 2 * STILL_GAIN:
         # Once said, it is taken back only for what was gained since, not for a trend: a verdict must not flicker.
         return before.reason

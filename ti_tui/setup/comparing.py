@@ -8,24 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
 from ti_tui.errors import UserError
 from ti_tui.run.folder import RunFolder
 from ti_tui.settings import state_folder
-from ti_tui.setup.captioning import OFFLINE
 from ti_tui.setup.check import Checked, CheckFailed, check_run
 from ti_tui.setup.judge_model import Scores
+from ti_tui.setup.worker import Job, answers_to
 
-END_SECONDS = 3.0
-"""How long the process may take to end by itself before it is killed: a pass through a large U-Net on a CPU."""
 OF_THE_PICTURES = ("model.", "embedding.")
 """Fields of the run file that decide what is drawn; the rest may be wrong."""
 
@@ -139,28 +132,19 @@ def carry_out(work: Work, *, log: Path | None = None) -> Generator[Message, None
     Closing the generator, or an exception where it is read, ends the process; what is drawn stays.
     log: what the libraries print goes there; by default to compare.log among the program's own files.
     """
-    log = log or state_folder() / "compare.log"
-    with contextlib.ExitStack() as stack:
-        try:
-            process = subprocess.Popen(
-                # -P: nothing that lies in the current folder may be imported.
-                [sys.executable, "-P", "-m", "ti_tui.training.compare"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=_opened(log, stack),
-                env={**os.environ, **OFFLINE},
-                # A session of its own: Ctrl+C is for us, who then end it.
-                start_new_session=os.name != "nt",
-                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-            )
-        except OSError as error:
-            raise ComparingError(f"the drawing process could not be started: {error.strerror or error}") from None
-        stack.callback(_end, process)
-        assert process.stdin is not None and process.stdout is not None
-        with contextlib.suppress(OSError):
-            process.stdin.write(work.line())
-            process.stdin.flush()
-        for answer in _answers(process.stdout):
+    job = Job(
+        module="ti_tui.training.compare",
+        name="drawing process",
+        killed=(
+            "what is drawn is kept",
+            "Close other programs, or draw smaller pictures (--w, --h); the same command goes on.",
+        ),
+        error=ComparingError,
+        log=log or state_folder() / "compare.log",
+        line=work.line(),
+    )
+    with contextlib.closing(answers_to(job)) as answers:
+        for answer in answers:
             match answer["kind"]:
                 case "said":
                     yield Said(answer["text"])
@@ -170,55 +154,3 @@ def carry_out(work: Work, *, log: Path | None = None) -> Generator[Message, None
                     yield Judged(answer["number"], Scores(answer["likeness"], answer["following"]))
                 case "among":
                     yield Among(answer["likeness"])
-                case "refused":
-                    raise ComparingError(answer["message"], remedy=answer["remedy"])
-                case "finished":
-                    return
-        raise _died(process.wait(), log)
-
-
-def _answers(stream: IO[bytes]) -> Generator[dict[str, Any], None, None]:
-    for line in stream:
-        with contextlib.suppress(ValueError):
-            yield json.loads(line)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    assert process.stdin is not None and process.stdout is not None
-    with contextlib.suppress(OSError):
-        process.stdin.close()
-    try:
-        process.wait(END_SECONDS)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        process.kill()
-        process.wait()
-    process.stdout.close()
-
-
-def _died(status: int, log: Path) -> ComparingError:
-    if status == -getattr(signal, "SIGKILL", 9):
-        return ComparingError(
-            "the drawing process was killed, probably because memory ran out; what is drawn is kept",
-            remedy="Close other programs, or draw smaller pictures (--w, --h); the same command goes on.",
-        )
-    return ComparingError(
-        f"the drawing process stopped ({f'signal {-status}' if status < 0 else f'status {status}'})",
-        remedy=f"{_last_line(log)} The details are in {log}".strip(),
-    )
-
-
-def _last_line(log: Path) -> str:
-    try:
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    except OSError:
-        return ""
-    return f"Its last words: {lines[-1].strip()[:200]}." if lines else ""
-
-
-def _opened(log: Path, stack: contextlib.ExitStack) -> Any:
-    """The log, open and empty; where it cannot be written, nothing is kept."""
-    try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        return stack.enter_context(log.open("wb"))
-    except OSError:
-        return subprocess.DEVNULL

@@ -62,13 +62,13 @@ def thinned(steps: Sequence[int], most: int, *, keep: Collection[int | None] = (
 def gain_at(history: RunHistory, step: int) -> float | None:
     """How much less the error was than at the start, as a share of 1, when last evaluated up to `step`; None: unknown.
 
-    It is what checkpoints are ranked by, where the log says that.
+    That on the pictures that are trained on, as the dashboard shows it.
     """
     found = history.evaluation_at(step)
     if step == 0 or found is None:
         return None
-    if found.score is not None:
-        return found.score
+    if found.gain is not None:
+        return found.gain
     at, start = history.evals[0]
     return 1 - found.loss / start if at == 0 and start > 0 else None
 

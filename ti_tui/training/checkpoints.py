@@ -102,9 +102,13 @@ def load_rows(folder: RunFolder, step: int) -> list[Tensor]:
         raise CheckpointError(f"the checkpoint {path.parent} {reason}") from None
 
 
-def latest_state(folder: RunFolder) -> tuple[State | None, list[str]]:
-    """(newest checkpoint that can be read, or None; what was passed over and why)."""
-    atomic.recover_folders(folder.states)
+def latest_state(folder: RunFolder, *, mend: bool = True) -> tuple[State | None, list[str]]:
+    """(newest checkpoint that can be read, or None; what was passed over and why).
+
+    mend: first undo what a kill left behind; only for who holds the lock, as another is perhaps just writing there.
+    """
+    if mend:
+        atomic.recover_folders(folder.states)
     notes: list[str] = []
     for step in reversed(folder.checkpoints()):
         try:

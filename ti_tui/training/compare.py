@@ -6,64 +6,23 @@ the end finished or refused. The end of stdin ends the process.
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-import threading
 import time
-import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
-from ti_tui.errors import UserError
 from ti_tui.run.folder import RunFolder
 from ti_tui.setup.comparing import ComparingError, Work, checked_for_drawing
+from ti_tui.training.pipe import Pipe, run
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from ti_tui.training.likeness import ImageJudge
 
-PATIENCE_SECONDS = 2.0
-"""How long the main thread may take to stop by itself once the parent is gone."""
 LONG_SIDE = 1024
 """Pixels that a training picture is reduced to before the judge, which wants 224 to 336, gets it."""
-
-
-class Pipe:
-    """The two ends to the parent. stopped: whether it has gone, or asked to stop."""
-
-    def __init__(self) -> None:
-        # stdout is ours alone: what the libraries print goes to stderr.
-        self._answers = os.dup(1)
-        os.dup2(2, 1)
-        self._gone = threading.Event()
-
-    def ask(self) -> Work:
-        """What is to be done. From now on the end of stdin means stop."""
-        work = Work.from_line(sys.stdin.buffer.readline())
-        threading.Thread(target=self._watch, daemon=True).start()
-        return work
-
-    def stopped(self) -> bool:
-        return self._gone.is_set()
-
-    def answer(self, kind: str, **values: Any) -> None:
-        """Tell the parent; without one there is nothing left to do."""
-        try:
-            os.write(self._answers, json.dumps({"kind": kind, **values}).encode("ascii") + b"\n")
-        except OSError:
-            os._exit(0)
-
-    def _watch(self) -> None:
-        # Not sys.stdin: what it has buffered is locked to the thread that reads.
-        while os.read(0, 1 << 12):
-            pass
-        self._gone.set()
-        time.sleep(PATIENCE_SECONDS)
-        os._exit(0)
 
 
 def carry_out(work: Work, answer: Callable[..., None], stopped: Callable[[], bool]) -> None:
@@ -162,30 +121,12 @@ def _in_words(device: str) -> str:
     return "the CPU" if device == "cpu" else f"the card ({device})"
 
 
-def main() -> int:
-    """Do what stdin says; returns the exit status."""
-    pipe = Pipe()
-    try:
-        carry_out(pipe.ask(), pipe.answer, pipe.stopped)
-    except UserError as error:
-        first, _, rest = str(error).partition("\n")
-        pipe.answer("refused", message=first, remedy=rest)
-        return error.exit_status
-    pipe.answer("finished")
-    return 0
-
-
-def run() -> NoReturn:
-    """`main`, and the end of this process."""
-    try:
-        status = main()
-    except BaseException:
-        traceback.print_exc()
-        status = 1
-    sys.stderr.flush()
-    # The watching thread may be within a read: an ordinary exit would wait for it.
-    os._exit(status)
+def work_for(pipe: Pipe) -> None:
+    """Do what stdin says."""
+    work = Work.from_line(pipe.read_line())
+    pipe.watch()
+    carry_out(work, pipe.answer, pipe.stopped)
 
 
 if __name__ == "__main__":
-    run()
+    run(work_for)

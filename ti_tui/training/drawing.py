@@ -10,16 +10,14 @@ import torch
 from torch import Tensor
 
 from ti_tui.errors import UserError
-from ti_tui.run.hashes import weights_hash
 from ti_tui.run.plan import make_plan
 from ti_tui.run.sample_prompts import parse_sample_prompt
 from ti_tui.setup.check import Checked
 from ti_tui.training.checkpoints import load_rows
 from ti_tui.training.device import choose_device, free_memory, hardware_of, is_out_of_memory, make_accelerator
 from ti_tui.training.models import ModelSource
-from ti_tui.training.previews import Previewer
+from ti_tui.training.parts import frozen_parts, open_previewer
 from ti_tui.training.reporter import Reporter
-from ti_tui.training.session import _frozen_parts, _preview_vae
 
 
 class NoRoom(UserError):
@@ -40,21 +38,10 @@ class Drawer:
         plan = make_plan(run, facts, max(checked.images, 1), replace(hardware, free_bytes=hardware.total_bytes))
         vae = folder.path(run.model.vae) if run.model.vae else None
         source = ModelSource(facts, vae, checked.tokenizers[0].end)
-        self._text, unet = _frozen_parts(checked, source, plan, self.device, Reporter(folder, main=False))
+        self._text, unet = frozen_parts(checked, source, plan, self.device, Reporter(folder, main=False))
         self._start = [row.detach().clone() for row in self._text.rows]
-        self._previewer = Previewer(
-            unet=unet,
-            text=self._text,
-            scheduler_values=source.scheduler_values(),
-            prediction=source.ask_prediction(unet),
-            open_vae=lambda: _preview_vae(source, unet.dtype, plan.fit.tiled_previews),
-            size=(run.dataset.resolution, run.dataset.resolution),
-            scale=facts.scale,
-            multiple=facts.multiple,
-            seed=run.training.seed,
-            token=run.embedding.token,
-            model_hash=weights_hash(facts.path),
-            stop_asked=stop_asked,
+        self._previewer = open_previewer(
+            checked, source, plan, self._text, unet, source.ask_prediction(unet), stop_asked
         )
 
     def take(self, step: int) -> None:

@@ -56,10 +56,14 @@ class ToEncode:
 
 
 class LatentCache:
-    """Latents by content of picture, size, flip and VAE; on disk they serve the next run as well."""
+    """Latents by content of picture, size, flip and VAE; on disk they serve the next run as well.
 
-    def __init__(self, folder: Path | None, vae_hash: str) -> None:
+    read_only: what is there is used, and nothing is added.
+    """
+
+    def __init__(self, folder: Path | None, vae_hash: str, *, read_only: bool = False) -> None:
         self._folder = folder
+        self._read_only = read_only
         self._vae_hash = vae_hash
 
     def get(
@@ -104,7 +108,7 @@ class LatentCache:
             return None
 
     def _write(self, key: str, latents: Latents) -> None:
-        if self._folder is not None:
+        if self._folder is not None and not self._read_only:
             content = save({"mean": latents.mean.contiguous(), "std": latents.std.contiguous()})
             atomic.write_bytes(self._folder / f"{key}.safetensors", content)
 

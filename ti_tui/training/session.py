@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from ti_tui.dataset.crop import bucket_for
@@ -23,19 +22,18 @@ from ti_tui.setup.check import Checked, CheckFailed, check_run
 from ti_tui.training import checkpoints, identity
 from ti_tui.training.batches import Sample, Sampler
 from ti_tui.training.checkpoints import State
-from ti_tui.training.device import DTYPES, choose_device, hardware_of, set_attention, use_fast_arithmetic
+from ti_tui.training.device import choose_device, hardware_of
 from ti_tui.training.evaluation import Asked, Evaluator, fixed_set, losses, scene_effects
-from ti_tui.training.latents import Encoder, LatentCache, Latents, ToEncode, use_tiles
+from ti_tui.training.latents import Encoder, LatentCache, Latents, ToEncode
 from ti_tui.training.models import ModelSource, download
 from ti_tui.training.norms import Norms
 from ti_tui.training.objective import NoiseSchedule
 from ti_tui.training.optimizers import LossScale, make_optimizer, restore_optimizer
+from ti_tui.training.parts import frozen_parts, open_previewer
 from ti_tui.training.previews import Previewer
-from ti_tui.training.quantised import quantise
-from ti_tui.training.randomness import seed_for, torch_stream
 from ti_tui.training.reporter import Reporter
-from ti_tui.training.text import TextSide, random_rows, rows_of_words, spread
-from ti_tui.training.ways import compile_unet, set_way
+from ti_tui.training.text import TextSide
+from ti_tui.training.ways import compile_unet
 from ti_tui.training.weights import ReadAhead
 
 LatentsByPicture = dict[tuple[int, bool], Latents]
@@ -150,10 +148,13 @@ def open_session(
     report: Reporter,
     stop_asked: Callable[[], bool],
     ahead: ReadAhead | None = None,
+    *,
+    read_only: bool = False,
 ) -> Session:
     """Load and prepare everything, in the order that needs the least memory: VAE, latents, then the rest.
 
-    ahead: the U-Net's weights, if they are being read already.
+    ahead:     the U-Net's weights, if they are being read already.
+    read_only: nothing in the run's folder is touched, neither cached latents nor what a kill left of a checkpoint.
     Raises UserError for whatever keeps the run from starting.
     """
     run, folder = checked.run, checked.folder
@@ -166,9 +167,11 @@ def open_session(
     vae = folder.path(run.model.vae) if run.model.vae else None
     source = ModelSource(facts, vae, checked.tokenizers[0].end, ahead)
 
-    latents, regularisation = _all_latents(checked, source, accelerator, plan, device, report, stop_asked)
+    latents, regularisation = _all_latents(
+        checked, source, accelerator, plan, device, report, stop_asked, read_only=read_only
+    )
     masks = _masks(checked, latents, facts.scale) if run.dataset.masks else {}
-    text, unet = _frozen_parts(checked, source, plan, device, report)
+    text, unet = frozen_parts(checked, source, plan, device, report)
     rows = text.rows
     tables = [encoder.get_input_embeddings().weight for encoder in text.encoders]
     schedule = NoiseSchedule(source.noise_schedule().alphas_cumprod, source.ask_prediction(unet)).to(device)
@@ -201,20 +204,7 @@ def open_session(
         masks=masks,
         optimizer=make_optimizer(rows, run.training, plan.scheme.rate_at(0)),
         loss_scale=LossScale(active=plan.precision == "fp16"),
-        previewer=Previewer(
-            unet=unet,
-            text=text,
-            scheduler_values=source.scheduler_values(),
-            prediction=schedule.prediction,
-            open_vae=lambda: _preview_vae(source, unet.dtype, plan.fit.tiled_previews),
-            size=(run.dataset.resolution, run.dataset.resolution),
-            scale=facts.scale,
-            multiple=facts.multiple,
-            seed=run.training.seed,
-            token=run.embedding.token,
-            model_hash=model_hash,
-            stop_asked=stop_asked,
-        ),
+        previewer=open_previewer(checked, source, plan, text, unet, schedule.prediction, stop_asked),
         evaluator=evaluator,
         recipe=identity.recipe(checked, model_hash, plan),
         metadata=identity.metadata(checked, plan, model_hash),
@@ -222,7 +212,7 @@ def open_session(
     )
     source.close()
     compile_unet(unet, plan.compile)
-    _go_on(session, report)
+    _go_on(session, report, mend=not read_only)
     return session
 
 
@@ -249,6 +239,8 @@ def _all_latents(
     device: torch.device,
     report: Reporter,
     stop_asked: Callable[[], bool],
+    *,
+    read_only: bool,
 ) -> tuple[LatentsByPicture, LatentsByPicture]:
     """Latents of the training set and of the regularisation set; the VAE is gone from the device afterwards."""
     report.phase("caching", "encoding the pictures")
@@ -256,7 +248,8 @@ def _all_latents(
     assert pictures is not None
     path, part = (source.vae, "") if source.vae else (facts.path, "" if facts.single_file else "vae")
     on_disk = checked.run.training.cache_latents == "disk"
-    cache = LatentCache(checked.folder.cache if on_disk else None, weights_hash(path, part=part))
+    place = checked.folder.cache if on_disk else None
+    cache = LatentCache(place, weights_hash(path, part=part), read_only=read_only)
 
     def progress(done: int, total: int) -> None:
         report.progress(f"encoded {done} of {total} pictures")
@@ -282,36 +275,6 @@ def _all_latents(
             return latents_of(pictures), latents_of(more) if more else {}
         finally:
             encoder.close()
-
-
-def _frozen_parts(
-    checked: Checked, source: ModelSource, plan: Plan, device: torch.device, report: Reporter
-) -> tuple[TextSide, Any]:
-    """The text encoder(s) with the start vectors spliced in, and the U-Net, on the device."""
-    report.phase("loading", "loading the text encoder and the U-Net")
-    run, facts, dtype = checked.run, source.facts, DTYPES[plan.precision]
-    # A CPU is as fast in float32, and many are far slower in half precision.
-    place, form = (torch.device("cpu"), torch.float32) if plan.way.text_on_cpu else (device, dtype)
-    encoders = [source.text_encoder(index, form).to(place) for index in range(len(facts.widths))]
-    text = TextSide(
-        encoders,
-        checked.tokenizers,
-        _start_rows(checked, encoders, place),
-        family=facts.family,
-        token=run.embedding.token,
-        clip_skip=run.model.clip_skip,
-    )
-    unet = source.unet(dtype)
-    use_fast_arithmetic(device, sum(parameter.numel() for parameter in unet.parameters()))
-    if plan.way.bits == 8:
-        # Before it goes to a card that could not hold it otherwise.
-        quantise(unet)
-    unet = unet.to(device)
-    if run.training.channels_last == "on":
-        unet = unet.to(memory_format=torch.channels_last)
-    set_attention(unet, plan.attention)
-    set_way(unet, plan.way)
-    return text, unet
 
 
 def _with_model(checked: Checked, report: Reporter) -> Checked:
@@ -351,26 +314,6 @@ def _size_of(picture: Picture, checked: Checked) -> tuple[int, int]:
     return bucket_for(picture.width, picture.height, dataset.resolution, step=facts.multiple)
 
 
-def _start_rows(checked: Checked, encoders: list[Any], device: torch.device) -> list[nn.Parameter]:
-    """The start vectors for each encoder, as `embedding.init` and `embedding.start` say; the same in every process."""
-    run, facts = checked.run, checked.facts
-    assert facts is not None
-    starts: list[Tensor] = []
-    for index, (encoder, tokenizer) in enumerate(zip(encoders, checked.tokenizers, strict=True)):
-        words, count = tokenizer.words(run.embedding.init), run.embedding.vectors
-        if checked.init is not None:
-            starts.append(torch.from_numpy(checked.init.in_order()[index].copy()))
-        elif words:
-            how, family, clip_skip = run.embedding.start, facts.family, run.model.clip_skip
-            rows = rows_of_words(encoder, tokenizer, words, how, family=family, clip_skip=clip_skip)
-            starts.append(spread(rows, count))
-        else:
-            starts.append(random_rows(encoder, count, torch_stream(seed_for(run.training.seed, "init", index))))
-    # Two kinds of card round what an encoder makes of its words in two ways.
-    broadcast_object_list(starts)
-    return [nn.Parameter(start.to(device, torch.float32)) for start in starts]
-
-
 def _evaluator(
     checked: Checked,
     plan: Plan,
@@ -405,26 +348,16 @@ def _evaluator(
     )
 
 
-def _preview_vae(source: ModelSource, dtype: torch.dtype, tiled: bool) -> Any:
-    vae = source.load_vae(dtype)
-    if getattr(vae.config, "force_upcast", False) and dtype == torch.float16:
-        vae = vae.float()
-    if tiled:
-        use_tiles(vae)
-    source.close()
-    return vae
-
-
-def _go_on(session: Session, report: Reporter) -> None:
+def _go_on(session: Session, report: Reporter, *, mend: bool) -> None:
     """Restore the newest checkpoint, if there is one. Raises CheckFailed if it is of another shape."""
     if session.accelerator.is_main_process:
-        state, notes = checkpoints.latest_state(session.checked.folder)
+        state, notes = checkpoints.latest_state(session.checked.folder, mend=mend)
         for note in notes:
             report.warn(note)
         session.accelerator.wait_for_everyone()
     else:
         session.accelerator.wait_for_everyone()
-        state, _ = checkpoints.latest_state(session.checked.folder)
+        state, _ = checkpoints.latest_state(session.checked.folder, mend=mend)
     if state is None:
         return
     have, want = [tuple(row.shape) for row in state.rows], [tuple(row.shape) for row in session.rows]

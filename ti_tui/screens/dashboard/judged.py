@@ -54,7 +54,7 @@ def advice(verdict: Verdict, best: int | None, *, going: bool, ends_itself: bool
             return f"more steps refine it at most; {keep}" if keep else "more steps refine it at most"
         case "overtraining":
             return f"take an earlier one: {keep}" if keep else "lower the rates, or take fewer vectors"
-        case "not learning":
+        case "not learning" if "too small" in verdict.reason:
             return "raise the rates (e)" if going else "raise the rates"
         case "diverging":
             return "lower the rates by ten and start again: x stops" if going else "lower the rates by ten"
