@@ -301,10 +301,13 @@ class Evaluator:
 
 
 def _gain(pairs: Sequence[tuple[float, float]]) -> tuple[float | None, float | None]:
-    """(1 - geometric mean of the ratios, its standard error) of pairs (loss, loss to compare with)."""
-    if not pairs:
-        return None, None
+    """(1 - geometric mean of the ratios, its standard error) of pairs (loss, loss to compare with).
+
+    Nothing for losses that are not finite: the step that comes next finds that, and it is undone.
+    """
     logs = [math.log(max(loss, LEAST_LOSS) / max(other, LEAST_LOSS)) for loss, other in pairs]
+    if not logs or not all(map(math.isfinite, logs)):
+        return None, None
     mean = math.exp(statistics.fmean(logs))
     error = statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else None
     # The error of a logarithm, times what it is the logarithm of.

@@ -1,0 +1,221 @@
+"""`ti-tui probe`: which learning rate; a scheme for this model, these pictures and this number of vectors."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from shlex import quote
+from textwrap import fill
+
+import click
+
+from ti_tui.commands import show
+from ti_tui.run.folder import RunFolder
+from ti_tui.run.probing import (
+    FEWEST_STEPS,
+    MOST_STEPS,
+    STEPS,
+    TRIALS,
+    Reading,
+    Trial,
+    Warmup,
+    choose,
+    flaw_of,
+    judge_warmup,
+    percent,
+    propose,
+    steps_each,
+)
+from ti_tui.run.scheme import Scheme, format_scheme
+from ti_tui.setup.probing import (
+    Going,
+    Opened,
+    Said,
+    Tried,
+    apply,
+    checked_for_probing,
+    messages_of,
+    refuse_beside_trainer,
+    steps_ahead,
+)
+from ti_tui.setup.words import printable, start_in_words
+
+WIDTH = 80
+
+
+@click.command(short_help="Try learning rates, and propose a scheme.")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--steps",
+    type=click.IntRange(FEWEST_STEPS, MOST_STEPS),
+    default=STEPS,
+    show_default=True,
+    help="About how many steps to spend; more where the right rate is far from the usual one.",
+)
+@click.option("--apply", "applying", is_flag=True, help="Write the proposal into run.toml.")
+def command(run: Path, steps: int, applying: bool) -> None:
+    """Try learning rates on RUN in short trainings, and propose a scheme for it.
+
+    Each rate starts from the same vectors (those that the run starts from, or its newest checkpoint) and sees the same
+    pictures and noise. Nothing in RUN is changed, but for its [scheme] with --apply, and there only what is not trained
+    yet. Ctrl+C ends it.
+    """
+    folder = RunFolder.find(run)
+    refuse_beside_trainer(folder)
+    checked = checked_for_probing(folder)
+    ahead = steps_ahead(folder, (folder.checkpoints() or [0])[-1])
+    opened, trials = _try(folder, steps)
+    recipe = checked.run
+    start = start_in_words(recipe.embedding.init, recipe.embedding.start)
+    _print_trials(opened, trials, f"step {opened.step}" if opened.step else f"the start, {start}")
+    plain, ramped = _parted(trials)
+    chosen = choose(plain, opened.before)
+    if chosen is None:
+        _say(
+            "No proposal: no rate gained what one could tell from nothing. "
+            + ("What is learned is learned." if opened.step else "More --steps may; or the pictures share little.")
+        )
+        return
+    warmup = judge_warmup(chosen, ramped[-1], opened.before) if ramped else None
+    scheme = propose(chosen, ahead, warmup)
+    _print_proposal(recipe.scheme.scheme(), scheme, opened.step, warmup)
+    if applying or _asked_for(folder):
+        whole = apply(folder, scheme, opened.step)
+        _say(f"Written into {folder.file}: {whole.total_steps} steps in all.")
+    else:
+        _say(
+            f"To use it: `ti-tui probe {quote(str(run))} --apply` (it tries again), or paste it where the wizard or "
+            "the dashboard asks for the scheme, read as for N steps."
+        )
+
+
+def _asked_for(folder: RunFolder) -> bool:
+    """Whether the person at the terminal wants it written; nobody is there in a script."""
+    if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
+        return False
+    click.echo()
+    return click.confirm(f"Write it into {printable(str(folder.file))}?", default=False)
+
+
+def _try(folder: RunFolder, steps: int) -> tuple[Opened, list[Trial]]:
+    """Have the rates tried, saying how far it is. Raises UserError."""
+    opened: Opened | None = None
+    trials: list[Trial] = []
+    with _one_line() as line:
+        try:
+            for message in messages_of(folder, steps):
+                match message:
+                    case Said():
+                        line.say(message.text)
+                    case Opened():
+                        opened = message
+                    case Going():
+                        line.replace(_progress(message, steps_each(steps) * TRIALS))
+                    case Tried():
+                        trials.append(message.trial)
+                        line.say(_tried(message.trial, len(trials)))
+        except KeyboardInterrupt:
+            line.say("Stopped. The run is as it was.")
+            raise
+    assert opened is not None
+    return opened, trials
+
+
+class _Line:
+    """Progress on stderr: lines that stay, and on a terminal one that is written over."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr is not None and sys.stderr.isatty()
+        self._drawn = 0
+
+    def say(self, text: str) -> None:
+        self.clear()
+        click.echo(printable(text)[:WIDTH], err=True)
+
+    def replace(self, text: str) -> None:
+        if self._live:
+            text = text[: WIDTH - 1]
+            click.echo(f"\r{text:<{self._drawn}}", nl=False, err=True)
+            self._drawn = len(text)
+
+    def clear(self) -> None:
+        if self._drawn:
+            click.echo(f"\r{'':<{self._drawn}}\r", nl=False, err=True)
+            self._drawn = 0
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[_Line]:
+    line = _Line()
+    try:
+        yield line
+    finally:
+        line.clear()
+
+
+def _progress(going: Going, planned: int) -> str:
+    left = max(planned - going.steps, 0) * going.seconds_each
+    ramp = f" with a ramp over {going.warmup}" if going.warmup else ""
+    until = f", about {show.seconds(left)} left" if left and going.steps > 3 else ""
+    return f"rate {going.rate:g}{ramp}: step {going.done} of {going.of}{until}"
+
+
+def _tried(trial: Trial, number: int) -> str:
+    ramp = f", ramp over {trial.warmup}" if trial.warmup else ""
+    return f"{number}. rate {trial.rate:g}{ramp}: {percent(trial.gain)} less error after {trial.last.steps} steps"
+
+
+def _parted(trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
+    """(without, with) a warm-up."""
+    return [trial for trial in trials if not trial.warmup], [trial for trial in trials if trial.warmup]
+
+
+def _print_trials(opened: Opened, trials: Sequence[Trial], start: str) -> None:
+    plain, ramped = _parted(trials)
+    chosen = choose(plain, opened.before)
+    steps = [reading.steps for reading in max(plain, key=lambda trial: len(trial.readings)).readings]
+    click.echo(f"From {printable(start)}; each rate for {opened.steps} steps, on the same pictures and noise:")
+    click.echo()
+    heads = "".join(f"{step:>9}" for step in steps)
+    click.echo(f"  {'':<15}{'less error after steps':>{9 * len(steps)}}")
+    click.echo(f"  {'rate':<15}{heads}{'length':>9}{'prompt':>8}")
+    for trial in [*sorted(plain, key=lambda trial: trial.rate), *ramped]:
+        note = flaw_of(trial, opened.before)
+        mark = ">" if trial is chosen else " "
+        click.echo(f"{mark} {_row(trial, steps)}  {note or ('chosen' if trial is chosen else '')}".rstrip())
+    click.echo()
+    _say(
+        "less error: than with the vectors as they were. length: the median vector's, in usual words. prompt: how "
+        "far other words of a prompt still move the picture; 1 is as with the start."
+    )
+
+
+def _row(trial: Trial, steps: Sequence[int]) -> str:
+    name = f"{trial.rate:g}{f', ramp of {trial.warmup}' if trial.warmup else ''}"
+    read = {reading.steps: reading for reading in trial.readings}
+    gains = "".join(f"{_gain(read.get(step)):>9}" for step in steps)
+    return f"{name:<15}{gains}{trial.last.length:>9.1f}{trial.follows:>8.2f}"
+
+
+def _gain(reading: Reading | None) -> str:
+    return "-" if reading is None else percent(reading.gain)
+
+
+def _print_proposal(now: Scheme, scheme: Scheme, step: int, warmup: Warmup | None) -> None:
+    click.echo()
+    where = f" from step {step} on" if step else ""
+    click.echo(f"Proposed{where}, {show.number(scheme.total_steps, 'step')} in all, as many as the run has now:")
+    click.echo()
+    click.echo(f"  {format_scheme(scheme.segments)}")
+    if scheme.warmup_steps:
+        click.echo(f"  with a warm-up of {show.number(scheme.warmup_steps, 'step')}")
+    click.echo()
+    _say(f"The run has {format_scheme(now.segments)}.")
+    if warmup is not None:
+        _say(warmup.describe())
+
+
+def _say(text: str) -> None:
+    click.echo(fill(text, WIDTH, break_long_words=False, break_on_hyphens=False))
