@@ -75,7 +75,7 @@ def test_what_is_no_rate_has_no_rung(rate: float) -> None:
         rung_near(rate)
 
 
-@pytest.mark.parametrize(("spread", "rate"), [(0.055, 0.02), (0.0137, 0.005)])
+@pytest.mark.parametrize(("spread", "rate"), [(0.079, 0.02), (0.0137, 0.005)])
 def test_the_first_rate_is_the_usual_one_of_demo_model_and_clip(spread: float, rate: float) -> None:
     assert next_rate([], BEFORE, spread) == rate
 

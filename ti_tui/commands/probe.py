@@ -132,7 +132,7 @@ class _Line:
 
     def say(self, text: str) -> None:
         self.clear()
-        click.echo(printable(text)[:WIDTH], err=True)
+        click.echo(fill(printable(text), WIDTH, break_long_words=False, break_on_hyphens=False), err=True)
 
     def replace(self, text: str) -> None:
         if self._live:

@@ -23,7 +23,7 @@ STEPS, FEWEST_STEPS, MOST_STEPS = 120, 48, 5000
 TRIALS = 6
 """That the steps are divided by: usually four or five rates, and one of them once more with a warm-up."""
 MOST_RATES = 9
-USUAL_STEP = 0.36
+USUAL_STEP = 0.3
 """The rate that is tried first, in spreads of the vocabulary's components: 0.02 on the demo model, 0.005 on CLIP-L,
 which is what A1111 and the paper (arXiv 2208.01618) train at."""
 CLOSE = 0.9
@@ -113,7 +113,7 @@ class Warmup:
         plain, ramped = self.plain.last, self.ramped.last
         says = {
             "helps": "Warm-up matters here, and the proposal has it",
-            "costs": "Warm-up only costs time here",
+            "costs": "Warm-up does no good here",
             "none": "Warm-up makes no difference here",
         }[self.effect]
         return (

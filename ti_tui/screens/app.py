@@ -209,7 +209,9 @@ def _unknown_keys(keys: Mapping[str, str]) -> list[str]:
     """What is wrong with the [keys] of the settings: ids that nothing has."""
     import difflib
 
+    from ti_tui.screens.dashboard.health import HealthScreen
     from ti_tui.screens.dashboard.log import LogScreen
+    from ti_tui.screens.dashboard.sample_grid import SampleGrid
     from ti_tui.screens.dashboard.samples import CompareScreen
     from ti_tui.screens.dashboard.screen import DashboardScreen
     from ti_tui.screens.review.captions import CaptionReview
@@ -225,7 +227,7 @@ def _unknown_keys(keys: Mapping[str, str]) -> list[str]:
 
     owners = (
         TiTuiApp, WizardScreen, DatasetPane, CaptionPreview, SchemePane, CropReview, CaptionReview, CaptionEditor,
-        CaptionList, DashboardScreen, CompareScreen, LogScreen, TextLine, SegmentTable,
+        CaptionList, DashboardScreen, CompareScreen, SampleGrid, HealthScreen, LogScreen, TextLine, SegmentTable,
     )  # fmt: skip
     classes = {part for owner in owners for part in owner.__mro__ if part.__module__.startswith("ti_tui.")}
     bindings = [binding for part in classes for binding in vars(part).get("BINDINGS", [])]
