@@ -20,7 +20,7 @@ from tests.fixtures.terminal import ti_tui as command_line
 from ti_tui.run import file as run_file
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.probing import rung_near
-from ti_tui.run.scheme import Scheme, format_scheme, parse
+from ti_tui.run.scheme import Scheme, Segment, format_scheme, parse
 from ti_tui.setup.probing import ProbingError, apply
 
 FEW = ("--steps", "48")
@@ -60,21 +60,30 @@ def test_a_probe_proposes_a_scheme_and_leaves_the_run_as_it_was(make_run: MakeRu
 
 
 def test_apply_writes_the_part_ahead_of_a_run_that_goes_on(make_run: MakeRun, train: Callable[..., int]) -> None:
-    folder = make_run(scheme="0.01:6")
+    folder = make_run("sd2-v", scheme="0.001:3")
     assert train(folder) == 0
-    refused(ti_tui("probe", folder.root, "--apply"), "its scheme ends at 6: nothing is ahead")
-    edit(folder, "learning_rate = 0.01, steps = 6", "learning_rate = 0.01, steps = 46")
+    refused(ti_tui("probe", folder.root, "--apply"), "its scheme ends at 3: nothing is ahead")
+    edit(folder, "learning_rate = 0.001, steps = 3", "learning_rate = 0.001, steps = 43")
     before = contents(folder.root)
     done = ti_tui("probe", folder.root, *FEW, "--apply")
     assert done.returncode == 0, done.stderr
-    assert "From step 6;" in done.stdout and "Warm-up" not in done.stdout
-    after = contents(folder.root)
-    if "No proposal" not in done.stdout:
-        scheme = scheme_of(folder)
-        assert "46 steps in all" in done.stdout and scheme.total_steps == 46
-        assert all(scheme.rate_at(step) == 0.01 for step in range(6))
-        assert after.pop("run.toml") != before.pop("run.toml")
-    assert after == before
+    assert "From step 3;" in done.stdout and "Warm-up" not in done.stdout and "ramp" not in done.stdout
+    assert "Proposed from step 3 on, 40 steps in all" in done.stdout
+    assert f"Written into {folder.file}: 43 steps in all" in " ".join(done.stdout.split())
+    scheme, after = scheme_of(folder), contents(folder.root)
+    assert scheme.total_steps == 43 and scheme.segments[0] == Segment(0.001, 3) != scheme.segments[1]
+    assert after.pop("run.toml") != before.pop("run.toml") and after == before
+
+
+def test_a_run_that_gains_nothing_any_more_is_told_so(make_run: MakeRun, train: Callable[..., int]) -> None:
+    folder = make_run(scheme="0.02:6")
+    assert train(folder) == 0
+    edit(folder, "learning_rate = 0.02, steps = 6", "learning_rate = 0.02, steps = 20")
+    before = contents(folder.root)
+    done = ti_tui("probe", folder.root, *FEW, "--apply")
+    assert done.returncode == 0, done.stderr
+    assert "No proposal: in 8 steps no rate gained what one could tell from chance." in done.stdout
+    assert contents(folder.root) == before
 
 
 def test_a_probe_that_is_killed_leaves_everything_as_it_was_and_no_process(make_run: MakeRun, tmp_path: Path) -> None:

@@ -126,6 +126,9 @@ def test_of_rates_that_do_as_well_the_middle_one_is_taken_and_flawed_ones_are_no
 
 def test_nothing_is_chosen_where_nothing_was_gained() -> None:
     assert choose([trial(0.01, 0.004), trial(0.02, -0.1)], BEFORE) is None
+    # Vectors that are trained already jump by so much from step to step.
+    little = trial(0.01, 0.02)
+    assert choose([little], BEFORE) == little and choose([little], BEFORE, goes_on=True) is None
     assert choose([], BEFORE) is None
 
 

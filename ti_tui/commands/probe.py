@@ -71,11 +71,16 @@ def command(run: Path, steps: int, applying: bool) -> None:
     start = start_in_words(recipe.embedding.init, recipe.embedding.start)
     _print_trials(opened, trials, f"step {opened.step}" if opened.step else f"the start, {start}")
     plain, ramped = _parted(trials)
-    chosen = choose(plain, opened.before)
+    chosen = choose(plain, opened.before, goes_on=opened.step > 0)
     if chosen is None:
+        click.echo()
         _say(
-            "No proposal: no rate gained what one could tell from nothing. "
-            + ("What is learned is learned." if opened.step else "More --steps may; or the pictures share little.")
+            f"No proposal: in {show.number(opened.steps, 'step')} no rate gained what one could tell from chance. "
+            + (
+                "What the rates ahead refine is too little for so short a trial: keep them, or try --steps 600."
+                if opened.step
+                else "--steps 600 may; or the pictures have little in common."
+            )
         )
         return
     warmup = judge_warmup(chosen, ramped[-1], opened.before) if ramped else None
@@ -174,7 +179,7 @@ def _parted(trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
 
 def _print_trials(opened: Opened, trials: Sequence[Trial], start: str) -> None:
     plain, ramped = _parted(trials)
-    chosen = choose(plain, opened.before)
+    chosen = choose(plain, opened.before, goes_on=opened.step > 0)
     steps = [reading.steps for reading in max(plain, key=lambda trial: len(trial.readings)).readings]
     click.echo(f"From {printable(start)}; each rate for {opened.steps} steps, on the same pictures and noise:")
     click.echo()

@@ -28,8 +28,9 @@ USUAL_STEP = 0.3
 which is what A1111 and the paper (arXiv 2208.01618) train at."""
 CLOSE = 0.9
 """Share of the best gain from which on a rate does about as well: trials of neighbouring rates jump by so much."""
-LEAST_GAIN = 0.01
-"""Less is nothing that one could tell rates apart by."""
+LEAST_GAIN, LEAST_GAIN_LATER = 0.01, 0.03
+"""Less is nothing that one could tell rates apart by: from the start of a run, and where something is learned already.
+Vectors that have learned jump up and down by a percent or two from step to step, at any rate."""
 LONGEST = 4.0
 """Lengths of a usual word that a trial's vectors may get to. A whole scheme takes them up to five times as far, and
 from 20 on a prompt is known to suffer (Kim et al. 2025, arXiv 2512.13672)."""
@@ -167,7 +168,7 @@ def next_rate(trials: Sequence[Trial], before: Reading, spread: float) -> float 
     """The rate to try after `trials`; None when enough is known.
 
     From the usual rate upwards until one is flawed or gains less, then downwards until one gains less.
-    spread: of the components of the vocabulary's vectors, or of the run's own where they are larger.
+    spread: of the components of the vocabulary's vectors, or of those that the run started from where it is larger.
     """
     if not trials:
         return rung(rung_near(USUAL_STEP * spread))
@@ -183,14 +184,16 @@ def next_rate(trials: Sequence[Trial], before: Reading, spread: float) -> float 
     return None
 
 
-def choose(trials: Sequence[Trial], before: Reading) -> Trial | None:
+def choose(trials: Sequence[Trial], before: Reading, *, goes_on: bool = False) -> Trial | None:
     """The trial whose rate is to be the first; None if none gained what one could tell.
+
+    goes_on: whether the trials began with vectors that were trained already.
 
     Of those that do about as well the middle one: the lower ones are slow where learning is hard, the higher ones near
     to where vectors grow too long or drown the prompt.
     """
     best = _best_gain(trials, before)
-    if best < LEAST_GAIN:
+    if best < (LEAST_GAIN_LATER if goes_on else LEAST_GAIN):
         return None
     good = [trial for trial in trials if not flaw_of(trial, before) and trial.gain >= CLOSE * best]
     return sorted(good, key=lambda trial: trial.rate)[len(good) // 2]

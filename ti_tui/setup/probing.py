@@ -37,7 +37,7 @@ class Said:
 class Opened:
     """The run is open after `step` of its steps, its vectors as `before`; each trial will have `steps` steps.
 
-    spread: of the components of its vectors, that a rate is to be compared with.
+    spread: what a rate is to be compared with, see run.probing.next_rate.
     """
 
     step: int

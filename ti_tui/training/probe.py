@@ -51,7 +51,7 @@ class Stopped(Exception):
 class Prober:
     """A run opened as its trainer opens it, and put back to where it is before each trial.
 
-    before: how its vectors are there; spread: of the components that a rate is to be compared with.
+    before: how its vectors are there; spread: what a rate is to be compared with.
     """
 
     def __init__(self, checked: Checked, answer: Callable[..., None], stopped: Callable[[], bool]) -> None:
@@ -65,10 +65,12 @@ class Prober:
         self._rows = [row.detach().clone() for row in session.rows]
         self._optimizer = copy.deepcopy(session.optimizer.state_dict())
         self._loss_scale = session.loss_scale.state()
+        assert session.evaluator is not None
+        starts = session.evaluator.starts
         self._evaluator, self._following = self._look_around()
         lengths = [
-            (float(row.norm(dim=1).median()), usual, row.shape[1])
-            for row, usual in zip(self._rows, session.norms.lengths, strict=True)
+            (float(start.norm(dim=1).median()), usual, start.shape[1])
+            for start, usual in zip(starts, session.norms.lengths, strict=True)
         ]
         # One rate serves both text encoders of SDXL.
         spreads = [max(length, usual) / math.sqrt(width) for length, usual, width in lengths]
@@ -230,9 +232,8 @@ def _carry_out(prober: Prober, steps: int, pipe: Pipe) -> None:
 
     while (rate := next_rate(trials, prober.before, prober.spread)) is not None:
         trials.append(tried(rate, 0))
-    chosen = choose(trials, prober.before)
     # A run that goes on has its optimizer's moments: there is no first step left to be warmed up.
-    if chosen is not None and prober.step == 0:
+    if prober.step == 0 and (chosen := choose(trials, prober.before)) is not None:
         tried(chosen.rate, warmup_steps(steps))
 
 
