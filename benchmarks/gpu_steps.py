@@ -19,8 +19,9 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from benchmarks.memory import RESOLUTIONS, TEXTS, UNETS
 from ti_tui.run.compiling import Compile
 from ti_tui.run.hardware import nvml_handle
-from ti_tui.run.memory import Backward, Precision, Recompute, Way
+from ti_tui.run.memory import Backward, ComputeMode, Precision, Recompute
 from ti_tui.run.recipe import Family, TrainingTable
+from ti_tui.training.compute_mode import compile_unet, set_compute_mode
 from ti_tui.training.device import DTYPES, use_fast_arithmetic
 from ti_tui.training.latents import Latents
 from ti_tui.training.objective import NoiseSchedule, draw, losses
@@ -28,7 +29,6 @@ from ti_tui.training.optimizers import LossScale, clip_gradients, gradient_lengt
 from ti_tui.training.previews import conditions_for
 from ti_tui.training.quantised import quantise
 from ti_tui.training.text import Context, TextGradients, TextSide
-from ti_tui.training.ways import compile_unet, set_way
 
 VECTORS = 4
 RATE = 0.005
@@ -68,8 +68,8 @@ class Job:
     limit: int | None = None
 
     @property
-    def way(self) -> Way:
-        return Way(self.batch, self.backward, self.recompute, self.bits, self.text_on_cpu)
+    def way(self) -> ComputeMode:
+        return ComputeMode(self.batch, self.backward, self.recompute, self.bits, self.text_on_cpu)
 
     @property
     def name(self) -> str:
@@ -130,7 +130,7 @@ def make_unet(job: Job, terms: Terms) -> Any:
     if job.channels_last:
         unet.to(memory_format=torch.channels_last)
     if not job.reference:
-        set_way(unet, job.way)
+        set_compute_mode(unet, job.way)
     elif job.recompute != "none":
         unet.train().enable_gradient_checkpointing()
     if job.compile != "off":

@@ -6,13 +6,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from ti_tui.results.report import page
+from ti_tui.results.report.chart import HEIGHT, WIDTH, Chart, figure
+from ti_tui.results.report.curves import charts_of
 from ti_tui.run.events import EventReader, as_one_run, step_of
 from ti_tui.run.file import load
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.history import RunHistory
-from ti_tui.setup.report import page
-from ti_tui.setup.report.chart import HEIGHT, WIDTH, Chart, figure
-from ti_tui.setup.report.curves import charts_of
 
 PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
 CSS = Path(page.__file__).with_name("page.css")

@@ -17,8 +17,8 @@ from tests.fixtures.tiny_blip import KINDS, old_layout, shared
 from ti_tui.captioning import models
 from ti_tui.captioning.models import Cancelled, LoadedModel, choose_device
 from ti_tui.captioning.worker import LONG_SIDE, Worker, load_picture
+from ti_tui.captions.models import CaptionerError, CaptionerModel, check_captioner
 from ti_tui.run.hardware import Hardware
-from ti_tui.setup.caption_model import CaptionerError, CaptionerModel, check_captioner
 
 GB = 10**9
 

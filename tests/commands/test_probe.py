@@ -17,11 +17,11 @@ from tests.commands.test_commands import refused, ti_tui
 from tests.conftest import MakeRun, edit
 from tests.fixtures.terminal import Terminal
 from tests.fixtures.terminal import ti_tui as command_line
+from ti_tui.jobs.probing import ProbingError, apply
 from ti_tui.run import file as run_file
 from ti_tui.run.folder import RunFolder
-from ti_tui.run.probing import rung_near
+from ti_tui.run.rate_search import rung_near
 from ti_tui.run.scheme import Scheme, Segment, format_scheme, parse
-from ti_tui.setup.probing import ProbingError, apply
 
 FEW = ("--steps", "48")
 

@@ -25,17 +25,17 @@ from tests.screens.conftest import MakeHistory, history, home  # noqa: F401
 from ti_tui.cli import cli
 from ti_tui.embeddings import files
 from ti_tui.embeddings.files import Embedding
+from ti_tui.formatting import printable
+from ti_tui.results.report import chart, curves
+from ti_tui.results.report.markup import VOID, tag
+from ti_tui.results.report.page import page, read_report
+from ti_tui.results.report.thumbnails import thumbnails
+from ti_tui.results.report.usage import diffusers_lines
 from ti_tui.run import file as run_file
 from ti_tui.run.evaluations import Evaluation
 from ti_tui.run.events import KINDS
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.verdicts import NAMES
-from ti_tui.setup.report import chart, curves
-from ti_tui.setup.report.markup import VOID, tag
-from ti_tui.setup.report.page import page, read_report
-from ti_tui.setup.report.thumbnails import thumbnails
-from ti_tui.setup.report.usage import diffusers_lines
-from ti_tui.setup.words import printable
 
 MOST_BYTES = 3_000_000
 NASTY = "</script><script>alert('x')</script> \"quoted\" & <b onclick=go()>"

@@ -21,10 +21,10 @@ from ti_tui import settings
 from ti_tui.cli import cli
 from ti_tui.commands.columns import cut_front, lines_of, wrapped
 from ti_tui.errors import UserError
+from ti_tui.results.outcome import percent
+from ti_tui.results.runs_table import compared, distinct_names, not_comparable, setting_rows
 from ti_tui.run import file as run_file
 from ti_tui.run.folder import RunFolder
-from ti_tui.setup.outcome import percent
-from ti_tui.setup.run_comparison import compared, distinct_names, not_comparable, setting_rows
 
 
 def runs(*folders: Path) -> list[str]:
@@ -40,7 +40,7 @@ def pair(one: dict[str, Any], other: dict[str, Any], tmp_path: Path) -> tuple[Ru
 
 
 def settings_that_differ(*folders: RunFolder) -> list[str]:
-    from ti_tui.setup.outcome import outcome_of
+    from ti_tui.results.outcome import outcome_of
 
     told = compared([(folder, run_file.load(folder.file), outcome_of(folder)) for folder in folders])
     return [one.name for one in setting_rows(told)]
@@ -167,7 +167,7 @@ def test_runs_of_one_name_are_told_apart() -> None:
 
 
 def test_a_single_run_has_nothing_to_be_compared_with(history: MakeHistory) -> None:  # noqa: F811
-    from ti_tui.setup.outcome import outcome_of
+    from ti_tui.results.outcome import outcome_of
 
     folder = history(100, "done")
     assert not_comparable(compared([(folder, run_file.load(folder.file), outcome_of(folder))])) == []

@@ -10,8 +10,8 @@ import pytest
 
 from ti_tui.atomic import CannotWrite
 from ti_tui.dataset import caption_history as history
+from ti_tui.dataset.caption_files import read_caption
 from ti_tui.dataset.caption_history import Change, change_caption, history_file, new_batch, read
-from ti_tui.dataset.sidecars import read_caption
 
 
 def change(number: int, batch: str = "one") -> Change:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ti_tui.dataset.caption_text import CaptionRules, Mode, clean_caption, words_of_name
+from ti_tui.dataset.caption_text import CaptionMode, CaptionRules, clean_caption, words_of_name
 
 OLD, MADE = "an old caption", "a woman, smiling"
 
@@ -68,7 +68,7 @@ def test_a_name_becomes_words_as_in_a1111(stem: str, words: str) -> None:
         ("append", True, f"{OLD}, {MADE}"),
     ],
 )
-def test_the_four_modes(mode: Mode, wanted: bool, text: str) -> None:
+def test_the_four_modes(mode: CaptionMode, wanted: bool, text: str) -> None:
     rules = CaptionRules(mode)
     assert rules.wants("") and rules.wants(OLD) == wanted
     assert rules.combined(OLD, MADE) == text
@@ -78,7 +78,7 @@ def test_the_four_modes(mode: Mode, wanted: bool, text: str) -> None:
 @pytest.mark.parametrize("mode", ["missing", "replace", "prepend", "append"])
 @pytest.mark.parametrize("prefix", ["", "a portrait of", "studio light, ", "a"])
 @pytest.mark.parametrize("old", ["", OLD, MADE, "a portrait of an old man", "annas hat"])
-def test_captioning_again_changes_nothing_more(mode: Mode, prefix: str, old: str) -> None:
+def test_captioning_again_changes_nothing_more(mode: CaptionMode, prefix: str, old: str) -> None:
     rules = CaptionRules(mode, prefix)
     once = rules.combined(old, MADE)
     assert rules.combined(once, MADE) == once

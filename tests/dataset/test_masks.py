@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ti_tui.dataset.boxes import Box, Choice, Crop, Face, Mode, Sight, crops_for
 from ti_tui.dataset.crop import cut_mask, load_crops
+from ti_tui.dataset.crop_boxes import Box, Crop, CropChoice, CropMode, Face, Sight, crops_for
 from ti_tui.dataset.masks import FEATHER, load_mask, mask_file, mask_pieces, trouble_with_file, weights_of
 from ti_tui.dataset.scan import DatasetError, scan
 
@@ -121,7 +121,7 @@ def test_a_mask_of_16_bits_keeps_its_greys(picture: Path) -> None:
     data=st.data(),
 )
 def test_a_mask_is_cut_with_the_box_of_its_picture(
-    source: tuple[int, int], size: tuple[int, int], mode: Mode, scale: int, data: st.DataObject
+    source: tuple[int, int], size: tuple[int, int], mode: CropMode, scale: int, data: st.DataObject
 ) -> None:
     """What is white in the mask is where it is red in the picture, in every mode, also from a larger mask."""
     left, top = data.draw(st.integers(0, source[0] - 30)), data.draw(st.integers(0, source[1] - 30))
@@ -135,7 +135,7 @@ def test_a_mask_is_cut_with_the_box_of_its_picture(
         path = Path(folder) / "a.png"
         image.save(path)
         mask.save(Path(folder) / "a-mask.png")
-        crops = crops_for(Sight(source), size, Choice(mode, box))
+        crops = crops_for(Sight(source), size, CropChoice(mode, box))
         pictures, pieces = load_crops(path, crops), mask_pieces(path, crops)
     for picture, piece, crop in zip(pictures, pieces, crops, strict=True):
         red = np.asarray(picture).astype(int)
@@ -162,7 +162,7 @@ def test_the_mask_of_a_face_holds_the_face_and_fades_outside_the_head(
     height = tall * 800
     width = 0.75 * height
     face = Face(middle[0] * 1000 - width / 2, middle[1] * 800 - height / 2, width, height)
-    choice = Choice("whole") if padded else Choice("manual", Box(100, 0, 800, 800))
+    choice = CropChoice("whole") if padded else CropChoice("manual", Box(100, 0, 800, 800))
     (crop,) = crops_for(Sight(source, (face,)), size, choice)
     (mask,) = mask_pieces(Path("not opened"), [crop], face)
     assert mask is not None and mask.size == size

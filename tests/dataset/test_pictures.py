@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from ti_tui.dataset.caption_files import decode, read_caption, write_caption
 from ti_tui.dataset.crop import bucket_for, buckets, fit, upright_rgb
 from ti_tui.dataset.prepare import prepare
 from ti_tui.dataset.scan import DatasetError, scan
-from ti_tui.dataset.sidecars import decode, read_caption, write_caption
 
 
 def messages(folder: Path) -> str:

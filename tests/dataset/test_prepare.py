@@ -17,10 +17,10 @@ from PIL import Image, ImageCms
 from tests.fixtures import bad_pictures
 from tests.fixtures.bad_pictures import photo
 from ti_tui import atomic
-from ti_tui.dataset.boxes import Box, Choice, crop_for
 from ti_tui.dataset.crop import load_crops, load_fitted, to_8_bits
+from ti_tui.dataset.crop_boxes import Box, CropChoice, crop_for
 from ti_tui.dataset.manifest import Entry, Manifest, ManifestError, read_manifest
-from ti_tui.dataset.opening import DatasetError
+from ti_tui.dataset.picture_file import DatasetError
 from ti_tui.dataset.prepare import Prepared, prepare
 from ti_tui.dataset.scan import scan
 from ti_tui.dataset.survey import survey
@@ -107,7 +107,7 @@ def test_only_what_changed_is_made_again(again: Prepare, source: Path, run: Path
 
 def test_a_crop_chosen_by_a_person_counts_and_stays(again: Prepare, run: Path) -> None:
     again()
-    box = Choice("manual", Box(10, 20, 300, 300))
+    box = CropChoice("manual", Box(10, 20, 300, 300))
     outcome = again(crops={"coffee.jpg": box})
     assert made(outcome) == ["coffee.jpg"]
     crop = outcome.pictures[1].crops[0]
@@ -116,12 +116,12 @@ def test_a_crop_chosen_by_a_person_counts_and_stays(again: Prepare, run: Path) -
     assert not entries(run)["rocket.jpg"].look_again
     assert made(again()) == [] and entries(run)["coffee.jpg"].choice == box
     assert set(made(again(mode="centre"))) <= {"astronaut.jpg", "rocket.jpg"}
-    assert made(again(crops={"coffee.jpg": Choice("centre")})) == ["coffee.jpg"]
+    assert made(again(crops={"coffee.jpg": CropChoice("centre")})) == ["coffee.jpg"]
 
 
 def test_a_crop_with_too_few_pixels_is_refused_unless_forced(again: Prepare, run: Path) -> None:
     again(resolution=512)
-    tiny = {"coffee.jpg": Choice("manual", Box(0, 0, 100, 100))}
+    tiny = {"coffee.jpg": CropChoice("manual", Box(0, 0, 100, 100))}
     outcome = again(resolution=512, crops=tiny)
     assert outcome.images == 2 and "enlarging it would be 5.1 times" in str(outcome.problems.errors[0])
     assert "0002.png" not in files(run)
@@ -184,7 +184,7 @@ def test_files_of_others_are_never_touched(again: Prepare, source: Path, run: Pa
     assert outcome.pictures[-1].files[0].name == "0006.png"
     Image.new("RGB", (64, 64), "red").save(folder / "0002.png")
     painted = (folder / "0002.png").read_bytes()
-    outcome = again(mode="centre", crops={"coffee.jpg": Choice("whole")})
+    outcome = again(mode="centre", crops={"coffee.jpg": CropChoice("whole")})
     assert (folder / "0002.png").read_bytes() == painted
     assert "0002.png (of coffee.jpg) was changed by another program" in "\n".join(map(str, outcome.problems))
     again(leave_out=["coffee.jpg"])
@@ -380,7 +380,7 @@ def test_the_centre_is_cropped_as_the_trainer_crops_pictures_of_its_own(tmp_path
         image.save(tmp_path / name)
         one = survey(tmp_path, faces="none").measured(name)
         assert one is not None
-        crop = crop_for(one.sight, (128, 128), Choice("centre"))
+        crop = crop_for(one.sight, (128, 128), CropChoice("centre"))
         expected = np.asarray(load_fitted(tmp_path / name, (128, 128)))
         assert (np.asarray(load_crops(tmp_path / name, [crop])[0]) == expected).all()
 

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from tests.fixtures.bad_pictures import photo
-from ti_tui.dataset.boxes import Box, Choice, Face
+from ti_tui.dataset.crop_boxes import Box, CropChoice, Face
 from ti_tui.dataset.faces import FaceFinder
 from ti_tui.dataset.manifest import Entry, ManifestError, read_manifest
 from ti_tui.dataset.masks import load_mask, mask_pieces
-from ti_tui.dataset.opening import DatasetError
+from ti_tui.dataset.picture_file import DatasetError
 from ti_tui.dataset.prepare import Prepared, prepare
 from ti_tui.run.problems import Problem
 
@@ -116,19 +116,21 @@ def test_masks_and_transparency_come_along_cut_as_their_pictures(again: Prepare,
 
 
 def test_a_manual_crop_and_the_pieces_of_a_split_take_their_part_of_the_mask(again: Prepare, run: Path) -> None:
-    outcome = again(crops={"astronaut.jpg": Choice("manual", Box(400, 0, 200, 200)), "rocket.png": Choice("split")})
+    outcome = again(
+        crops={"astronaut.jpg": CropChoice("manual", Box(400, 0, 200, 200)), "rocket.png": CropChoice("split")}
+    )
     folder = run / "img" / "1_zkz"
     mask = load_mask(folder / "0001.png", (64, 64))
     assert mask is not None and mask[:, :15].min() > 0.95 and mask[:, 18:].max() < 0.05
     assert {"0003-1.png", "0003-2.png", "0003-1-mask.png", "0003-2-mask.png"} <= set(files(run))
     assert outcome.masks == 3
-    back = again(crops={"rocket.png": Choice("centre")})
+    back = again(crops={"rocket.png": CropChoice("centre")})
     assert made(back) == ["rocket.png"] and masks(run) == {"0001-mask.png", "0003-mask.png"}
 
 
 def test_a_piece_that_nothing_is_learned_of_has_no_mask_and_is_told_each_time(again: Prepare, run: Path) -> None:
     again()
-    black = {"astronaut.jpg": Choice("manual", Box(600, 0, 200, 200))}
+    black = {"astronaut.jpg": CropChoice("manual", Box(600, 0, 200, 200))}
     for expected in (["astronaut.jpg"], []):
         outcome = again(crops=black)
         assert made(outcome) == expected and masks(run) == {"0003-mask.png"}
@@ -136,7 +138,7 @@ def test_a_piece_that_nothing_is_learned_of_has_no_mask_and_is_told_each_time(ag
         assert told.message == (
             "the mask of astronaut.jpg leaves nothing to learn in 0001.png; it is learned as a whole"
         )
-    assert made(again(crops={"astronaut.jpg": Choice("centre")})) == ["astronaut.jpg"]
+    assert made(again(crops={"astronaut.jpg": CropChoice("centre")})) == ["astronaut.jpg"]
     assert masks(run) == {"0001-mask.png", "0003-mask.png"}
 
 
@@ -179,7 +181,7 @@ def test_a_mask_that_a_person_made_or_changed_is_kept(again: Prepare, source: Pa
     assert made(outcome) == [] and outcome.masks == 3
     assert not [problem for problem in outcome.problems if problem.kind == "changed"], "nobody wants another"
     half(450, 300).save(source / "astronaut-mask.png")
-    outcome = again(crops={"coffee.jpg": Choice("manual", Box(0, 0, 300, 300))}, masks="faces", finder=Faces())
+    outcome = again(crops={"coffee.jpg": CropChoice("manual", Box(0, 0, 300, 300))}, masks="faces", finder=Faces())
     told = [problem.message for problem in outcome.problems if problem.kind == "changed"]
     assert told == [
         "0001-mask.png (of astronaut.jpg) was not made here, or was changed; it is kept as it is",
@@ -285,10 +287,12 @@ def test_the_mask_of_a_face_moves_with_the_crop(again: Prepare, run: Path) -> No
     again(masks="faces", finder=Faces())
     before = load_mask(run / "img" / "1_zkz" / "0002.png", (64, 64))
     finder = Faces()
-    assert made(again(crops={"coffee.jpg": Choice("manual", Box(300, 100, 400, 400))}, finder=finder)) == ["coffee.jpg"]
+    assert made(again(crops={"coffee.jpg": CropChoice("manual", Box(300, 100, 400, 400))}, finder=finder)) == [
+        "coffee.jpg"
+    ]
     after = load_mask(run / "img" / "1_zkz" / "0002.png", (64, 64))
     assert before is not None and after is not None and after.mean() > 1.5 * before.mean()
-    outcome = again(crops={"coffee.jpg": Choice("manual", Box(0, 0, 200, 200))}, finder=finder)
+    outcome = again(crops={"coffee.jpg": CropChoice("manual", Box(0, 0, 200, 200))}, finder=finder)
     assert "the mask of coffee.jpg leaves nothing to learn in 0002.png" in about_masks(outcome)[0].message
     assert "0002-mask.png" not in masks(run)
 

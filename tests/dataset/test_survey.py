@@ -15,14 +15,14 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from tests.fixtures import bad_pictures
 from tests.fixtures.bad_pictures import Bad, photo
-from ti_tui.dataset.boxes import AUTO, Choice, crop_for, crops_for
-from ti_tui.dataset.checks import measure
+from ti_tui.dataset.caption_files import MOST_BYTES, one_line, read_sidecar
 from ti_tui.dataset.crop import load_crops
-from ti_tui.dataset.opening import DatasetError
+from ti_tui.dataset.crop_boxes import AUTO, CropChoice, crop_for, crops_for
 from ti_tui.dataset.parallel import Room, in_order
+from ti_tui.dataset.picture_file import DatasetError
+from ti_tui.dataset.picture_quality import measure
 from ti_tui.dataset.scan import scan
-from ti_tui.dataset.sidecars import MOST_BYTES, one_line, read_sidecar
-from ti_tui.dataset.survey import Look, Memory, Survey, check_count, survey
+from ti_tui.dataset.survey import Look, LookCache, Survey, check_count, survey
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_what_was_measured_is_remembered_until_the_file_changes(
 ) -> None:
     photo("coffee").save(tmp_path / "a.jpg")
     photo("rocket").save(tmp_path / "b.jpg")
-    memory: Memory = {}
+    memory: LookCache = {}
     first = survey(tmp_path, faces="none", memory=memory)
     measured: list[str] = []
 
@@ -149,7 +149,7 @@ def test_what_cannot_be_read_is_remembered_unless_it_may_be_another_the_next_tim
     whole = (tmp_path / "cut.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "page.jpg").write_text("<html></html>")
-    memory: Memory = {}
+    memory: LookCache = {}
     measured: list[str] = []
     away = True
 
@@ -292,7 +292,7 @@ def test_pictures_of_any_kind_and_size_are_measured_and_cropped(
     grey.convert({"I;16": "I", "F": "F", "I": "I", "LA": "L", "1": "L"}.get(mode, "RGB")).convert(mode).save(path)
     one = measure(path)
     assert one.size == size
-    for choice in (AUTO, Choice("whole"), Choice("split")):
+    for choice in (AUTO, CropChoice("whole"), CropChoice("split")):
         images = load_crops(path, crops_for(one.sight, (64, 64), choice))
         assert {(image.size, image.mode) for image in images} == {((64, 64), "RGB")}
 
@@ -391,5 +391,5 @@ def test_a_crop_of_what_was_measured_needs_nothing_else(tmp_path: Path) -> None:
     found = survey(tmp_path)
     one = found.looks[0].measured
     assert one is not None
-    for choice in (AUTO, Choice("centre"), Choice("whole")):
+    for choice in (AUTO, CropChoice("centre"), CropChoice("whole")):
         assert crop_for(one.sight, (512, 512), choice).source == (900, 600)

@@ -20,7 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import load_file, save_file
 
 from ti_tui.atomic import CannotWrite
-from ti_tui.embeddings.files import FORMS, Embedding, EmbeddingError, Form, read, with_suffix, write
+from ti_tui.embeddings.files import FORMS, Embedding, EmbeddingError, EmbeddingForm, read, with_suffix, write
 from ti_tui.embeddings.install import install
 from ti_tui.embeddings.pictures import unmask
 from ti_tui.errors import UserError
@@ -32,7 +32,7 @@ SDXL = Embedding.from_rows([ROWS, np.ones((2, 1280), dtype=np.float32)], token="
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("embedding", [SD1, SDXL], ids=["sd1", "sdxl"])
-def test_each_form_gives_the_same_vectors_back(tmp_path: Path, form: Form, embedding: Embedding) -> None:
+def test_each_form_gives_the_same_vectors_back(tmp_path: Path, form: EmbeddingForm, embedding: Embedding) -> None:
     path = with_suffix(tmp_path / "zkz", form)
     write(embedding, path, form)
     again = read(path)
@@ -49,7 +49,7 @@ tokens = st.text(st.characters(codec="utf-8", exclude_characters="\x00/"), min_s
 
 @given(rows, tokens, st.integers(0, 10**6), st.sampled_from(FORMS))
 def test_any_embedding_round_trips(
-    tmp_path_factory: pytest.TempPathFactory, array: Any, token: str, step: int, form: Form
+    tmp_path_factory: pytest.TempPathFactory, array: Any, token: str, step: int, form: EmbeddingForm
 ) -> None:
     path = with_suffix(tmp_path_factory.mktemp("e") / "x", form)
     write(Embedding.from_rows([array], token=token, step=step), path, form)

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ti_tui.run.file import from_values
-from ti_tui.run.fit import smaller
 from ti_tui.run.hardware import GIB, Hardware
-from ti_tui.run.memory import MIB, Recompute, Way, coefficients, predict
+from ti_tui.run.memory import MIB, ComputeMode, Recompute, coefficients, predict
+from ti_tui.run.memory_fit import smaller
 from ti_tui.run.model import ModelFacts
 from ti_tui.run.plan import Plan, make_plan
 from ti_tui.run.recipe import RunFile
@@ -64,18 +64,18 @@ def test_sdxl_fits_6_gb_at_1024() -> None:
 
 
 def test_where_there_is_room_layers_keep_what_they_like() -> None:
-    assert plan(24).way == Way(7, "plain", "none", 16)
+    assert plan(24).way == ComputeMode(7, "plain", "none", 16)
 
 
 @pytest.mark.parametrize(
     ("way", "most_gib"),
     [
-        (Way(1, "lean", "none", 16), 2.4),
-        (Way(1, "lean", "all", 16), 2.1),
-        (Way(1, "lean", "all", 8), 1.25),
+        (ComputeMode(1, "lean", "none", 16), 2.4),
+        (ComputeMode(1, "lean", "all", 16), 2.1),
+        (ComputeMode(1, "lean", "all", 8), 1.25),
     ],
 )
-def test_tensors_of_one_image_stay_within_the_goals(way: Way, most_gib: float) -> None:
+def test_tensors_of_one_image_stay_within_the_goals(way: ComputeMode, most_gib: float) -> None:
     memory = predict("sd1", way, resolution=512, precision="fp16", cuda=True)
     assert memory.training - memory.context <= most_gib * GIB
 
@@ -127,7 +127,7 @@ def test_more_memory_never_takes_a_way_that_costs_more(gib: float, more: float) 
 
 def test_what_the_run_file_says_is_done() -> None:
     made = plan(24, recompute="some", lean_backward="off", quantise="8bit", text_encoder="cpu", batch_size=3)
-    assert made.way == Way(3, "plain", "some", 8, text_on_cpu=True)
+    assert made.way == ComputeMode(3, "plain", "some", 8, text_on_cpu=True)
     assert plan(2, quantise="off").way.bits == 16
     limited = plan(24, vram_limit_gib=3.0)
     assert limited.memory is not None and limited.memory.training <= 3 * GIB
@@ -136,14 +136,14 @@ def test_what_the_run_file_says_is_done() -> None:
 def test_a_cpu_has_no_context_and_full_size_numbers() -> None:
     machine = Hardware("cpu", "CPU", 24 * GIB, 22 * GIB, bf16=False)
     made = make_plan(recipe(training={"batch_size": 1}), SD1, 4, machine)
-    assert made.precision == "fp32" and made.way == Way(1, "plain", "none", 16)
+    assert made.precision == "fp32" and made.way == ComputeMode(1, "plain", "none", 16)
     assert made.memory is not None and 5.7 * GIB < made.memory.training < 6.2 * GIB
     small = Hardware("cpu", "CPU", 8 * GIB, 6 * GIB, bf16=False)
-    assert make_plan(recipe(training={"batch_size": 1}), SD1, 4, small).way == Way(1, "lean", "none", 16)
+    assert make_plan(recipe(training={"batch_size": 1}), SD1, 4, small).way == ComputeMode(1, "lean", "none", 16)
 
 
 def test_each_smaller_way_needs_less() -> None:
-    way: Way | None = Way(8, "plain")
+    way: ComputeMode | None = ComputeMode(8, "plain")
     seen = []
     while way is not None:
         seen.append(predict("sd1", way, resolution=512, precision="fp16", cuda=True).training)
@@ -153,7 +153,7 @@ def test_each_smaller_way_needs_less() -> None:
 
 def test_plain_attention_is_counted_with_its_matrices() -> None:
     fused, plain = (
-        predict("sd1", Way(1), resolution=512, precision="fp16", attention=attention, cuda=True)
+        predict("sd1", ComputeMode(1), resolution=512, precision="fp16", attention=attention, cuda=True)
         for attention in ("sdpa", "plain")
     )  # fmt: skip
     assert plain.activations - fused.activations > 1400 * MIB

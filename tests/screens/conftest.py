@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from ti_tui.run.device_monitor import DeviceMonitor, DeviceReading
 from ti_tui.run.file import from_values, save
 from ti_tui.run.folder import RunFolder, Status
 from ti_tui.run.hardware import GIB, Hardware
-from ti_tui.run.monitor import DeviceMonitor, Reading
 from ti_tui.run.process import ProcessId
 
 BEGAN = 1_700_000_000.0
@@ -47,8 +47,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> Hardware:
     """A card of 6 GB in place of this machine's."""
-    monkeypatch.setattr("ti_tui.setup.look.find_hardware", lambda wanted="auto": CARD)
-    reading = Reading("cuda", "RTX 2060", 6 * GIB, int(4.4 * GIB), int(4.1 * GIB), int(0.3 * GIB), 0.97, 71, 86)
+    monkeypatch.setattr("ti_tui.setup.assess.find_hardware", lambda wanted="auto": CARD)
+    reading = DeviceReading("cuda", "RTX 2060", 6 * GIB, int(4.4 * GIB), int(4.1 * GIB), int(0.3 * GIB), 0.97, 71, 86)
     monkeypatch.setattr(DeviceMonitor, "read", lambda self: reading)
     return CARD
 

@@ -18,13 +18,13 @@ from tests.fixtures import tiny_blip
 from tests.fixtures.terminal import Terminal, ti_tui
 from tests.screens.driving import LOOKS, Drive, check_snapshot, drive, type_text, until, words
 from ti_tui import settings
+from ti_tui.captions.phrases import load_phrases, save_phrases
 from ti_tui.errors import UserError
+from ti_tui.jobs import captioning
 from ti_tui.screens.review.captioning import CHOSEN, CaptioningScreen
 from ti_tui.screens.review.captions import CaptionReview
 from ti_tui.screens.review.listing import labels
 from ti_tui.screens.wizard.screen import WizardScreen
-from ti_tui.setup import captioning
-from ti_tui.setup.caption_phrases import load_phrases, save_phrases
 from ti_tui.setup.draft import Draft, load_draft
 
 pytestmark = pytest.mark.usefixtures("card")
@@ -537,16 +537,16 @@ class FakeCaptioner:
         self.cancelled = self.closed = self.stuck = False
         self.first_words = ""
 
-    def caption(self, pictures: Mapping[str, Path], first_words: str = "") -> Iterator[captioning.Message]:
+    def caption(self, pictures: Mapping[str, Path], first_words: str = "") -> Iterator[captioning.CaptionerMessage]:
         self.first_words = first_words
         yield captioning.Loaded("the CPU", 1.0)
         for done, name in enumerate(pictures):
             self.go.acquire(timeout=20)
             if self.cancelled or self.closed:
-                yield captioning.Finished("cancelled", done)
+                yield captioning.CaptioningFinished("cancelled", done)
                 return
             yield captioning.Captioned(name, f"made for {name}", 4.0, done + 1, len(pictures), 40.0)
-        yield captioning.Finished("done", len(pictures))
+        yield captioning.CaptioningFinished("done", len(pictures))
 
     def cancel(self) -> None:
         if not self.stuck:
@@ -690,10 +690,10 @@ def test_file_names_become_captions_without_a_captioner_for_what_the_filter_show
 def test_pictures_that_could_not_be_captioned_are_told_together(
     home: Path, photographs: Path, captioner: FakeCaptioner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def caption_none(pictures: Mapping[str, Path], first_words: str = "") -> Iterator[captioning.Message]:
+    def caption_none(pictures: Mapping[str, Path], first_words: str = "") -> Iterator[captioning.CaptionerMessage]:
         for done, name in enumerate(pictures, start=1):
-            yield captioning.Failed(name, "is damaged [/b]", done, len(pictures))
-        yield captioning.Finished("done", 0, len(pictures))
+            yield captioning.CaptionFailed(name, "is damaged [/b]", done, len(pictures))
+        yield captioning.CaptioningFinished("done", 0, len(pictures))
 
     monkeypatch.setattr(captioner, "caption", caption_none)
 
@@ -709,8 +709,8 @@ def test_pictures_that_could_not_be_captioned_are_told_together(
 def test_a_captioner_that_fails_before_the_first_caption_is_told_with_ways_out(
     home: Path, photographs: Path, captioner: FakeCaptioner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(pictures: Mapping[str, Path], first_words: str = "") -> Iterator[captioning.Message]:
-        yield captioning.Finished("failed", 0, 0, "the captioner needs 9 GB", "Use a smaller one.")
+    def refuse(pictures: Mapping[str, Path], first_words: str = "") -> Iterator[captioning.CaptionerMessage]:
+        yield captioning.CaptioningFinished("failed", 0, 0, "the captioner needs 9 GB", "Use a smaller one.")
 
     monkeypatch.setattr(captioner, "caption", refuse)
 
@@ -980,10 +980,10 @@ def test_a_kill_while_typing_loses_at_most_the_line_that_is_typed(photos: Path, 
 
 
 def _captions_after_a_restart(draft: Draft, folder: Path) -> dict[str, str]:
+    from ti_tui.captions.desk import CaptionDesk
+    from ti_tui.captions.journal import history_of
     from ti_tui.dataset.scan import scan
     from ti_tui.dataset.survey import Look
-    from ti_tui.setup.caption_desk import CaptionDesk
-    from ti_tui.setup.caption_journal import history_of
 
     pictures = [Look(picture.path.name, picture.path, picture) for picture in scan(folder).pictures]
     desk = CaptionDesk(draft, pictures, history=history_of(folder))

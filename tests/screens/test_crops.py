@@ -13,9 +13,9 @@ from textual.pilot import Pilot
 
 from tests.fixtures.bad_pictures import photo
 from tests.screens.driving import LOOKS, Drive, check_snapshot, drive, type_text, until, words
-from ti_tui.dataset.boxes import Choice, Crop
-from ti_tui.dataset.checks import small_copy
 from ti_tui.dataset.crop import load_crops
+from ti_tui.dataset.crop_boxes import Crop, CropChoice
+from ti_tui.dataset.picture_quality import small_copy
 from ti_tui.screens.review.crops import CropReview
 from ti_tui.screens.wizard.screen import WizardScreen
 from ti_tui.setup.draft import Draft, load_draft
@@ -275,14 +275,14 @@ def test_a_box_that_a_new_resolution_enlarges_too_much_is_told_and_can_be_used_a
 def test_crops_of_one_folder_are_not_those_of_another(wide: Path, home: Path) -> None:
     draft = Draft(photographs=str(wide))
     draft.force("coffee.jpg")
-    draft.crops["coffee.jpg"] = Choice("whole")
-    draft.crop_all = Choice("centre")
-    assert draft.crop_choices() == (Choice("centre"), {"coffee.jpg": Choice("whole")})
+    draft.crops["coffee.jpg"] = CropChoice("whole")
+    draft.crop_all = CropChoice("centre")
+    assert draft.crop_choices() == (CropChoice("centre"), {"coffee.jpg": CropChoice("whole")})
     shutil.copytree(wide, home / "other")
     draft.photographs = str(home / "other")
-    assert draft.crop_choices() == (Choice(), {}) and not draft.forced_pictures()
+    assert draft.crop_choices() == (CropChoice(), {}) and not draft.forced_pictures()
     draft.own_choices()
-    assert not draft.crops and not draft.forced and draft.crop_all == Choice()
+    assert not draft.crops and not draft.forced and draft.crop_all == CropChoice()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from ti_tui.run.file import load
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.requests import take
 from ti_tui.screens.dashboard.screen import DashboardScreen
-from ti_tui.screens.dialogs import Question
+from ti_tui.screens.dialogs import QuestionDialog
 
 pytestmark = pytest.mark.usefixtures("card")
 
@@ -160,7 +160,7 @@ def test_leaving_a_run_that_trains_asks_and_leaves_it_running_by_default(history
     async def steps(pilot: Pilot[None]) -> None:
         await shown(pilot)
         await pilot.press("q")
-        assert isinstance(pilot.app.screen, Question)
+        assert isinstance(pilot.app.screen, QuestionDialog)
         await pilot.press("escape")
         dashboard(pilot)
         await pilot.press("q", "enter")

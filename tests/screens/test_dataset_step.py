@@ -132,7 +132,7 @@ def test_masks_around_faces_say_what_to_install_where_nothing_finds_them(
     home: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ti_tui.dataset.faces.installed", lambda: False)
-    monkeypatch.setattr("ti_tui.setup.look.faces_installed", lambda: False)
+    monkeypatch.setattr("ti_tui.setup.assess.faces_installed", lambda: False)
 
     async def steps(pilot: Pilot[None]) -> None:
         await with_pictures(pilot, photographs)
@@ -163,7 +163,7 @@ def test_masks_that_are_wanted_and_not_there_keep_the_run_from_starting(
 def test_masks_around_faces_without_a_face_are_said_in_the_first_step(
     home: Path, photographs: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ti_tui.setup.look.faces_installed", lambda: True)
+    monkeypatch.setattr("ti_tui.setup.assess.faces_installed", lambda: True)
 
     async def steps(pilot: Pilot[None]) -> None:
         await everything(pilot, photographs, model)

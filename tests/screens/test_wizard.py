@@ -16,8 +16,8 @@ from tests.fixtures import bad_pictures
 from tests.screens.conftest import four_colours
 from tests.screens.driving import drive, type_text, until, words
 from ti_tui.cli import cli
-from ti_tui.dataset.boxes import Box, Choice
-from ti_tui.dataset.checks import measure
+from ti_tui.dataset.crop_boxes import Box, CropChoice
+from ti_tui.dataset.picture_quality import measure
 from ti_tui.dataset.prepare import prepare
 from ti_tui.errors import UserError
 from ti_tui.paths import BadPath
@@ -380,7 +380,7 @@ def test_a_mistake_of_ours_is_written_down_and_not_thrown_at_the_person(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a mistake [/b]")
 
-    monkeypatch.setattr("ti_tui.setup.look.judge", broken)
+    monkeypatch.setattr("ti_tui.setup.assess.judge", broken)
 
     async def steps(pilot: Pilot[None]) -> None:
         await type_text(pilot, str(home))
@@ -403,8 +403,8 @@ def test_keys_can_be_bound_anew_by_their_ids(home: Path) -> None:
 
 def test_a_draft_comes_back_from_its_file_as_it_was() -> None:
     draft = Draft(photographs="~/p [1]", class_word="woman", repeats=3, left_out={"a.jpg"}, captions={"b.jpg": ODD})
-    draft.forced, draft.crop_all = {os.fsdecode(b"bad\xff.jpg")}, Choice("face", framing="waist")
-    draft.crops = {"10_x/c.png": Choice("manual", Box(0.5, 1.0, 30.25, 30.0)), "d.png": Choice("face", face=2)}
+    draft.forced, draft.crop_all = {os.fsdecode(b"bad\xff.jpg")}, CropChoice("face", framing="waist")
+    draft.crops = {"10_x/c.png": CropChoice("manual", Box(0.5, 1.0, 30.25, 30.0)), "d.png": CropChoice("face", face=2)}
     draft.masks, draft.subfolders = "faces", True
     draft.set("embedding.token", "zkz")
     draft.set("training.batch_size", "auto")

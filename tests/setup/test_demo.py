@@ -17,9 +17,9 @@ from ti_tui.dataset.survey import survey
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.process import ProcessId
 from ti_tui.setup import demo
+from ti_tui.setup.assess import judge
 from ti_tui.setup.create import create_run
 from ti_tui.setup.draft import draft_path
-from ti_tui.setup.look import judge
 from ti_tui.setup.start import make_run
 
 

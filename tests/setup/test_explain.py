@@ -10,13 +10,13 @@ from click.testing import CliRunner
 
 from tests.conftest import MakeRun
 from ti_tui.cli import cli
+from ti_tui.formatting import start_in_words
 from ti_tui.run.file import load
 from ti_tui.setup.check import check_run
 from ti_tui.setup.draft import Draft
 from ti_tui.setup.explain import note
 from ti_tui.setup.fields import field
 from ti_tui.setup.findings import Findings
-from ti_tui.setup.words import start_in_words
 
 
 def note_of(make_run: MakeRun, **fields: Any) -> str:

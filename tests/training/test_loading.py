@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ti_tui.run.model import inspect_model
-from ti_tui.run.tensors import WeightsError
+from ti_tui.run.weight_shapes import WeightsError
 from ti_tui.training import weights
 from ti_tui.training.models import ModelSource, read_unet_ahead
 from ti_tui.training.weights import PIECE, Checkpoint

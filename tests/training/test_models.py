@@ -19,7 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from tests.fixtures.tiny_models import ldm_unet, ldm_vae, open_clip
 from ti_tui.errors import UserError
 from ti_tui.run.model import ModelError, ModelFacts, find_model, hub_files, inspect_model, is_whole
-from ti_tui.run.tensors import WeightsError, read_shapes
+from ti_tui.run.weight_shapes import WeightsError, read_shapes
 from ti_tui.training.models import ModelSource, detect_prediction
 from ti_tui.training.single_file import text_tensors, unet_config, unet_tensors, vae_config, vae_tensors
 from ti_tui.training.weights import Checkpoint

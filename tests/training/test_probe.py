@@ -12,8 +12,8 @@ import torch
 
 from tests.conftest import MakeRun, result
 from tests.training.running import stop_at_step
+from ti_tui.jobs.probing import checked_for_probing
 from ti_tui.run.folder import RunFolder
-from ti_tui.setup.probing import checked_for_probing
 from ti_tui.training.probe import Prober
 
 

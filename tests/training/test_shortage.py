@@ -188,12 +188,14 @@ def test_previews_that_cannot_fit_are_left_out_and_told(make_run: MakeRun, monke
 
 
 def test_a_compiler_that_fails_is_done_without(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ti_tui.training import session, ways
+    from ti_tui.training import compute_mode, session
 
     def backend(_graph: Any, _inputs: Any) -> Any:
         raise RuntimeError("no compiler here\nwith a long story")
 
-    monkeypatch.setattr(session, "compile_unet", lambda unet, _how: ways.compile_unet(unet, "blocks", backend=backend))
+    monkeypatch.setattr(
+        session, "compile_unet", lambda unet, _how: compute_mode.compile_unet(unet, "blocks", backend=backend)
+    )
     plain, folder = make_run(name="plain"), make_run(**{"training.compile": "blocks"})
     assert open_trainer(folder).run() == "done"
     monkeypatch.undo()

@@ -19,9 +19,9 @@ import pytest
 
 from ti_tui.widgets.graphics import (
     Capabilities,
-    Kind,
+    GraphicsKind,
+    GraphicsSetting,
     Protocol,
-    Setting,
     choose_protocol,
     extra_installed,
     load_widget,
@@ -69,13 +69,13 @@ def test_auto_draws_half_cells_without_asking_where_graphics_do_not_get_through(
         (Capabilities(), "half"),
     ],
 )
-def test_auto_goes_by_what_a_local_terminal_says(found: Capabilities, kind: Kind) -> None:
+def test_auto_goes_by_what_a_local_terminal_says(found: Capabilities, kind: GraphicsKind) -> None:
     assert choose_protocol("auto", LOCAL, lambda: found, installed=True).kind == kind
 
 
 @pytest.mark.parametrize("setting", ["sixel", "kitty"])
 @pytest.mark.parametrize("extra", [{}, {"SSH_TTY": "/dev/pts/1"}, {"TMUX": "x"}])
-def test_what_is_asked_for_by_name_is_used_anywhere(setting: Setting, extra: dict[str, str]) -> None:
+def test_what_is_asked_for_by_name_is_used_anywhere(setting: GraphicsSetting, extra: dict[str, str]) -> None:
     chosen = choose_protocol(setting, LOCAL | extra, Capabilities, installed=True)
     assert chosen == Protocol(setting, "as set", 10, 20)
 
@@ -86,7 +86,7 @@ def test_the_size_of_a_cell_comes_from_the_terminal() -> None:
 
 
 @pytest.mark.parametrize("setting", ["auto", "half", "sixel", "kitty"])
-def test_without_the_extra_it_is_always_half_cells_and_says_why(setting: Setting) -> None:
+def test_without_the_extra_it_is_always_half_cells_and_says_why(setting: GraphicsSetting) -> None:
     chosen = choose_protocol(setting, LOCAL, never, installed=False)
     assert chosen.kind == "half"
     assert setting == "half" or "textual-image is not installed" in chosen.reason

@@ -22,7 +22,7 @@ from textual.strip import Strip
 from ti_tui.errors import UserError
 from ti_tui.widgets import picture as picture_module
 from ti_tui.widgets.graphics import Protocol, extra_installed, halfcell, shades
-from ti_tui.widgets.picture import Picture, PictureCache, decode
+from ti_tui.widgets.picture import PictureCache, PictureView, decode
 
 RED, GREEN, BLUE, YELLOW = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)
 NASTY = "a [v1] (x:1.2) [/b] \x1b[31m"
@@ -49,11 +49,11 @@ class OnePicture(App[None]):
         self.keywords = keywords
 
     def compose(self) -> ComposeResult:
-        yield Picture(**self.keywords)
+        yield PictureView(**self.keywords)
 
     @property
-    def picture(self) -> Picture:
-        return self.query_one(Picture)
+    def picture(self) -> PictureView:
+        return self.query_one(PictureView)
 
     def lines(self) -> list[Strip]:
         return [self.picture.render_line(y) for y in range(self.picture.size.height)]
@@ -354,7 +354,7 @@ def test_a_picture_asked_for_before_the_app_runs_appears(tmp_path: Path) -> None
 
     class Early(OnePicture):
         def compose(self) -> ComposeResult:
-            shown = Picture()
+            shown = PictureView()
             shown.show(path)
             yield shown
 

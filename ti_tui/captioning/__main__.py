@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from ti_tui.errors import UserError
-from ti_tui.setup.captioning import OFFLINE, Device
+from ti_tui.jobs.captioning import OFFLINE, Device
 
 
 @dataclass(frozen=True)
-class Job:
+class CaptionJob:
     """Pictures to caption: (name, file) each."""
 
     number: int
@@ -31,7 +31,7 @@ class Job:
     first_words: str
 
 
-class Pipe:
+class CaptionPipe:
     """The two ends to the parent; a thread of its own reads what it asks."""
 
     def __init__(self) -> None:
@@ -43,12 +43,12 @@ class Pipe:
         os.close(nothing)
         os.dup2(2, 1)
         self._change = threading.Condition()
-        self._waiting: deque[Job] = deque()
+        self._waiting: deque[CaptionJob] = deque()
         self._going = 0
         self._cancelled = False
         threading.Thread(target=self._read, daemon=True).start()
 
-    def next_job(self) -> Job:
+    def next_job(self) -> CaptionJob:
         """Wait for the next job; it is the one going on from now."""
         with self._change:
             while not self._waiting:
@@ -86,7 +86,7 @@ class Pipe:
         if request["do"] == "caption":
             pictures = tuple((str(name), Path(path)) for name, path in request["pictures"])
             with self._change:
-                self._waiting.append(Job(number, pictures, str(request["first_words"])))
+                self._waiting.append(CaptionJob(number, pictures, str(request["first_words"])))
                 self._change.notify()
             return
         with self._change:
@@ -102,10 +102,10 @@ class Pipe:
 
 def main(folder: Path, device: Device) -> int:
     """Load the captioner and do jobs until the parent is gone; returns only if the captioner cannot be used."""
-    pipe = Pipe()
+    pipe = CaptionPipe()
     os.environ.update(OFFLINE)
     try:
-        from ti_tui.setup.caption_model import check_captioner
+        from ti_tui.captions.models import check_captioner
 
         model = check_captioner(folder)
         # torch and transformers take seconds; a wrong folder is told before.

@@ -12,9 +12,9 @@ import torch
 import transformers
 from PIL import Image
 
+from ti_tui.captions.models import CaptionerError, CaptionerModel, how_to_get
+from ti_tui.jobs.captioning import Device
 from ti_tui.run.hardware import find_hardware
-from ti_tui.setup.caption_model import CaptionerError, CaptionerModel, how_to_get
-from ti_tui.setup.captioning import Device
 
 MOST_TOKENS = 40
 BEAMS = 3

@@ -11,11 +11,11 @@ from pathlib import Path
 from PIL import Image
 
 from ti_tui.captioning.models import Cancelled, LoadedModel
+from ti_tui.captions.models import CaptionerModel
 from ti_tui.dataset.crop import upright_rgb
 from ti_tui.dataset.scan import DatasetError, load_pixels, open_picture
 from ti_tui.errors import UserError
-from ti_tui.setup.caption_model import CaptionerModel
-from ti_tui.setup.captioning import Device
+from ti_tui.jobs.captioning import Device
 
 LONG_SIDE = 1024
 """Pixels that a picture is reduced to before the captioner's own processor, which wants 224 to 768, gets it."""

@@ -13,36 +13,36 @@ from shlex import quote
 
 import click
 
+from ti_tui.captions.models import check_captioner, find_captioner
 from ti_tui.commands import show
 from ti_tui.dataset import caption_history
-from ti_tui.dataset.caption_text import CaptionRules, Mode
+from ti_tui.dataset.caption_files import read_caption
+from ti_tui.dataset.caption_text import CaptionMode, CaptionRules
 from ti_tui.dataset.scan import Scan, name_in, scan
-from ti_tui.dataset.sidecars import read_caption
 from ti_tui.dataset.templates import FILEWORDS, load_templates
 from ti_tui.errors import UserError
-from ti_tui.paths import is_there, user_path
-from ti_tui.run import file as run_file
-from ti_tui.run.folder import RunFolder, RunLocked
-from ti_tui.run.problems import nearest
-from ti_tui.setup.caption_model import check_captioner, find_captioner
-from ti_tui.setup.captioning import (
+from ti_tui.formatting import printable
+from ti_tui.jobs.captioning import (
     Captioned,
     Captioner,
+    CaptionFailed,
+    CaptioningFinished,
     Device,
     Engine,
-    Failed,
-    Finished,
     Loaded,
     Said,
     caption_by_names,
     caption_pictures,
     wanted,
 )
-from ti_tui.setup.words import printable
+from ti_tui.paths import is_there, user_path
+from ti_tui.run import file as run_file
+from ti_tui.run.folder import RunFolder, RunLocked
+from ti_tui.run.problems import nearest
 
 
 @dataclass(frozen=True)
-class Place:
+class CaptionFolder:
     """Where pictures are captioned. home: the folder that keeps the history; run: the run that they belong to."""
 
     pictures: Path
@@ -87,7 +87,7 @@ class Place:
     help="auto takes the card if it has room.",
 )
 def command(
-    folder: Path, model: str, engine: str, mode: Mode, prefix: str, first_words: str, leave_out: tuple[str, ...],
+    folder: Path, model: str, engine: str, mode: CaptionMode, prefix: str, first_words: str, leave_out: tuple[str, ...],
     write_beside: bool, device: Device,
 ) -> None:  # fmt: skip
     """Write a caption beside each picture of DIR: a run, or the folder of its pictures.
@@ -129,7 +129,7 @@ def command(
         sys.exit(2)
 
 
-def find_place(given: Path, *, write_beside: bool) -> Place:
+def find_place(given: Path, *, write_beside: bool) -> CaptionFolder:
     """The pictures that `given` means: those of a run, or a folder of photographs if it may be written to.
 
     Raises UserError for the latter if it may not.
@@ -145,9 +145,9 @@ def find_place(given: Path, *, write_beside: bool) -> Place:
         homes = (RunFolder(parent) for parent in path.parents if is_there(parent / "run.toml"))
         run = next((home for home in homes if _is_within(path, home.images)), RunFolder(path))
     if _is_within(pictures, run.images):
-        return Place(pictures, run.root, run)
+        return CaptionFolder(pictures, run.root, run)
     if write_beside:
-        return Place(pictures, pictures)
+        return CaptionFolder(pictures, pictures)
     whose = f"{run.root} trains on {pictures}, which" if pictures != path else f"{pictures}"
     raise UserError(
         f"{whose} is no folder of a run: photographs of your own are only read",
@@ -216,18 +216,18 @@ def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
 def _caption(
     engine: Engine,
     how: str,
-    place: Place,
+    place: CaptionFolder,
     pictures: dict[str, Path],
     current: Callable[[str], str],
     rules: CaptionRules,
-) -> Finished:
+) -> CaptioningFinished:
     """Write captions as they come, and say so."""
     history, batch = caption_history.history_file(place.home), caption_history.new_batch()
 
     def write(name: str, caption: str) -> None:
         caption_history.change_caption(history, pictures[name], caption, batch=batch, how=how)
 
-    finished = Finished("done")
+    finished = CaptioningFinished("done")
     for message in caption_pictures(engine, pictures, current, rules, write):
         match message:
             case Loaded():
@@ -238,18 +238,18 @@ def _caption(
                 left = f", {show.seconds(message.seconds_left)} left" if message.seconds_left >= 1 else ""
                 took = f"  ({message.seconds:.1f} s{left})" if message.seconds else ""
                 click.echo(f"{_place_of(message)}  {printable(message.caption)}{took}")
-            case Failed():
+            case CaptionFailed():
                 click.echo(f"{_place_of(message)}: {message.reason}", err=True)
-            case Finished():
+            case CaptioningFinished():
                 finished = message
     return finished
 
 
-def _place_of(message: Captioned | Failed) -> str:
+def _place_of(message: Captioned | CaptionFailed) -> str:
     return f"{message.done:>{len(str(message.total))}}/{message.total}  {printable(message.name)}"
 
 
-def _sum_up(finished: Finished, place: Place, rules: CaptionRules, passed_over: int) -> None:
+def _sum_up(finished: CaptioningFinished, place: CaptionFolder, rules: CaptionRules, passed_over: int) -> None:
     click.echo(
         f"{_counted(finished.captioned)} captioned in {place.pictures}"
         + (f", {passed_over} had a caption" if passed_over else "")

@@ -8,9 +8,9 @@ import click
 
 from ti_tui.commands import show
 from ti_tui.errors import UserError
+from ti_tui.formatting import printable
 from ti_tui.paths import user_path
 from ti_tui.run.folder import RunFolder, RunFolderError
-from ti_tui.setup.words import printable
 
 
 @click.command(short_help="Look for every mistake before the GPU starts.")

@@ -12,7 +12,23 @@ import click
 from ti_tui.commands import show
 from ti_tui.dataset.prompt_checks import check_sample_prompts
 from ti_tui.errors import UserError
+from ti_tui.formatting import printable
+from ti_tui.jobs.clip_model import Scores, check_judge
+from ti_tui.jobs.comparing import (
+    CompareWork,
+    PictureDrawn,
+    PictureScored,
+    ReferenceLikeness,
+    Said,
+    ToDraw,
+    ToScore,
+    carry_out,
+    checked_for_drawing,
+)
 from ti_tui.paths import is_there, user_path
+from ti_tui.results.comparison import Comparison, gain_at, previews, thinned, training_pictures
+from ti_tui.results.gallery import Gallery, ScoreBook, made_of, mean_scores, spread_out, subject_word, to_judge
+from ti_tui.results.grid import Heading, Words, draw_grid, save_grid
 from ti_tui.run import file as run_file
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.hardware import find_hardware
@@ -21,22 +37,6 @@ from ti_tui.run.history_reader import HistoryReader
 from ti_tui.run.recipe import RunFile
 from ti_tui.run.sample_prompts import SamplePromptError
 from ti_tui.setup.check import Checked
-from ti_tui.setup.comparing import (
-    Among,
-    Drawn,
-    Judged,
-    Said,
-    ToDraw,
-    ToJudge,
-    Work,
-    carry_out,
-    checked_for_drawing,
-)
-from ti_tui.setup.comparison import Comparison, gain_at, previews, thinned, training_pictures
-from ti_tui.setup.gallery import Gallery, ScoreBook, made_of, mean_scores, spread_out, subject_word, to_judge
-from ti_tui.setup.grid_picture import Heading, Words, draw_grid, save_grid
-from ti_tui.setup.judge_model import Scores, check_judge
-from ti_tui.setup.words import printable
 
 MOST_COLUMNS = 10
 MOST_DRAWN = 6
@@ -54,7 +54,7 @@ class ToKeep:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ComparePlan:
     """What is shown and what has to be done for it.
 
     everything: all pictures that are used, those to be drawn among them; steps: its columns that are shown.
@@ -69,7 +69,7 @@ class Plan:
         """The step that scores are compared with: the start, where it is there."""
         return self.everything.steps[0] if 0 in self.everything.steps else self.steps[0]
 
-    def finished(self) -> Plan:
+    def finished(self) -> ComparePlan:
         """With the pictures that are there."""
         there = {key: path for key, path in self.everything.pictures.items() if is_there(path)}
         return replace(self, everything=replace(self.everything, pictures=there), draw=())
@@ -161,7 +161,7 @@ def _chosen(wanted: Sequence[int], known: Sequence[int], what: str) -> tuple[int
     return tuple(wanted)
 
 
-def _plan_previews(folder: RunFolder, wanted: Sequence[int], history: RunHistory) -> Plan:
+def _plan_previews(folder: RunFolder, wanted: Sequence[int], history: RunHistory) -> ComparePlan:
     """The previews that the run drew. Raises UserError if there are none."""
     found = previews(folder, history)
     there = {key: path for key, path in found.pictures.items() if is_there(path)}
@@ -174,10 +174,10 @@ def _plan_previews(folder: RunFolder, wanted: Sequence[int], history: RunHistory
     few = thinned(steps, MOST_COLUMNS, keep=(history.best_step,))
     chosen = _chosen(wanted, steps, "preview") or tuple(few)
     used = sorted({*chosen, *(step for step in steps if step == 0)})
-    return Plan(replace(found, pictures=there).at(used), chosen)
+    return ComparePlan(replace(found, pictures=there).at(used), chosen)
 
 
-def _plan_drawn(folder: RunFolder, prompts: Sequence[str], wanted: Sequence[int], history: RunHistory) -> Plan:
+def _plan_drawn(folder: RunFolder, prompts: Sequence[str], wanted: Sequence[int], history: RunHistory) -> ComparePlan:
     """Pictures of `prompts` at the checkpoints that are there; drawn are those that are not kept from before."""
     checked = checked_for_drawing(folder)
     prompts = tuple(dict.fromkeys(prompts))
@@ -201,7 +201,7 @@ def _plan_drawn(folder: RunFolder, prompts: Sequence[str], wanted: Sequence[int]
                 draw.append(ToKeep(ToDraw(gallery.prompt, step, gallery.picture(step)), gallery, made[step]))
     used = tuple(sorted({step for _, step in pictures}))
     rows = tuple(dict.fromkeys(gallery.line for gallery in galleries))
-    return Plan(Comparison(used, rows, pictures), steps, tuple(draw))
+    return ComparePlan(Comparison(used, rows, pictures), steps, tuple(draw))
 
 
 def _gallery(folder: RunFolder, run: RunFile, prompt: str) -> Gallery:
@@ -227,11 +227,11 @@ def _book(folder: RunFolder, judge: Path, training: Sequence[Path]) -> ScoreBook
 
 
 def _carry_out(
-    folder: RunFolder, recipe: RunFile, plan: Plan, device: str, judge: Path | None, book: ScoreBook | None,
+    folder: RunFolder, recipe: RunFile, plan: ComparePlan, device: str, judge: Path | None, book: ScoreBook | None,
     references: Sequence[Path],
-) -> Plan:  # fmt: skip
+) -> ComparePlan:  # fmt: skip
     """Have drawn and judged what is not known yet; returns the plan as it came out."""
-    todo: list[ToJudge] = []
+    todo: list[ToScore] = []
     if book is not None:
         new = {keep.work.file for keep in plan.draw}
         pictures = to_judge(plan.everything, recipe).values()
@@ -242,7 +242,7 @@ def _carry_out(
         click.echo(
             "A trainer works on this run: this takes memory of the card beside it; --device cpu takes none.", err=True
         )
-    work = Work(
+    work = CompareWork(
         folder.root,
         device,
         tuple(keep.work for keep in plan.draw),
@@ -255,13 +255,13 @@ def _carry_out(
             match message:
                 case Said():
                     click.echo(message.text, err=True)
-                case Drawn():
+                case PictureDrawn():
                     kept = plan.draw[message.number]
                     kept.gallery.note(kept.work.step, kept.made_of)
                     click.echo(_drawn_line(message, len(plan.draw), kept))
-                case Judged() if book is not None:
+                case PictureScored() if book is not None:
                     book.put(todo[message.number], message.scores)
-                case Among() if book is not None:
+                case ReferenceLikeness() if book is not None:
                     book.put_among(message.likeness)
     except KeyboardInterrupt:
         click.echo("Stopped. What is drawn is kept; the same command goes on.", err=True)
@@ -272,12 +272,12 @@ def _carry_out(
     return plan.finished()
 
 
-def _drawn_line(message: Drawn, total: int, kept: ToKeep) -> str:
+def _drawn_line(message: PictureDrawn, total: int, kept: ToKeep) -> str:
     place = f"{message.number + 1:>{len(str(total))}}/{total}"
     return f"{place}  step {kept.work.step}: {printable(kept.gallery.line)}  ({message.seconds:.1f} s)"
 
 
-def _headings(recipe: RunFile, history: RunHistory, plan: Plan, book: ScoreBook | None) -> list[Heading]:
+def _headings(recipe: RunFile, history: RunHistory, plan: ComparePlan, book: ScoreBook | None) -> list[Heading]:
     """One for each step that is shown."""
     pictures = to_judge(plan.everything, recipe)
 
@@ -299,7 +299,7 @@ def _headings(recipe: RunFile, history: RunHistory, plan: Plan, book: ScoreBook 
     ]
 
 
-def _notes(recipe: RunFile, plan: Plan, headings: Sequence[Heading], book: ScoreBook | None) -> tuple[str, ...]:
+def _notes(recipe: RunFile, plan: ComparePlan, headings: Sequence[Heading], book: ScoreBook | None) -> tuple[str, ...]:
     """What the scores mean, a line each."""
     if book is None or all(heading.scores is None for heading in headings):
         return ()

@@ -12,15 +12,15 @@ from rich.cells import cell_len
 from ti_tui.commands import show
 from ti_tui.dataset.tokens import PromptTokenizer, TokenizerError, find_tokenizer
 from ti_tui.embeddings import files
-from ti_tui.embeddings.files import FORMS, Embedding, EmbeddingError, Form, Vectors
+from ti_tui.embeddings.files import FORMS, Embedding, EmbeddingError, EmbeddingForm, Vectors
 from ti_tui.embeddings.health import Health
 from ti_tui.embeddings.install import install as install_file
 from ti_tui.embeddings.vocabulary import Vocabulary, read_vocabularies
 from ti_tui.errors import UserError
+from ti_tui.formatting import printable
 from ti_tui.run.model import ModelError, ModelFacts, find_model, inspect_model
-from ti_tui.setup.words import printable
 
-ENDINGS: dict[Form, tuple[str, ...]] = {
+ENDINGS: dict[EmbeddingForm, tuple[str, ...]] = {
     "safetensors": (".safetensors",),
     "a1111-pt": (".pt", ".bin"),
     "diffusers": (".safetensors",),
@@ -78,7 +78,7 @@ def inspect(paths: tuple[Path, ...], model: str | None) -> None:
 @click.option("--to", "form", type=click.Choice(FORMS), help="The form; by default what TARGET's ending says.")
 @click.option("--token", help="The token to write into the file.")
 @click.option("--force", is_flag=True, help="Replace TARGET if it exists.")
-def convert(source: Path, target: Path | None, form: Form | None, token: str | None, force: bool) -> None:
+def convert(source: Path, target: Path | None, form: EmbeddingForm | None, token: str | None, force: bool) -> None:
     """Write the embedding SOURCE as TARGET, by default beside it with the ending of the form."""
     if form is None and target is None:
         raise click.UsageError("give TARGET, or the form with --to")
@@ -112,7 +112,7 @@ def install(source: Path, folder: Path, name: str, force: bool) -> None:
     click.echo(f"Installed {target}")
 
 
-def _form_of(target: Path) -> Form:
+def _form_of(target: Path) -> EmbeddingForm:
     if target.name.endswith(files.SUFFIXES["diffusers"]):
         return "diffusers"
     return "a1111-pt" if target.suffix in {".pt", ".bin"} else "safetensors"

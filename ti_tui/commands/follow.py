@@ -9,8 +9,8 @@ from typing import Protocol
 import click
 
 from ti_tui.commands import show
+from ti_tui.monitoring.event_text import describe, gain_in_words, smooth
 from ti_tui.run.events import Event, EventReader
-from ti_tui.setup.telling import describe, gain_in_words, smooth
 
 POLL_SECONDS = 0.2
 LINE_SECONDS = 5.0

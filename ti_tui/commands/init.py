@@ -11,7 +11,7 @@ from ti_tui.commands import show
 from ti_tui.paths import as_given
 from ti_tui.run.file import RunFileError, with_value
 from ti_tui.run.problems import Problem
-from ti_tui.run.scheme import PRESETS, Reading, SchemeError, parse, readings
+from ti_tui.run.scheme import PRESETS, SchemeError, SchemeReading, parse, readings
 from ti_tui.setup.create import create_run
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 def command(
     run: Path, images: Path, model: str, token: str, init_: str, class_word: str | None, repeats: int | None,
     leave_out: tuple[str, ...], masks: Masks, subfolders: bool, vectors: int | None, scheme: str | None,
-    read_as: Reading | None, settings: tuple[str, ...],
+    read_as: SchemeReading | None, settings: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Make the folder RUN with prepared pictures and a run file.
 
@@ -110,7 +110,7 @@ def command(
     click.echo(f"Next: ti-tui plan {run}, then ti-tui train {run}")
 
 
-def _segments(text: str, read_as: Reading | None) -> list[dict[str, Any]]:
+def _segments(text: str, read_as: SchemeReading | None) -> list[dict[str, Any]]:
     if text in PRESETS:
         chosen = parse(PRESETS[text], "for")
     elif read_as:

@@ -8,13 +8,13 @@ from statistics import median
 import click
 
 from ti_tui.commands import show
+from ti_tui.formatting import start_in_words
 from ti_tui.run.events import EventReader
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.hardware import find_hardware
 from ti_tui.run.plan import Plan, make_plan
 from ti_tui.run.scheme import Scheme, SchemeError, format_scheme, step_rules
 from ti_tui.setup.check import Checked, check_run, disk_need
-from ti_tui.setup.words import start_in_words
 
 
 @click.command(short_help="Show what a run will do, and what `auto` decided and why.")

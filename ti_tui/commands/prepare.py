@@ -12,13 +12,13 @@ import click
 
 from ti_tui.commands import show
 from ti_tui.errors import UserError
+from ti_tui.formatting import printable
 from ti_tui.paths import user_path
 from ti_tui.run.file import change_field, load
 from ti_tui.run.folder import RunFolder, RunFolderError
-from ti_tui.setup.words import printable
 
 if TYPE_CHECKING:
-    from ti_tui.dataset.boxes import Choice, Framing, Mode
+    from ti_tui.dataset.crop_boxes import CropChoice, CropMode, Framing
     from ti_tui.dataset.manifest import Manifest, Masks
     from ti_tui.dataset.prepare import Prepared
     from ti_tui.dataset.survey import Look
@@ -73,7 +73,7 @@ def command(
     RUN is a run, whose pictures are brought up to date: only what changed is made again, numbers stay, edited captions
     stay. Or it is a folder that is not there yet: then its img/ and dataset.json are made. DIR is only read.
     """
-    from ti_tui.dataset.boxes import Choice
+    from ti_tui.dataset.crop_boxes import CropChoice
     from ti_tui.dataset.manifest import read_manifest
     from ti_tui.dataset.prepare import prepare
 
@@ -115,9 +115,9 @@ def command(
             repeats=asked.repeats,
             subfolders=asked.subfolders,
             leave_out=left_out - {*take_back},
-            mode=Choice("face", framing=cast("Framing", framing or "head"))
+            mode=CropChoice("face", framing=cast("Framing", framing or "head"))
             if mode == "face"
-            else cast("Mode | None", mode),
+            else cast("CropMode | None", mode),
             crops=single,
             force="all" if force_all else force,
             masks=wanted,
@@ -180,15 +180,15 @@ def _again(
     return replace(known, subfolders=known.subfolders or subfolders)
 
 
-def _crop(text: str) -> tuple[str, Choice]:
+def _crop(text: str) -> tuple[str, CropChoice]:
     """NAME=HOW. Raises UserError."""
-    from ti_tui.dataset.boxes import Choice, box_from
+    from ti_tui.dataset.crop_boxes import CropChoice, box_from
 
     name, equals, how = text.rpartition("=")
     if not equals or not name:
         raise UserError(f"--crop {text}: it has no `=`", remedy="Write --crop a.jpg=centre, or a.jpg=100,50,800,800.")
     if how in MODES:
-        return name, Choice(cast("Mode", how))
+        return name, CropChoice(cast("CropMode", how))
     try:
         box = box_from([float(number) for number in how.split(",")])
     except ValueError:
@@ -197,7 +197,7 @@ def _crop(text: str) -> tuple[str, Choice]:
         raise UserError(
             f"--crop {text}: {how!r} is no mode and no LEFT,TOP,WIDTH,HEIGHT", remedy=f"Modes are {', '.join(MODES)}."
         )
-    return name, Choice("manual", box)
+    return name, CropChoice("manual", box)
 
 
 def _raise_if_unknown(images: Path, names: list[str], known: Mapping[str, object], *, subfolders: bool) -> None:

@@ -12,14 +12,26 @@ from textwrap import fill
 import click
 
 from ti_tui.commands import show
+from ti_tui.formatting import printable, start_in_words
+from ti_tui.jobs.probing import (
+    ProbeOpened,
+    Said,
+    TrialDone,
+    TrialProgress,
+    apply,
+    checked_for_probing,
+    messages_of,
+    refuse_beside_trainer,
+    steps_ahead,
+)
 from ti_tui.run.folder import RunFolder
-from ti_tui.run.probing import (
+from ti_tui.run.rate_search import (
     FEWEST_STEPS,
     MOST_STEPS,
     STEPS,
     TRIALS,
-    Reading,
     Trial,
+    TrialReading,
     Warmup,
     choose,
     flaw_of,
@@ -29,18 +41,6 @@ from ti_tui.run.probing import (
     steps_each,
 )
 from ti_tui.run.scheme import Scheme, format_scheme
-from ti_tui.setup.probing import (
-    Going,
-    Opened,
-    Said,
-    Tried,
-    apply,
-    checked_for_probing,
-    messages_of,
-    refuse_beside_trainer,
-    steps_ahead,
-)
-from ti_tui.setup.words import printable, start_in_words
 
 WIDTH = 80
 
@@ -104,9 +104,9 @@ def _asked_for(folder: RunFolder) -> bool:
     return click.confirm(f"Write it into {printable(str(folder.file))}?", default=False)
 
 
-def _try(folder: RunFolder, steps: int) -> tuple[Opened, list[Trial]]:
+def _try(folder: RunFolder, steps: int) -> tuple[ProbeOpened, list[Trial]]:
     """Have the rates tried, saying how far it is. Raises UserError."""
-    opened: Opened | None = None
+    opened: ProbeOpened | None = None
     trials: list[Trial] = []
     with _one_line() as line:
         try:
@@ -114,11 +114,11 @@ def _try(folder: RunFolder, steps: int) -> tuple[Opened, list[Trial]]:
                 match message:
                     case Said():
                         line.say(message.text)
-                    case Opened():
+                    case ProbeOpened():
                         opened = message
-                    case Going():
+                    case TrialProgress():
                         line.replace(_progress(message, steps_each(steps) * TRIALS))
-                    case Tried():
+                    case TrialDone():
                         trials.append(message.trial)
                         line.say(_tried(message.trial, len(trials)))
         except KeyboardInterrupt:
@@ -160,7 +160,7 @@ def _one_line() -> Iterator[_Line]:
         line.clear()
 
 
-def _progress(going: Going, planned: int) -> str:
+def _progress(going: TrialProgress, planned: int) -> str:
     left = max(planned - going.steps, 0) * going.seconds_each
     ramp = f" with a ramp over {going.warmup}" if going.warmup else ""
     until = f", about {show.seconds(left)} left" if left and going.steps > 3 else ""
@@ -177,7 +177,7 @@ def _parted(trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
     return [trial for trial in trials if not trial.warmup], [trial for trial in trials if trial.warmup]
 
 
-def _print_trials(opened: Opened, trials: Sequence[Trial], start: str) -> None:
+def _print_trials(opened: ProbeOpened, trials: Sequence[Trial], start: str) -> None:
     plain, ramped = _parted(trials)
     chosen = choose(plain, opened.before, goes_on=opened.step > 0)
     steps = [reading.steps for reading in max(plain, key=lambda trial: len(trial.readings)).readings]
@@ -204,7 +204,7 @@ def _row(trial: Trial, steps: Sequence[int]) -> str:
     return f"{name:<15}{gains}{trial.last.length:>9.1f}{trial.follows:>8.2f}"
 
 
-def _gain(reading: Reading | None) -> str:
+def _gain(reading: TrialReading | None) -> str:
     return "-" if reading is None else percent(reading.gain)
 
 

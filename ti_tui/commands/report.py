@@ -8,9 +8,9 @@ import click
 
 from ti_tui.errors import UserError
 from ti_tui.paths import user_path
+from ti_tui.results.report.page import read_report, write_report
+from ti_tui.results.report.text_form import short_form
 from ti_tui.run.folder import RunFolder
-from ti_tui.setup.report.page import read_report, write_report
-from ti_tui.setup.report.short import short_form
 
 
 @click.command(short_help="Write a page about a run: curves, pictures, what to do with it.")

@@ -11,11 +11,10 @@ import click
 
 from ti_tui.commands import show
 from ti_tui.commands.columns import GAP, cut_front, lines_of, natural_widths, terminal_width
-from ti_tui.run import file as run_file
-from ti_tui.run.folder import RunFolder
-from ti_tui.settings import known_runs
-from ti_tui.setup.outcome import Outcome, outcome_of, pace_in_words, percent
-from ti_tui.setup.run_comparison import (
+from ti_tui.formatting import printable
+from ti_tui.results.outcome import Outcome, outcome_of, pace_in_words, percent
+from ti_tui.results.run_settings import SettingDifference
+from ti_tui.results.runs_table import (
     compared,
     differ_in_words,
     not_comparable,
@@ -23,8 +22,9 @@ from ti_tui.setup.run_comparison import (
     setting_rows,
     steps_in_words,
 )
-from ti_tui.setup.run_settings import Difference
-from ti_tui.setup.words import printable
+from ti_tui.run import file as run_file
+from ti_tui.run.folder import RunFolder
+from ti_tui.settings import known_runs
 
 HEADS = ("run", "state", "steps", "gain", "verdict", "best", "a step", "heard of")
 RIGHT = (3, 5, 6)
@@ -88,7 +88,7 @@ def _compare(folders: Sequence[RunFolder]) -> None:
     runs = compared([(folder, run_file.load(folder.file), outcome_of(folder)) for folder in folders])
     outcomes, settings = outcome_rows(runs), setting_rows(runs)
     width = terminal_width()
-    names = Difference("", tuple(run.name for run in runs))
+    names = SettingDifference("", tuple(run.name for run in runs))
     for rows, said in (([names, *outcomes], ""), (settings, differ_in_words(settings))):
         _say(said, width)
         for place, block in enumerate(_blocks(len(runs), rows, width)):
@@ -106,7 +106,7 @@ def _say(text: str, width: int) -> None:
         click.echo(textwrap.fill(printable(text), width, break_long_words=False, break_on_hyphens=False))
 
 
-def _blocks(count: int, rows: Sequence[Difference], width: int) -> Iterator[range]:
+def _blocks(count: int, rows: Sequence[SettingDifference], width: int) -> Iterator[range]:
     """Which runs stand beside each other; of many, those that find no room come below."""
     if rows:
         each = max(1, (width - _name_width(rows)) // (LEAST_COLUMN + GAP))
@@ -114,14 +114,14 @@ def _blocks(count: int, rows: Sequence[Difference], width: int) -> Iterator[rang
             yield range(first, min(first + each, count))
 
 
-def _side_by_side(rows: Sequence[Difference], block: range, width: int) -> list[str]:
+def _side_by_side(rows: Sequence[SettingDifference], block: range, width: int) -> list[str]:
     name = _name_width(rows)
     column = min(MOST_COLUMN, (width - name) // len(block) - GAP)
     table = [[row.name, *(printable(row.texts[place]) or "-" for place in block)] for row in rows]
     return lines_of(table, [name, *[column] * len(block)])
 
 
-def _name_width(rows: Sequence[Difference]) -> int:
+def _name_width(rows: Sequence[SettingDifference]) -> int:
     return max(len(row.name) for row in rows)
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import click
 
+from ti_tui.formatting import location, number, printable, seconds, size
 from ti_tui.run.problems import Problem
-from ti_tui.setup.words import location, number, printable, seconds, size
 
 PATIENCE_SECONDS = 20.0
 

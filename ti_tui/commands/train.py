@@ -16,6 +16,7 @@ from ti_tui.commands import show
 from ti_tui.commands.follow import Display, PlainLines, ProgressBar, follow
 from ti_tui.embeddings import files as embedding_files
 from ti_tui.errors import TrainingError, UserError
+from ti_tui.monitoring.event_text import ended_how
 from ti_tui.run import requests
 from ti_tui.run.events import EventReader
 from ti_tui.run.folder import RunFolder, RunLocked
@@ -23,7 +24,6 @@ from ti_tui.run.process import ProcessId, start_detached
 from ti_tui.settings import remember_run
 from ti_tui.setup.check import Checked, check_run
 from ti_tui.setup.start import last_words, wait_for_start
-from ti_tui.setup.telling import ended_how
 
 
 @click.command(short_help="Train a run, or go on with it.")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ti_tui import atomic
-from ti_tui.dataset.sidecars import SUFFIXES, decode, read_caption, write_caption
+from ti_tui.dataset.caption_files import SUFFIXES, decode, read_caption, write_caption
 
 FILE = "captions.jsonl"
 MOST_BATCHES = 500

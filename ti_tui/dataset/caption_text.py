@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 from unicodedata import category
 
-Mode = Literal["missing", "replace", "prepend", "append"]
+CaptionMode = Literal["missing", "replace", "prepend", "append"]
 """What becomes of a picture that has a caption: it is passed over, or the new one takes its place, goes before it or
 after it."""
 
@@ -28,7 +28,7 @@ class CaptionRules:
     first_words: what the captioner itself begins with and goes on from, such as "a photo of".
     """
 
-    mode: Mode = "missing"
+    mode: CaptionMode = "missing"
     prefix: str = ""
     first_words: str = ""
 

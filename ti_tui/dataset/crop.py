@@ -12,9 +12,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageCms
 
-from ti_tui.dataset.boxes import Box, Crop, largest_box
-from ti_tui.dataset.boxes import Size as Size
-from ti_tui.dataset.opening import DatasetError, load_pixels, open_picture, orientation, shown
+from ti_tui.dataset.crop_boxes import Box, Crop, PixelSize, largest_box
+from ti_tui.dataset.picture_file import DatasetError, load_pixels, open_picture, orientation, shown
 
 Profiled = Literal["", "sRGB", "converted", "broken"]
 """A picture's colour profile: none, the usual one, another one that was converted, one that says nothing."""
@@ -38,7 +37,7 @@ _REACH = 3
 """Pixels of the result that Lanczos looks to either side."""
 
 
-def load_fitted(path: Path, size: Size) -> Image.Image:
+def load_fitted(path: Path, size: PixelSize) -> Image.Image:
     """The picture at `path` as RGB, cropped around its centre and resized to `size` (width, height) in pixels.
 
     Raises DatasetError, with the path in its place, if it cannot be decoded.
@@ -79,12 +78,12 @@ def cut_mask(mask: Image.Image, crop: Crop) -> Image.Image:
     return _resized(mask, box_in(mask.size, crop), crop.size)
 
 
-def cut_copy(copy: Image.Image, crop: Crop, size: Size) -> Image.Image:
+def cut_copy(copy: Image.Image, crop: Crop, size: PixelSize) -> Image.Image:
     """What a crop takes from a picture, of a smaller upright RGB copy of it, as `size`: to be looked at."""
     return _padded(copy, size) if crop.padded else _resized(copy, box_in(copy.size, crop), size)
 
 
-def box_in(size: Size, crop: Crop) -> Box:
+def box_in(size: PixelSize, crop: Crop) -> Box:
     """The box of a crop in a copy of the picture that has another size."""
     across, down = size[0] / crop.source[0], size[1] / crop.source[1]
     box = crop.box
@@ -96,7 +95,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     return _rgb(turned(image, orientation(image)))
 
 
-def fit(image: Image.Image, size: Size) -> Image.Image:
+def fit(image: Image.Image, size: PixelSize) -> Image.Image:
     """Crop the largest centred piece of the wanted shape and resize it once (Lanczos)."""
     return _resized(image, largest_box(image.size, size), size)
 
@@ -149,12 +148,12 @@ def to_8_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(grey)
 
 
-def size_for(source: Size, resolution: int, *, buckets: bool = False, step: int = 64) -> Size:
+def size_for(source: PixelSize, resolution: int, *, buckets: bool = False, step: int = 64) -> PixelSize:
     """What a picture of `source` pixels is trained at: the square, or with buckets the size nearest in shape."""
     return bucket_for(*source, resolution, step=step) if buckets else (resolution, resolution)
 
 
-def bucket_for(width: int, height: int, resolution: int, *, step: int = 64) -> Size:
+def bucket_for(width: int, height: int, resolution: int, *, step: int = 64) -> PixelSize:
     """The size to train a picture at that keeps its shape: multiples of `step`, area at most resolution squared.
 
     Of all such sizes, the nearest in shape; of equally near ones the largest.
@@ -164,7 +163,7 @@ def bucket_for(width: int, height: int, resolution: int, *, step: int = 64) -> S
     return min(sizes, key=lambda size: (abs(_log_ratio(size[0] / size[1], wanted)), -size[0] * size[1]))
 
 
-def buckets(resolution: int, *, step: int = 64, widest: float = 2.5) -> list[Size]:
+def buckets(resolution: int, *, step: int = 64, widest: float = 2.5) -> list[PixelSize]:
     """Every bucket of a resolution, no side more than `widest` times the other."""
     limit = resolution * resolution
     sizes = set()
@@ -190,14 +189,14 @@ def _load_upright(path: Path) -> Image.Image:
         return turned(image, orientation(image))
 
 
-def _cut(image: Image.Image, box: Box, size: Size) -> Image.Image:
+def _cut(image: Image.Image, box: Box, size: PixelSize) -> Image.Image:
     """A piece of an upright picture of any kind as RGB of `size`."""
     if image.mode != "RGB" or image.info.get("icc_profile") or image.has_transparency_data:
         image, box = _piece(image, box, size)
     return _resized(_rgb(image), box, size)
 
 
-def _piece(image: Image.Image, box: Box, size: Size) -> tuple[Image.Image, Box]:
+def _piece(image: Image.Image, box: Box, size: PixelSize) -> tuple[Image.Image, Box]:
     """Only what is needed of a picture that has to be converted, and where the box lies in it.
 
     Converting colours takes many times as long as cutting; what Lanczos sees around the box stays.
@@ -214,14 +213,14 @@ def _rgb(image: Image.Image) -> Image.Image:
     return on_white(to_srgb(to_8_bits(image))[0])
 
 
-def _resized(image: Image.Image, box: Box, size: Size) -> Image.Image:
+def _resized(image: Image.Image, box: Box, size: PixelSize) -> Image.Image:
     if image.size == size and box == Box(0.0, 0.0, *size):
         return image
     corners = (box.left, box.top, min(box.right, image.width), min(box.bottom, image.height))
     return image.resize(size, Image.Resampling.LANCZOS, box=corners, reducing_gap=3.0)
 
 
-def _padded(image: Image.Image, size: Size) -> Image.Image:
+def _padded(image: Image.Image, size: PixelSize) -> Image.Image:
     """The whole picture within `size`, bands beside it: in the colour of its border where that is even, else white."""
     inner, corner = within(image.size, size)
     image = image.resize(inner, Image.Resampling.LANCZOS, reducing_gap=3.0)
@@ -235,7 +234,7 @@ def _padded(image: Image.Image, size: Size) -> Image.Image:
     return canvas
 
 
-def within(source: Size, size: Size) -> tuple[Size, tuple[int, int]]:
+def within(source: PixelSize, size: PixelSize) -> tuple[PixelSize, tuple[int, int]]:
     """(size, left upper corner) of the whole picture where it is padded to `size`."""
     scale = min(size[0] / source[0], size[1] / source[1])
     inner = (max(1, round(source[0] * scale)), max(1, round(source[1] * scale)))

@@ -18,7 +18,7 @@ import threading
 from types import TracebackType
 from typing import IO, TYPE_CHECKING
 
-from ti_tui.dataset.boxes import LEAST_SCORE, Face
+from ti_tui.dataset.crop_boxes import LEAST_SCORE, Face
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ti_tui.dataset import sidecars
-from ti_tui.dataset.opening import SUFFIXES, DatasetError, shown
+from ti_tui.dataset import caption_files
+from ti_tui.dataset.picture_file import SUFFIXES, DatasetError, shown
 from ti_tui.run.problems import Problems
 
 UNREADABLE = {
@@ -34,7 +34,7 @@ _NOT_PICTURES = re.compile(r"-(mask|masklabel|condlabel)$")
 
 
 @dataclass(frozen=True)
-class Place:
+class PictureFolder:
     """A folder that pictures are taken from, and how often an epoch uses each of them."""
 
     folder: Path
@@ -55,16 +55,16 @@ def raise_unless_folder(folder: Path) -> None:
         raise DatasetError(f"no permission to read {shown(str(folder))}")
 
 
-def places(folder: Path, *, subfolders: bool = False) -> Iterator[Place]:
+def places(folder: Path, *, subfolders: bool = False) -> Iterator[PictureFolder]:
     """`folder` itself and kohya's folders `<repeats>_<name>` in it; subfolders: every other folder below it too."""
     own = _REPEATS.fullmatch(folder.name)
     repeats = _repeats_of(folder)
-    yield Place(folder, repeats)
+    yield PictureFolder(folder, repeats)
     if subfolders:
-        yield from (Place(inner, _repeats_of(inner, repeats)) for inner in _below(folder))
+        yield from (PictureFolder(inner, _repeats_of(inner, repeats)) for inner in _below(folder))
     elif not own:
         inner = [p for p in folder.iterdir() if _REPEATS.fullmatch(p.name) and stat.S_ISDIR(_mode(p))]
-        yield from (Place(entry, _repeats_of(entry)) for entry in sorted(inner, key=natural_key))
+        yield from (PictureFolder(entry, _repeats_of(entry)) for entry in sorted(inner, key=natural_key))
 
 
 def pictures_in(folder: Path, problems: Problems, field: str, *, strange: bool = False) -> list[Path]:
@@ -103,9 +103,9 @@ def captions_without_picture(folder: Path) -> list[Path]:
         entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError:
         return []
-    stems = {path.stem for path in entries if path.suffix.lower() not in sidecars.SUFFIXES}
+    stems = {path.stem for path in entries if path.suffix.lower() not in caption_files.SUFFIXES}
     return sorted(
-        (path for path in entries if path.suffix.lower() in sidecars.SUFFIXES and path.stem not in stems),
+        (path for path in entries if path.suffix.lower() in caption_files.SUFFIXES and path.stem not in stems),
         key=natural_key,
     )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ti_tui import atomic
-from ti_tui.dataset.boxes import AUTO, Box, Choice, Face, Rule, Size, box_from
+from ti_tui.dataset.crop_boxes import AUTO, Box, CropChoice, CropRule, Face, PixelSize, box_from
 from ti_tui.errors import UserError
 from ti_tui.run.hashes import file_hash
 
@@ -45,7 +45,7 @@ class MaskSource:
 
 
 @dataclass(frozen=True)
-class Made:
+class PreparedFile:
     """A picture file of a run, or a mask, as it was made.
 
     file: path in the run folder, with `/`. box, rule, size, upscale: see Crop. size_bytes, mtime_ns, sha256: of the
@@ -54,14 +54,14 @@ class Made:
 
     file: str
     box: Box
-    rule: Rule
-    size: Size
+    rule: CropRule
+    size: PixelSize
     upscale: float
     size_bytes: int = 0
     mtime_ns: int = 0
     sha256: str = ""
 
-    def same_crop(self, other: Made) -> bool:
+    def same_crop(self, other: PreparedFile) -> bool:
         """Whether both are the same piece at the same size, in the same place."""
         key = (self.file, self.box, self.rule == "whole", self.size)
         return key == (other.file, other.box, other.rule == "whole", other.size)
@@ -101,20 +101,20 @@ class Entry:
     size_bytes: int = 0
     mtime_ns: int = 0
     sha256: str = ""
-    size: Size = (0, 0)
+    size: PixelSize = (0, 0)
     hash: str = ""
     left_out: bool = False
     forced: bool = False
-    choice: Choice | None = None
+    choice: CropChoice | None = None
     caption: str = ""
     caption_origin: CaptionOrigin = ""
     look_again: bool = False
-    made: tuple[Made, ...] = ()
+    made: tuple[PreparedFile, ...] = ()
     mask: MaskSource | None = None
-    masks: tuple[Made, ...] = ()
+    masks: tuple[PreparedFile, ...] = ()
 
     @property
-    def files(self) -> tuple[Made, ...]:
+    def files(self) -> tuple[PreparedFile, ...]:
         """Everything that was made of it."""
         return (*self.made, *self.masks)
 
@@ -134,10 +134,10 @@ class Manifest:
     step: int = 64
     repeats: int | None = None
     subfolders: bool = False
-    choice: Choice = AUTO
+    choice: CropChoice = AUTO
     masks: Masks = "found"
     entries: dict[str, Entry] = field(default_factory=dict)
-    obsolete: tuple[Made, ...] = ()
+    obsolete: tuple[PreparedFile, ...] = ()
 
     def write(self, run: Path) -> None:
         """Write dataset.json into the folder `run`. Raises CannotWrite."""
@@ -181,7 +181,7 @@ def read_manifest(run: Path) -> Manifest | None:
 
 
 def _manifest(values: dict[str, Any]) -> Manifest:
-    if (choice := Choice.from_values(values["choice"])) is None:
+    if (choice := CropChoice.from_values(values["choice"])) is None:
         raise ValueError("no choice")
     repeats = values["repeats"]
     # Other pixels: the files are ours still, but none of them is as it would be made now.
@@ -232,7 +232,7 @@ def _mask_values(mask: MaskSource) -> dict[str, Any]:
     return {"origin": mask.origin, "sha256": mask.sha256}
 
 
-def _made_values(made: Made) -> dict[str, Any]:
+def _made_values(made: PreparedFile) -> dict[str, Any]:
     return {
         "file": made.file,
         "box": [made.box.left, made.box.top, made.box.width, made.box.height],
@@ -255,7 +255,7 @@ def _entry(values: dict[str, Any], *, keep: bool) -> Entry:
         hash=str(values["hash"]),
         left_out=bool(values.get("left_out", False)),
         forced=bool(values.get("forced", False)),
-        choice=Choice.from_values(values.get("choice")),
+        choice=CropChoice.from_values(values.get("choice")),
         caption=str(values.get("caption", "")),
         caption_origin=values["caption_origin"] if values.get("caption_origin") in _ORIGINS else "",
         look_again=bool(values.get("look_again", False)),
@@ -282,13 +282,13 @@ def _one_of(value: Any, known: tuple[Any, ...]) -> Any:
     return value
 
 
-def _made(values: dict[str, Any]) -> Made:
+def _made(values: dict[str, Any]) -> PreparedFile:
     box = box_from(values["box"])
     file = str(values["file"])
     # What is listed here may be replaced and removed: nothing outside the run folder ever is.
     if box is None or Path(file).is_absolute() or ".." in Path(file).parts:
         raise ValueError("no file of a run")
-    return Made(
+    return PreparedFile(
         file,
         box,
         values["rule"],
@@ -300,6 +300,6 @@ def _made(values: dict[str, Any]) -> Made:
     )
 
 
-def _size(values: Any) -> Size:
+def _size(values: Any) -> PixelSize:
     width, height = values
     return int(width), int(height)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ti_tui.dataset.boxes import Choice
-from ti_tui.dataset.manifest import Entry, Made, MaskOrigin, Masks, MaskSource
+from ti_tui.dataset.crop_boxes import CropChoice
+from ti_tui.dataset.manifest import Entry, MaskOrigin, Masks, MaskSource, PreparedFile
 from ti_tui.dataset.masks import ENDINGS, mask_file
-from ti_tui.dataset.opening import DatasetError, shown
+from ti_tui.dataset.picture_file import DatasetError, shown
 from ti_tui.dataset.survey import Look
 from ti_tui.run.hashes import file_hash
 from ti_tui.run.problems import Problems
@@ -25,9 +25,9 @@ class MaskPlan:
     """
 
     source: MaskSource | None = None
-    masks: tuple[Made, ...] = ()
+    masks: tuple[PreparedFile, ...] = ()
     again: bool = False
-    obsolete: tuple[Made, ...] = ()
+    obsolete: tuple[PreparedFile, ...] = ()
 
 
 def no_finder() -> DatasetError:
@@ -49,7 +49,7 @@ def mask_origin(look: Look, masks: Masks) -> MaskOrigin | None:
 
 
 def mask_source(
-    look: Look, masks: Masks, choice: Choice, content: str, before: Entry, problems: Problems
+    look: Look, masks: Masks, choice: CropChoice, content: str, before: Entry, problems: Problems
 ) -> MaskSource | None:
     """What the masks of a picture are made from; None if it gets none. content: SHA-256 of the picture."""
     origin = mask_origin(look, masks)
@@ -73,7 +73,12 @@ def mask_source(
 
 
 def plan_masks(
-    base: Path, name: str, source: MaskSource | None, pictures: tuple[Made, ...], before: Entry, problems: Problems
+    base: Path,
+    name: str,
+    source: MaskSource | None,
+    pictures: tuple[PreparedFile, ...],
+    before: Entry,
+    problems: Problems,
 ) -> MaskPlan:
     """Decide what to do for the masks beside `pictures`, the files of the picture called `name` in the folder `base`.
 
@@ -98,14 +103,14 @@ def plan_masks(
     return MaskPlan(source, wanted, again=bool(wanted), obsolete=obsolete)
 
 
-def _theirs(base: Path, pictures: tuple[Made, ...], before: Entry) -> Path | None:
+def _theirs(base: Path, pictures: tuple[PreparedFile, ...], before: Entry) -> Path | None:
     """A mask that the trainer would find beside one of these pictures, and that is not as we made it."""
     ours = {base / mask.file for mask in before.masks if mask.is_ours(base)}
     there = (mask_file(base / picture.file) for picture in (*before.made, *pictures))
     return next((path for path in there if path is not None and path not in ours), None)
 
 
-def _beside(picture: Made) -> Made:
+def _beside(picture: PreparedFile) -> PreparedFile:
     """The mask of a picture, as it is to be made."""
     file = f"{picture.file.removesuffix('.png')}{ENDINGS[0]}.png"
     return replace(picture, file=file, size_bytes=0, mtime_ns=0, sha256="")

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ti_tui.dataset.boxes import Crop, Face, Size
 from ti_tui.dataset.crop import cut_mask, fit, to_8_bits, turned, within
-from ti_tui.dataset.opening import DatasetError, load_pixels, open_picture, orientation, shown, upright_size
+from ti_tui.dataset.crop_boxes import Crop, Face, PixelSize
+from ti_tui.dataset.picture_file import DatasetError, load_pixels, open_picture, orientation, shown, upright_size
 from ti_tui.paths import is_there
 
 ENDINGS = ("-mask", "-masklabel")
@@ -40,7 +40,7 @@ def mask_file(picture: Path) -> Path | None:
     return None
 
 
-def load_mask(picture: Path, size: Size) -> Mask | None:
+def load_mask(picture: Path, size: PixelSize) -> Mask | None:
     """The mask of a picture as it is trained, [height, width] from 0 (not learned) to 1; None if it has none.
 
     It is cut and scaled as the picture is (see `crop.fit`). Raises DatasetError if it cannot be read, is not of the
@@ -124,7 +124,7 @@ def face_mask(face: Face, crop: Crop) -> Image.Image:
     return mask
 
 
-def weights_of(mask: Mask, size: Size, outside: float) -> Mask:
+def weights_of(mask: Mask, size: PixelSize, outside: float) -> Mask:
     """A mask as weights of the loss at `size` (width, height) in latents, [height, width] of mean 1.
 
     outside: weight of what the mask leaves out, relative to the rest. The mean of 1 makes pictures with small masks
@@ -152,7 +152,7 @@ def _empty(picture: Path) -> DatasetError:
     )
 
 
-def _raise_unless_same_shape(picture: Path, mask: Size) -> None:
+def _raise_unless_same_shape(picture: Path, mask: PixelSize) -> None:
     with open_picture(picture) as image:
         own = upright_size(image)
     if abs(own[0] * mask[1] - own[1] * mask[0]) > max(own) + max(mask):

@@ -17,19 +17,27 @@ from pathlib import Path
 from PIL import Image
 
 from ti_tui import atomic
-from ti_tui.dataset.boxes import AUTO, Choice, Crop, Mode, Size
+from ti_tui.dataset.caption_files import write_caption
 from ti_tui.dataset.crop import load_crops
+from ti_tui.dataset.crop_boxes import AUTO, Crop, CropChoice, CropMode, PixelSize
 from ti_tui.dataset.faces import FaceFinder
 from ti_tui.dataset.faces import installed as faces_installed
-from ti_tui.dataset.manifest import Made, Manifest, MaskOrigin, Masks, read_manifest
+from ti_tui.dataset.manifest import Manifest, MaskOrigin, Masks, PreparedFile, read_manifest
 from ti_tui.dataset.mask_planning import FIELD as MASKS_FIELD
 from ti_tui.dataset.mask_planning import no_finder
 from ti_tui.dataset.masks import mask_file, mask_pieces
-from ti_tui.dataset.opening import DatasetError, open_picture, shown
 from ti_tui.dataset.parallel import Room, in_order
-from ti_tui.dataset.planning import FIELD, Asked, Obsolete, Plan, Planned, caption_beside, make_plan
-from ti_tui.dataset.sidecars import write_caption
-from ti_tui.dataset.survey import Faces, Forced, Look, Memory, Survey, survey
+from ti_tui.dataset.picture_file import DatasetError, open_picture, shown
+from ti_tui.dataset.prepare_plan import (
+    FIELD,
+    Obsolete,
+    PlannedPicture,
+    PreparePlan,
+    PrepareRequest,
+    caption_beside,
+    plan_preparation,
+)
+from ti_tui.dataset.survey import Faces, Forced, Look, LookCache, Survey, survey
 from ti_tui.paths import is_there, user_path
 from ti_tui.run.problems import Problems
 
@@ -85,14 +93,14 @@ def prepare(
     repeats: int | None = None,
     leave_out: Collection[str] | None = None,
     captions: Mapping[str, str] | None = None,
-    mode: Mode | Choice | None = None,
-    crops: Mapping[str, Choice] | None = None,
+    mode: CropMode | CropChoice | None = None,
+    crops: Mapping[str, CropChoice] | None = None,
     force: Forced = (),
     masks: Masks | None = None,
     subfolders: bool = False,
     record: Path | None = None,
     finder: FaceFinder | None = None,
-    memory: Memory | None = None,
+    memory: LookCache | None = None,
     each: Callable[[Look], bool] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
@@ -135,7 +143,7 @@ def prepare(
     masks = masks or (old.masks if old is not None else "found")
     if masks == "faces" and finder is None and not faces_installed():
         raise no_finder()
-    default = Choice(mode) if isinstance(mode, str) else mode or (old.choice if old is not None else AUTO)
+    default = CropChoice(mode) if isinstance(mode, str) else mode or (old.choice if old is not None else AUTO)
     own = {key: entry.choice for key, entry in before.items() if entry.choice is not None} | dict(crops or {})
     found = survey(
         source,
@@ -164,7 +172,9 @@ def prepare(
         masks=masks,
     )
     base = run or destination
-    plan = make_plan(found, destination, base, asked, old, Asked(leave_out, captions or {}, crops or {}, force))
+    plan = plan_preparation(
+        found, destination, base, asked, old, PrepareRequest(leave_out, captions or {}, crops or {}, force)
+    )
     return _Making(found, destination, base, run, asked, plan).done(progress)
 
 
@@ -176,7 +186,7 @@ def _resolved(path: Path) -> Path:
         raise DatasetError(f"{shown(str(path))} cannot be followed: it is a link that leads to itself") from None
 
 
-def _faces_for(modes: Collection[Mode]) -> Faces:
+def _faces_for(modes: Collection[CropMode]) -> Faces:
     """In which pictures faces have to be looked for, to crop them in these modes."""
     if "face" in modes:
         return "all"
@@ -187,8 +197,8 @@ def _faces_for(modes: Collection[Mode]) -> Faces:
 class _Files:
     """What was made of a picture. without: files that nothing would be learned of; trouble: why there is no mask."""
 
-    made: tuple[Made, ...]
-    masks: tuple[Made, ...] = ()
+    made: tuple[PreparedFile, ...]
+    masks: tuple[PreparedFile, ...] = ()
     without: tuple[str, ...] = ()
     trouble: DatasetError | None = None
 
@@ -197,7 +207,7 @@ class _Making:
     """Carries a plan out. What was made is known the next time, whenever this one ends."""
 
     def __init__(
-        self, found: Survey, destination: Path, base: Path, record: Path | None, asked: Manifest, plan: Plan
+        self, found: Survey, destination: Path, base: Path, record: Path | None, asked: Manifest, plan: PreparePlan
     ) -> None:
         self._found = found
         self._problems = found.problems
@@ -252,7 +262,7 @@ class _Making:
                 remedy="Free some space, or choose a folder on another disk.",
             )
 
-    def _make(self, one: Planned) -> _Files | DatasetError:
+    def _make(self, one: PlannedPicture) -> _Files | DatasetError:
         """Write the files of a picture; runs in a thread. Raises CannotWrite."""
         source = one.crops[0].source
         made = one.entry.made
@@ -264,7 +274,7 @@ class _Making:
                 made = tuple(self._write(*pair) for pair in zip(made, contents, strict=True))
             return self._make_masks(one, made)
 
-    def _make_masks(self, one: Planned, made: tuple[Made, ...]) -> _Files:
+    def _make_masks(self, one: PlannedPicture, made: tuple[PreparedFile, ...]) -> _Files:
         if not one.masks_again or one.entry.mask is None:
             return _Files(made, one.entry.masks)
         try:
@@ -277,7 +287,7 @@ class _Making:
         without = tuple(picture.file for picture, piece in zip(made, pieces, strict=True) if piece is None)
         return _Files(made, masks, without)
 
-    def _made(self, one: Planned, files: _Files) -> None:
+    def _made(self, one: PlannedPicture, files: _Files) -> None:
         """Note what was made of a picture, and say which masks could not be."""
         path = one.look.path
         one.entry = replace(one.entry, made=files.made, masks=files.masks)
@@ -292,7 +302,7 @@ class _Making:
             text = f"the mask of {shown(path)} leaves nothing to learn in {Path(file).name}; it is learned as a whole"
             self._problems.warning(text, field=MASKS_FIELD, subject=path, kind="mask")
 
-    def _write(self, made: Made, content: bytes, there: Made | None = None) -> Made:
+    def _write(self, made: PreparedFile, content: bytes, there: PreparedFile | None = None) -> PreparedFile:
         """Write a file, unless the very same is there already."""
         target = self._path(made)
         digest = hashlib.sha256(content).hexdigest()
@@ -302,7 +312,7 @@ class _Making:
         status = target.stat()
         return replace(made, size_bytes=status.st_size, mtime_ns=status.st_mtime_ns, sha256=digest)
 
-    def _failed(self, one: Planned, error: DatasetError) -> None:
+    def _failed(self, one: PlannedPicture, error: DatasetError) -> None:
         """A picture that could be read a moment ago, and cannot be now: what was made of it before is kept."""
         remedy = error.remedy or "Mend it or take it out of the folder."
         self._problems.error(error.message, field=FIELD, remedy=remedy, subject=one.look.path, kind="unreadable")
@@ -311,7 +321,7 @@ class _Making:
         kept = {made.file for made in one.before.files}
         self._plan.obsolete = [gone for gone in self._plan.obsolete if gone.made.file not in kept]
 
-    def _write_captions(self, one: Planned) -> None:
+    def _write_captions(self, one: PlannedPicture) -> None:
         for made in one.entry.made:
             if (caption_beside(self._path(made)) or "") != one.caption:
                 write_caption(self._path(made), one.caption)
@@ -350,13 +360,13 @@ class _Making:
             face_masks=sum(len(entry.masks) for entry in entries if entry.mask and entry.mask.origin == "face"),
         )
 
-    def _prepared_picture(self, one: Planned) -> PreparedPicture:
+    def _prepared_picture(self, one: PlannedPicture) -> PreparedPicture:
         files = tuple(map(self._path, one.entry.made))
         again = one.again or one.entry.masks != one.before.masks
         mask = one.entry.mask.origin if one.entry.mask is not None and one.entry.masks else None
         return PreparedPicture(one.look.name, one.look.path, files, one.crops, again, mask)
 
-    def _path(self, made: Made) -> Path:
+    def _path(self, made: PreparedFile) -> Path:
         return self._base / made.file
 
     def _write_record(self) -> None:
@@ -370,7 +380,7 @@ class _Making:
             self._write_record()
 
 
-def _pixels(one: Planned) -> list[bytes] | DatasetError:
+def _pixels(one: PlannedPicture) -> list[bytes] | DatasetError:
     """The contents of a picture's files, or why they cannot be made."""
     path, size = one.look.path, one.crops[0].size
     try:
@@ -391,7 +401,7 @@ def _as_png(image: Image.Image) -> bytes:
     return content.getvalue()
 
 
-def _is_ready(source: Path, size: Size) -> bool:
+def _is_ready(source: Path, size: PixelSize) -> bool:
     """Whether a picture can be copied as it is: a plain PNG of the right size."""
     with open_picture(source) as image:
         plain = not image.info and not image.getexif()

@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ti_tui.dataset.caption_files import Sidecar, read_sidecar
 from ti_tui.dataset.listing import found_instead, natural_key, pictures_in, places, raise_unless_folder
-from ti_tui.dataset.opening import (
+from ti_tui.dataset.picture_file import (
     MAX_PIXELS,
     SUFFIXES,
     DatasetError,
@@ -17,7 +18,6 @@ from ti_tui.dataset.opening import (
     shown,
     upright_size,
 )
-from ti_tui.dataset.sidecars import Sidecar, read_sidecar
 from ti_tui.run.problems import Problems
 
 __all__ = [

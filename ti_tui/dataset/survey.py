@@ -15,9 +15,10 @@ from typing import Literal
 
 from PIL import Image
 
-from ti_tui.dataset.boxes import MOST, NOTED, Face, Size, largest_box, same_shape
-from ti_tui.dataset.checks import Measured, measure
+from ti_tui.dataset.caption_files import read_sidecar
 from ti_tui.dataset.crop import size_for
+from ti_tui.dataset.crop_boxes import MOST, NOTED, Face, PixelSize, largest_box, same_shape
+from ti_tui.dataset.duplicates import SAME, LookalikeFinder
 from ti_tui.dataset.faces import FaceFinder
 from ti_tui.dataset.listing import (
     captions_without_picture,
@@ -29,11 +30,10 @@ from ti_tui.dataset.listing import (
     raise_unless_folder,
 )
 from ti_tui.dataset.masks import mask_file, trouble_with_file
-from ti_tui.dataset.opening import DatasetError, OutOfReach, shown
 from ti_tui.dataset.parallel import Room, in_order
+from ti_tui.dataset.picture_file import DatasetError, OutOfReach, shown
+from ti_tui.dataset.picture_quality import Measured, measure
 from ti_tui.dataset.scan import Picture, Scan, name_in, tell_of_caption, tell_shared_stems, tell_unreadable
-from ti_tui.dataset.sidecars import read_sidecar
-from ti_tui.dataset.similar import SAME, Gallery
 from ti_tui.run.hashes import file_hash
 from ti_tui.run.problems import Problem, Problems
 
@@ -60,7 +60,7 @@ ENDINGS: dict[str, frozenset[str]] = {
 
 FileKey = tuple[str, int, int]
 """Path, size in bytes and time of change (ns): the same key is taken for the same content."""
-Memory = MutableMapping[FileKey, Measured | DatasetError]
+LookCache = MutableMapping[FileKey, Measured | DatasetError]
 """What was measured of a file, or why it cannot be used."""
 Forced = Collection[str] | Literal["all"]
 """Names of pictures that are used although they are too small or a copy of another; or all of them."""
@@ -155,7 +155,7 @@ def survey(
     force: Forced = (),
     faces: Faces = "all",
     finder: FaceFinder | None = None,
-    memory: Memory | None = None,
+    memory: LookCache | None = None,
     each: Callable[[Look], bool] | None = None,
 ) -> Survey:
     """Look at every picture in `folder` and in its kohya sub-folders `<repeats>_<name>`.
@@ -229,20 +229,20 @@ class _FaceLook:
         self._faces = faces
         self._judge = judge
 
-    def wants(self, size: Size) -> bool:
+    def wants(self, size: PixelSize) -> bool:
         """Whether to look in a picture of `size`."""
         if self._faces == "none" or not self._finder.available:
             return False
         return self._faces == "all" or not same_shape(size, self._judge.target(size))
 
-    def __call__(self, image: Image.Image, size: Size) -> tuple[Face, ...] | None:
+    def __call__(self, image: Image.Image, size: PixelSize) -> tuple[Face, ...] | None:
         return self._finder.find(image) if self.wants(size) else None
 
 
 class _Measuring:
     """Measures files in any thread; what was found before is taken from memory."""
 
-    def __init__(self, memory: Memory | None, find_faces: _FaceLook | None) -> None:
+    def __init__(self, memory: LookCache | None, find_faces: _FaceLook | None) -> None:
         self._memory = memory
         self._find_faces = find_faces
         self._room = Room()
@@ -295,7 +295,7 @@ class _Judge:
     person: bool
     leave_out: Collection[str]
     force: Forced
-    gallery: Gallery = field(default_factory=Gallery)
+    gallery: LookalikeFinder = field(default_factory=LookalikeFinder)
     by_size: dict[int, list[Path]] = field(default_factory=lambda: defaultdict(list))
 
     def look(
@@ -327,7 +327,7 @@ class _Judge:
             own = "file" if mask_file(path) is not None else "transparency" if "transparent" in measured.forms else ""
         return Look(name, path, picture, measured, tuple(problems), own)
 
-    def target(self, size: Size) -> Size:
+    def target(self, size: PixelSize) -> PixelSize:
         """What a picture of `size` is trained at."""
         return size_for(size, self.resolution, buckets=self.buckets, step=self.step)
 
@@ -506,5 +506,5 @@ def _article(word: str) -> str:
     return "an" if word[:1] in "AEIO" else "a"
 
 
-def _size_text(size: Size) -> str:
+def _size_text(size: PixelSize) -> str:
     return str(size[0]) if size[0] == size[1] else f"{size[0]}x{size[1]}"

@@ -17,9 +17,9 @@ from ti_tui.embeddings import pictures
 from ti_tui.errors import UserError
 from ti_tui.paths import user_path
 
-Form = Literal["safetensors", "a1111-pt", "diffusers"]
-FORMS: tuple[Form, ...] = ("safetensors", "a1111-pt", "diffusers")
-SUFFIXES: dict[Form, str] = {
+EmbeddingForm = Literal["safetensors", "a1111-pt", "diffusers"]
+FORMS: tuple[EmbeddingForm, ...] = ("safetensors", "a1111-pt", "diffusers")
+SUFFIXES: dict[EmbeddingForm, str] = {
     "safetensors": ".safetensors",
     "a1111-pt": ".pt",
     "diffusers": ".diffusers.safetensors",
@@ -122,7 +122,7 @@ def read(path: Path) -> Embedding:
     raise EmbeddingError(f"{path} has an ending that no embedding has", remedy=f"Known are {', '.join(READABLE)}.")
 
 
-def write(embedding: Embedding, path: Path, form: Form) -> None:
+def write(embedding: Embedding, path: Path, form: EmbeddingForm) -> None:
     """Write `embedding` in float32, atomically. Raises CannotWrite.
 
     safetensors: key `emb_params`, or `clip_l` and `clip_g` (kohya, A1111, Forge, ComfyUI, InvokeAI; diffusers
@@ -140,7 +140,7 @@ def write(embedding: Embedding, path: Path, form: Form) -> None:
     atomic.write_bytes(path, _safetensors(tensors, metadata))
 
 
-def with_suffix(path: Path, form: Form) -> Path:
+def with_suffix(path: Path, form: EmbeddingForm) -> Path:
     """`path` with the ending of `form`."""
     stem = path.name
     for suffix in sorted((*SUFFIXES.values(), *READABLE), key=len, reverse=True):
@@ -229,7 +229,7 @@ _NUMPY_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Vectors], dict[str, str]]:
     """Tensors in float32 and metadata. Read by hand because numpy knows no bfloat16; the form is 20 lines."""
-    from ti_tui.run.tensors import read_shapes
+    from ti_tui.run.weight_shapes import read_shapes
 
     read_shapes(path)
     content = path.read_bytes()

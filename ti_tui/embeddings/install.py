@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ti_tui import atomic
-from ti_tui.embeddings.aside import read_aside
 from ti_tui.embeddings.files import EmbeddingError
+from ti_tui.embeddings.subprocess_reader import read_in_subprocess
 from ti_tui.errors import UserError
 from ti_tui.paths import user_path
 
@@ -35,7 +35,7 @@ def embeddings_folder(given: Path) -> Path:
 def same_run(first: Path, second: Path) -> bool:
     """Whether two files are of one run of ti_tui: the later may take the earlier one's place."""
     try:
-        a, b = read_aside(first), read_aside(second)
+        a, b = read_in_subprocess(first), read_in_subprocess(second)
     except UserError:
         return False
     keys = ("modelspec.implementation", "dataset_sha256", "base_model_sha256", "seed")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ti_tui.embeddings.files import Vectors
 from ti_tui.run.model import TOKEN_TABLES, ModelFacts
-from ti_tui.run.tensors import Place, WeightsError, read_places
+from ti_tui.run.weight_shapes import TensorLocation, WeightsError, read_places
 
 PERCENTILES = (1, 5, 50, 95, 99)
 """Of the words' norms, as `Vocabulary.norms` has them."""
@@ -133,7 +133,7 @@ _STORED: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f
 """Number formats of token tables; numpy has no bfloat16, so its bits are read."""
 
 
-def _read_pieces(path: Path, place: Place) -> Iterator[Vectors]:
+def _read_pieces(path: Path, place: TensorLocation) -> Iterator[Vectors]:
     count, width = place.shape
     with path.open("rb") as file:
         file.seek(place.start)

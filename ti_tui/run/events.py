@@ -14,7 +14,7 @@ from typing import IO, Any, Literal, get_args
 
 from ti_tui import atomic
 
-Kind = Literal[
+EventKind = Literal[
     "run",  # a trainer began or went on at `step`; total_steps, epoch_steps, images, family, plan, reasons
     "phase",  # phase, message
     "step",  # step, loss, rate, gradient_norm, seconds (of this step)
@@ -28,7 +28,7 @@ Kind = Literal[
     "request",  # request, message
     "end",  # outcome: done, stopped or failed; step, message, seconds
 ]
-KINDS: frozenset[str] = frozenset(get_args(Kind))
+KINDS: frozenset[str] = frozenset(get_args(EventKind))
 TAKEN_BACK = frozenset({"step", "eval", "verdict", "checkpoint", "sample"})
 """Kinds that a trainer writes again when it went back to an earlier step."""
 MOST_STEPS = 1 << 62
@@ -70,7 +70,7 @@ class EventWriter:
         except OSError as error:
             raise atomic.cannot_write(path, error) from error
 
-    def write(self, kind: Kind, **values: Any) -> None:
+    def write(self, kind: EventKind, **values: Any) -> None:
         """Append one event. Raises CannotWrite."""
         now = self._clock()
         clean, bad = _finite(values)

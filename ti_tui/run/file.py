@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from ti_tui import atomic
-from ti_tui.run.accepts import accepts, choices_of
-from ti_tui.run.problems import Problem, Problems, ProblemsError, line_of, nearest
+from ti_tui.run.field_values import accepted_values, choices_of
+from ti_tui.run.problems import Problem, Problems, ProblemsError, nearest
 from ti_tui.run.recipe import FORMAT, TABLES, RunFile, SchemeTable, Table, TrainingTable
 from ti_tui.run.scheme import SchemeError
 from ti_tui.run.toml_lines import key_lines
@@ -141,7 +141,7 @@ def to_toml(run: RunFile) -> str:
 def _takes(info: FieldInfo) -> str:
     """What a comment adds to a field's description: what it takes and its unit, where that is not plain."""
     unit = info.json_schema_extra.get("unit", "") if isinstance(info.json_schema_extra, dict) else ""
-    words = accepts(info)
+    words = accepted_values(info)
     plain = "text" in words or "segment" in words or "table" in words
     parts = [part for part in ("" if plain else words, str(unit)) if part]
     return f" ({'; '.join(parts)})" if parts else ""
@@ -229,7 +229,7 @@ def _field_problem(name: str, index: int | None, inner: list[Any], detail: Any, 
     if kind == "missing" and not inner:
         if not key:
             return Problem("error", f"the table [{table}] is missing", table, f"Add [{table}] with {_required(table)}.")
-        wants = accepts(TABLES[table].model_fields[key])
+        wants = accepted_values(TABLES[table].model_fields[key])
         return Problem("error", "is missing", name, f"It needs {wants}: {TABLES[table].model_fields[key].description}")
     if table in TABLES and not key:
         return Problem("error", "is a table", table, f"Write [{table}] on a line of its own, its fields below.")
@@ -245,7 +245,7 @@ def _field_problem(name: str, index: int | None, inner: list[Any], detail: Any, 
         return Problem("error", f"{value} cannot be a token.", name, "Use one word of letters, digits, - and _.")
     choices = choices_of(info)
     guess = nearest(detail["input"], choices) if choices and isinstance(detail["input"], str) else None
-    return Problem("error", f"{place}{value} is not {accepts(info)}.", name, _did_you_mean(guess))
+    return Problem("error", f"{place}{value} is not {accepted_values(info)}.", name, _did_you_mean(guess))
 
 
 def _segment_problem(name: str, place: str, inner: list[Any], kind: str, value: str) -> Problem:
@@ -340,21 +340,3 @@ def toml_text(value: Any) -> str:
 
 def _toml_key(key: str) -> str:
     return tomli_w.dumps({key: 0})[: -len(" = 0\n")]
-
-
-__all__ = [
-    "RunFileError",
-    "accepts",
-    "change_field",
-    "from_values",
-    "line_of",
-    "lines_of",
-    "load",
-    "parse_run_file",
-    "problem_with",
-    "save",
-    "to_toml",
-    "toml_text",
-    "value_of",
-    "with_value",
-]

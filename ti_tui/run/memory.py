@@ -1,6 +1,7 @@
 """The memory plan: predicted peak of a training on its device, from coefficients measured on the full-size modules.
 
-`benchmarks.memory` measures the coefficients and writes them; `ti_tui.run.fit` asks here which way of training fits.
+`benchmarks.memory` measures the coefficients and writes them; `ti_tui.run.memory_fit` asks here which
+compute mode fits.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ TEXT_CHUNK = 4
 
 
 @dataclass(frozen=True)
-class Way:
+class ComputeMode:
     """How a step is computed: everything that changes its memory and its time, but not what it computes.
 
     bits: of the U-Net's weights; 8 rounds them, so it is the one that does change a little.
@@ -48,7 +49,7 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Memory:
+class MemoryPlan:
     """Predicted bytes on the device while training, and the most of any phase.
 
     text: weights of the text encoder(s) and what they keep of a step's prompts.
@@ -84,7 +85,7 @@ def is_known(facts: ModelFacts) -> bool:
 
 def predict(
     family: Family,
-    way: Way,
+    way: ComputeMode,
     *,
     resolution: int,
     precision: Precision,
@@ -92,7 +93,7 @@ def predict(
     cuda: bool,
     prompts: int = 1,
     tiled: bool = False,
-) -> Memory:
+) -> MemoryPlan:
     """Predicted memory of a model of the family's published size.
 
     resolution: side in pixels of the training pictures and the previews.
@@ -116,7 +117,7 @@ def predict(
     decode = (table["vae"] + _pass(table, "decode", area, tiled)) * size
     # Guided: two pictures go through the U-Net at once, with nothing kept.
     previews = unet + text + fixed + max(2 * table["forward"] * area * size, decode)
-    return Memory(
+    return MemoryPlan(
         *(
             int(mib * MIB)
             for mib in (unet, text, (image * way.batch_size + kind["fixed"]) * size, fixed, caching, previews)
@@ -124,7 +125,7 @@ def predict(
     )
 
 
-def keeps_text(prompts: int, way: Way) -> bool:
+def keeps_text(prompts: int, way: ComputeMode) -> bool:
     """Whether the text encoder(s) keep their activations while the U-Net runs; else they encode again for backward."""
     return way.recompute == "none" and prompts <= max(way.batch_size, TEXT_CHUNK)
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from ti_tui.errors import UserError
 from ti_tui.paths import user_path
 from ti_tui.run.recipe import Family
-from ti_tui.run.tensors import Shapes, read_shapes
+from ti_tui.run.weight_shapes import Shapes, read_shapes
 
 Prediction = Literal["epsilon", "v_prediction"]
 

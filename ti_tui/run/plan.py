@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ti_tui.run.beside import Beside, plan_beside
 from ti_tui.run.compiling import Compile, plan_compile
-from ti_tui.run.fit import Fit, find_fit
 from ti_tui.run.hardware import Hardware
-from ti_tui.run.memory import Attention, Memory, Precision, Way
+from ti_tui.run.memory import Attention, ComputeMode, MemoryPlan, Precision
+from ti_tui.run.memory_fit import Fit, find_fit
 from ti_tui.run.model import ModelFacts
+from ti_tui.run.overhead import Overhead, plan_overhead
 from ti_tui.run.recipe import RunFile
 from ti_tui.run.scheme import Scheme
 
@@ -43,11 +43,11 @@ class Plan:
     save_epochs: int
     sample_steps: int
     sample_epochs: int
-    beside: Beside
+    beside: Overhead
     reasons: dict[str, str] = field(default_factory=dict)
 
     @property
-    def way(self) -> Way:
+    def way(self) -> ComputeMode:
         return self.fit.way
 
     @property
@@ -55,7 +55,7 @@ class Plan:
         return self.fit.way.batch_size
 
     @property
-    def memory(self) -> Memory | None:
+    def memory(self) -> MemoryPlan | None:
         """Predicted memory on the device, None where it is not known."""
         return self.fit.memory
 
@@ -147,7 +147,7 @@ def make_plan(run: RunFile, facts: ModelFacts, images: int, hardware: Hardware) 
         effective = batch_size * training.accumulation
     accumulation = math.ceil(effective / batch_size)
     reasons["step"] = _step_in_words(batch_size, accumulation, effective, images)
-    beside = plan_beside(run, facts, effective, reasons)
+    beside = plan_overhead(run, facts, effective, reasons)
     return Plan(
         hardware=hardware,
         scheme=run.scheme.scheme(),

@@ -9,8 +9,8 @@ from typing import Literal
 
 from ti_tui.errors import UserError
 
-Reading = Literal["for", "until"]
-Shape = Literal["segments", "constant", "cosine", "linear"]
+SchemeReading = Literal["for", "until"]
+SchemeShape = Literal["segments", "constant", "cosine", "linear"]
 
 LONGEST_SHOWN = 30
 MOST_STEPS = 1_000_000
@@ -54,7 +54,7 @@ class Scheme:
 
     segments: tuple[Segment, ...]
     warmup_steps: int = 0
-    shape: Shape = "segments"
+    shape: SchemeShape = "segments"
 
     def __post_init__(self) -> None:
         if not self.segments:
@@ -129,7 +129,7 @@ class Scheme:
                 return last + (first - last) * left
 
 
-def parse(text: str, reading: Reading, *, total_steps: int | None = None) -> Scheme:
+def parse(text: str, reading: SchemeReading, *, total_steps: int | None = None) -> Scheme:
     """Read A1111's `rate:number, rate:number, ...` text.
 
     reading:     "for": the number is for how many steps the rate holds (the guide's restarts);
@@ -178,7 +178,7 @@ def parse(text: str, reading: Reading, *, total_steps: int | None = None) -> Sch
     return Scheme(tuple(segments))
 
 
-def format_scheme(segments: Sequence[Segment], reading: Reading = "for") -> str:
+def format_scheme(segments: Sequence[Segment], reading: SchemeReading = "for") -> str:
     """The text of `segments`; `parse` with the same reading gives them back exactly."""
     parts, done = [], 0
     for segment in segments:
@@ -188,7 +188,7 @@ def format_scheme(segments: Sequence[Segment], reading: Reading = "for") -> str:
 
 
 @dataclass(frozen=True)
-class Readings:
+class SchemeReadings:
     """Both readings of one text; a reading that is impossible is None with the reason."""
 
     for_steps: Scheme | None
@@ -207,11 +207,11 @@ class Readings:
         return f"for N steps: {for_}; until step N: {until}"
 
 
-def readings(text: str, *, total_steps: int | None = None) -> Readings:
+def readings(text: str, *, total_steps: int | None = None) -> SchemeReadings:
     """Read `text` both ways. Raises SchemeError only if neither way is possible."""
-    found: dict[Reading, Scheme | None] = {}
-    errors: dict[Reading, SchemeError | None] = {}
-    both: tuple[Reading, Reading] = ("for", "until")
+    found: dict[SchemeReading, Scheme | None] = {}
+    errors: dict[SchemeReading, SchemeError | None] = {}
+    both: tuple[SchemeReading, SchemeReading] = ("for", "until")
     for reading in both:
         try:
             found[reading], errors[reading] = parse(text, reading, total_steps=total_steps), None
@@ -219,7 +219,9 @@ def readings(text: str, *, total_steps: int | None = None) -> Readings:
             found[reading], errors[reading] = None, error
     if found["for"] is None and found["until"] is None and errors["for"] is not None:
         raise errors["for"]
-    return Readings(found["for"], found["until"], *(e.message if e else "" for e in (errors["for"], errors["until"])))
+    return SchemeReadings(
+        found["for"], found["until"], *(e.message if e else "" for e in (errors["for"], errors["until"]))
+    )
 
 
 def step_rules(scheme: Scheme) -> str:

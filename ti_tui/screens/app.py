@@ -16,8 +16,8 @@ from textual.binding import Binding
 from textual.screen import Screen
 
 from ti_tui import atomic, settings
+from ti_tui.formatting import location, printable
 from ti_tui.run.folder import RunFolder
-from ti_tui.setup.words import location, printable
 from ti_tui.themes import shipped_and_own, variable_defaults
 from ti_tui.widgets.graphics import Protocol, choose_protocol, extra_installed, probe_terminal
 from ti_tui.widgets.picture import PictureCache
@@ -125,12 +125,12 @@ class TiTuiApp(App[None], inherit_bindings=False):
 
     async def action_quit(self) -> None:
         """Leave; a screen that has something to ask asks it."""
-        from ti_tui.screens.dialogs import Question
+        from ti_tui.screens.dialogs import QuestionDialog
 
         for screen in reversed(self.screen_stack):
             ask = getattr(screen, "ask_quit", None)
             if ask is not None:
-                if screen is not self.screen and not isinstance(self.screen, Question):
+                if screen is not self.screen and not isinstance(self.screen, QuestionDialog):
                     await self.screen.dismiss()
                 ask()
                 return

@@ -15,8 +15,8 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from ti_tui.formatting import printable
 from ti_tui.paths import BadPath, user_path
-from ti_tui.setup.words import printable
 from ti_tui.widgets.controls import PathSuggester
 
 
@@ -29,7 +29,7 @@ class Answer:
     text: str
 
 
-class Question(ModalScreen[str | None]):
+class QuestionDialog(ModalScreen[str | None]):
     """A question with a few answers; the first is the default, escape answers nothing."""
 
     BINDINGS = [Binding("escape", "dismiss(None)", "Back", show=False)]

@@ -21,8 +21,8 @@ from ti_tui.dataset.survey import check_count
 from ti_tui.dataset.templates import load_templates
 from ti_tui.dataset.tokens import PromptTokenizer, find_tokenizer
 from ti_tui.embeddings import files as embedding_files
-from ti_tui.embeddings.aside import read_aside
 from ti_tui.embeddings.install import embeddings_folder
+from ti_tui.embeddings.subprocess_reader import read_in_subprocess
 from ti_tui.errors import UserError
 from ti_tui.paths import is_there
 from ti_tui.run.file import lines_of, load
@@ -255,7 +255,7 @@ def _init(
             )
         return None
     try:
-        init = read_aside(folder.path(text))
+        init = read_in_subprocess(folder.path(text))
     except UserError as error:
         problems.error(error.message, field="embedding.init", remedy=error.remedy)
         return None

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ti_tui.dataset.boxes import Choice, Mode
+from ti_tui.dataset.crop_boxes import CropChoice, CropMode
 from ti_tui.dataset.manifest import Masks
 from ti_tui.dataset.prepare import Prepared, prepare
-from ti_tui.dataset.survey import Forced, Memory
+from ti_tui.dataset.survey import Forced, LookCache
 from ti_tui.run import file as run_file
 from ti_tui.run.folder import RunFolder, RunFolderError
 from ti_tui.run.model import ModelFacts, find_model, inspect_model, with_prediction
@@ -39,12 +39,12 @@ def create_run(
     repeats: int | None = None,
     leave_out: Collection[str] = (),
     captions: Mapping[str, str] | None = None,
-    mode: Mode | Choice = "auto",
-    crops: Mapping[str, Choice] | None = None,
+    mode: CropMode | CropChoice = "auto",
+    crops: Mapping[str, CropChoice] | None = None,
     force: Forced = "all",
     masks: Masks = "found",
     subfolders: bool = False,
-    memory: Memory | None = None,
+    memory: LookCache | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Created:
     """Make the run folder `root` from photographs in `images` and the run file's `values` (nested tables).

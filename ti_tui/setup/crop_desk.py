@@ -10,18 +10,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ti_tui.dataset import boxes
-from ti_tui.dataset.boxes import AUTO, Choice, Crop, Mode, Rule, Sight, Size
+from ti_tui.dataset import crop_boxes
 from ti_tui.dataset.crop import size_for
+from ti_tui.dataset.crop_boxes import AUTO, Crop, CropChoice, CropMode, CropRule, PixelSize, Sight
 from ti_tui.dataset.manifest import MaskOrigin
 from ti_tui.dataset.mask_planning import mask_origin
-from ti_tui.dataset.planning import check_crops, pieces
+from ti_tui.dataset.prepare_plan import check_crops, pieces
 from ti_tui.dataset.survey import Look
 from ti_tui.run.problems import Problems
 from ti_tui.setup.draft import Draft
 from ti_tui.setup.photographs import Basis
 
-RULES: dict[Rule, str] = {
+RULES: dict[CropRule, str] = {
     "face": "around the face",
     "detail": "where most detail is",
     "centre": "around the centre",
@@ -43,8 +43,8 @@ MADE_FROM: dict[MaskOrigin, str] = {
 class _State:
     """All that a change may change. nudged: the picture whose box was moved last; "" after anything else."""
 
-    crop_all: Choice
-    crops: dict[str, Choice]
+    crop_all: CropChoice
+    crops: dict[str, CropChoice]
     left_out: frozenset[str]
     current: str
     nudged: str = ""
@@ -75,11 +75,11 @@ class CropDesk:
         assert measured is not None, "a picture that can be used has been measured"
         return measured.sight
 
-    def target(self, name: str) -> Size:
+    def target(self, name: str) -> PixelSize:
         """The size that it is trained at, in pixels."""
         return size_for(self.sight(name).size, self._basis.resolution, buckets=self._basis.buckets)
 
-    def choice(self, name: str) -> Choice:
+    def choice(self, name: str) -> CropChoice:
         """How it is to be cropped."""
         everything, own = self.draft.crop_choices()
         return own.get(name, everything)
@@ -105,37 +105,39 @@ class CropDesk:
         """What kind of mask the picture gets; None if it is learned as a whole."""
         return mask_origin(self._looks[name], self.draft.mask_choice())
 
-    def rules(self) -> Counter[Rule]:
+    def rules(self) -> Counter[CropRule]:
         """How many of the pictures that are trained are cropped by which rule."""
         return Counter(self.crops(name)[0].rule for name in self.names if not self.is_out(name))
 
-    def modes(self, name: str) -> tuple[Mode, ...]:
+    def modes(self, name: str) -> tuple[CropMode, ...]:
         """The modes that make a difference for it."""
         split = not self._basis.buckets
-        return tuple(one for one in boxes.modes_for(self.sight(name), self.target(name)) if split or one != "split")
+        return tuple(
+            one for one in crop_boxes.modes_for(self.sight(name), self.target(name)) if split or one != "split"
+        )
 
     # Changes
 
     def move(self, name: str, across: float, down: float) -> bool:
         """Move the box by parts of itself, as far as the picture goes; whether it is elsewhere now."""
-        return self._nudge(name, boxes.moved(self.choice(name), self.sight(name), self.target(name), across, down))
+        return self._nudge(name, crop_boxes.moved(self.choice(name), self.sight(name), self.target(name), across, down))
 
     def resize(self, name: str, times: float) -> bool:
         """Make the box so many times as large; whether it has another size now."""
-        return self._nudge(name, boxes.resized(self.choice(name), self.sight(name), self.target(name), times))
+        return self._nudge(name, crop_boxes.resized(self.choice(name), self.sight(name), self.target(name), times))
 
     def next_mode(self, name: str) -> None:
         """Crop it in the next of the modes that make a difference for it."""
         split = not self._basis.buckets
-        self._choose(name, boxes.next_mode(self.choice(name), self.sight(name), self.target(name), split=split))
+        self._choose(name, crop_boxes.next_mode(self.choice(name), self.sight(name), self.target(name), split=split))
 
     def next_face(self, name: str) -> None:
         """Follow the next face."""
-        self._choose(name, boxes.next_face(self.choice(name), self.sight(name)))
+        self._choose(name, crop_boxes.next_face(self.choice(name), self.sight(name)))
 
     def next_framing(self, name: str) -> None:
         """Take less or more around the face."""
-        self._choose(name, boxes.next_framing(self.choice(name)))
+        self._choose(name, crop_boxes.next_framing(self.choice(name)))
 
     def reset(self, name: str) -> None:
         """Leave it to the rules."""
@@ -145,7 +147,7 @@ class CropDesk:
         """Crop all pictures in the mode of this one; boxes drawn by hand stay. Returns how many of those there are."""
         choice = self.choice(name)
         self._remember(name)
-        self.draft.crop_all = Choice(choice.mode, framing=choice.framing)
+        self.draft.crop_all = CropChoice(choice.mode, framing=choice.framing)
         self.draft.crops = {one: own for one, own in self.draft.crops.items() if own.mode == "manual"}
         return len(self.draft.crops)
 
@@ -166,7 +168,7 @@ class CropDesk:
         self.draft.left_out = set(state.left_out)
         return state.current
 
-    def _nudge(self, name: str, choice: Choice) -> bool:
+    def _nudge(self, name: str, choice: CropChoice) -> bool:
         before = self.crops(name)[0]
         if choice.box == before.box and not before.padded and len(self.crops(name)) == 1:
             return False
@@ -175,7 +177,7 @@ class CropDesk:
         self.draft.crops[name] = choice
         return True
 
-    def _choose(self, name: str, choice: Choice) -> None:
+    def _choose(self, name: str, choice: CropChoice) -> None:
         if choice == self.choice(name):
             return
         self._remember(name)

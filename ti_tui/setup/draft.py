@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ti_tui import atomic
-from ti_tui.dataset.boxes import AUTO, Choice
+from ti_tui.dataset.caption_edits import framed
+from ti_tui.dataset.crop_boxes import AUTO, CropChoice
 from ti_tui.paths import BadPath, as_given, user_path
 from ti_tui.settings import state_folder
-from ti_tui.setup.caption_changes import framed
 from ti_tui.setup.fields import OWN, FieldError, recipe_fields
 from ti_tui.setup.fields import field as spec_of
 
@@ -56,8 +56,8 @@ class Draft:
     subfolders: bool = False
     left_out: set[str] = field(default_factory=set)
     forced: set[str] = field(default_factory=set)
-    crop_all: Choice = AUTO
-    crops: dict[str, Choice] = field(default_factory=dict)
+    crop_all: CropChoice = AUTO
+    crops: dict[str, CropChoice] = field(default_factory=dict)
     masks: Masks = "found"
     captions: dict[str, str] = field(default_factory=dict)
     reviewed: dict[str, str] = field(default_factory=dict)
@@ -190,7 +190,7 @@ class Draft:
         """Names of the pictures that are used whatever they are, of the folder that is named now."""
         return self.forced if self.owns_choices else set()
 
-    def crop_choices(self) -> tuple[Choice, Mapping[str, Choice]]:
+    def crop_choices(self) -> tuple[CropChoice, Mapping[str, CropChoice]]:
         """(how pictures are cropped, those with a way of their own) of the folder that is named now."""
         return (self.crop_all, self.crops) if self.owns_choices else (AUTO, {})
 
@@ -303,9 +303,11 @@ class Draft:
             subfolders=one("subfolders", bool),
             left_out={name for name in one("left_out", list) if isinstance(name, str)},
             forced={name for name in one("forced", list) if isinstance(name, str)},
-            crop_all=Choice.from_values(own.get("crop_all")) or AUTO,
+            crop_all=CropChoice.from_values(own.get("crop_all")) or AUTO,
             crops={
-                name: choice for name, values in one("crops", dict).items() if (choice := Choice.from_values(values))
+                name: choice
+                for name, values in one("crops", dict).items()
+                if (choice := CropChoice.from_values(values))
             },
             masks=next((masks for masks in MASKS if masks == own.get("masks")), "found"),
             captions=_texts(one("captions", dict)),
@@ -365,7 +367,7 @@ def drop_draft() -> None:
 
 def _repeats(text: str) -> int:
     if len(text.strip()) > 3 or not (text.strip().isascii() and text.strip().isdigit() and 1 <= int(text) <= 999):
-        raise FieldError(f"{text.strip()!r} is not {OWN['repeats'].accepts}")
+        raise FieldError(f"{text.strip()!r} is not {OWN['repeats'].accepted}")
     return int(text)
 
 

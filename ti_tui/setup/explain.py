@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from ti_tui.dataset.templates import BUILT_IN, FILEWORDS
-from ti_tui.run.fit import recompute_in_words
+from ti_tui.formatting import number, size
 from ti_tui.run.hardware import GIB
+from ti_tui.run.memory_fit import recompute_in_words
 from ti_tui.run.plan import Plan
 from ti_tui.setup.check import Checked
 from ti_tui.setup.draft import Draft
 from ti_tui.setup.findings import Findings
-from ti_tui.setup.words import number, size
 
 REASONS = {
     "training.lean_backward": "backward",

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ti_tui.errors import UserError
 
-Kind = Literal["text", "path", "number", "choice", "flags", "lines", "table"]
+FieldKind = Literal["text", "path", "number", "choice", "flags", "lines", "table"]
 
 
 class FieldError(UserError):
@@ -30,13 +30,13 @@ class FieldSpec:
     name: str
     label: str
     help: str
-    kind: Kind
+    kind: FieldKind
     unit: str = ""
     basic: bool = False
     required: bool = False
     choices: tuple[str, ...] = ()
     default: Any = None
-    accepts: str = ""
+    accepted: str = ""
 
     @property
     def table(self) -> str:
@@ -102,7 +102,7 @@ CLASS_WORD = FieldSpec(
 )  # fmt: skip
 REPEATS = FieldSpec(
     "repeats", "Repeats", "How often an epoch uses each picture. 1 is right unless sets of unequal size are mixed.",
-    "number", basic=True, default=1, accepts="a whole number from 1 to 999",
+    "number", basic=True, default=1, accepted="a whole number from 1 to 999",
 )  # fmt: skip
 FOLDERS = frozenset({"photographs", "run_folder", "save.install_to", "dataset.regularisation", "model.tokenizer"})
 """Fields that take folders only."""
@@ -113,7 +113,7 @@ OWN: dict[str, FieldSpec] = {spec.name: spec for spec in (PHOTOGRAPHS, RUN_FOLDE
 @cache
 def recipe_fields() -> dict[str, FieldSpec]:
     """Every field of the run file by its dotted name, in the file's order."""
-    from ti_tui.run.file import accepts
+    from ti_tui.run.field_values import accepted_values
     from ti_tui.run.recipe import TABLES
 
     fields = {}
@@ -132,7 +132,7 @@ def recipe_fields() -> dict[str, FieldSpec]:
                 required=info.is_required(),
                 choices=choices,
                 default=None if info.is_required() else info.get_default(call_default_factory=True),
-                accepts=accepts(info),
+                accepted=accepted_values(info),
             )
     return fields
 
@@ -142,7 +142,7 @@ def field(name: str) -> FieldSpec:
     return OWN[name] if name in OWN else recipe_fields()[name]
 
 
-def _kind(annotation: Any, *, is_path: bool) -> tuple[Kind, tuple[str, ...]]:
+def _kind(annotation: Any, *, is_path: bool) -> tuple[FieldKind, tuple[str, ...]]:
     origin = typing.get_origin(annotation)
     if annotation is bool:
         return "choice", ("off", "on")

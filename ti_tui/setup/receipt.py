@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from ti_tui.dataset.boxes import AUTO
+from ti_tui.dataset.crop_boxes import AUTO
 from ti_tui.dataset.manifest import MaskOrigin
 from ti_tui.dataset.scan import name_in
-from ti_tui.run.fit import recompute_in_words
+from ti_tui.formatting import location, number, size, start_in_words
 from ti_tui.run.hardware import GIB
+from ti_tui.run.memory_fit import recompute_in_words
 from ti_tui.run.plan import Plan
 from ti_tui.run.recipe import RunFile
 from ti_tui.setup.draft import Draft
 from ti_tui.setup.findings import Findings
-from ti_tui.setup.words import location, number, size, start_in_words
 
 MASKS: dict[MaskOrigin, str] = {"file": "from files", "transparency": "from transparency", "face": "around faces"}
 
 
 @dataclass(frozen=True)
-class Line:
+class ReceiptLine:
     """One line of the receipt: what it is about, what was chosen, and why or what it means."""
 
     title: str
@@ -28,7 +28,7 @@ class Line:
     why: str = ""
 
 
-def receipt(draft: Draft, findings: Findings) -> list[Line]:
+def receipt(draft: Draft, findings: Findings) -> list[ReceiptLine]:
     """The lines of a draft whose run file is complete; fewer where the model is not here yet."""
     run, plan, checked = findings.run, findings.plan, findings.checked
     if run is None or checked is None:
@@ -41,22 +41,22 @@ def receipt(draft: Draft, findings: Findings) -> list[Line]:
         *_crops(draft, findings),
         *_masks(findings, run),
         *_judging(findings, run),
-        Line("Embedding", f"{run.embedding.token} = {number(run.embedding.vectors, 'vector')} from {start}"),
-        Line("Model", model, facts.describe() if facts else "downloaded at the start"),
+        ReceiptLine("Embedding", f"{run.embedding.token} = {number(run.embedding.vectors, 'vector')} from {start}"),
+        ReceiptLine("Model", model, facts.describe() if facts else "downloaded at the start"),
         _scheme(run, plan),
     ]
     if plan is not None:
         lines += [_step(plan), _memory(plan), _device(plan, run), _saves(plan, run)]
     folder = findings.folder
     if folder is not None:
-        lines.append(Line("Disk", f"about {size(findings.disk_bytes)}", f"in {location(folder.root)}"))
+        lines.append(ReceiptLine("Disk", f"about {size(findings.disk_bytes)}", f"in {location(folder.root)}"))
         result = folder.embedding(run.embedding.token, None)
         installed = f"then installed in {run.save.install_to}" if run.save.install_to else ""
-        lines.append(Line("Comes out", location(result), installed))
+        lines.append(ReceiptLine("Comes out", location(result), installed))
     return lines
 
 
-def _pictures(draft: Draft, findings: Findings, run: RunFile) -> Line:
+def _pictures(draft: Draft, findings: Findings, run: RunFile) -> ReceiptLine:
     pictures = findings.pictures.pictures if findings.pictures else ()
     captions = sum(bool(picture.caption) for picture in pictures)
     parts = [number(len(pictures), "image"), f"{run.dataset.resolution} pixels"]
@@ -65,10 +65,10 @@ def _pictures(draft: Draft, findings: Findings, run: RunFile) -> Line:
     if left_out := len(draft.choices()[0]):
         parts.append(f"{left_out} left out")
     why = f"{captions} with captions, template {run.dataset.template}"
-    return Line("Images", ", ".join(parts), why)
+    return ReceiptLine("Images", ", ".join(parts), why)
 
 
-def _crops(draft: Draft, findings: Findings) -> list[Line]:
+def _crops(draft: Draft, findings: Findings) -> list[ReceiptLine]:
     """How the pictures are cropped, and which are used all the same, if anything of that was chosen."""
     found = findings.pictures
     names = {name_in(found.folder, picture.path) for picture in found.pictures} if found else set()
@@ -80,19 +80,19 @@ def _crops(draft: Draft, findings: Findings) -> list[Line]:
     others = "the others " if modes else ""
     parts = [f"{count} {'by hand' if mode == 'manual' else mode}" for mode, count in modes.most_common()]
     why = f"{number(len(forced), 'picture')} used though refused" if forced else ""
-    return [Line("Crops", ", ".join([*parts, f"{others}{everything.mode}"]), why)]
+    return [ReceiptLine("Crops", ", ".join([*parts, f"{others}{everything.mode}"]), why)]
 
 
-def _masks(findings: Findings, run: RunFile) -> list[Line]:
+def _masks(findings: Findings, run: RunFile) -> list[ReceiptLine]:
     """What the masks are made from, if there are any, and what they do."""
     if not findings.masks:
         return []
     text = ", ".join(f"{count} {MASKS[origin]}" for origin, count in Counter(findings.masks).most_common())
     outside = f"what they leave out weighs {run.dataset.mask_outside:g}"
-    return [Line("Masks", text, outside if run.dataset.masks else "not used: Masks is off")]
+    return [ReceiptLine("Masks", text, outside if run.dataset.masks else "not used: Masks is off")]
 
 
-def _judging(findings: Findings, run: RunFile) -> list[Line]:
+def _judging(findings: Findings, run: RunFile) -> list[ReceiptLine]:
     """What tells whether it is learned, if anything does."""
     plan, checked = findings.plan, findings.checked
     if plan is None or checked is None or not plan.evaluation_steps:
@@ -100,46 +100,54 @@ def _judging(findings: Findings, run: RunFile) -> list[Line]:
     kept = len(checked.kept_back)
     held = f", {number(kept, 'picture')} kept back for it" if kept else ""
     ends = {"suggest": "it says when it is learned", "stop": "it ends when it is learned"}
-    return [Line("Eval loss", f"every {plan.evaluation_steps} steps{held}", ends.get(run.evaluation.early_stop, ""))]
+    return [
+        ReceiptLine("Eval loss", f"every {plan.evaluation_steps} steps{held}", ends.get(run.evaluation.early_stop, ""))
+    ]
 
 
-def _scheme(run: RunFile, plan: Plan | None) -> Line:
+def _scheme(run: RunFile, plan: Plan | None) -> ReceiptLine:
     scheme = run.scheme.scheme()
     first, last = scheme.segments[0].learning_rate, scheme.segments[-1].learning_rate
     rates = f"{first:g} to {last:g}" if first != last else f"{first:g}"
     epochs = f" = {scheme.total_steps / plan.epoch_steps:.4g} epochs" if plan else ""
     shape = f", {scheme.shape}" if scheme.shape != "segments" else ""
     warm = f", warm-up {scheme.warmup_steps} steps" if scheme.warmup_steps else ""
-    return Line("Scheme", f"{number(scheme.total_steps, 'step')}{epochs}", f"rate {rates}{shape}{warm}, in one run")
+    return ReceiptLine(
+        "Scheme", f"{number(scheme.total_steps, 'step')}{epochs}", f"rate {rates}{shape}{warm}, in one run"
+    )
 
 
-def _step(plan: Plan) -> Line:
+def _step(plan: Plan) -> ReceiptLine:
     at_once = f"{plan.batch_size} at once x {plan.accumulation}"
-    return Line("A step", at_once, plan.reasons.get("step", "").partition(": ")[2])
+    return ReceiptLine("A step", at_once, plan.reasons.get("step", "").partition(": ")[2])
 
 
-def _memory(plan: Plan) -> Line:
+def _memory(plan: Plan) -> ReceiptLine:
     free, total = plan.hardware.free_bytes / GIB, plan.hardware.total_bytes / GIB
     where = "card" if plan.hardware.kind == "cuda" else "machine's memory"
     if plan.memory is None:
-        return Line("Memory", f"{free:.1f} of {total:.1f} GiB free", plan.reasons.get("memory", ""))
+        return ReceiptLine("Memory", f"{free:.1f} of {total:.1f} GiB free", plan.reasons.get("memory", ""))
     how = recompute_in_words(plan.way)
     if plan.way.bits == 8:
         how += ", 8-bit U-Net"
     need = plan.memory.training / GIB
     fits = how if need <= free else "more than is free: it may run out"
-    return Line("Memory", f"{need:.1f} of {free:.1f} GiB free (predicted)", f"{fits}; the {where} has {total:.1f}")
+    return ReceiptLine(
+        "Memory", f"{need:.1f} of {free:.1f} GiB free (predicted)", f"{fits}; the {where} has {total:.1f}"
+    )
 
 
-def _device(plan: Plan, run: RunFile) -> Line:
+def _device(plan: Plan, run: RunFile) -> ReceiptLine:
     optimizer = run.training.optimizer
-    return Line("Device", f"{plan.hardware.name}, {plan.precision}, {optimizer}", plan.reasons.get("precision", ""))
+    return ReceiptLine(
+        "Device", f"{plan.hardware.name}, {plan.precision}, {optimizer}", plan.reasons.get("precision", "")
+    )
 
 
-def _saves(plan: Plan, run: RunFile) -> Line:
+def _saves(plan: Plan, run: RunFile) -> ReceiptLine:
     samples = plan.samples() * len(run.sample.prompts)
     text = f"{number(plan.saves(), 'save')}, {number(samples, 'sample picture')}"
     every = [f"save every {plan.save_steps}" if plan.save_steps else "save at the end"]
     if plan.sample_steps:
         every.append(f"sample every {plan.sample_steps} steps")
-    return Line("On the way", text, ", ".join(every))
+    return ReceiptLine("On the way", text, ", ".join(every))

@@ -6,18 +6,18 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
+from ti_tui.formatting import number
 from ti_tui.run.problems import Problem
 from ti_tui.run.scheme import PRESETS, parse
 from ti_tui.setup.draft import Draft
 from ti_tui.setup.findings import Findings
-from ti_tui.setup.words import number
 
 StepId = Literal["dataset", "captions", "directories", "parameters", "scheme", "train"]
-Mark = Literal["done", "here", "needs", "ahead"]
+StepMark = Literal["done", "here", "needs", "ahead"]
 
 
 @dataclass(frozen=True)
-class Step:
+class WizardStep:
     """One step: its title and the fields that it asks for, in order. `parameters` has all that no other has."""
 
     id: StepId
@@ -25,13 +25,15 @@ class Step:
     fields: tuple[str, ...] = ()
 
 
-STEPS: tuple[Step, ...] = (
-    Step("dataset", "Dataset", ("photographs",)),
-    Step("captions", "Captions", ("dataset.template",)),
-    Step("directories", "Directories", ("embedding.token", "class_word", "run_folder", "repeats", "save.install_to")),
-    Step("parameters", "Parameters"),
-    Step("scheme", "LR scheme", ("scheme.segments", "scheme.warmup_steps", "scheme.shape")),
-    Step("train", "Train"),
+STEPS: tuple[WizardStep, ...] = (
+    WizardStep("dataset", "Dataset", ("photographs",)),
+    WizardStep("captions", "Captions", ("dataset.template",)),
+    WizardStep(
+        "directories", "Directories", ("embedding.token", "class_word", "run_folder", "repeats", "save.install_to")
+    ),
+    WizardStep("parameters", "Parameters"),
+    WizardStep("scheme", "LR scheme", ("scheme.segments", "scheme.warmup_steps", "scheme.shape")),
+    WizardStep("train", "Train"),
 )
 
 
@@ -39,7 +41,7 @@ STEPS: tuple[Step, ...] = (
 class StepState:
     """How a step stands. needs: number of errors in it; summary: what was chosen, in a few words."""
 
-    mark: Mark
+    mark: StepMark
     needs: int
     summary: str
 
@@ -54,10 +56,10 @@ def step_of(name: str) -> StepId:
     return "parameters" if "." in name else "train"
 
 
-def state_of(step: Step, draft: Draft, findings: Findings, *, here: StepId, seen: Collection[str]) -> StepState:
+def state_of(step: WizardStep, draft: Draft, findings: Findings, *, here: StepId, seen: Collection[str]) -> StepState:
     """How `step` stands, with the wizard at `here` and the steps in `seen` visited before."""
     needs = len(errors_in(step.id, findings))
-    mark: Mark
+    mark: StepMark
     if step.id == here:
         mark = "here"
     elif needs and step.id in seen:

@@ -12,7 +12,7 @@ import numpy as np
 from ti_tui.run.recipe import TrainingTable
 from ti_tui.training.randomness import numpy_stream, seed_for
 
-Size = tuple[int, int]
+LatentSize = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Sampler:
 _Item = TypeVar("_Item")
 
 
-def micro_batches(samples: Sequence[tuple[Size, _Item]], batch_size: int) -> list[list[_Item]]:
+def micro_batches(samples: Sequence[tuple[LatentSize, _Item]], batch_size: int) -> list[list[_Item]]:
     """Split samples into micro-batches of at most `batch_size`, each of one size of picture.
 
     Sizes in order of first appearance; within a size the parts differ by at most one, the larger first.
@@ -131,7 +131,7 @@ def micro_batches(samples: Sequence[tuple[Size, _Item]], batch_size: int) -> lis
     return batches
 
 
-def share(samples: Sequence[tuple[Size, _Item]], process: int, processes: int) -> list[tuple[Size, _Item]]:
+def share(samples: Sequence[tuple[LatentSize, _Item]], process: int, processes: int) -> list[tuple[LatentSize, _Item]]:
     """The part of a step's samples that one of several processes computes.
 
     Samples of one size stand together before they are dealt out, so that each process gets as many of each.
@@ -140,8 +140,8 @@ def share(samples: Sequence[tuple[Size, _Item]], process: int, processes: int) -
     return in_order[process::processes]
 
 
-def _by_size(samples: Sequence[tuple[Size, _Item]]) -> dict[Size, list[tuple[Size, _Item]]]:
-    by_size: dict[Size, list[tuple[Size, _Item]]] = {}
+def _by_size(samples: Sequence[tuple[LatentSize, _Item]]) -> dict[LatentSize, list[tuple[LatentSize, _Item]]]:
+    by_size: dict[LatentSize, list[tuple[LatentSize, _Item]]] = {}
     for size, item in samples:
         by_size.setdefault(size, []).append((size, item))
     return by_size

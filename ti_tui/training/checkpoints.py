@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ti_tui import atomic
 from ti_tui.embeddings import files
-from ti_tui.embeddings.files import Embedding, Form
+from ti_tui.embeddings.files import Embedding, EmbeddingForm
 from ti_tui.errors import UserError
 from ti_tui.run.folder import RunFolder
 
@@ -30,7 +30,7 @@ class CheckpointError(UserError):
 
 
 @dataclass
-class State:
+class CheckpointState:
     """What a step starts from. Random numbers and the sampler's place follow from the step (`randomness`).
 
     rows:        the learned vectors of each text encoder [n, width], float32, on the CPU.
@@ -52,7 +52,7 @@ class State:
     evaluation: dict[str, Any] = field(default_factory=dict)
 
 
-def save_state(folder: RunFolder, state: State) -> Path:
+def save_state(folder: RunFolder, state: CheckpointState) -> Path:
     """Write `state` as RUN/state/step.../; a kill at any instant leaves the older ones whole. Raises CannotWrite."""
     target = folder.state(state.step)
     with atomic.new_folder(target) as temporary:
@@ -74,7 +74,7 @@ def save_state(folder: RunFolder, state: State) -> Path:
     return target
 
 
-def load_state(folder: RunFolder, step: int) -> State:
+def load_state(folder: RunFolder, step: int) -> CheckpointState:
     """Read the checkpoint at `step`. Raises CheckpointError if it is damaged."""
     path = folder.state(step)
     try:
@@ -83,7 +83,7 @@ def load_state(folder: RunFolder, step: int) -> State:
         optimizer = torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True)
         rows = [tensors[f"rows{index}"] for index in range(len(tensors))]
         more = {key: rest[key] for key in ("loss", "recipe", "retry", "evaluation") if key in rest}
-        return State(int(rest["step"]), rows, optimizer, rest["loss_scale"], **more)
+        return CheckpointState(int(rest["step"]), rows, optimizer, rest["loss_scale"], **more)
     except Exception as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"the checkpoint {path} is damaged: {first}") from None
@@ -102,7 +102,7 @@ def load_rows(folder: RunFolder, step: int) -> list[Tensor]:
         raise CheckpointError(f"the checkpoint {path.parent} {reason}") from None
 
 
-def latest_state(folder: RunFolder, *, mend: bool = True) -> tuple[State | None, list[str]]:
+def latest_state(folder: RunFolder, *, mend: bool = True) -> tuple[CheckpointState | None, list[str]]:
     """(newest checkpoint that can be read, or None; what was passed over and why).
 
     mend: first undo what a kill left behind; only for who holds the lock, as another is perhaps just writing there.
@@ -124,7 +124,9 @@ def latest_state(folder: RunFolder, *, mend: bool = True) -> tuple[State | None,
     return None, notes
 
 
-def drop_old(folder: RunFolder, keep: int, token: str, forms: Sequence[Form], *, spare: int | None = None) -> None:
+def drop_old(
+    folder: RunFolder, keep: int, token: str, forms: Sequence[EmbeddingForm], *, spare: int | None = None
+) -> None:
     """Leave only the last `keep` checkpoints (0: all) and the one at `spare`, with their exported files."""
     if not keep:
         return
@@ -133,21 +135,21 @@ def drop_old(folder: RunFolder, keep: int, token: str, forms: Sequence[Form], *,
             _drop(folder, step, token, forms)
 
 
-def drop_after(folder: RunFolder, step: int, token: str, forms: Sequence[Form]) -> None:
+def drop_after(folder: RunFolder, step: int, token: str, forms: Sequence[EmbeddingForm]) -> None:
     """Drop checkpoints later than `step`: what was undone must neither be gone on from nor look like a result."""
     for later in folder.checkpoints():
         if later > step:
             _drop(folder, later, token, forms)
 
 
-def _drop(folder: RunFolder, step: int, token: str, forms: Sequence[Form]) -> None:
+def _drop(folder: RunFolder, step: int, token: str, forms: Sequence[EmbeddingForm]) -> None:
     shutil.rmtree(folder.state(step), ignore_errors=True)
     for form in forms:
         with contextlib.suppress(OSError):
             folder.embedding(token, step, files.SUFFIXES[form]).unlink(missing_ok=True)
 
 
-def keep_best(folder: RunFolder, token: str, step: int, forms: Sequence[Form]) -> list[Path]:
+def keep_best(folder: RunFolder, token: str, step: int, forms: Sequence[EmbeddingForm]) -> list[Path]:
     """Copy the files of the checkpoint at `step` to `<token>-best`, in every form that is there. Raises CannotWrite."""
     paths = []
     for form in forms:
@@ -158,7 +160,7 @@ def keep_best(folder: RunFolder, token: str, step: int, forms: Sequence[Form]) -
     return paths
 
 
-def export(folder: RunFolder, embedding: Embedding, step: int | None, forms: Sequence[Form]) -> list[Path]:
+def export(folder: RunFolder, embedding: Embedding, step: int | None, forms: Sequence[EmbeddingForm]) -> list[Path]:
     """Write `embedding` in each form to RUN/model; step None is the final one. Raises CannotWrite."""
     paths = []
     for form in forms:

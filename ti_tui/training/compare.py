@@ -12,20 +12,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ti_tui.jobs.comparing import CompareWork, ComparingError, checked_for_drawing
 from ti_tui.run.folder import RunFolder
-from ti_tui.setup.comparing import ComparingError, Work, checked_for_drawing
 from ti_tui.training.pipe import Pipe, run
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ti_tui.training.likeness import ImageJudge
+    from ti_tui.training.clip_scores import ImageJudge
 
 LONG_SIDE = 1024
 """Pixels that a training picture is reduced to before the judge, which wants 224 to 336, gets it."""
 
 
-def carry_out(work: Work, answer: Callable[..., None], stopped: Callable[[], bool]) -> None:
+def carry_out(work: CompareWork, answer: Callable[..., None], stopped: Callable[[], bool]) -> None:
     """Draw, then judge. Raises UserError for whatever keeps it from being done."""
     device = work.device
     if work.draw:
@@ -34,7 +34,7 @@ def carry_out(work: Work, answer: Callable[..., None], stopped: Callable[[], boo
         _judge(work, work.judge, device, answer, stopped)
 
 
-def _draw(work: Work, answer: Callable[..., None], stopped: Callable[[], bool]) -> str:
+def _draw(work: CompareWork, answer: Callable[..., None], stopped: Callable[[], bool]) -> str:
     """Draw everything; returns the device that it was drawn on."""
     checked = checked_for_drawing(RunFolder(work.run))
     from ti_tui.training.checkpoints import CheckpointError
@@ -66,9 +66,11 @@ def _draw(work: Work, answer: Callable[..., None], stopped: Callable[[], bool]) 
     return str(device)
 
 
-def _judge(work: Work, folder: Path, device: str, answer: Callable[..., None], stopped: Callable[[], bool]) -> None:
+def _judge(
+    work: CompareWork, folder: Path, device: str, answer: Callable[..., None], stopped: Callable[[], bool]
+) -> None:
     judge = _open_judge(folder, device, answer)
-    from ti_tui.training.likeness import AT_ONCE, among_themselves
+    from ti_tui.training.clip_scores import AT_ONCE, among_themselves
 
     answer("said", text=f"judging on {_in_words(str(judge.device))}")
     known = judge.embed([_picture(path) for path in work.references])
@@ -87,8 +89,8 @@ def _judge(work: Work, folder: Path, device: str, answer: Callable[..., None], s
 
 def _open_judge(folder: Path, wanted: str, answer: Callable[..., None]) -> ImageJudge:
     """The judge on the device, or on the CPU where the card has no room for it."""
+    from ti_tui.training.clip_scores import ImageJudge
     from ti_tui.training.device import choose_device, is_out_of_memory, make_accelerator
-    from ti_tui.training.likeness import ImageJudge
 
     device = choose_device(make_accelerator(wanted), wanted)
     try:
@@ -123,7 +125,7 @@ def _in_words(device: str) -> str:
 
 def work_for(pipe: Pipe) -> None:
     """Do what stdin says."""
-    work = Work.from_line(pipe.read_line())
+    work = CompareWork.from_line(pipe.read_line())
     pipe.watch()
     carry_out(work, pipe.answer, pipe.stopped)
 

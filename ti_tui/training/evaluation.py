@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ti_tui.embeddings.health import effective_rank
-from ti_tui.run.beside import FOLLOWING_EVERY
 from ti_tui.run.evaluations import BANDS, Evaluation
+from ti_tui.run.overhead import FOLLOWING_EVERY
 from ti_tui.run.verdicts import Verdict, judge
 from ti_tui.training.latents import Latents
 from ti_tui.training.objective import NoiseSchedule, draw
@@ -32,12 +32,12 @@ SCENES = ("on a white background", "on a black background", "on a blue backgroun
 SCENE_TIMESTEPS = (900, 600)
 """Where a picture's surroundings are decided."""
 
-Asked = tuple[Latents, str, Tensor | None]
+EvalItem = tuple[Latents, str, Tensor | None]
 """A picture that is asked about: its latents, its prompt, the weights of its loss [1, h, w]."""
 
 
 @dataclass(frozen=True)
-class Question:
+class EvalSet:
     """One fixed item: a picture's mean latent and its noise [4, h, w], a timestep, a prompt, weights [1, h, w].
 
     held: whether the picture is one that is not trained on.
@@ -52,8 +52,8 @@ class Question:
 
 
 def fixed_set(
-    trained: Sequence[Asked], held: Sequence[Asked], seed: int, *, count: int, timesteps: tuple[int, int]
-) -> list[Question]:
+    trained: Sequence[EvalItem], held: Sequence[EvalItem], seed: int, *, count: int, timesteps: tuple[int, int]
+) -> list[EvalSet]:
     """`count` questions, a part of them about pictures that are kept back; the same seed gives the same set.
 
     timesteps: the range [low, high) that is trained. Each part spreads its timesteps evenly over it.
@@ -66,8 +66,8 @@ def fixed_set(
 
 
 def _part(
-    pictures: Sequence[Asked], seed: int, count: int, timesteps: tuple[int, int], *, held: bool
-) -> Iterator[Question]:
+    pictures: Sequence[EvalItem], seed: int, count: int, timesteps: tuple[int, int], *, held: bool
+) -> Iterator[EvalSet]:
     low, high = timesteps
     # A stride near the golden section, coprime to the count: each picture meets little noise and much.
     stride = next((s for s in range(max(1, round(count * 0.618)), count) if math.gcd(s, count) == 1), 1)
@@ -76,12 +76,12 @@ def _part(
         noise = draw(seed_for(seed, "noise", index), tuple(latents.mean.shape), 0.0).noise
         place = (index * stride % count + 0.5) / count
         timestep = int(low + place * (high - low))
-        yield Question(latents.mean, noise.to(latents.mean.device), timestep, prompt, weights, held)
+        yield EvalSet(latents.mean, noise.to(latents.mean.device), timestep, prompt, weights, held)
 
 
 @torch.no_grad()
 def losses(
-    questions: Sequence[Question],
+    questions: Sequence[EvalSet],
     unet: Any,
     text: TextSide,
     schedule: NoiseSchedule,
@@ -147,7 +147,7 @@ def scene_effects(
     return effects
 
 
-def _batches(questions: Sequence[Question], batch_size: int) -> Iterator[list[int]]:
+def _batches(questions: Sequence[EvalSet], batch_size: int) -> Iterator[list[int]]:
     """Places of questions whose pictures have one size, as many as fit at once."""
     by_size: dict[tuple[int, ...], list[int]] = {}
     for place, one in enumerate(questions):
@@ -157,7 +157,7 @@ def _batches(questions: Sequence[Question], batch_size: int) -> Iterator[list[in
             yield places[start : start + batch_size]
 
 
-def identity(questions: Sequence[Question]) -> str:
+def identity(questions: Sequence[EvalSet]) -> str:
     """What tells two sets apart: only answers to the same questions can be compared."""
     total = hashlib.sha256()
     for one in questions:
@@ -177,7 +177,7 @@ class Evaluator:
              ended for already.
     """
 
-    questions: list[Question]
+    questions: list[EvalSet]
     ask: Callable[[str | None, int], list[float]]
     scenes: Callable[[int], list[float]]
     batch_size: int

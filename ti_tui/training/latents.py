@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ti_tui import atomic
-from ti_tui.dataset.crop import Size, load_fitted
+from ti_tui.dataset.crop import load_fitted
+from ti_tui.dataset.crop_boxes import PixelSize
 from ti_tui.dataset.scan import DatasetError
 from ti_tui.run.hashes import file_hash
 from ti_tui.training.device import free_memory, is_out_of_memory
@@ -41,7 +42,7 @@ class Latents:
         return self.mean + self.std * unit
 
     @property
-    def size(self) -> Size:
+    def size(self) -> PixelSize:
         """(width, height) in latents."""
         return int(self.mean.shape[2]), int(self.mean.shape[1])
 
@@ -51,7 +52,7 @@ class ToEncode:
     """A picture as it will be trained: file, size in pixels, mirrored or not."""
 
     path: Path
-    size: Size
+    size: PixelSize
     flipped: bool = False
 
 

@@ -47,14 +47,14 @@ class NoiseSchedule:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class NoiseDraw:
     """The random parts of one sample, [4, h, w] float32 on the CPU: a draw for the latent, and the noise."""
 
     latent: Tensor
     noise: Tensor
 
 
-def draw(seed: int, shape: tuple[int, ...], noise_offset: float) -> Drawn:
+def draw(seed: int, shape: tuple[int, ...], noise_offset: float) -> NoiseDraw:
     """Everything random of one sample, from its own seed, so that it does not depend on how a step is split."""
     stream = torch_stream(seed)
     latent = torch.randn(shape, generator=stream)
@@ -62,7 +62,7 @@ def draw(seed: int, shape: tuple[int, ...], noise_offset: float) -> Drawn:
     if noise_offset:
         # One number a channel (Guttenberg 2023): without it the mean brightness is hardly ever noised.
         noise = noise + noise_offset * torch.randn((shape[0], 1, 1), generator=stream)
-    return Drawn(latent, noise)
+    return NoiseDraw(latent, noise)
 
 
 def losses(prediction: Tensor, target: Tensor, training: TrainingTable, weights: Tensor | None = None) -> Tensor:

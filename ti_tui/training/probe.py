@@ -17,10 +17,11 @@ from typing import Any
 
 import torch
 
+from ti_tui.jobs.probing import ProbingError, checked_for_probing
 from ti_tui.run.folder import Phase, RunFolder
-from ti_tui.run.probing import (
-    Reading,
+from ti_tui.run.rate_search import (
     Trial,
+    TrialReading,
     choose,
     next_rate,
     readings_at,
@@ -29,13 +30,12 @@ from ti_tui.run.probing import (
 )
 from ti_tui.run.scheme import Scheme, Segment
 from ti_tui.setup.check import Checked
-from ti_tui.setup.probing import ProbingError, checked_for_probing
 from ti_tui.training import step
 from ti_tui.training.device import is_out_of_memory, make_accelerator
 from ti_tui.training.evaluation import Evaluator
 from ti_tui.training.optimizers import clip_gradients, gradient_length, make_optimizer, restore_optimizer, set_rate
-from ti_tui.training.passes import Passes
 from ti_tui.training.pipe import Pipe, run
+from ti_tui.training.recovery import Passes
 from ti_tui.training.reporter import Reporter
 from ti_tui.training.session import StoppedWhileLoading, open_session
 
@@ -81,7 +81,7 @@ class Prober:
         """Train `steps` steps at `rate` from where the run is. Raises Stopped, TrainingError."""
         self._put_back(rate)
         scheme = Scheme((Segment(rate, steps),), warmup)
-        readings: list[Reading] = []
+        readings: list[TrialReading] = []
         for done in range(1, steps + 1):
             if not self._train_step(scheme.rate_at(done - 1)):
                 break
@@ -105,12 +105,12 @@ class Prober:
         here = Evaluator(own.questions, own.ask, own.scenes, own.batch_size, starts=self._rows, lengths=own.lengths)
         return here, 1.0 if follows is None else follows
 
-    def _read(self, steps: int) -> Reading:
+    def _read(self, steps: int) -> TrialReading:
         # Without a history it asks for the prompt-following each time.
         self._evaluator.history = []
         found = self._evaluated(self._evaluator, steps)
         follows = 1.0 if found.follows is None else found.follows
-        return Reading(
+        return TrialReading(
             steps,
             gain=math.nan if found.gain is None else found.gain,
             length=found.length or 0.0,
@@ -184,7 +184,7 @@ class Teller(Reporter):
         self._answer("said", text=message or phase)
 
 
-class Progress:
+class TrialClock:
     """Tells the parent, now and then, how far the trials are."""
 
     def __init__(self, answer: Callable[..., None]) -> None:
@@ -223,7 +223,7 @@ def work_for(pipe: Pipe) -> None:
 
 def _carry_out(prober: Prober, steps: int, pipe: Pipe) -> None:
     trials: list[Trial] = []
-    progress = Progress(pipe.answer)
+    progress = TrialClock(pipe.answer)
 
     def tried(rate: float, warmup: int) -> Trial:
         trial = prober.try_rate(rate, steps, warmup, lambda done: progress.going(rate, warmup, done, steps))

@@ -12,7 +12,7 @@ import psutil
 
 from ti_tui import atomic
 from ti_tui.run import requests
-from ti_tui.run.events import EventWriter, Kind
+from ti_tui.run.events import EventKind, EventWriter
 from ti_tui.run.folder import Phase, RunFolder, Status
 from ti_tui.run.process import ProcessId
 from ti_tui.run.requests import Request
@@ -43,7 +43,7 @@ class Reporter:
         """Whether the run has come to its steps: what fails then has failed while training."""
         return self._trained
 
-    def event(self, kind: Kind, **values: Any) -> None:
+    def event(self, kind: EventKind, **values: Any) -> None:
         """Write one event. Raises CannotWrite."""
         if self._events is not None:
             self._events.write(kind, **values)

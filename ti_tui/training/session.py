@@ -21,19 +21,19 @@ from ti_tui.run.problems import Problem
 from ti_tui.setup.check import Checked, CheckFailed, check_run
 from ti_tui.training import checkpoints, identity
 from ti_tui.training.batches import Sample, Sampler
-from ti_tui.training.checkpoints import State
+from ti_tui.training.checkpoints import CheckpointState
+from ti_tui.training.compute_mode import compile_unet
 from ti_tui.training.device import choose_device, hardware_of
-from ti_tui.training.evaluation import Asked, Evaluator, fixed_set, losses, scene_effects
+from ti_tui.training.evaluation import EvalItem, Evaluator, fixed_set, losses, scene_effects
+from ti_tui.training.frozen_parts import frozen_parts, open_previewer
 from ti_tui.training.latents import Encoder, LatentCache, Latents, ToEncode
 from ti_tui.training.models import ModelSource, download
 from ti_tui.training.norms import Norms
 from ti_tui.training.objective import NoiseSchedule
 from ti_tui.training.optimizers import LossScale, make_optimizer, restore_optimizer
-from ti_tui.training.parts import frozen_parts, open_previewer
 from ti_tui.training.previews import Previewer
 from ti_tui.training.reporter import Reporter
 from ti_tui.training.text import TextSide
-from ti_tui.training.ways import compile_unet
 from ti_tui.training.weights import ReadAhead
 
 LatentsByPicture = dict[tuple[int, bool], Latents]
@@ -112,10 +112,10 @@ class Session:
         metadata = {**self.metadata, "step": str(self.step)}
         return Embedding.from_rows(rows, token=self.checked.run.embedding.token, step=self.step, metadata=metadata)
 
-    def state(self, retry: dict[str, int]) -> State:
+    def state(self, retry: dict[str, int]) -> CheckpointState:
         """The exact state after `step` steps; `retry` is the loop's own (see State)."""
         rows = [row.detach().cpu().clone() for row in self.rows]
-        return State(
+        return CheckpointState(
             self.step,
             rows,
             self.optimizer.state_dict(),
@@ -126,7 +126,7 @@ class Session:
             {} if self.evaluator is None else self.evaluator.state(),
         )
 
-    def restore(self, state: State) -> bool:
+    def restore(self, state: CheckpointState) -> bool:
         """Go on from `state`; whether the optimizer's moments could be taken over.
 
         The learning rate inside the optimizer's state is not used: the scheme sets it.
@@ -327,8 +327,8 @@ def _evaluator(
     """Asks the fixed set of the eval loss: every picture with the first template, those that are kept back apart."""
     assert checked.pictures is not None and checked.facts is not None
     training, scale = checked.run.training, checked.facts.scale
-    trained: list[Asked] = []
-    held: list[Asked] = []
+    trained: list[EvalItem] = []
+    held: list[EvalItem] = []
     for place, one in enumerate(checked.pictures.pictures):
         asked = (latents[place, False], fill(checked.templates[0], one.caption), masks.get((place, False)))
         (held if place in checked.kept_back else trained).append(asked)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ti_tui.run.memory import Way
+from ti_tui.run.memory import ComputeMode
 from ti_tui.training.batches import Sample, micro_batches, share
 from ti_tui.training.objective import draw, losses
 from ti_tui.training.previews import conditions_for
@@ -40,7 +40,7 @@ class MicroBatch:
 
 
 @dataclass(frozen=True)
-class Step:
+class PreparedStep:
     """This process's share of a step, ready to be computed; `ids` of each of its prompts for each encoder."""
 
     number: int
@@ -50,7 +50,7 @@ class Step:
     ids: list[list[Tensor]]
 
 
-def prepare(session: Session, number: int, attempt: int, batch_size: int) -> Step:
+def prepare(session: Session, number: int, attempt: int, batch_size: int) -> PreparedStep:
     """Draw everything random of step `number` (0-based) and bring it to the device; `attempt` > 0 draws other noise.
 
     Nothing here waits for the device, so that the next step is made ready while this one is computed. All of it
@@ -64,10 +64,10 @@ def prepare(session: Session, number: int, attempt: int, batch_size: int) -> Ste
     prompts = list(dict.fromkeys(session.prompt_of(sample) for batch in batches for sample in batch))
     place = {prompt: index for index, prompt in enumerate(prompts)}
     made = [_micro_batch(session, batch, [place[session.prompt_of(sample)] for sample in batch]) for batch in batches]
-    return Step(number, attempt, batch_size, made, [session.ids_of(prompt) for prompt in prompts])
+    return PreparedStep(number, attempt, batch_size, made, [session.ids_of(prompt) for prompt in prompts])
 
 
-def accumulate(session: Session, step: Step, way: Way, stop_now: Callable[[], bool]) -> Tensor | None:
+def accumulate(session: Session, step: PreparedStep, way: ComputeMode, stop_now: Callable[[], bool]) -> Tensor | None:
     """Forward and backward of a step's micro-batches, the text side once for all of them.
 
     Returns this process's share of the loss, on the device, or None if a stop was asked.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ti_tui.dataset.templates import name_token
 from ti_tui.dataset.tokens import PromptTokenizer
-from ti_tui.run.memory import TEXT_CHUNK, Way, keeps_text
+from ti_tui.run.memory import TEXT_CHUNK, ComputeMode, keeps_text
 from ti_tui.run.recipe import Family
 from ti_tui.training.placeholder import PlaceholderEmbedding
 
@@ -102,7 +102,7 @@ class TextGradients:
     device: the U-Net's; the encoder(s) may be on another.
     """
 
-    def __init__(self, text: TextSide, ids: Sequence[list[Tensor]], way: Way, device: torch.device) -> None:
+    def __init__(self, text: TextSide, ids: Sequence[list[Tensor]], way: ComputeMode, device: torch.device) -> None:
         self._text = text
         chunk = max(way.batch_size, TEXT_CHUNK)
         self._chunks = [ids[start : start + chunk] for start in range(0, len(ids), chunk)]

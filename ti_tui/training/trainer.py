@@ -17,18 +17,18 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from ti_tui.errors import TrainingError
+from ti_tui.formatting import start_in_words
 from ti_tui.run.file import load
 from ti_tui.run.hardware import GIB
 from ti_tui.run.problems import ProblemsError
 from ti_tui.run.sample_prompts import parse_sample_prompt
 from ti_tui.run.scheme import format_scheme
 from ti_tui.setup.check import Checked
-from ti_tui.setup.words import start_in_words
 from ti_tui.training import checkpoints, step
 from ti_tui.training.device import is_out_of_memory, memory_used, watch_peak
 from ti_tui.training.evaluation import Evaluator
 from ti_tui.training.optimizers import clip_gradients, gradient_length, set_rate
-from ti_tui.training.passes import Passes
+from ti_tui.training.recovery import Passes
 from ti_tui.training.reporter import Reporter
 from ti_tui.training.saving import Saving
 from ti_tui.training.session import open_session

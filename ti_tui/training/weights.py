@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ti_tui.run.tensors import HARMLESS, Inert, WeightsError, read_shapes
+from ti_tui.run.weight_shapes import HARMLESS, Inert, WeightsError, read_shapes
 
 PIECE = 4_000_000
 """Elements read and cast at a time."""

@@ -25,7 +25,7 @@ class Edited(Message):
         self.source, self.text = source, text
 
 
-class Finished(Message):
+class EditingFinished(Message):
     """Enter was pressed: go on with the next field."""
 
     def __init__(self, source: Control) -> None:
@@ -73,7 +73,7 @@ class TextLine(Input):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        self.post_message(Finished(self))
+        self.post_message(EditingFinished(self))
 
     def on_paste(self, event: events.Paste) -> None:
         event.prevent_default()
@@ -130,7 +130,7 @@ def unquoted(text: str) -> str:
     return line.removeprefix("file://").replace("\\ ", " ")
 
 
-class Choice(Canvas, can_focus=True):
+class ChoiceRow(Canvas, can_focus=True):
     """One of a few words in a row; left and right choose."""
 
     BINDINGS = [
@@ -162,7 +162,7 @@ class Choice(Canvas, can_focus=True):
         self._choose(self.choices[(at + by) % len(self.choices)])
 
     def action_finish(self) -> None:
-        self.post_message(Finished(self))
+        self.post_message(EditingFinished(self))
 
     def on_click(self, event: events.Click) -> None:
         left = 0
@@ -230,7 +230,7 @@ class Flags(Canvas, can_focus=True):
         self.post_message(Edited(self, self.text or ","))
 
     def action_finish(self) -> None:
-        self.post_message(Finished(self))
+        self.post_message(EditingFinished(self))
 
     def focus_changed(self) -> None:
         self._show()
@@ -286,12 +286,12 @@ class LineList(Vertical):
             self.mount(TextLine(placeholder=self._placeholder))
         self.post_message(Edited(self, self.text or "\n"))
 
-    def on_finished(self, message: Finished) -> None:
+    def on_editing_finished(self, message: EditingFinished) -> None:
         if message.source is self:
             return
         message.stop()
-        self.post_message(Finished(self))
+        self.post_message(EditingFinished(self))
 
 
-Control = TextLine | Choice | Flags | LineList
+Control = TextLine | ChoiceRow | Flags | LineList
 """Every control has `text` and `show_text`."""

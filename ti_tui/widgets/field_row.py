@@ -12,7 +12,7 @@ from textual.widgets import Static
 from ti_tui.run.problems import Problem
 from ti_tui.setup.fields import FOLDERS, FieldSpec
 from ti_tui.widgets.canvas import Canvas, Line
-from ti_tui.widgets.controls import Choice, Control, Edited, Finished, Flags, LineList, TextLine
+from ti_tui.widgets.controls import ChoiceRow, Control, Edited, EditingFinished, Flags, LineList, TextLine
 
 MOST_PROBLEMS = 2
 MARKS = {"error": ("✗", "error"), "warning": ("!", "warning"), "info": ("·", "muted")}
@@ -105,7 +105,7 @@ class FieldRow(Vertical):
         self._flagged = False
         self.post_message(self.Changed(self, message.text))
 
-    def on_finished(self, message: Finished) -> None:
+    def on_editing_finished(self, message: EditingFinished) -> None:
         message.stop()
         self.post_message(self.Done(self))
 
@@ -155,7 +155,7 @@ def wrapped(text: str, width: int) -> list[str]:
 def _control(spec: FieldSpec, text: str, placeholder: str) -> Control:
     match spec.kind:
         case "choice":
-            return Choice(spec.choices, text or spec.text_of(spec.default))
+            return ChoiceRow(spec.choices, text or spec.text_of(spec.default))
         case "flags":
             return Flags(spec.choices, text or spec.text_of(spec.default))
         case "lines":

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from PIL import Image
     from textual.widget import Widget
 
-Setting = Literal["auto", "half", "sixel", "kitty", "off"]
-Kind = Literal["half", "sixel", "kitty", "off"]
+GraphicsSetting = Literal["auto", "half", "sixel", "kitty", "off"]
+GraphicsKind = Literal["half", "sixel", "kitty", "off"]
 
 # The order matters: every terminal answers the last one (primary device attributes), and answers come in order.
 _QUERY = b"\x1b_Gi=31,s=1,v=1,a=q,t=d,f=24;AAAA\x1b\\" + b"\x1b[16t" + b"\x1b[c"
@@ -35,8 +35,8 @@ _KITTY_YES = re.compile(rb"\x1b_G[^\x1b]*i=31[^\x1b]*;OK\x1b\\")
 _SIXEL = b"4"
 _VT340_CELL = (10, 20)
 
-Size = tuple[int, int]
-HALF_CELL: Size = (1, 2)
+CellSize = tuple[int, int]
+HALF_CELL: CellSize = (1, 2)
 """Pixels of a cell that is drawn as two halves."""
 _CUBE = (0, 95, 135, 175, 215, 255)
 _SHADES = " ░▒▓█"
@@ -56,14 +56,14 @@ class Capabilities:
 class Protocol:
     """How pictures are drawn, why so (words for the user), and the pixels of a cell."""
 
-    kind: Kind
+    kind: GraphicsKind
     reason: str = ""
     cell_width: int = _VT340_CELL[0]
     cell_height: int = _VT340_CELL[1]
 
 
 def choose_protocol(
-    setting: Setting, environment: Mapping[str, str], probe: Callable[[], Capabilities], installed: bool
+    setting: GraphicsSetting, environment: Mapping[str, str], probe: Callable[[], Capabilities], installed: bool
 ) -> Protocol:
     """How to draw pictures. `probe` is called at most once, and only if its answer matters.
 
@@ -148,7 +148,7 @@ def load_widget(protocol: Protocol) -> type[Widget] | None:
     return widget
 
 
-def fit(picture: Size, cells: Size, cell: Size = HALF_CELL) -> Size:
+def fit(picture: CellSize, cells: CellSize, cell: CellSize = HALF_CELL) -> CellSize:
     """Columns and rows of the largest drawing that keeps the shape of a picture of `picture` pixels."""
     scale = min(cells[0] * cell[0] / picture[0], cells[1] * cell[1] / picture[1])
     return max(1, round(picture[0] * scale / cell[0])), max(1, round(picture[1] * scale / cell[1]))
@@ -211,7 +211,7 @@ def _reason_for_half(environment: Mapping[str, str]) -> str:
     return ""
 
 
-def _with_cell(kind: Kind, reason: str, found: Capabilities) -> Protocol:
+def _with_cell(kind: GraphicsKind, reason: str, found: Capabilities) -> Protocol:
     if found.cell_width > 0 and found.cell_height > 0:
         return Protocol(kind, reason, found.cell_width, found.cell_height)
     return Protocol(kind, reason)
@@ -258,7 +258,7 @@ def _half_strip(upper: list[Color], lower: list[Color]) -> Strip:
     return Strip([Segment("▀" * count, Style(color=pair[0], bgcolor=pair[1])) for pair, count in runs], len(upper))
 
 
-def _resized(image: Image.Image, size: Size) -> Image.Image:
+def _resized(image: Image.Image, size: CellSize) -> Image.Image:
     return image if image.size == size else image.resize(size, reducing_gap=2.0)
 
 

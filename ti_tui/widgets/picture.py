@@ -22,7 +22,7 @@ from textual.widget import Widget
 from textual.worker import get_current_worker
 
 from ti_tui.errors import UserError
-from ti_tui.widgets.graphics import HALF_CELL, Kind, Protocol, Size, fit, halfcell, load_widget, shades
+from ti_tui.widgets.graphics import HALF_CELL, CellSize, GraphicsKind, Protocol, fit, halfcell, load_widget, shades
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Colours = Literal["true", "256", "dark", "light"]
 """24 bits; the 240 colours that terminals agree on; none, for a dark or for a light background."""
 
-Make = Callable[[Size, Size], "Image.Image"]
+Make = Callable[[CellSize, CellSize], "Image.Image"]
 """Gives an RGB picture that fits into (columns, rows) cells of (width, height) pixels, its sides whole cells. It is
 called in a thread, and raises UserError or OSError."""
 
@@ -48,17 +48,20 @@ class PictureCache:
     """
 
     def __init__(
-        self, limit_bytes: int = 16 * 2**20, *, load_new: Callable[[Path, Size, Size], Image.Image] | None = None
+        self,
+        limit_bytes: int = 16 * 2**20,
+        *,
+        load_new: Callable[[Path, CellSize, CellSize], Image.Image] | None = None,
     ) -> None:
         self._limit_bytes = limit_bytes
         self._load_new = load_new or decode
-        self._images: OrderedDict[tuple[Path, int, int, Size, Size], Image.Image] = OrderedDict()
+        self._images: OrderedDict[tuple[Path, int, int, CellSize, CellSize], Image.Image] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def load(self, path: Path, cells: Size, cell: Size = HALF_CELL) -> Image.Image:
+    def load(self, path: Path, cells: CellSize, cell: CellSize = HALF_CELL) -> Image.Image:
         """The small copy of a picture, from memory if the file has not changed since. Raises UserError or OSError."""
         status = path.stat()
         # A pipe or a device would block the worker for ever.
@@ -78,7 +81,7 @@ class PictureCache:
         return image
 
 
-def decode(path: Path, cells: Size, cell: Size = HALF_CELL) -> Image.Image:
+def decode(path: Path, cells: CellSize, cell: CellSize = HALF_CELL) -> Image.Image:
     """The picture upright in RGB, as large as fits into `cells` (columns, rows) of `cell` (width, height) pixels.
 
     Colour profiles are ignored: it is for looking, not for training. Raises UserError with the reason in words.
@@ -115,7 +118,7 @@ class _Task:
     name: str
     make: Make | None
     caption: str
-    cells: Size
+    cells: CellSize
     colours: Colours
 
 
@@ -129,7 +132,7 @@ class _Drawing:
     words: str = ""
 
 
-class Picture(Widget):
+class PictureView(Widget):
     """Shows a picture file, as large as fits, with a caption under it. The old picture stays until the new is drawn.
 
     images: how to draw (a kind, or what `choose_protocol` gave). cache: give all pictures of an app the same one.
@@ -159,7 +162,7 @@ class Picture(Widget):
         cache: PictureCache | None = None,
     ) -> None:
         super().__init__(id=id, classes=classes)
-        self._protocol = images if isinstance(images, Protocol) else Protocol(cast(Kind, images))
+        self._protocol = images if isinstance(images, Protocol) else Protocol(cast(GraphicsKind, images))
         self._cache = cache if cache is not None else PictureCache()
         self._make: Make | None = None
         self._called = ""
@@ -192,7 +195,7 @@ class Picture(Widget):
         """Another size means another picture."""
         self._redraw()
 
-    def on_picture_drawn(self, message: Drawn) -> None:
+    def on_picture_view_drawn(self, message: Drawn) -> None:
         """Put up what the worker made, unless something newer was asked for meanwhile."""
         message.stop()
         if message.task.number == self._number:

@@ -159,7 +159,7 @@ class SegmentTable(Canvas, can_focus=True):
         self._show()
 
     def _show(self) -> None:
-        from ti_tui.setup.words import seconds
+        from ti_tui.formatting import seconds
 
         lines: list[Line] = [[("  #    rate        steps      from        to", "muted")]]
         done = 0

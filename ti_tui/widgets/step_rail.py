@@ -8,10 +8,10 @@ from textual import events
 from textual.binding import Binding
 from textual.message import Message
 
-from ti_tui.setup.steps import Mark, Step, StepId, StepState
+from ti_tui.setup.steps import StepId, StepMark, StepState, WizardStep
 from ti_tui.widgets.canvas import Canvas, Line, cut
 
-GLYPHS: dict[Mark, tuple[str, str]] = {
+GLYPHS: dict[StepMark, tuple[str, str]] = {
     "done": ("✓", "success"),
     "here": ("●", "accent b"),
     "needs": ("!", "warning b"),
@@ -35,7 +35,7 @@ class StepRail(Canvas, can_focus=True):
             super().__init__()
             self.step = step
 
-    def __init__(self, steps: Sequence[Step], *, id: str | None = None) -> None:
+    def __init__(self, steps: Sequence[WizardStep], *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._steps = tuple(steps)
         self._states: tuple[StepState, ...] = ()

@@ -11,12 +11,12 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import Screen
 from textual.widgets import Footer, Rule
 
+from ti_tui.formatting import number, printable
+from ti_tui.monitoring.followed_run import FollowedRun
 from ti_tui.run.evaluations import BANDS, Evaluation
 from ti_tui.run.history import RunHistory
 from ti_tui.run.verdicts import LEAST_FOLLOWING
-from ti_tui.screens.dashboard import judged
-from ti_tui.setup.followed import FollowedRun
-from ti_tui.setup.words import number, printable
+from ti_tui.screens.dashboard import verdict_lines
 from ti_tui.widgets.canvas import Canvas, Line, Piece, cut
 from ti_tui.widgets.chart import Axis, Curve, chart, spark
 from ti_tui.widgets.field_row import wrapped
@@ -93,7 +93,7 @@ class HealthScreen(Screen[None]):
         history = self._followed.history
         step = f"step {history.step}" if history.step else "not started yet"
         title: list[Piece] = [(f" {printable(self._followed.folder.name)[:24]}", "accent b"), ("   vectors", "muted")]
-        title += [(f"   {step}", "b"), *judged.in_short(history, wide=self.size.width >= 100)]
+        title += [(f"   {step}", "b"), *verdict_lines.in_short(history, wide=self.size.width >= 100)]
         self.query_one("#title", Canvas).draw([title])
         gains, figures = self.query_one("#gains", Canvas), self.query_one("#figures", Canvas)
         gains.draw(gain_chart(history, gains.size.width - 1, gains.size.height))
@@ -145,7 +145,7 @@ def figure_lines(history: RunHistory, width: int) -> list[Line]:
         return [value for one in history.evaluations if (value := getattr(one, name)) is not None]
 
     if last.gain is not None:
-        add("gain", judged.gain(last), trend("gain"), _error(last.gain_error))
+        add("gain", verdict_lines.gain(last), trend("gain"), _error(last.gain_error))
     if last.held_gain is not None:
         add("gain, kept back", f"{last.held_gain * 100:+.0f} %", trend("held_gain"), _error(last.held_gain_error))
     if followed := trend("follows"):

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
+from ti_tui.formatting import clock, printable, seconds
+from ti_tui.run.device_monitor import DeviceReading
 from ti_tui.run.folder import Status
 from ti_tui.run.history import CheckpointRow, RunHistory
-from ti_tui.run.monitor import Reading
 from ti_tui.run.scheme import Scheme
-from ti_tui.screens.dashboard import judged
-from ti_tui.setup.words import clock, printable, seconds
+from ti_tui.screens.dashboard import verdict_lines
 from ti_tui.widgets.canvas import Line, Piece, cut
 from ti_tui.widgets.chart import Axis, Curve, chart, nice_axis, spark
 from ti_tui.widgets.field_row import wrapped
@@ -48,7 +48,7 @@ class View:
     history: RunHistory
     status: Status | None
     scheme: Scheme | None
-    reading: Reading | None = None
+    reading: DeviceReading | None = None
     zoom: int = 0
     overlay: bool = True
     behind: float = 0.0
@@ -119,7 +119,7 @@ def _second(view: View, width: int) -> Line:
         if width >= 100:
             recent = history.recent.values[-240:]
             line += [(spark(recent, 30), "chart-smooth"), (" ", "")]
-    line += judged.in_short(history, wide=width >= 100)
+    line += verdict_lines.in_short(history, wide=width >= 100)
     if history.bad_steps:
         line.append((f"   {len(history.bad_steps)} losses were no numbers", "warning"))
     right = ""

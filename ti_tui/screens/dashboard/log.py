@@ -10,9 +10,9 @@ from textual.binding import Binding
 from textual.screen import Screen
 from textual.widgets import Footer, RichLog, Rule
 
+from ti_tui.formatting import clock, location, printable
+from ti_tui.monitoring.event_text import EventTail
 from ti_tui.run.folder import RunFolder
-from ti_tui.setup.telling import EventTail
-from ti_tui.setup.words import clock, location, printable
 from ti_tui.widgets.canvas import Canvas
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 
+from ti_tui.formatting import number, printable
+from ti_tui.results.comparison import Comparison, gain_at
 from ti_tui.run.history import RunHistory
-from ti_tui.setup.comparison import Comparison, gain_at
-from ti_tui.setup.words import number, printable
 from ti_tui.widgets.canvas import Canvas, Line, Piece, cut
 from ti_tui.widgets.graphics import Protocol
-from ti_tui.widgets.picture import Picture, PictureCache
+from ti_tui.widgets.picture import PictureCache, PictureView
 
 LEAST_CELLS, MOST_COLUMNS = 8, 16
 """Columns of the terminal for a picture, and pictures beside each other, that are shown at least and at most."""
@@ -31,7 +31,7 @@ PROMPT_ROWS, HEAD_ROWS = 1, 2
 
 
 @dataclass(frozen=True)
-class Shape:
+class GridShape:
     """What fits: pictures beside and above each other, and the size of one in cells.
 
     banded: there is one prompt only, so its steps go on in the next row, as words do on a page.
@@ -44,7 +44,7 @@ class Shape:
     banded: bool
 
 
-def fit(size: tuple[int, int], steps: int, prompts: int, wanted: int = 0) -> Shape:
+def fit(size: tuple[int, int], steps: int, prompts: int, wanted: int = 0) -> GridShape:
     """The shape of a grid in `size` (columns, rows) of a terminal. wanted: steps beside each other; 0: as it fits."""
     banded = prompts == 1
     # What stands over all rows, and over each.
@@ -58,11 +58,11 @@ def fit(size: tuple[int, int], steps: int, prompts: int, wanted: int = 0) -> Sha
     across = max(1, (size[0] - 2 - width) // (width + 1))
     columns = min(columns if wanted or banded else steps, across)
     if not banded:
-        return Shape(columns, least, width, max(1, width // 2), banded)
+        return GridShape(columns, least, width, max(1, width // 2), banded)
     bands, rows = math.ceil(steps / columns), max(1, room // (width // 2 + each))
     if rows < bands and (lower := 2 * (room // (rows + 1) - each)) >= width * SMALLER:
         rows, width = rows + 1, lower
-    return Shape(columns, min(rows, bands), width, max(1, width // 2), banded)
+    return GridShape(columns, min(rows, bands), width, max(1, width // 2), banded)
 
 
 class GridRow(Vertical):
@@ -71,20 +71,22 @@ class GridRow(Vertical):
     def __init__(self, images: str | Protocol, cache: PictureCache) -> None:
         super().__init__(classes="grid-row")
         self._images, self._cache = images, cache
-        self._pictures: list[Picture] = []
-        self._shown: dict[Picture, tuple[Path | None, str]] = {}
+        self._pictures: list[PictureView] = []
+        self._shown: dict[PictureView, tuple[Path | None, str]] = {}
 
     def compose(self) -> ComposeResult:
         yield Canvas()
         with Horizontal(classes="grid-pictures"):
             yield self._made("grid-training")
 
-    def fill(self, shape: Shape, lines: Sequence[Line], pictures: Sequence[Path | None], training: Path | None) -> None:
+    def fill(
+        self, shape: GridShape, lines: Sequence[Line], pictures: Sequence[Path | None], training: Path | None
+    ) -> None:
         """Show the pictures (None: not drawn), and a training picture at the right."""
         self.query_one(Canvas).draw(lines)
         holder = self.query_one(Horizontal)
         holder.styles.height = shape.height
-        real = holder.query_one(".grid-training", Picture)
+        real = holder.query_one(".grid-training", PictureView)
         missing = [self._made("grid-picture") for _ in range(shape.columns - len(self._pictures))]
         self._pictures += missing
         if missing:
@@ -95,10 +97,10 @@ class GridRow(Vertical):
             self._show(picture, shape, path, "not drawn" if path is None and place < len(pictures) else "")
         self._show(real, shape, training, "")
 
-    def _made(self, classes: str) -> Picture:
-        return Picture(classes=classes, images=self._images, cache=self._cache)
+    def _made(self, classes: str) -> PictureView:
+        return PictureView(classes=classes, images=self._images, cache=self._cache)
 
-    def _show(self, picture: Picture, shape: Shape, path: Path | None, caption: str) -> None:
+    def _show(self, picture: PictureView, shape: GridShape, path: Path | None, caption: str) -> None:
         picture.styles.width, picture.styles.height = shape.width, shape.height
         # A picture that is there already would be drawn, and sent to the terminal, again.
         if self._shown.get(picture) != (path, caption):
@@ -202,7 +204,7 @@ class SampleGrid(Vertical, can_focus=True):
     def action_leave(self) -> None:
         self.post_message(self.Left(None))
 
-    def _shape(self, wanted: int | None = None) -> Shape:
+    def _shape(self, wanted: int | None = None) -> GridShape:
         steps, prompts = len(self._comparison.steps), len(self._comparison.prompts)
         return fit((self.size.width, self.size.height), steps, prompts, self._wanted if wanted is None else wanted)
 
@@ -225,7 +227,7 @@ class SampleGrid(Vertical, can_focus=True):
         else:
             self._show_prompts(shape)
 
-    def _show_prompts(self, shape: Shape) -> None:
+    def _show_prompts(self, shape: GridShape) -> None:
         """A row for each prompt."""
         steps, prompts = self._comparison.steps, self._comparison.prompts
         self._first_step = _scrolled(self._first_step, self._step, shape.columns, len(steps))
@@ -235,7 +237,7 @@ class SampleGrid(Vertical, can_focus=True):
         for row, at in zip(self._rows, range(self._first_row, self._first_row + shape.rows), strict=False):
             self._fill(row, shape, at, at, seen, [self._prompt_line(at)])
 
-    def _show_bands(self, shape: Shape) -> None:
+    def _show_bands(self, shape: GridShape) -> None:
         """All rows for the one prompt."""
         count = len(self._comparison.steps)
         bands = math.ceil(count / shape.columns)
@@ -250,7 +252,7 @@ class SampleGrid(Vertical, can_focus=True):
             self._fill(row, shape, 0, at, seen, self._head(seen, shape))
 
     def _fill(
-        self, row: GridRow, shape: Shape, prompt: int, place: int, seen: Sequence[int], lines: Sequence[Line]
+        self, row: GridRow, shape: GridShape, prompt: int, place: int, seen: Sequence[int], lines: Sequence[Line]
     ) -> None:
         comparison, training = self._comparison, self._training
         keys = [(comparison.prompts[prompt], comparison.steps[at]) for at in seen]
@@ -263,7 +265,7 @@ class SampleGrid(Vertical, can_focus=True):
         text = cut(printable(self._comparison.prompts[at]), room)
         return [("▌" if chosen else " ", "accent"), (text, "" if chosen else "muted"), (f" {right}", "accent")]
 
-    def _head(self, seen: Sequence[int], shape: Shape) -> list[Line]:
+    def _head(self, seen: Sequence[int], shape: GridShape) -> list[Line]:
         """The steps, and under each how much it has gained; arrows where there are more at the sides."""
         width, steps = shape.width, self._comparison.steps
         upper: list[Piece] = [("‹" if self._first_step else " ", "accent b")]

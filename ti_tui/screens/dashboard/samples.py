@@ -11,13 +11,13 @@ from textual.containers import Horizontal
 from textual.screen import Screen
 from textual.widgets import Footer, Rule, Static
 
+from ti_tui.formatting import printable
+from ti_tui.results.comparison import previews, training_pictures
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.history import RunHistory
 from ti_tui.screens.dashboard.sample_grid import SampleGrid
-from ti_tui.setup.comparison import previews, training_pictures
-from ti_tui.setup.words import printable
 from ti_tui.widgets.canvas import Canvas, Piece
-from ti_tui.widgets.picture import Picture
+from ti_tui.widgets.picture import PictureView
 
 if TYPE_CHECKING:
     from ti_tui.screens.app import TiTuiApp
@@ -79,9 +79,9 @@ class CompareScreen(Screen[None]):
         yield Canvas(id="steps")
         yield Rule(line_style="solid", classes="rule")
         with Horizontal(id="pictures"):
-            yield Picture(id="a", images=self.ti_tui.images, cache=self.ti_tui.pictures)
-            yield Picture(id="b", images=self.ti_tui.images, cache=self.ti_tui.pictures)
-            yield Picture(id="c", images=self.ti_tui.images, cache=self.ti_tui.pictures)
+            yield PictureView(id="a", images=self.ti_tui.images, cache=self.ti_tui.pictures)
+            yield PictureView(id="b", images=self.ti_tui.images, cache=self.ti_tui.pictures)
+            yield PictureView(id="c", images=self.ti_tui.images, cache=self.ti_tui.pictures)
         yield Static("", id="prompt", markup=False)
         yield self._made_grid()
         yield Footer(show_command_palette=False)
@@ -181,9 +181,9 @@ class CompareScreen(Screen[None]):
         text = ""
         for name, at in (("#a", self._left), ("#b", self._right)):
             path, prompt = picture_at(self._folder, self._history, self._steps[at], self._prompt)
-            self.query_one(name, Picture).show(path, f"step {self._steps[at]}")
+            self.query_one(name, PictureView).show(path, f"step {self._steps[at]}")
             text = prompt or text
-        self.query_one("#c", Picture).show(training_picture(self._folder), "a training picture")
+        self.query_one("#c", PictureView).show(training_picture(self._folder), "a training picture")
         self.query_one("#prompt", Static).update(printable(text))
 
     def _step_line(self) -> list[Piece]:

@@ -8,8 +8,8 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from ti_tui.monitoring.steering import ahead, with_ahead
 from ti_tui.run.scheme import Scheme, SchemeError
-from ti_tui.setup.steer import ahead, with_ahead
 from ti_tui.widgets.canvas import Canvas
 from ti_tui.widgets.chart import Axis, Curve, chart, nice_axis
 from ti_tui.widgets.field_row import wrapped

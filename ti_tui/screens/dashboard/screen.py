@@ -16,17 +16,17 @@ from textual.widgets import Footer, OptionList, Rule, Static
 from textual.widgets.option_list import Option
 from textual.worker import get_current_worker
 
+from ti_tui.formatting import location, printable
+from ti_tui.run.device_monitor import DeviceMonitor, DeviceReading
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.history import CheckpointRow
-from ti_tui.run.monitor import DeviceMonitor, Reading
-from ti_tui.screens.dashboard import judged, lines
+from ti_tui.screens.dashboard import lines, verdict_lines
 from ti_tui.screens.dashboard.health import HealthScreen
 from ti_tui.screens.dashboard.lines import View
 from ti_tui.screens.dashboard.samples import picture_at, step_for, training_picture
 from ti_tui.screens.dashboard.steering import SteeringScreen
-from ti_tui.setup.words import location, printable
 from ti_tui.widgets.canvas import Canvas
-from ti_tui.widgets.picture import Picture
+from ti_tui.widgets.picture import PictureView
 
 NARROW = 100
 SAVES_CELLS = 46
@@ -42,7 +42,7 @@ CATCH_UP_SHOWN_SECONDS = 0.3
 class MonitorRead(Message):
     """What the device does now."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: DeviceReading) -> None:
         super().__init__()
         self.reading = reading
 
@@ -71,7 +71,7 @@ class DashboardScreen(SteeringScreen):
 
     def __init__(self, folder: RunFolder) -> None:
         super().__init__(folder)
-        self._reading: Reading | None = None
+        self._reading: DeviceReading | None = None
         self._monitor: DeviceMonitor | None = None
         self._monitored: tuple[int | None, str] | None = None
         self._monitor_lock = threading.Lock()
@@ -102,12 +102,12 @@ class DashboardScreen(SteeringScreen):
                 yield Static("", id="file", markup=False)
             with Horizontal(id="samples"):
                 for name in ("then", "now", "real"):
-                    yield Picture(id=name, classes="shot", images=self.ti_tui.images, cache=self.ti_tui.pictures)
+                    yield PictureView(id=name, classes="shot", images=self.ti_tui.images, cache=self.ti_tui.pictures)
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
         self.query_one("#heading", Canvas).draw([lines.checkpoint_heading(44)])
-        self.query_one("#real", Picture).show(training_picture(self.followed.folder), "a training picture")
+        self.query_one("#real", PictureView).show(training_picture(self.followed.folder), "a training picture")
         self.look_again()
         self.set_interval(self.ti_tui.config.refresh_seconds, self._on_time)
         self.set_interval(MONITOR_SECONDS, self._look_at_device)
@@ -189,7 +189,7 @@ class DashboardScreen(SteeringScreen):
         samples = self.query_one("#samples")
         # Pictures of one width have one height, so their captions stand in one row.
         each = max(4, (self.size.width - SAVES_CELLS - 4) // 3 - 1)
-        for picture in samples.query(Picture):
+        for picture in samples.query(PictureView):
             picture.styles.width = each
         self.call_after_refresh(self._show)
         self.call_after_refresh(self._show_chart, now=True)
@@ -237,7 +237,7 @@ class DashboardScreen(SteeringScreen):
 
     def _show_notices(self) -> None:
         view, width = self.view, self.size.width - 2
-        shown = judged.lines(view.history, width, going=view.going, ends_itself=self.followed.ends_itself)
+        shown = verdict_lines.lines(view.history, width, going=view.going, ends_itself=self.followed.ends_itself)
         shown += lines.warnings(view, self._read_warnings, width)
         if not view.going:
             shown = [*shown, *lines.result(view, location(self.followed.result_file()), width)]
@@ -267,7 +267,7 @@ class DashboardScreen(SteeringScreen):
         history = self.followed.history
         pieces = lines.checkpoint(
             row,
-            judged.gain(history.evaluation_at(row.step)),
+            verdict_lines.gain(history.evaluation_at(row.step)),
             best=row.step == history.best_step,
             installed=row.step in self.followed.installed,
             last=last,
@@ -281,7 +281,7 @@ class DashboardScreen(SteeringScreen):
         here = self.chosen()
         file = here.files[0] if here and here.files else ""
         self.query_one("#file", Static).update(printable(f"file {file}") if file else "")
-        then, now = self.query_one("#then", Picture), self.query_one("#now", Picture)
+        then, now = self.query_one("#then", PictureView), self.query_one("#now", PictureView)
         if not history.samples:
             then.show(None, "no samples yet")
             return

@@ -12,12 +12,12 @@ from textual.worker import Worker, WorkerState
 
 from ti_tui import settings
 from ti_tui.errors import UserError
+from ti_tui.formatting import location
+from ti_tui.monitoring.followed_run import FollowedRun
 from ti_tui.run import requests
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.history import CheckpointRow
 from ti_tui.screens.dashboard.samples import step_for
-from ti_tui.setup.followed import FollowedRun
-from ti_tui.setup.words import location
 
 if TYPE_CHECKING:
     from ti_tui.screens.app import TiTuiApp
@@ -110,7 +110,7 @@ class SteeringScreen(Screen[None]):
         self._say("It saves an exact checkpoint and ends; t goes on from there.")
 
     def action_train(self) -> None:
-        from ti_tui.screens.dialogs import Answer, Question
+        from ti_tui.screens.dialogs import Answer, QuestionDialog
 
         if self._starting:
             return
@@ -128,7 +128,7 @@ class SteeringScreen(Screen[None]):
             if answer == "begin":
                 self._begin()
 
-        question = Question(
+        question = QuestionDialog(
             "Train from the beginning?",
             "No checkpoint is there to go on from. What was learned and exported so far is replaced.",
             [Answer("keep", "k", "leave it as it is"), Answer("begin", "b", "begin at step 0")],
@@ -162,7 +162,7 @@ class SteeringScreen(Screen[None]):
         def changed(text: str | None) -> None:
             if text is None:
                 return
-            from ti_tui.setup.steer import change_scheme
+            from ti_tui.monitoring.steering import change_scheme
 
             now, pace = self.followed.history.step, self.followed.history.seconds_per_step
             soon = round(SOON_SECONDS / pace) if pace and self.followed.going else 0
@@ -199,8 +199,8 @@ class SteeringScreen(Screen[None]):
     @work(thread=True, exclusive=True, group="install", exit_on_error=False)
     def _install(self, step: int | None, into: str, *, force: bool) -> None:
         from ti_tui.embeddings.install import AlreadyThere
+        from ti_tui.monitoring.steering import install_checkpoint
         from ti_tui.paths import user_path
-        from ti_tui.setup.steer import install_checkpoint
 
         try:
             target = install_checkpoint(self.followed.folder, step, user_path(into), self.followed.name, force=force)
@@ -214,7 +214,7 @@ class SteeringScreen(Screen[None]):
         self.post_message(Told(f"Installed {location(target)}. In a prompt: {self.followed.name}"))
 
     def on_not_installed(self, message: NotInstalled) -> None:
-        from ti_tui.screens.dialogs import Answer, Question
+        from ti_tui.screens.dialogs import Answer, QuestionDialog
 
         if not message.replaces:
             self._ask_where(message.into, message.wrong)
@@ -225,7 +225,7 @@ class SteeringScreen(Screen[None]):
                 self._install(message.step, message.into, force=True)
 
         answers = [Answer("keep", "k", "keep the file that is there"), Answer("replace", "r", "replace it")]
-        self.app.push_screen(Question("Replace it?", message.wrong, answers), answered)
+        self.app.push_screen(QuestionDialog("Replace it?", message.wrong, answers), answered)
 
     def on_told(self, message: Told) -> None:
         self._starting = self._starting and not message.of_start
@@ -234,7 +234,7 @@ class SteeringScreen(Screen[None]):
         self.refresh_bindings()
 
     def action_copy(self) -> None:
-        from ti_tui.setup.steer import embedding_at
+        from ti_tui.monitoring.steering import embedding_at
 
         chosen = self.chosen()
         newest = chosen is None or chosen is self.followed.rows[0]
@@ -252,7 +252,7 @@ class SteeringScreen(Screen[None]):
             self.ti_tui.copy(str(path), "the path")
 
     def action_delete(self) -> None:
-        from ti_tui.screens.dialogs import Answer, Question
+        from ti_tui.screens.dialogs import Answer, QuestionDialog
 
         chosen = self.chosen()
         if chosen is None:
@@ -262,7 +262,7 @@ class SteeringScreen(Screen[None]):
         def answered(answer: str | None) -> None:
             if answer != "delete":
                 return
-            from ti_tui.setup.steer import delete_checkpoint
+            from ti_tui.monitoring.steering import delete_checkpoint
 
             try:
                 delete_checkpoint(self.followed.folder, chosen.step)
@@ -271,7 +271,7 @@ class SteeringScreen(Screen[None]):
                 return
             self.look_again()
 
-        question = Question(
+        question = QuestionDialog(
             f"Delete the checkpoint of step {chosen.step}?",
             "Its embedding files and its exact state are gone then; the samples stay.",
             [Answer("keep", "k", "keep it"), Answer("delete", "y", "delete it")],
@@ -297,7 +297,7 @@ class SteeringScreen(Screen[None]):
 
     def ask_quit(self) -> None:
         """Leave: a run that is going goes on, unless it is to be stopped."""
-        from ti_tui.screens.dialogs import Answer, Question
+        from ti_tui.screens.dialogs import Answer, QuestionDialog
 
         if self.followed.folder.trainer() is None:
             self.app.exit()
@@ -309,7 +309,7 @@ class SteeringScreen(Screen[None]):
             if answer is not None:
                 self.app.exit()
 
-        question = Question(
+        question = QuestionDialog(
             f"{self.followed.folder.name} is training",
             f"`ti-tui watch {location(self.followed.folder.root)}` comes back to it.",
             [Answer("leave", "l", "leave it running"), Answer("stop", "x", "save, stop it and leave")],

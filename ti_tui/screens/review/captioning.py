@@ -14,11 +14,11 @@ from textual.message import Message
 from textual.screen import Screen
 
 from ti_tui import settings
+from ti_tui.captions.models import ENVIRONMENT, CaptionerError, check_captioner, find_captioner
 from ti_tui.errors import UserError
-from ti_tui.setup import captioning
-from ti_tui.setup.caption_model import ENVIRONMENT, CaptionerError, check_captioner, find_captioner
-from ti_tui.setup.captioning import Captioner
-from ti_tui.setup.words import seconds
+from ti_tui.formatting import seconds
+from ti_tui.jobs import captioning
+from ti_tui.jobs.captioning import Captioner
 
 CHOSEN = "captioner"
 """The name under which the folder of the captioner that was chosen on a screen is remembered."""
@@ -27,7 +27,7 @@ SHOWN_FAILURES = 3
 
 
 @dataclass(frozen=True)
-class Progress:
+class CaptioningProgress:
     """How far a job is. said: what goes on, where it is not yet a picture; seconds_left: None if not known."""
 
     done: int
@@ -46,7 +46,7 @@ class Progress:
 class CaptionerSays(Message):
     """Something from the captioner, about the job of that number."""
 
-    def __init__(self, job: int, said: captioning.Message) -> None:
+    def __init__(self, job: int, said: captioning.CaptionerMessage) -> None:
         super().__init__()
         self.job, self.said = job, said
 
@@ -64,7 +64,7 @@ class CaptioningScreen(Screen[str]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.progress: Progress | None = None
+        self.progress: CaptioningProgress | None = None
         self._captioner: Captioner | None = None
         self._folder = ""
         self._failed: list[str] = []
@@ -89,7 +89,7 @@ class CaptioningScreen(Screen[str]):
         self._job += 1
         self._stopped, self._failed = False, []
         said = "" if self._captioner is not None else "the captioner is loading"
-        self.progress = Progress(0, len(pictures), said=said)
+        self.progress = CaptioningProgress(0, len(pictures), said=said)
         self.show_progress()
         self._caption(self._job, dict(pictures), first_words)
 
@@ -101,7 +101,9 @@ class CaptioningScreen(Screen[str]):
         """Stop; what is captioned stays so. The second time the process is ended: it may be stuck."""
         again, self._stopped = self._stopped, True
         if self.progress is not None:
-            self.progress = Progress(self.progress.done, self.progress.total, said="the captioner is stopping")
+            self.progress = CaptioningProgress(
+                self.progress.done, self.progress.total, said="the captioner is stopping"
+            )
             self.show_progress()
         if self._captioner is None:
             # It is not even started: the thread sees that its number is not the last.
@@ -158,22 +160,22 @@ class CaptioningScreen(Screen[str]):
         said, total = message.said, self.progress.total
         match said:
             case captioning.Loaded():
-                self.progress = Progress(0, total)
+                self.progress = CaptioningProgress(0, total)
                 if self._folder:
                     settings.remember_choice(CHOSEN, self._folder)
             case captioning.Captioned():
-                self.progress = Progress(said.done, said.total, said.seconds_left)
+                self.progress = CaptioningProgress(said.done, said.total, said.seconds_left)
                 self.captioned(said.name, said.caption)
-            case captioning.Failed():
-                self.progress = Progress(said.done, said.total, self.progress.seconds_left)
+            case captioning.CaptionFailed():
+                self.progress = CaptioningProgress(said.done, said.total, self.progress.seconds_left)
                 self._failed.append(f"{said.name}: {said.reason}")
             case captioning.Said():
                 self.notify(said.text, markup=False, timeout=6)
-            case captioning.Finished():
+            case captioning.CaptioningFinished():
                 self._finished(said)
         self.show_progress()
 
-    def _finished(self, said: captioning.Finished) -> None:
+    def _finished(self, said: captioning.CaptioningFinished) -> None:
         if self._failed:
             more = f"\nand {len(self._failed) - SHOWN_FAILURES} more" if len(self._failed) > SHOWN_FAILURES else ""
             text = "\n".join(["Not captioned:", *self._failed[:SHOWN_FAILURES]])

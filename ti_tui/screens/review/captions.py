@@ -7,19 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ti_tui.captions.desk import BY_NAME, PHRASE, REPLACED, CaptionDesk, Undone
+from ti_tui.captions.phrases import load_phrases, save_phrases, with_phrase
+from ti_tui.captions.prompt import patterns_of
 from ti_tui.dataset import caption_history
+from ti_tui.dataset.caption_edits import clean_line, framed
 from ti_tui.dataset.caption_text import CaptionRules, words_of_name
 from ti_tui.errors import UserError
-from ti_tui.screens.dialogs import Answer, PathPicker, Question, start_of
+from ti_tui.formatting import number
+from ti_tui.screens.dialogs import Answer, PathPicker, QuestionDialog, start_of
+from ti_tui.screens.review.caption_request import CaptionRequest, CaptionRequestDialog
 from ti_tui.screens.review.dialogs import IGNORE, WHOLE, FrameDialog, PhrasesDialog, ReplaceDialog, Scope
 from ti_tui.screens.review.lines import named
 from ti_tui.screens.review.reviewing import ReviewScreen
-from ti_tui.screens.review.wish import Wish, WishDialog
-from ti_tui.setup.caption_changes import clean_line, framed
-from ti_tui.setup.caption_desk import BY_NAME, PHRASE, REPLACED, CaptionDesk, Undone
-from ti_tui.setup.caption_phrases import load_phrases, save_phrases, with_phrase
-from ti_tui.setup.caption_prompt import patterns_of
-from ti_tui.setup.words import number
 
 if TYPE_CHECKING:
     from ti_tui.setup.check import Checked
@@ -35,7 +35,7 @@ class CaptionReview(ReviewScreen):
         self._phrases = list(load_phrases())
         self._batch = ""
         self._rules = CaptionRules()
-        self._wish = Wish((), self._rules)
+        self._wish = CaptionRequest((), self._rules)
         self._asked: dict[str, str] = {}
         self._begin_at: Path | None = None
 
@@ -155,7 +155,7 @@ class CaptionReview(ReviewScreen):
     def action_caption_one(self) -> None:
         if not self._is_free():
             return
-        wish = Wish((self.current,), replace(self._rules, mode="replace"))
+        wish = CaptionRequest((self.current,), replace(self._rules, mode="replace"))
         mark = self.desk.mark(self.current)
         if mark in {"none", "out"} or "auto" in self.desk.states(self.current):
             self._caption_these(wish)
@@ -167,14 +167,14 @@ class CaptionReview(ReviewScreen):
 
         answers = [Answer("yes", "y", "replace it; U brings it back"), Answer("", "n", "keep it")]
         self.app.push_screen(
-            Question("Replace this caption?", self.desk.caption(self.current)[:300], answers), answered
+            QuestionDialog("Replace this caption?", self.desk.caption(self.current)[:300], answers), answered
         )
 
     def action_caption_many(self) -> None:
         if not self._is_free():
             return
 
-        def wished(wish: Wish | None) -> None:
+        def wished(wish: CaptionRequest | None) -> None:
             if wish is not None:
                 self._rules = wish.rules
                 self._caption_these(wish)
@@ -182,7 +182,7 @@ class CaptionReview(ReviewScreen):
         scopes = self._scopes(self.desk.trained())
         reviewed = [name for name in self.desk.names if self.desk.mark(name) in {"reviewed", "changed"}]
         self.app.push_screen(
-            WishDialog(scopes, self._rules, reviewed=reviewed, words_of_name=self._words_of_name), wished
+            CaptionRequestDialog(scopes, self._rules, reviewed=reviewed, words_of_name=self._words_of_name), wished
         )
 
     def _is_free(self) -> bool:
@@ -229,9 +229,9 @@ class CaptionReview(ReviewScreen):
                 self.editor.focus()
 
         text = f"{error.message}.\n\n{error.remedy}\n\n{WITHOUT_CAPTIONS}".strip()
-        self.app.push_screen(Question("No captioner", text, answers), answered)
+        self.app.push_screen(QuestionDialog("No captioner", text, answers), answered)
 
-    def _caption_these(self, wish: Wish) -> None:
+    def _caption_these(self, wish: CaptionRequest) -> None:
         self._wish = wish
         captions = {name: self.desk.caption(name) for name in wish.names}
         if wish.by_names:

@@ -8,10 +8,10 @@ from typing import ClassVar
 
 from rich.cells import cell_len
 
-from ti_tui.dataset.boxes import NOTED, Choice, Crop, Framing, Mode, Rule, Size
+from ti_tui.dataset.crop_boxes import NOTED, Crop, CropChoice, CropMode, CropRule, Framing, PixelSize
+from ti_tui.formatting import printable
 from ti_tui.screens.review.listing import CaptionRows
 from ti_tui.setup.crop_desk import RULES
-from ti_tui.setup.words import printable
 from ti_tui.widgets.canvas import Line, Piece, cut
 
 HELP = """\
@@ -25,7 +25,7 @@ but blur. whole keeps all of the picture with bands beside it; what is the same 
 
 Your photographs stay as they are: what is cut is the copy in the run.
 """
-SHORT: dict[Rule, str] = {
+SHORT: dict[CropRule, str] = {
     "face": "face",
     "detail": "detail",
     "centre": "centre",
@@ -50,7 +50,7 @@ class CropRows(CaptionRows):
     }
 
 
-def head(width: int, at: int, total: int, rules: Counter[Rule], sizes: set[Size]) -> Line:
+def head(width: int, at: int, total: int, rules: Counter[CropRule], sizes: set[PixelSize]) -> Line:
     """Which picture of how many, how many are cropped by which rule, and what they become."""
     digits = len(str(total))
     left: list[Piece] = [(" Crops", "accent b"), (f"   {at:>{digits}} of {total}", "b")]
@@ -84,7 +84,7 @@ def facts(name: str, crops: Sequence[Crop], faces: int, width: int) -> Line:
     return [(f"{label}   ", "b"), (f"{rule}   ", ""), (f"{size}{where}   ", "muted"), scale]
 
 
-def modes(choice: Choice, possible: Sequence[Mode]) -> Line:
+def modes(choice: CropChoice, possible: Sequence[CropMode]) -> Line:
     """The modes that a picture can have, the chosen one in brackets."""
     line: list[Piece] = [("m  ", "accent")]
     for mode in possible if choice.mode in possible else (*possible, choice.mode):

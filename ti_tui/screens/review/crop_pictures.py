@@ -11,10 +11,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from ti_tui.dataset.boxes import Crop
-from ti_tui.dataset.checks import small_copy
 from ti_tui.dataset.crop import box_in, cut_copy
-from ti_tui.widgets.graphics import HALF_CELL, Size, fit
+from ti_tui.dataset.crop_boxes import Crop
+from ti_tui.dataset.picture_quality import small_copy
+from ti_tui.widgets.graphics import HALF_CELL, CellSize, fit
 from ti_tui.widgets.picture import PictureCache
 
 Colour = tuple[int, int, int]
@@ -37,7 +37,7 @@ class Copies:
 
 
 def with_boxes(
-    copy: Image.Image, crops: Sequence[Crop], cells: Size, cell: Size, *, line: Colour, ground: Colour
+    copy: Image.Image, crops: Sequence[Crop], cells: CellSize, cell: CellSize, *, line: Colour, ground: Colour
 ) -> Image.Image:
     """The whole picture: dimmed outside of the boxes, a line around each.
 
@@ -57,7 +57,7 @@ def with_boxes(
     return drawn
 
 
-def as_trained(copy: Image.Image, crop: Crop, cells: Size, cell: Size) -> Image.Image:
+def as_trained(copy: Image.Image, crop: Crop, cells: CellSize, cell: CellSize) -> Image.Image:
     """The piece that a crop takes, as large as fits into `cells`."""
     columns, rows = fit(crop.size, cells, cell)
     return cut_copy(copy, crop, (columns * cell[0], rows * cell[1]))

@@ -16,23 +16,23 @@ from textual.widgets import Footer, Rule, Static
 from textual.worker import get_current_worker
 
 from ti_tui.dataset import faces
-from ti_tui.dataset.boxes import FINE, GROW, STEP
+from ti_tui.dataset.crop_boxes import FINE, GROW, STEP
 from ti_tui.errors import UserError
+from ti_tui.formatting import number, printable
 from ti_tui.screens.review import crop_lines as lines
 from ti_tui.screens.review.crop_pictures import Colour, Copies, as_trained, with_boxes
 from ti_tui.screens.review.listing import CaptionRows, Row, labels
 from ti_tui.setup.crop_desk import CropDesk
 from ti_tui.setup.photographs import without_name
-from ti_tui.setup.words import number, printable
 from ti_tui.widgets.canvas import Canvas, Line, cut
 from ti_tui.widgets.field_row import told
-from ti_tui.widgets.picture import Picture
+from ti_tui.widgets.picture import PictureView
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from ti_tui.screens.app import TiTuiApp
-    from ti_tui.widgets.graphics import Size
+    from ti_tui.widgets.graphics import CellSize
 
 NARROW = 100
 SAVE_SECONDS = 0.8
@@ -102,10 +102,10 @@ class CropReview(Screen[str | None]):
         yield Rule(line_style="heavy", classes="rule")
         with Horizontal(id="body"):
             yield lines.CropRows(id="crops")
-            yield Picture(id="picture", images=self.ti_tui.images)
+            yield PictureView(id="picture", images=self.ti_tui.images)
             with Vertical(id="trained"):
                 yield Static(TRAINED, id="which", markup=False)
-                yield Picture(id="result", images=self.ti_tui.images)
+                yield PictureView(id="result", images=self.ti_tui.images)
         yield Rule(line_style="solid", classes="rule")
         yield Canvas(id="facts")
         yield Rule(line_style="solid", classes="rule")
@@ -282,16 +282,16 @@ class CropReview(Screen[str | None]):
         path, crops = self.desk.path(self.current), self.desk.crops(self.current)
         colours = {"line": self._colour("accent"), "ground": self._colour("background")}
 
-        def whole(cells: Size, cell: Size) -> Image.Image:
+        def whole(cells: CellSize, cell: CellSize) -> Image.Image:
             return with_boxes(self._copies.load(path), crops, cells, cell, **colours)
 
-        def piece(cells: Size, cell: Size) -> Image.Image:
+        def piece(cells: CellSize, cell: CellSize) -> Image.Image:
             return as_trained(self._copies.load(path), crops[0], cells, cell)
 
         which = f"{TRAINED}, the first of {len(crops)}" if len(crops) > 1 else TRAINED
         self.query_one("#which", Static).update(which)
-        self.query_one("#picture", Picture).draw(whole, path.name)
-        self.query_one("#result", Picture).draw(piece, path.name)
+        self.query_one("#picture", PictureView).draw(whole, path.name)
+        self.query_one("#result", PictureView).draw(piece, path.name)
         self._load_near()
 
     def _colour(self, name: str) -> Colour:

@@ -13,12 +13,12 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from ti_tui.captions.phrases import MOST
+from ti_tui.dataset.caption_edits import Replaced, ReplaceError, Replacement, replace_in
+from ti_tui.formatting import number, printable
 from ti_tui.screens.review.listing import common_start
-from ti_tui.setup.caption_changes import Replaced, ReplaceError, Replacement, replace_in
-from ti_tui.setup.caption_phrases import MOST
-from ti_tui.setup.words import number, printable
 from ti_tui.widgets.canvas import Canvas, Line, cut
-from ti_tui.widgets.controls import Choice, Edited, Finished, Flags, TextLine
+from ti_tui.widgets.controls import ChoiceRow, Edited, EditingFinished, Flags, TextLine
 from ti_tui.widgets.field_row import wrapped
 
 WHOLE, IGNORE, REGEX = "whole word", "ignore case", "regex"
@@ -62,7 +62,7 @@ class ReplaceDialog(ModalScreen[dict[str, str] | None]):
                 yield Flags((WHOLE, IGNORE, REGEX), self._options, id="options")
             with Horizontal(classes="line"):
                 yield Static("In", classes="label", markup=False)
-                yield Choice(tuple(self._scopes), next(iter(self._scopes)), id="scope")
+                yield ChoiceRow(tuple(self._scopes), next(iter(self._scopes)), id="scope")
             yield Canvas(id="found")
             yield Canvas(id="examples")
             yield Static("enter replace   tab next   space tick   esc back", classes="dialog-keys", markup=False)
@@ -78,7 +78,7 @@ class ReplaceDialog(ModalScreen[dict[str, str] | None]):
         message.stop()
         self._show()
 
-    def on_finished(self, message: Finished) -> None:
+    def on_editing_finished(self, message: EditingFinished) -> None:
         message.stop()
         if message.source.id == "find":
             self.query_one("#put").focus()
@@ -101,7 +101,7 @@ class ReplaceDialog(ModalScreen[dict[str, str] | None]):
         )
 
     def _show(self) -> None:
-        captions = self._scopes[self.query_one("#scope", Choice).text]
+        captions = self._scopes[self.query_one("#scope", ChoiceRow).text]
         wish, wrong, found = self._wish(), "", Replaced({}, 0)
         try:
             found = replace_in(captions, wish)
@@ -162,7 +162,7 @@ class FrameDialog(ModalScreen[tuple[str, str] | None]):
         message.stop()
         self._show()
 
-    def on_finished(self, message: Finished) -> None:
+    def on_editing_finished(self, message: EditingFinished) -> None:
         message.stop()
         self.dismiss(self._typed())
 

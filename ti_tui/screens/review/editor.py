@@ -11,7 +11,7 @@ from textual.document._edit import Edit
 from textual.widget import Widget
 from textual.widgets import TextArea
 
-from ti_tui.dataset.sidecars import without_invisible
+from ti_tui.dataset.caption_files import without_invisible
 
 _BREAKS = re.compile(r"[^\S ]+")
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 from textual.content import Content
 
+from ti_tui.captions.desk import Counts
+from ti_tui.captions.prompt import PromptReading, Remark
 from ti_tui.dataset.templates import NAME
-from ti_tui.screens.review.captioning import Progress
-from ti_tui.setup.caption_desk import Counts
-from ti_tui.setup.caption_prompt import Reading, Remark
-from ti_tui.setup.words import printable
+from ti_tui.formatting import printable
+from ti_tui.screens.review.captioning import CaptioningProgress
 from ti_tui.widgets.canvas import Line, Piece, cut
 
 HELP = """\
@@ -39,8 +39,8 @@ def head(
     at: int,
     total: int,
     counts: Counts,
-    reading: Reading | None,
-    progress: Progress | None,
+    reading: PromptReading | None,
+    progress: CaptioningProgress | None,
     stops: str = "",
 ) -> Line:
     """Which picture of how many, how far the review or the captioner is, and the length of the prompt.
@@ -68,7 +68,7 @@ def head(
     return [*left, (" " * max(1, room - used), ""), right]
 
 
-def reads(reading: Reading, token: str, width: int, height: int) -> list[Line]:
+def reads(reading: PromptReading, token: str, width: int, height: int) -> list[Line]:
     """The prompt in `height` lines, `token` for the learned word; first what is cut off, if something is."""
     lines: list[Line] = []
     if not reading.whole_token:

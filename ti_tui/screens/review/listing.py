@@ -11,8 +11,8 @@ from textual import events
 from textual.binding import Binding
 from textual.message import Message
 
+from ti_tui.formatting import printable
 from ti_tui.screens.review.editor import taken_in_turn
-from ti_tui.setup.words import printable
 from ti_tui.widgets.canvas import Canvas, Line, cut
 
 

@@ -12,17 +12,17 @@ from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import Footer, Rule, TextArea
 
+from ti_tui.captions.desk import CaptionDesk
+from ti_tui.captions.filter import Facts, FilterError, parse_filter
+from ti_tui.captions.prompt import PromptReader, PromptReading, Remark, reader_for, remarks
+from ti_tui.dataset.caption_edits import clean_line
 from ti_tui.screens.review import lines
 from ti_tui.screens.review.captioning import CaptioningScreen
 from ti_tui.screens.review.editor import CaptionEditor
 from ti_tui.screens.review.listing import CaptionList, CaptionRows, Row, labels
-from ti_tui.setup.caption_changes import clean_line
-from ti_tui.setup.caption_desk import CaptionDesk
-from ti_tui.setup.caption_filter import Facts, FilterError, parse_filter
-from ti_tui.setup.caption_prompt import PromptReader, Reading, Remark, reader_for, remarks
 from ti_tui.widgets.canvas import Canvas
-from ti_tui.widgets.controls import Edited, Finished, TextLine
-from ti_tui.widgets.picture import Picture
+from ti_tui.widgets.controls import Edited, EditingFinished, TextLine
+from ti_tui.widgets.picture import PictureView
 
 if TYPE_CHECKING:
     from ti_tui.screens.app import TiTuiApp
@@ -71,7 +71,7 @@ class ReviewScreen(CaptioningScreen):
         self.reader: PromptReader | None = None
         self.remarks: list[Remark] = []
         self._remarked: tuple[dict[str, str], str, str, bool] | None = None
-        self._read: tuple[PromptReader, str, Reading] | None = None
+        self._read: tuple[PromptReader, str, PromptReading] | None = None
         self._labels: dict[str, str] = {}
         self._unsaved: Timer | None = None
         self._said = ""
@@ -87,7 +87,7 @@ class ReviewScreen(CaptioningScreen):
         yield Canvas(id="head")
         yield Rule(line_style="heavy", classes="rule")
         with Horizontal(id="body"):
-            yield Picture(id="picture", images=self.ti_tui.images, cache=self.ti_tui.pictures)
+            yield PictureView(id="picture", images=self.ti_tui.images, cache=self.ti_tui.pictures)
             with Vertical(id="side"):
                 yield TextLine(id="filter", placeholder="/  filter: words, is:empty, tokens:>60")
                 yield CaptionList(id="captions")
@@ -267,7 +267,7 @@ class ReviewScreen(CaptioningScreen):
         message.stop()
         self.set_filter(message.text)
 
-    def on_finished(self, message: Finished) -> None:
+    def on_editing_finished(self, message: EditingFinished) -> None:
         message.stop()
         # What cannot be understood is said; the line stays open for it.
         if not self._misread:
@@ -322,7 +322,7 @@ class ReviewScreen(CaptioningScreen):
         self.say(said)
 
     def show_picture(self) -> None:
-        self.query_one("#picture", Picture).show(self.desk.path(self.current))
+        self.query_one("#picture", PictureView).show(self.desk.path(self.current))
 
     def _show_all(self) -> None:
         rows = [
@@ -344,7 +344,7 @@ class ReviewScreen(CaptioningScreen):
             self._remarked = about
             self.remarks = remarks(*about[:3], uses_captions=uses)
 
-    def _reading(self) -> Reading | None:
+    def _reading(self) -> PromptReading | None:
         """How the model reads the current caption."""
         caption = self.desk.in_prompt(self.current)
         if self.reader is not None and (self._read is None or self._read[:2] != (self.reader, caption)):

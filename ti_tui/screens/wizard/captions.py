@@ -11,18 +11,18 @@ from textual.containers import Horizontal
 from textual.message import Message
 from textual.widgets import Static
 
+from ti_tui.captions.desk import CaptionDesk
+from ti_tui.captions.journal import history_of
+from ti_tui.formatting import number
 from ti_tui.screens.review.listing import CaptionRows, Row, labels
-from ti_tui.screens.wizard.drafting import DraftingScreen
+from ti_tui.screens.wizard.draft_screen import DraftScreen
 from ti_tui.screens.wizard.pane import DraftChanged, FormPane, NextStep
-from ti_tui.setup.caption_desk import CaptionDesk
-from ti_tui.setup.caption_journal import history_of
 from ti_tui.setup.draft import Draft
 from ti_tui.setup.fields import FieldSpec, recipe_fields
 from ti_tui.setup.findings import Findings
-from ti_tui.setup.words import number
 from ti_tui.widgets.canvas import Canvas
 from ti_tui.widgets.field_row import FieldRow
-from ti_tui.widgets.picture import Picture
+from ti_tui.widgets.picture import PictureView
 
 if TYPE_CHECKING:
     from ti_tui.dataset.survey import Look
@@ -95,14 +95,14 @@ class CaptionsPane(FormPane):
         yield Static("", id="count", markup=False)
         with Horizontal(id="list"):
             yield CaptionPreview(id="captions")
-            yield Picture(id="preview", images=self.ti_tui.images, cache=self.ti_tui.pictures)
+            yield PictureView(id="preview", images=self.ti_tui.images, cache=self.ti_tui.pictures)
 
     def on_mount(self) -> None:
         self._show_file_row()
 
     def show(self, findings: Findings) -> None:
         super().show(findings)
-        wizard = cast(DraftingScreen, self.screen)
+        wizard = cast(DraftScreen, self.screen)
         pictures = [seen for seen in wizard.seen if seen.picture is not None]
         if pictures != self._pictures or self._desk is None or self._desk.draft is not self.draft:
             self._pictures = pictures
@@ -204,7 +204,7 @@ class CaptionsPane(FormPane):
         rows = [Row(name, desk.mark(name), short[name], desk.caption(name)) for name in self._names]
         self.query_one("#captions", CaptionPreview).show(rows, self._at if rows else None)
         current = self._names[self._at] if self._names else None
-        self.query_one("#preview", Picture).show(desk.path(current) if current else None)
+        self.query_one("#preview", PictureView).show(desk.path(current) if current else None)
         counts = desk.counts()
         said = f"{counts.trained - counts.without} of {number(counts.trained, 'picture')} with a caption"
         if self._names:

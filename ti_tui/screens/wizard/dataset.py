@@ -15,20 +15,20 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from ti_tui import settings
+from ti_tui.formatting import location, number, printable
 from ti_tui.run.problems import Problem, Problems, worst_first
 from ti_tui.screens.wizard.pane import DraftChanged, FormPane, NextStep
 from ti_tui.setup.draft import MASKS, Draft
 from ti_tui.setup.fields import PHOTOGRAPHS
 from ti_tui.setup.findings import Findings
 from ti_tui.setup.photographs import OF_PICTURES, remark, without_name
-from ti_tui.setup.words import location, number, printable
 from ti_tui.widgets.canvas import Canvas, Line, cut
 from ti_tui.widgets.field_row import MARKS, FieldRow, told
-from ti_tui.widgets.picture import Picture
+from ti_tui.widgets.picture import PictureView
 
 if TYPE_CHECKING:
     from ti_tui.dataset.survey import Look
-    from ti_tui.screens.wizard.drafting import DraftingScreen
+    from ti_tui.screens.wizard.draft_screen import DraftScreen
     from ti_tui.setup.crop_desk import CropDesk
 
 TALL = 30
@@ -93,7 +93,7 @@ class DatasetPane(FormPane):
         with Horizontal(id="set"):
             yield OptionList(id="pictures")
             with Vertical(id="chosen"):
-                yield Picture(id="preview", images=self.ti_tui.images, cache=self.ti_tui.pictures)
+                yield PictureView(id="preview", images=self.ti_tui.images, cache=self.ti_tui.pictures)
                 yield Canvas(id="about")
         yield Canvas(id="folder")
 
@@ -258,9 +258,9 @@ class DatasetPane(FormPane):
         self.take("photographs", location(folder))
 
     @property
-    def drafting(self) -> DraftingScreen:
+    def drafting(self) -> DraftScreen:
         """The wizard's screen, which holds the draft."""
-        return cast("DraftingScreen", self.screen)
+        return cast("DraftScreen", self.screen)
 
     @property
     def _usable(self) -> bool:
@@ -292,7 +292,7 @@ class DatasetPane(FormPane):
     def _show_current(self) -> None:
         """The picture under the cursor, and all that was found about it."""
         look, about = self._current, self.query_one("#about", Canvas)
-        picture = self.query_one("#preview", Picture)
+        picture = self.query_one("#preview", PictureView)
         picture.display = look is None or look.measured is not None
         picture.show(look.path if look is not None and picture.display else None)
         lines: list[Line] = []

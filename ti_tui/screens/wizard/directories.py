@@ -8,14 +8,14 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import OptionList
 
+from ti_tui.embeddings.program_folders import embeddings_folders
 from ti_tui.errors import UserError
+from ti_tui.formatting import location, printable
 from ti_tui.screens.wizard.pane import FormPane, scrolled
 from ti_tui.setup.draft import Draft
 from ti_tui.setup.fields import FieldSpec, field
 from ti_tui.setup.findings import Findings
-from ti_tui.setup.places import embeddings_folders
 from ti_tui.setup.steps import STEPS
-from ti_tui.setup.words import location, printable
 from ti_tui.widgets.canvas import Canvas
 from ti_tui.widgets.field_row import FieldRow
 
@@ -63,7 +63,7 @@ class DirectoriesPane(FormPane):
 
     def show(self, findings: Findings) -> None:
         super().show(findings)
-        from ti_tui.setup.look import tree
+        from ti_tui.setup.assess import tree
 
         for row in self.rows():
             if row.spec.name == "run_folder" and hasattr(row.control, "placeholder"):

@@ -11,7 +11,7 @@ from ti_tui.setup.draft import Draft
 from ti_tui.setup.fields import FieldSpec, recipe_fields
 from ti_tui.setup.findings import Findings
 from ti_tui.setup.steps import step_of
-from ti_tui.widgets.controls import Edited, Finished, TextLine
+from ti_tui.widgets.controls import Edited, EditingFinished, TextLine
 from ti_tui.widgets.field_row import FieldRow
 
 HIDDEN = frozenset({"dataset.images"})
@@ -97,7 +97,7 @@ class ParametersPane(FormPane):
         row = self.row_with_focus()
         if row is None:
             return "Type a part of a name; enter goes to the first field found, esc closes the search."
-        takes = f" ({row.spec.accepts})" if row.spec.accepts and row.spec.kind == "number" else ""
+        takes = f" ({row.spec.accepted})" if row.spec.accepted and row.spec.kind == "number" else ""
         return f"{super().explanation()}{takes}"
 
     def go_to(self, field: str) -> bool:
@@ -133,7 +133,7 @@ class ParametersPane(FormPane):
         self._query = message.text.strip().lower()
         self._filter()
 
-    def on_finished(self, message: Finished) -> None:
+    def on_editing_finished(self, message: EditingFinished) -> None:
         message.stop()
         if rows := self.rows():
             rows[0].entry.focus()

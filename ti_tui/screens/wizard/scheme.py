@@ -12,11 +12,11 @@ from textual.widgets import Static
 
 from ti_tui.run.scheme import (
     PRESETS,
-    Readings,
     Scheme,
     SchemeError,
+    SchemeReadings,
+    SchemeShape,
     Segment,
-    Shape,
     format_scheme,
     parse,
     readings,
@@ -27,13 +27,13 @@ from ti_tui.setup.fields import FieldError, recipe_fields
 from ti_tui.setup.findings import Findings
 from ti_tui.widgets.canvas import Canvas
 from ti_tui.widgets.chart import Axis, Curve, chart, nice_axis
-from ti_tui.widgets.controls import Choice, Edited, Finished, TextLine
+from ti_tui.widgets.controls import ChoiceRow, Edited, EditingFinished, TextLine
 from ti_tui.widgets.field_row import FieldRow, wrapped
 from ti_tui.widgets.segment_table import SegmentTable
 
 OWN = "own"
 SEGMENTS, SHAPE, WARMUP = "scheme.segments", "scheme.shape", "scheme.warmup_steps"
-SMOOTH: dict[str, tuple[Shape, tuple[Segment, ...]]] = {
+SMOOTH: dict[str, tuple[SchemeShape, tuple[Segment, ...]]] = {
     "constant": ("constant", (Segment(0.005, 2000),)),
     "cosine": ("cosine", (Segment(0.005, 1999), Segment(0.0001, 1))),
 }
@@ -73,14 +73,14 @@ class SchemePane(StepPane):
         self._text = self.draft.mistyped.get(SEGMENTS) or format_scheme(scheme.segments)
         with Horizontal(classes="line"):
             yield Static("  Preset", classes="label", markup=False)
-            yield Choice((*PRESETS, *SMOOTH, OWN), self._preset(scheme), id="preset")
+            yield ChoiceRow((*PRESETS, *SMOOTH, OWN), self._preset(scheme), id="preset")
         yield Canvas(id="preset-words")
         with Horizontal(classes="line"):
             yield Static("  Text", classes="label", markup=False)
             yield TextLine(self._text, placeholder="0.05:10, 0.02:20, 0.001:500", joiner=", ", id="text")
         with Horizontal(classes="line"):
             yield Static("  Read as", classes="label", markup=False)
-            yield Choice(("for N steps", "until step N"), "for N steps", id="reading")
+            yield ChoiceRow(("for N steps", "until step N"), "for N steps", id="reading")
         yield Canvas(id="readings")
         yield SegmentTable(scheme.segments, id="segments")
         yield FieldRow(recipe_fields()[WARMUP], self.draft.text(WARMUP))
@@ -135,7 +135,7 @@ class SchemePane(StepPane):
                 self._reading = "for" if message.text.startswith("for") else "until"
                 self._take_text()
 
-    def on_finished(self, message: Finished) -> None:
+    def on_editing_finished(self, message: EditingFinished) -> None:
         message.stop()
         after = {"preset": "#text", "text": "#reading", "reading": "#segments"}
         if message.source.id == "text" and self._wrong:
@@ -145,7 +145,7 @@ class SchemePane(StepPane):
     def on_segment_table_changed(self, message: SegmentTable.Changed) -> None:
         message.stop()
         self._reading = "for"
-        self.query_one("#reading", Choice).show_text("for N steps")
+        self.query_one("#reading", ChoiceRow).show_text("for N steps")
         self._put(Scheme(message.segments, shape=self._shape()), text=True)
 
     def on_segment_table_left(self, message: SegmentTable.Left) -> None:
@@ -168,7 +168,7 @@ class SchemePane(StepPane):
 
     def _take_preset(self, name: str) -> None:
         self._reading = "for"
-        self.query_one("#reading", Choice).show_text("for N steps")
+        self.query_one("#reading", ChoiceRow).show_text("for N steps")
         if name in PRESETS:
             self._put(parse(PRESETS[name], "for"), text=True)
         elif name in SMOOTH:
@@ -205,7 +205,7 @@ class SchemePane(StepPane):
         if text:
             self._text = format_scheme(scheme.segments)
             self.query_one("#text", TextLine).show_text(self._text)
-        self.query_one("#preset", Choice).show_text(self._preset(scheme))
+        self.query_one("#preset", ChoiceRow).show_text(self._preset(scheme))
         self.query_one(SegmentTable).show(scheme.segments)
         self._show()
         self.post_message(DraftChanged())
@@ -214,8 +214,8 @@ class SchemePane(StepPane):
         segments = tuple(_segment(item) for item in self.draft.value(SEGMENTS))
         return Scheme(segments, shape=self._shape())
 
-    def _shape(self) -> Shape:
-        shape: Shape = self.draft.value(SHAPE)
+    def _shape(self) -> SchemeShape:
+        shape: SchemeShape = self.draft.value(SHAPE)
         return shape
 
     def _preset(self, scheme: Scheme) -> str:
@@ -228,7 +228,7 @@ class SchemePane(StepPane):
         return OWN
 
     def _show(self) -> None:
-        preset = self.query_one("#preset", Choice).text
+        preset = self.query_one("#preset", ChoiceRow).text
         self.query_one("#preset-words", Canvas).draw([[(" " * 18, ""), (WORDS_OF[preset], "muted")]])
         self.query_one("#readings", Canvas).draw(self._reading_lines())
         row = self.query_one(FieldRow)
@@ -247,7 +247,7 @@ class SchemePane(StepPane):
                 [(" " * 18, ""), ("✗ " if i == 0 else "  ", "error b"), (part, "error")] for i, part in enumerate(parts)
             ]
         try:
-            both: Readings | None = readings(self._text)
+            both: SchemeReadings | None = readings(self._text)
         except SchemeError:
             both = None
         if both is None or not both.ambiguous:

@@ -10,12 +10,12 @@ from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Footer, Rule, Static
 
+from ti_tui.formatting import clock, printable
 from ti_tui.screens.wizard.dataset import DatasetPane
-from ti_tui.screens.wizard.drafting import DraftingScreen
+from ti_tui.screens.wizard.draft_screen import DraftScreen
 from ti_tui.screens.wizard.pane import FormPane, GoTo, Ready, StepPane
 from ti_tui.setup.draft import Draft, bad_draft_path, drop_draft, load_draft
 from ti_tui.setup.steps import STEPS, StepId, state_of, step_of
-from ti_tui.setup.words import clock, printable
 from ti_tui.widgets.canvas import Canvas
 from ti_tui.widgets.step_rail import StepRail
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 NARROW = 100
 
 
-class WizardScreen(DraftingScreen):
+class WizardScreen(DraftScreen):
     """Six steps from a folder of photographs to a started run."""
 
     CSS_PATH = "wizard.tcss"
@@ -196,7 +196,7 @@ class WizardScreen(DraftingScreen):
     # The draft
 
     def _offer(self, left: Draft) -> None:
-        from ti_tui.screens.dialogs import Answer, Question
+        from ti_tui.screens.dialogs import Answer, QuestionDialog
 
         recent = time.time() - left.saved < 20 * 3600
         when = clock(left.saved, "%H:%M" if recent else "%d %B, %H:%M")
@@ -210,7 +210,7 @@ class WizardScreen(DraftingScreen):
             else:
                 await self.take_draft(left)
 
-        question = Question(
+        question = QuestionDialog(
             f"Go on with the draft of {when}?",
             printable(str(token)),
             [Answer("go", "g", "go on with it"), Answer("new", "n", "begin a new one")],
@@ -341,7 +341,7 @@ class WizardScreen(DraftingScreen):
 
 def cut_home(path: Any) -> str:
     """A picked path as it would be typed."""
-    from ti_tui.setup.words import location
+    from ti_tui.formatting import location
 
     return location(path)
 

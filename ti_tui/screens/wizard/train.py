@@ -15,24 +15,24 @@ from textual.widgets.option_list import Option
 from textual.worker import Worker, WorkerState, get_current_worker
 
 from ti_tui.errors import UserError
+from ti_tui.formatting import location, number, printable
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.problems import Problem, worst_first
 from ti_tui.screens.wizard.pane import DraftChanged, GoTo, StepPane, scrolled
 from ti_tui.setup.draft import Draft, drop_draft
 from ti_tui.setup.findings import Findings
 from ti_tui.setup.steps import STEPS, step_of
-from ti_tui.setup.words import location, number, printable
 from ti_tui.widgets.canvas import Canvas, Line
 from ti_tui.widgets.field_row import MARKS, wrapped
 
 if TYPE_CHECKING:
-    from ti_tui.dataset.survey import Memory
-    from ti_tui.screens.wizard.drafting import DraftingScreen
+    from ti_tui.dataset.survey import LookCache
+    from ti_tui.screens.wizard.draft_screen import DraftScreen
 
 START, WRITE = "start", "write"
 
 
-class Made(Message):
+class RunCreated(Message):
     """The run was made; `started` if its trainer runs; else `wrong` may say why it does not."""
 
     def __init__(self, run: RunFolder, *, started: bool, wrong: str = "") -> None:
@@ -48,7 +48,7 @@ class Preparing(Message):
         self.done, self.total = done, total
 
 
-class Failed(Message):
+class StartFailed(Message):
     """The run could not be made or started."""
 
     def __init__(self, message: str) -> None:
@@ -154,7 +154,7 @@ class TrainPane(StepPane):
         self.app.push_screen(Reader("run.toml, as it will be written", highlight(text, language="toml"), plain=text))
 
     @work(thread=True, exclusive=True, group="make", exit_on_error=False)
-    def _make(self, draft: Draft, root: Path, memory: Memory | None, *, start: bool) -> None:
+    def _make(self, draft: Draft, root: Path, memory: LookCache | None, *, start: bool) -> None:
         """Make the run and start its trainer. Messages say how far it is and how it ended."""
         from ti_tui.setup.start import make_run, start_trainer
 
@@ -164,15 +164,17 @@ class TrainPane(StepPane):
         try:
             made = make_run(draft, root, memory=memory, progress=progress)
         except UserError as error:
-            self.post_message(Failed(f"{error.message.rstrip('.')}. {error.remedy}"))
+            self.post_message(StartFailed(f"{error.message.rstrip('.')}. {error.remedy}"))
             return
         if start and not get_current_worker().is_cancelled:
             try:
                 start_trainer(made.folder)
             except UserError as error:
-                self.post_message(Made(made.folder, started=False, wrong=f"The run is made, but not started: {error}"))
+                self.post_message(
+                    RunCreated(made.folder, started=False, wrong=f"The run is made, but not started: {error}")
+                )
                 return
-        self.post_message(Made(made.folder, started=start))
+        self.post_message(RunCreated(made.folder, started=start))
 
     def on_preparing(self, message: Preparing) -> None:
         if message.done < message.total:
@@ -181,14 +183,14 @@ class TrainPane(StepPane):
             self._busy = "starting the trainer ..."
         self._show_progress()
 
-    def on_failed(self, message: Failed) -> None:
+    def on_start_failed(self, message: StartFailed) -> None:
         self.drafting.started = False
         self._busy, self._failed = "", message.message.strip()
         self._show_progress()
         # Perhaps it can be said at its field.
         self.post_message(DraftChanged())
 
-    def on_made(self, message: Made) -> None:
+    def on_run_created(self, message: RunCreated) -> None:
         message.stop()
         self._busy = ""
         if self.draft.kept:
@@ -206,10 +208,10 @@ class TrainPane(StepPane):
             from ti_tui.screens.app import write_crash
 
             path = write_crash(event.worker.error)
-            self.post_message(Failed(f"That did not work: {event.worker.error}. The details are in {path}"))
+            self.post_message(StartFailed(f"That did not work: {event.worker.error}. The details are in {path}"))
 
     @property
-    def drafting(self) -> DraftingScreen:
+    def drafting(self) -> DraftScreen:
         """The wizard's screen, which holds the draft."""
         return self.screen  # type: ignore[return-value]
 

@@ -1,0 +1,321 @@
+"""The captions of a draft while they are reviewed: marks, edits, undo and redo. The review screen's brain; no textual.
+
+Captions live in the draft. Each change goes to a journal first, which keeps it over restarts and undoes it, then to the
+draft: whenever the program is killed, the next desk finds in the one what the other lacks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ti_tui.captions.filter import CaptionState
+from ti_tui.captions.journal import REDO, UNDO, Batch, CaptionJournal
+from ti_tui.dataset.caption_edits import clean_line, framed
+from ti_tui.setup.draft import Draft
+
+if TYPE_CHECKING:
+    from ti_tui.dataset.survey import Look
+
+CaptionMark = Literal["out", "changed", "reviewed", "none", "open"]
+"""Left out; reviewed, but the picture is another since; reviewed; no caption; a caption that nobody looked at."""
+
+TYPED, REPLACED, PHRASE, BY_NAME = "typed", "find and replace", "phrase", "file name"
+BY_HAND = frozenset({TYPED, REPLACED, PHRASE, UNDO, REDO})
+"""How a caption came about, if no program made it."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of the pictures that are trained: all, reviewed ones, those without a caption."""
+
+    trained: int
+    reviewed: int
+    without: int
+
+
+@dataclass(frozen=True)
+class Undone:
+    """What was undone or redone: how it had come about, which pictures have another caption again, in their order."""
+
+    how: str
+    names: tuple[str, ...]
+
+
+class CaptionDesk:
+    """Reads and changes the captions of `draft`'s photographs.
+
+    pictures: those that can be used, in their order; left-out ones too.
+    save:     writes the draft to the disk.
+    history:  the file in which changes are kept; None keeps them as long as the desk lives.
+    """
+
+    def __init__(
+        self,
+        draft: Draft,
+        pictures: Sequence[Look],
+        *,
+        save: Callable[[], None] = lambda: None,
+        history: Path | None = None,
+    ) -> None:
+        self.draft = draft
+        self.names = tuple(look.name for look in pictures)
+        self._pictures = {look.name: look for look in pictures}
+        self._looks = {look.name: look_of(look.path) for look in pictures}
+        self._sidecars = {look.name: clean_line(look.picture.caption) if look.picture else "" for look in pictures}
+        self._save = save
+        self._journal = CaptionJournal(history)
+        self._recover()
+        self._own_framed()
+
+    # What there is
+
+    @property
+    def wrong(self) -> str:
+        """Why changes cannot be kept over restarts, if they cannot."""
+        return self._journal.wrong
+
+    def save(self) -> None:
+        """Bring the draft to the disk."""
+        self._save()
+
+    @property
+    def frame(self) -> tuple[str, str]:
+        """(prefix, suffix) of every caption."""
+        own = self.draft.owns_choices
+        return (self.draft.caption_prefix, self.draft.caption_suffix) if own else ("", "")
+
+    def path(self, name: str) -> Path:
+        """The picture's file."""
+        return self._pictures[name].path
+
+    def caption(self, name: str) -> str:
+        """The caption as it is now, without prefix and suffix; "" for none."""
+        own = self.draft.captions if self.draft.owns_choices else {}
+        return own.get(name, self._sidecars[name])
+
+    def in_prompt(self, name: str) -> str:
+        """The caption as it goes into the prompt, with prefix and suffix."""
+        return framed(self.caption(name), *self.frame)
+
+    def note(self, name: str) -> str:
+        """What was odd about the caption's file, as long as its caption is used and was not looked at; else ""."""
+        if self.mark(name) not in {"open", "none"} or self.caption(name) != self._sidecars[name]:
+            return ""
+        found = (problem for problem in self._pictures[name].problems if problem.kind == "caption")
+        return "; ".join(problem.message.removeprefix(f"{self.path(name).name}: ") for problem in found)
+
+    def is_out(self, name: str) -> bool:
+        """Whether the picture is left out."""
+        return self.draft.owns_choices and name in self.draft.left_out
+
+    def mark(self, name: str) -> CaptionMark:
+        """How a picture's caption stands."""
+        if self.is_out(name):
+            return "out"
+        caption = self.caption(name)
+        if not caption:
+            return "none"
+        reviewed, _, look = self.draft.reviewed.get(name, "").partition(" ")
+        if not self.draft.owns_choices or reviewed != mark_of(caption):
+            return "open"
+        return "reviewed" if look == self._looks[name] else "changed"
+
+    def states(self, name: str) -> frozenset[CaptionState]:
+        """What a filter's `is:` finds the picture with."""
+        found: set[CaptionState] = set()
+        mark = self.mark(name)
+        if mark == "out" or mark == "reviewed" or mark == "changed":
+            found.add(mark)
+        if not self.caption(name):
+            found.add("empty")
+        if mark == "open" and self.draft.made.get(name) == mark_of(self.caption(name)):
+            found.add("auto")
+        return frozenset(found)
+
+    def counts(self) -> Counts:
+        """How far the review is."""
+        marks = [mark for name in self.names if (mark := self.mark(name)) != "out"]
+        return Counts(len(marks), marks.count("reviewed"), marks.count("none"))
+
+    def trained(self) -> dict[str, str]:
+        """The captions of the pictures that are trained, by name; "" for none."""
+        return {name: self.caption(name) for name in self.names if not self.is_out(name)}
+
+    def next_without(self, after: str) -> str | None:
+        """The next picture without a caption after `after`, from the top again at the end; None if there is none."""
+        at = self.names.index(after) + 1 if after in self.names else 0
+        return next((name for name in (*self.names[at:], *self.names[:at]) if self.mark(name) == "none"), None)
+
+    def earlier(self) -> dict[str, str]:
+        """Captions that an earlier draft had for these pictures, where this one has none."""
+        last = {name: clean_line(self._journal.earlier.get(name, "")) for name in self.names}
+        return {name: text for name, text in last.items() if text and self.mark(name) == "none"}
+
+    # One caption
+
+    def type(self, name: str, text: str) -> bool:
+        """Take what is typed so far; `finish` makes a change of it. False if it says the same as before."""
+        caption, old = clean_line(text), self.caption(name)
+        if caption == old:
+            return False
+        self._begin()
+        self.draft.typing.setdefault(name, old)
+        self.draft.captions[name] = caption
+        return True
+
+    def finish(self, *, reviewed: str | None = None) -> None:
+        """Make changes of what was typed, and note that the caption of `reviewed` was looked at."""
+        typing = self.draft.typing if self.draft.owns_choices else {}
+        if not typing and reviewed is None:
+            return
+        self.draft.own_choices()
+        changes = {name: (old, self.caption(name)) for name, old in typing.items() if name in self._pictures}
+        self.draft.typing = {}
+        if reviewed is not None:
+            self._mark_reviewed(reviewed)
+        self._note(changes, TYPED)
+        self._save()
+
+    def toggle_reviewed(self, name: str) -> None:
+        """Note that a caption was looked at, or take that back."""
+        self.draft.own_choices()
+        if self.mark(name) == "reviewed":
+            del self.draft.reviewed[name]
+        else:
+            self._mark_reviewed(name)
+        self._save()
+
+    def leave_out(self, name: str) -> None:
+        """Leave a picture out, or take it back; its caption stays."""
+        self.draft.leave_out(name)
+        self._save()
+
+    # Many captions
+
+    def change(self, captions: Mapping[str, str], how: str, *, batch: str = "") -> int:
+        """Give pictures other captions, together: undone together. Returns how many became others.
+
+        how:   TYPED, PHRASE, REPLACED, or which program made them.
+        batch: of changes that come one by one and belong together, a name for all of them.
+        """
+        if any(name in self.draft.typing for name in captions):
+            self.finish()
+        mine = {name: clean_line(text) for name, text in captions.items() if name in self._pictures}
+        changes = {name: (old, new) for name, new in mine.items() if (old := self.caption(name)) != new}
+        if changes:
+            self._begin()
+            for name, (old, new) in changes.items():
+                self._put(name, old, new, how)
+            self._note(changes, how, batch)
+            self._save()
+        return len(changes)
+
+    def set_frame(self, prefix: str, suffix: str) -> None:
+        """Put a prefix and a suffix around every caption when the run is made; "" is none."""
+        self.draft.own_choices()
+        self.draft.caption_prefix, self.draft.caption_suffix = clean_line(prefix), clean_line(suffix)
+        self._own_framed()
+        self._save()
+
+    # Undo
+
+    def undo(self) -> Undone | None:
+        """Take the last change back, a batch as a whole; None if there is none left."""
+        self.finish()
+        return self._turn_back(self._journal.undo, self._journal.redo, UNDO)
+
+    def redo(self) -> Undone | None:
+        """Make the change again that was undone last."""
+        self.finish()
+        return self._turn_back(self._journal.redo, self._journal.undo, REDO)
+
+    def _turn_back(self, stack: list[Batch], other: list[Batch], how: str) -> Undone | None:
+        while stack:
+            batch = stack.pop()
+            changes: dict[str, tuple[str, str]] = {}
+            for change in reversed(batch) if how == UNDO else batch:
+                old, new = (change.new, change.old) if how == UNDO else (change.old, change.new)
+                first = changes[change.picture][0] if change.picture in changes else old
+                # A caption that is another by now, as in a history that was cut, is left alone.
+                if change.picture in self._pictures and self.caption(change.picture) == old:
+                    again = how == REDO or batch[0].how == REPLACED
+                    self._put(change.picture, old, new, batch[0].how if again else how)
+                    changes[change.picture] = (first, new)
+            if changes:
+                self._note(changes, how)
+                self._save()
+                other.append(batch)
+                return Undone(batch[0].how, tuple(name for name in self.names if name in changes))
+        return None
+
+    # Keeping
+
+    def _begin(self) -> None:
+        self.draft.own_choices()
+        if not self.draft.journal:
+            self.draft.journal = self._journal.begin()
+            self._save()
+
+    def _put(self, name: str, old: str, new: str, how: str) -> None:
+        """Put a caption; a replacement keeps what is known about the one before."""
+        if how == REPLACED:
+            if self.draft.made.get(name) == mark_of(old):
+                self.draft.made[name] = mark_of(new)
+            reviewed, space, look = self.draft.reviewed.get(name, "").partition(" ")
+            if reviewed == mark_of(old):
+                self.draft.reviewed[name] = f"{mark_of(new)}{space}{look}"
+        elif how not in BY_HAND:
+            self.draft.made[name] = mark_of(new)
+        self.draft.captions[name] = new
+
+    def _note(self, changes: Mapping[str, tuple[str, str]], how: str, batch: str = "") -> None:
+        made = {name: (old, new) for name, (old, new) in changes.items() if old != new}
+        if made:
+            self._begin()
+            self.draft.journal = self._journal.note(made, how, batch)
+
+    def _recover(self) -> None:
+        """Take over what the journal has and the draft has not, and what was in the middle of being typed."""
+        own = self.draft.owns_choices
+        lacking = self._journal.recover(self.draft.journal if own else 0.0)
+        if not own:
+            return
+        # A draft may have been edited by hand; everything else that comes here is clean.
+        self.draft.captions = {name: clean_line(text) for name, text in self.draft.captions.items()}
+        if lacking is None:
+            self.draft.journal = 0.0
+        for change in lacking or ():
+            if change.picture in self._pictures:
+                self._put(change.picture, self.caption(change.picture), change.new, change.how)
+                self.draft.typing.pop(change.picture, None)
+            self.draft.journal = change.t
+        self.finish()
+
+    def _own_framed(self) -> None:
+        """With a prefix or suffix every caption has to be the draft's own: sidecars go into the run as they are."""
+        if any(self.frame):
+            for name in self.names:
+                if caption := self._sidecars[name]:
+                    self.draft.captions.setdefault(name, caption)
+
+    def _mark_reviewed(self, name: str) -> None:
+        if caption := self.caption(name):
+            self.draft.reviewed[name] = f"{mark_of(caption)} {self._looks[name]}"
+
+
+def mark_of(caption: str) -> str:
+    """A short mark by which a caption is known again."""
+    return hashlib.sha256(caption.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def look_of(path: Path) -> str:
+    """What a picture looks like, as a short text: another one after the file was changed."""
+    try:
+        status = path.stat()
+    except OSError:
+        return "gone"
+    return f"{status.st_size}-{status.st_mtime_ns}"

@@ -1,0 +1,340 @@
+"""Finds a captioner's folder and looks into it before anything is loaded. No torch; commands and screens call it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ti_tui.errors import UserError
+from ti_tui.paths import is_there, user_path
+from ti_tui.run.model import HUB_ID
+from ti_tui.run.weight_shapes import Shapes, WeightsError, read_shapes
+from ti_tui.settings import config_folder, load_settings
+
+ENVIRONMENT = "TI_TUI_CAPTIONER"
+FIRST_CHOICE = "Salesforce/blip-image-captioning-base"
+KNOWN = (
+    FIRST_CHOICE,
+    "Salesforce/blip-image-captioning-large",
+    "florence-community/Florence-2-base",
+    "florence-community/Florence-2-large",
+    "microsoft/git-base-coco",
+    "microsoft/git-large-coco",
+    "Salesforce/blip2-opt-2.7b",
+)
+"""Hub ids that are looked for in the hub's cache, in this order."""
+
+FEWEST_TOKENS = 1000
+"""A captioner's tokenizer knows 30,000 and more. One with fewer lost its vocabulary: transformers makes up another in
+silence and turns every word into the unknown one."""
+SENTENCE = "a photo of a person"
+
+
+class CaptionerError(UserError):
+    """The captioner cannot be found or used."""
+
+
+@dataclass(frozen=True)
+class CaptionerKind:
+    """A family of captioners that transformers knows by itself, without code from the folder.
+
+    begins: with each of these some tensor's name begins.
+    """
+
+    name: str
+    model_class: str
+    processor_class: str
+    begins: tuple[str, ...] = ()
+
+
+KINDS: dict[str, CaptionerKind] = {
+    "blip": CaptionerKind("BLIP", "BlipForConditionalGeneration", "BlipProcessor", ("vision_model.", "text_decoder.")),
+    "blip-2": CaptionerKind(
+        "BLIP-2", "Blip2ForConditionalGeneration", "Blip2Processor", ("vision_model.", "qformer.", "language_model.")
+    ),
+    "git": CaptionerKind("GIT", "GitForCausalLM", "GitProcessor", ("git.",)),
+    "florence2": CaptionerKind("Florence-2", "Florence2ForConditionalGeneration", "Florence2Processor"),
+}
+"""By `model_type` in config.json."""
+
+
+@dataclass(frozen=True)
+class CaptionerModel:
+    """A captioner's folder that was looked into. safetensors: whether its weights are in that format."""
+
+    path: Path
+    model_type: str
+    parameters: int
+    safetensors: bool
+
+    @property
+    def kind(self) -> CaptionerKind:
+        return KINDS[self.model_type]
+
+    def describe(self) -> str:
+        """`BLIP, 224 million parameters`."""
+        count = self.parameters
+        size = f"{count / 1e9:.1f} billion" if count >= 1e9 else f"{count / 1e6:.3g} million"
+        return f"{self.kind.name}, {size} parameters"
+
+
+def find_captioner(given: str = "") -> Path:
+    """The folder of the captioner: the one given, else $TI_TUI_CAPTIONER, else `captioner` in config.toml, else one of
+    `KNOWN` in the hub's cache. Each may be a folder or a hub id, which is looked for in that cache.
+
+    Raises CaptionerError. Nothing is downloaded.
+    """
+    config = config_folder() / "config.toml"
+    named = (
+        (given, ""),
+        (os.environ.get(ENVIRONMENT, ""), f"${ENVIRONMENT}"),
+        (load_settings()[0].captioner, f"{config}: captioner"),
+    )
+    for text, where in named:
+        if text.strip():
+            return _named(text.strip(), where)
+    for hub_id in KNOWN:
+        if folder := _cached(hub_id):
+            return folder
+    raise CaptionerError(
+        f"no captioner was found: none is named (--model, ${ENVIRONMENT}, `captioner` in {config}), none is in the "
+        "Hugging Face cache",
+        remedy=how_to_get(),
+    )
+
+
+def how_to_get() -> str:
+    """Where a captioner comes from, and how it gets here, in two lines."""
+    return (
+        f"Get one: `hf download {FIRST_CHOICE} --exclude tf_model.h5 --local-dir blip` (0.9 GB); name that folder.\n"
+        f"Without a network here, do that elsewhere and copy it: `rsync -a blip {socket.gethostname()}:models/` or "
+        "`scp -r`."
+    )
+
+
+def check_captioner(path: Path) -> CaptionerModel:
+    """Look into a captioner's folder: kind, files, weights, vocabulary. Raises CaptionerError with what to do."""
+    folder = _inside_cache(path)
+    _check_is_folder(folder)
+    config = _read_json(folder / "config.json") if (folder / "config.json").is_file() else None
+    if config is not None:
+        _check_kind(folder, config)
+    _check_files(folder)
+    assert config is not None
+    kind = KINDS[config["model_type"]]
+    shapes, safetensors = _weights(folder)
+    _check_weights(folder, kind, shapes)
+    _check_vocabulary(folder)
+    parameters = sum(math.prod(shape) for shape in shapes.values())
+    return CaptionerModel(folder, config["model_type"], parameters, safetensors)
+
+
+def _named(text: str, where: str) -> Path:
+    path = user_path(text)
+    if is_there(path):
+        return path.absolute()
+    if HUB_ID.fullmatch(text) and not text.startswith("."):
+        if folder := _cached(text):
+            return folder
+        raise CaptionerError(
+            f"there is no folder {text}, and no such model in the Hugging Face cache", where=where, remedy=how_to_get()
+        )
+    raise CaptionerError(f"there is no captioner at {path}", where=where, remedy=how_to_get())
+
+
+def _cached(hub_id: str) -> Path | None:
+    """The folder of a hub id in the hub's cache, if it is whole."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(hub_id, local_files_only=True))
+        _check_files(folder)
+    except (LocalEntryNotFoundError, HfHubHTTPError, CaptionerError, OSError, ValueError):
+        return None
+    return folder
+
+
+def _inside_cache(path: Path) -> Path:
+    """The snapshot in one of the cache's `models--owner--name` folders; any other path as it is."""
+    try:
+        head = (path / "refs" / "main").read_text(encoding="utf-8").strip()
+        snapshot = path / "snapshots" / head
+        return snapshot if head and snapshot.is_dir() else path
+    except (OSError, ValueError):
+        return path
+
+
+def _check_is_folder(path: Path) -> None:
+    if not is_there(path):
+        raise CaptionerError(f"there is no captioner at {path}", remedy=how_to_get())
+    if path.is_dir():
+        return
+    if path.suffix in {".pth", ".pt"}:
+        raise _salesforce(path)
+    if path.name in {"config.json", "model.safetensors", "pytorch_model.bin"}:
+        raise CaptionerError(f"{path} is one file of a captioner", remedy=f"Give its folder: {path.parent}")
+    raise CaptionerError(f"{path} is a file; a captioner is a folder with config.json", remedy=how_to_get())
+
+
+def _salesforce(path: Path) -> CaptionerError:
+    return CaptionerError(
+        f"{path} is in the format of Salesforce's own code, which A1111 and kohya_ss use; it is not read here. Use "
+        f"the folder {FIRST_CHOICE}, which is the same model",
+        remedy=how_to_get(),
+    )
+
+
+def _check_kind(folder: Path, config: dict[str, Any]) -> None:
+    model_type = config.get("model_type")
+    supported = ", ".join(f"{kind.name} ({name})" for name, kind in KINDS.items())
+    if not isinstance(model_type, str) or model_type not in KINDS:
+        what = f"is a {model_type!r} model" if model_type else "does not say in config.json what model it is"
+        raise CaptionerError(f"{folder} {what}; captions can be made with {supported}", remedy=how_to_get())
+    if config.get("auto_map"):
+        instead = "florence-community/Florence-2-base" if model_type == "florence2" else FIRST_CHOICE
+        raise CaptionerError(
+            f"{folder} needs code that comes with it (auto_map in config.json), and such code is never run here",
+            remedy=f"Use {instead}: it needs none.",
+        )
+    made_for = config.get("architectures")
+    if isinstance(made_for, list) and made_for and KINDS[model_type].model_class not in made_for:
+        raise CaptionerError(
+            f"{folder} is made for something else than captions ({', '.join(map(str, made_for))})", remedy=how_to_get()
+        )
+
+
+_NEEDED: tuple[tuple[str, ...], ...] = (
+    ("config.json",),
+    ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json"),
+    ("preprocessor_config.json", "processor_config.json"),
+    ("tokenizer.json", "vocab.txt", "vocab.json"),
+)
+"""Of each line one file must be there; the first two are named to people."""
+
+
+def _check_files(folder: Path) -> None:
+    try:
+        names = {entry.name for entry in folder.iterdir() if entry.is_file()}
+        inside = [entry.name for entry in folder.iterdir() if (entry / "config.json").is_file()]
+    except OSError as error:
+        raise CaptionerError(f"{folder} cannot be read: {error.strerror or error}") from None
+    missing = [choices for choices in _NEEDED if not names & set(choices)]
+    if not missing:
+        if not {"tokenizer.json", "vocab.txt"} & names and "merges.txt" not in names:
+            raise CaptionerError(f"{folder} lacks merges.txt", remedy="Copy the whole folder again.")
+        return
+    old = sorted(name for name in names if name.endswith(".pth"))
+    if old:
+        raise _salesforce(folder / old[0])
+    if "model_index.json" in names:
+        raise CaptionerError(
+            f"{folder} is a model to train on (a diffusers folder), not a captioner", remedy=how_to_get()
+        )
+    if "config.json" not in names and inside:
+        raise CaptionerError(f"{folder} is no captioner itself", remedy=f"Did you mean {folder / sorted(inside)[0]}?")
+    if len(missing) == len(_NEEDED):
+        raise CaptionerError(f"{folder} holds no captioner", remedy=how_to_get())
+    raise CaptionerError(
+        f"the captioner {folder} lacks {_in_words(missing)}",
+        remedy=f"It needs {_in_words(_NEEDED)}. Copy the whole folder again.",
+    )
+
+
+def _in_words(files: Any) -> str:
+    return ", ".join(" or ".join(choices[:2]) for choices in files)
+
+
+def _weights(folder: Path) -> tuple[Shapes, bool]:
+    """(shapes by tensor name, whether from safetensors); safetensors come first, as transformers takes them."""
+    shapes: Shapes = {}
+    safetensors = any((folder / f"model.safetensors{end}").is_file() for end in ("", ".index.json"))
+    stem = "model.safetensors" if safetensors else "pytorch_model.bin"
+    try:
+        for file in [folder / stem] if (folder / stem).is_file() else _shards(folder / f"{stem}.index.json"):
+            shapes |= read_shapes(file)
+    except WeightsError as error:
+        raise CaptionerError(error.message, remedy=error.remedy) from None
+    return shapes, safetensors
+
+
+def _shards(index: Path) -> Iterator[Path]:
+    table = _read_json(index).get("weight_map")
+    names = sorted({str(name) for name in table.values()}) if isinstance(table, dict) else []
+    missing = [name for name in names if not (index.parent / name).is_file()]
+    if missing or not names:
+        lacks = f"lacks {', '.join(missing)}" if missing else f"has an empty {index.name}"
+        raise CaptionerError(f"the captioner {index.parent} {lacks}", remedy="Copy the whole folder again.")
+    yield from (index.parent / name for name in names)
+
+
+def _check_weights(folder: Path, kind: CaptionerKind, shapes: Shapes) -> None:
+    if any(name.startswith("visual_encoder.") for name in shapes):
+        raise _salesforce(folder)
+    absent = [start for start in kind.begins if not any(name.startswith(start) for name in shapes)]
+    if absent or not shapes:
+        says = f"no tensor is called {absent[0]}..." if absent else "they are empty"
+        raise CaptionerError(
+            f"the weights in {folder} are not those of a {kind.name} captioner ({says})",
+            remedy="Copy the whole folder again: config.json and the weights are of two models.",
+        )
+
+
+def _check_vocabulary(folder: Path) -> None:
+    """Refuse a tokenizer that lost its vocabulary; see FEWEST_TOKENS."""
+    tokens, unknown = _vocabulary(folder)
+    if tokens < FEWEST_TOKENS or unknown:
+        says = f"it knows {tokens} tokens" if tokens < FEWEST_TOKENS else f"it does not know {', '.join(unknown)}"
+        raise CaptionerError(
+            f"the tokenizer in {folder} has lost its vocabulary ({says}): captions would be nonsense",
+            remedy="Copy the whole folder again, with tokenizer.json and vocab.txt.",
+        )
+
+
+def _vocabulary(folder: Path) -> tuple[int, list[str]]:
+    """(tokens that the tokenizer knows, words of SENTENCE that it does not)."""
+    if (folder / "tokenizer.json").is_file():
+        from tokenizers import Tokenizer
+
+        try:
+            tokenizer = Tokenizer.from_file(os.fsdecode(folder / "tokenizer.json"))
+            unknown_token = _read_json(folder / "tokenizer.json")["model"].get("unk_token")
+            encoded = tokenizer.encode(SENTENCE, add_special_tokens=False)
+        except CaptionerError:
+            raise
+        except Exception as error:
+            # The library has only Exception for whatever is wrong with the file.
+            raise CaptionerError(
+                f"{folder / 'tokenizer.json'} cannot be read: {error}", remedy="Copy the whole folder again."
+            ) from None
+        spans = [span for token, span in zip(encoded.tokens, encoded.offsets, strict=True) if token == unknown_token]
+        # A word in pieces is known by them; no piece at all is no word.
+        unknown = [SENTENCE[start:end] for start, end in spans] if encoded.tokens else [SENTENCE]
+        return tokenizer.get_vocab_size(), unknown
+    if (folder / "vocab.txt").is_file():
+        try:
+            known = set((folder / "vocab.txt").read_text(encoding="utf-8").split())
+        except (OSError, UnicodeDecodeError) as error:
+            raise CaptionerError(f"{folder / 'vocab.txt'} cannot be read: {error}") from None
+        return len(known), [word for word in SENTENCE.split() if word not in known]
+    # Byte-pair vocabularies know every byte, so no word is unknown to them.
+    return len(_read_json(folder / "vocab.json")), []
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    again = "Copy the whole folder again."
+    try:
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise CaptionerError(f"{path} cannot be read: {error.strerror or error}", remedy=again) from None
+    except (ValueError, RecursionError) as error:
+        raise CaptionerError(f"{path} is damaged (no JSON: {error})", remedy=again) from None
+    if not isinstance(values, dict):
+        raise CaptionerError(f"{path} is damaged (no table)", remedy=again)
+    return values

@@ -1,0 +1,38 @@
+"""Phrases that are put into captions with a digit: nine of them, kept between drafts."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+
+from ti_tui import atomic
+from ti_tui.dataset.caption_edits import clean_line
+from ti_tui.settings import state_folder
+
+MOST = 9
+FILE = "phrases.json"
+
+
+def load_phrases() -> tuple[str, ...]:
+    """The nine phrases; "" where there is none. A memory that cannot be read is an empty one."""
+    try:
+        kept = json.loads((state_folder() / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        kept = []
+    texts = [clean_line(text) if isinstance(text, str) else "" for text in kept] if isinstance(kept, list) else []
+    return tuple([*texts, *[""] * MOST][:MOST])
+
+
+def save_phrases(phrases: Sequence[str]) -> None:
+    """Keep the phrases. A memory that cannot be written is no error."""
+    with contextlib.suppress(atomic.CannotWrite):
+        atomic.write_json(state_folder() / FILE, [clean_line(text) for text in phrases[:MOST]])
+
+
+def with_phrase(caption: str, phrase: str) -> str:
+    """`caption` with `phrase` at its end, behind a comma; one that has it already stays as it is."""
+    caption, phrase = clean_line(caption), clean_line(phrase)
+    if not phrase or phrase.casefold() in (part.strip().casefold() for part in caption.split(",")):
+        return caption
+    return f"{caption.rstrip(' ,')}, {phrase}" if caption else phrase

@@ -1,0 +1,414 @@
+"""Which part of a picture is trained: the rules that place a box, and the ways a person moves it.
+
+Pure geometry on sizes, faces and edge profiles, in pixels of the upright source picture. `prepare` and the crop
+review call it; nothing here opens a file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any, Literal, cast, get_args
+
+PixelSize = tuple[int, int]
+Profile = tuple[float, ...]
+"""How much there is to see along one side of a picture: mean edge strength of each of equally wide strips."""
+
+CropMode = Literal["auto", "face", "centre", "whole", "keep", "split", "manual"]
+CropRule = Literal["face", "detail", "centre", "manual", "whole", "keep", "split"]
+Framing = Literal["close-up", "head", "waist"]
+
+MODES: tuple[CropMode, ...] = get_args(CropMode)
+FRAMINGS: dict[Framing, float] = {"close-up": 2.2, "head": 3.2, "waist": 5.0}
+"""Height of the box in heights of the face."""
+
+NOTED, MOST = 1.25, 2.0
+"""Enlarging up to NOTED is worth a note, up to MOST a warning; above it the picture is refused unless forced."""
+
+STEP, FINE = 1 / 32, 1 / 128
+"""How far one key moves a box, in parts of the box."""
+GROW = 17 / 16
+"""How much one key makes a box larger."""
+
+LEAST_SCORE = 80
+LEAST_FACE = 0.04
+"""Height of a face, in parts of the picture's shorter side, below which it says nothing about the crop."""
+FACE_POINT, FACE_AT = 0.40, (0.50, 0.42)
+"""The point of a face (from its top) that is put at a place (across, down) of the box."""
+HEAD_UP, HEAD_SIDE, HEAD_DOWN = 0.60, 0.35, 0.25
+"""By how much of its height (and width) a face's box grows to hold the whole head."""
+
+HIGHER = 0.10
+"""In a tall picture what matters is usually above the middle, by this part of the height."""
+CENTRE_PULL = 0.08
+"""How much of the edges a window at the far end has to have more than the middle one."""
+FLAT = 0.6
+"""Mean edge strength (levels of 255) below which there is nothing to see."""
+SPLIT_FROM, SPLIT_OVERLAP = 1.5, 0.2
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in pixels of the upright source picture; fractions of pixels are meant."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+    @property
+    def right(self) -> float:
+        return self.left + self.width
+
+    @property
+    def bottom(self) -> float:
+        return self.top + self.height
+
+    @property
+    def middle(self) -> tuple[float, float]:
+        return self.left + self.width / 2, self.top + self.height / 2
+
+    def inside(self, size: PixelSize) -> Box:
+        """The box pushed into a picture of `size`; what is larger than the picture is cut to it."""
+        width, height = min(self.width, size[0]), min(self.height, size[1])
+        left = min(max(self.left, 0.0), size[0] - width)
+        top = min(max(self.top, 0.0), size[1] - height)
+        return Box(left, top, width, height)
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face that was found: its box from brow to chin, and how sure that is (0..100)."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    score: int = 100
+
+    @property
+    def whole_head(self) -> Box:
+        """The whole head around the face, also where it leaves the picture."""
+        left, top = self.left - HEAD_SIDE * self.width, self.top - HEAD_UP * self.height
+        return Box(left, top, (1 + 2 * HEAD_SIDE) * self.width, (1 + HEAD_UP + HEAD_DOWN) * self.height)
+
+    def head(self, size: PixelSize) -> Box:
+        """The whole head around the face, as far as it is in a picture of `size`."""
+        whole = self.whole_head
+        left, top = max(whole.left, 0.0), max(whole.top, 0.0)
+        right, bottom = min(whole.right, size[0]), min(whole.bottom, size[1])
+        return Box(left, top, max(right - left, 0.0), max(bottom - top, 0.0))
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What is known about a picture that helps to crop it.
+
+    size:    upright, in pixels.
+    faces:   those that were found; None if nobody looked.
+    profile: edges across and down.
+    """
+
+    size: PixelSize
+    faces: tuple[Face, ...] | None = None
+    profile: tuple[Profile, Profile] = ((), ())
+
+    @property
+    def useful_faces(self) -> tuple[Face, ...]:
+        """Faces that a crop may follow: the largest first; of about equal ones the one nearest the middle."""
+        least = LEAST_FACE * min(self.size)
+        width, height = self.size
+
+        def rank(face: Face) -> tuple[int, float]:
+            across = face.left + face.width / 2 - width / 2
+            down = face.top + face.height / 2 - height / 2
+            return -round(4 * math.log2(max(face.width * face.height, 1.0))), math.hypot(across, down)
+
+        found = [face for face in self.faces or () if face.score >= LEAST_SCORE and face.height >= least]
+        return tuple(sorted(found, key=rank))
+
+
+@dataclass(frozen=True)
+class CropChoice:
+    """How a picture is to be cropped: what a person chose, or the default.
+
+    box:  for manual. face: which one (0 is the largest), framing: how much around it.
+    """
+
+    mode: CropMode = "auto"
+    box: Box | None = None
+    face: int = 0
+    framing: Framing = "head"
+
+    def to_values(self) -> dict[str, Any]:
+        """As plain values, for JSON and TOML; what is the default is left out."""
+        values: dict[str, Any] = {"mode": self.mode}
+        if self.box is not None:
+            values["box"] = [self.box.left, self.box.top, self.box.width, self.box.height]
+        if self.face:
+            values["face"] = self.face
+        if self.mode == "face":
+            values["framing"] = self.framing
+        return values
+
+    @classmethod
+    def from_values(cls, values: Any) -> CropChoice | None:
+        """The choice that `to_values` wrote, or None if these values are none. Never raises."""
+        if not isinstance(values, Mapping) or values.get("mode") not in MODES:
+            return None
+        face, framing = values.get("face", 0), values.get("framing", "head")
+        if type(face) is not int or face < 0 or framing not in FRAMINGS:
+            return None
+        box = box_from(values.get("box"))
+        if box is None and (values["mode"] == "manual" or "box" in values):
+            return None
+        return cls(cast(CropMode, values["mode"]), box, face, framing)
+
+
+AUTO = CropChoice()
+"""What the rules say."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A piece of a picture as it will be trained.
+
+    box:    which piece, in pixels of the upright source.
+    size:   what it becomes, in pixels.
+    source: size of the upright source, by which a file that has changed since is known.
+    rule:   what placed the box.
+    face:   which of the useful faces it follows, None if it follows none.
+    """
+
+    box: Box
+    size: PixelSize
+    source: PixelSize
+    rule: CropRule
+    face: int | None = None
+
+    @property
+    def padded(self) -> bool:
+        """Whether the picture has another shape than what it becomes, and bands fill the rest."""
+        return self.rule == "whole" and not same_shape(self.source, self.size)
+
+    @property
+    def upscale(self) -> float:
+        """By how much the piece is enlarged; below 1 it is made smaller."""
+        scales = (self.size[0] / self.box.width, self.size[1] / self.box.height)
+        return min(scales) if self.padded else max(scales)
+
+    @property
+    def trivial(self) -> bool:
+        """Whether nothing is cut off, filled in or enlarged."""
+        return self.rule in ("keep", "whole") and not self.padded and self.upscale <= 1
+
+
+def crops_for(sight: Sight, size: PixelSize, choice: CropChoice = AUTO) -> tuple[Crop, ...]:
+    """The pieces of a picture that become pictures of `size`: one, or several for the mode `split`."""
+    if choice.mode == "split" and len(boxes := _split(sight.size, size)) > 1:
+        return tuple(Crop(box, size, sight.size, "split") for box in boxes)
+    return (crop_for(sight, size, choice),)
+
+
+def crop_for(sight: Sight, size: PixelSize, choice: CropChoice = AUTO) -> Crop:
+    """The one piece of a picture that becomes a picture of `size` (width, height).
+
+    A mode that cannot be had (a face where there is none, `keep` at another size, `split` of a picture that is
+    nearly square) is done as `auto`; the rule of the crop says what was done. Every box lies in the picture and has
+    the shape of `size`; only a `manual` one may have fewer pixels than `size` where the picture has enough.
+    """
+    source = sight.size
+    faces = sight.useful_faces
+    number = min(choice.face, len(faces) - 1)
+
+    def crop(box: Box, rule: CropRule, face: int | None = None) -> Crop:
+        return Crop(box.inside(source), size, source, rule, face)
+
+    if choice.mode == "manual" and choice.box is not None:
+        return crop(conform(choice.box, source, size), "manual")
+    if choice.mode == "whole":
+        return crop(Box(0.0, 0.0, *source), "whole")
+    if choice.mode == "face" and faces:
+        return crop(_framed(sight, size, faces[number], choice.framing), "face", number)
+    if source == size:
+        return crop(Box(0.0, 0.0, *source), "keep")
+    largest = largest_box(source, size)
+    if same_shape(source, size):
+        return crop(largest, "whole")
+    if choice.mode == "centre":
+        return crop(largest, "centre")
+    if faces:
+        return crop(_around(source, largest, faces[number]), "face", number)
+    return crop(*_by_detail(sight, largest))
+
+
+def largest_box(source: PixelSize, size: PixelSize) -> Box:
+    """The largest box in the shape of `size`, in the middle of the picture."""
+    scale = min(source[0] / size[0], source[1] / size[1])
+    # Rounding must not carry it over the edge: Pillow would refuse such a box.
+    width, height = min(size[0] * scale, source[0]), min(size[1] * scale, source[1])
+    return Box((source[0] - width) / 2, (source[1] - height) / 2, width, height)
+
+
+def least_box(source: PixelSize, size: PixelSize) -> tuple[float, float]:
+    """Width and height of the smallest box that a person may draw: no more enlarging than MOST, if it can be helped."""
+    largest = largest_box(source, size)
+    width = min(size[0] / MOST, largest.width)
+    return width, width * largest.height / largest.width
+
+
+def conform(box: Box, source: PixelSize, size: PixelSize) -> Box:
+    """`box` in the shape of `size` and in the picture: the same middle and about the same area."""
+    largest = largest_box(source, size)
+    area = max(box.width, 1.0) * max(box.height, 1.0)
+    shape = largest.width / largest.height
+    width = min(math.sqrt(area * shape), largest.width)
+    height = width / shape
+    across, down = box.middle
+    return Box(across - width / 2, down - height / 2, width, min(height, largest.height)).inside(source)
+
+
+# How a person changes a crop: each takes the choice so far and gives the next. AUTO is the way back.
+
+
+def moved(choice: CropChoice, sight: Sight, size: PixelSize, across: float, down: float) -> CropChoice:
+    """The box moved by parts of itself (STEP, FINE; negative is left and up), as far as the picture goes."""
+    box = _drawn(choice, sight, size)
+    box = replace(box, left=box.left + across * box.width, top=box.top + down * box.height)
+    return replace(choice, mode="manual", box=box.inside(sight.size))
+
+
+def resized(choice: CropChoice, sight: Sight, size: PixelSize, times: float) -> CropChoice:
+    """The box made `times` as large around its middle, between `least_box` and the largest that fits."""
+    box = _drawn(choice, sight, size)
+    largest, least = largest_box(sight.size, size), least_box(sight.size, size)
+    width = min(max(box.width * times, min(least[0], box.width)), largest.width)
+    height = min(width * largest.height / largest.width, largest.height)
+    across, down = box.middle
+    grown = Box(across - width / 2, down - height / 2, width, height)
+    return replace(choice, mode="manual", box=grown.inside(sight.size))
+
+
+def next_face(choice: CropChoice, sight: Sight) -> CropChoice:
+    """Follow the next face; without faces nothing changes."""
+    count = len(sight.useful_faces)
+    if not count:
+        return choice
+    if choice.mode not in ("auto", "face"):
+        return CropChoice("auto", face=choice.face % count, framing=choice.framing)
+    return replace(choice, box=None, face=(choice.face + 1) % count)
+
+
+def next_framing(choice: CropChoice) -> CropChoice:
+    """More or less around the face: close-up, head and shoulders, to the waist."""
+    names = list(FRAMINGS)
+    following = names[(names.index(choice.framing) + 1) % len(names)] if choice.mode == "face" else choice.framing
+    return replace(choice, mode="face", box=None, framing=following)
+
+
+def next_mode(choice: CropChoice, sight: Sight, size: PixelSize, *, split: bool = True) -> CropChoice:
+    """The next mode that this picture can have. split: whether cutting it into several is one of them."""
+    modes = [mode for mode in modes_for(sight, size) if split or mode != "split"]
+    at = modes.index(choice.mode) if choice.mode in modes else -1
+    return CropChoice(modes[(at + 1) % len(modes)], face=choice.face, framing=choice.framing)
+
+
+def modes_for(sight: Sight, size: PixelSize) -> tuple[CropMode, ...]:
+    """The modes that make a difference for this picture; `auto` comes first."""
+    modes: list[CropMode] = ["auto"]
+    if sight.useful_faces:
+        modes.append("face")
+    if not same_shape(sight.size, size):
+        modes += ["centre", "whole"]
+    if len(_split(sight.size, size)) > 1:
+        modes.append("split")
+    return tuple(modes)
+
+
+def box_from(values: Any) -> Box | None:
+    """A box from [left, top, width, height], or None if these are no such numbers."""
+    if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != 4:
+        return None
+    numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < 1e9]
+    if len(numbers) != 4 or not all(map(math.isfinite, numbers)) or numbers[2] <= 0 or numbers[3] <= 0:
+        return None
+    return Box(*numbers)
+
+
+def _drawn(choice: CropChoice, sight: Sight, size: PixelSize) -> Box:
+    """The box that a person sees and changes; of a padded picture the largest that could be cut."""
+    crop = crop_for(sight, size, choice)
+    return largest_box(sight.size, size) if crop.padded else crop.box
+
+
+def same_shape(source: PixelSize, size: PixelSize) -> bool:
+    """Whether the largest box leaves less than a pixel away."""
+    box = largest_box(source, size)
+    return source[0] - box.width < 1 and source[1] - box.height < 1
+
+
+def _around(source: PixelSize, box: Box, face: Face) -> Box:
+    """A box as large as `box`, put around a face; the head is not cut if the box can hold it."""
+    left = face.left + face.width / 2 - FACE_AT[0] * box.width
+    top = face.top + FACE_POINT * face.height - FACE_AT[1] * box.height
+    head = face.head(source)
+    if head.width <= box.width:
+        left = min(max(left, head.right - box.width), head.left)
+    if head.height <= box.height:
+        top = min(max(top, head.bottom - box.height), head.top)
+    return Box(left, top, box.width, box.height).inside(source)
+
+
+def _framed(sight: Sight, size: PixelSize, face: Face, framing: Framing) -> Box:
+    """A box of so many heights of the face around it, never with fewer pixels than are needed if there are more."""
+    largest = largest_box(sight.size, size)
+    height = min(max(FRAMINGS[framing] * face.height, size[1]), largest.height)
+    width = min(height * largest.width / largest.height, largest.width)
+    return _around(sight.size, Box(0.0, 0.0, width, height), face)
+
+
+def _by_detail(sight: Sight, box: Box) -> tuple[Box, CropRule]:
+    """`box` moved along the longer side to where the edges are; the middle pulls a little."""
+    tall = sight.size[1] - box.height > sight.size[0] - box.width
+    profile = sight.profile[tall]
+    window = box.height / sight.size[1] if tall else box.width / sight.size[0]
+    anchor = 0.5 - (HIGHER if tall else 0.0)
+    flat = not profile or sum(profile) / len(profile) < FLAT
+    middle = anchor if flat else _window(profile, window, anchor)
+    start = min(max(middle - window / 2, 0.0), 1.0 - window)
+    moved = replace(box, top=start * sight.size[1]) if tall else replace(box, left=start * sight.size[0])
+    return moved, "centre" if flat else "detail"
+
+
+def _window(profile: Profile, window: float, anchor: float) -> float:
+    """Middle of the window (all in parts of the side) that holds most of the edges, less the pull of `anchor`."""
+    sums = [0.0, *accumulate(profile)]
+    free = 1.0 - window
+    places = [free * step / 128 for step in range(129)]
+
+    def until(place: float) -> float:
+        """Sum of the profile up to `place`."""
+        at = min(max(place, 0.0), 1.0) * len(profile)
+        whole = min(int(at), len(profile) - 1)
+        return sums[whole] + (at - whole) * profile[whole]
+
+    def score(start: float) -> float:
+        away = abs(start + window / 2 - anchor) / max(free / 2, 1e-9)
+        return (until(start + window) - until(start)) / sums[-1] - CENTRE_PULL * away
+
+    best = max(places, key=score)
+    return best + window / 2
+
+
+def _split(source: PixelSize, size: PixelSize) -> list[Box]:
+    """Boxes along the longer side that overlap by SPLIT_OVERLAP or more; just one for a picture not long enough."""
+    box = largest_box(source, size)
+    tall = source[1] - box.height > source[0] - box.width
+    long, side = (source[1], box.height) if tall else (source[0], box.width)
+    if long < SPLIT_FROM * side:
+        return [box]
+    count = math.ceil(round((long / side - SPLIT_OVERLAP) / (1 - SPLIT_OVERLAP), 6))
+    starts = [(long - side) * number / (count - 1) for number in range(count)]
+    return [replace(box, top=start) if tall else replace(box, left=start) for start in starts]

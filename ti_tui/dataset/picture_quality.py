@@ -1,0 +1,230 @@
+"""What can be said about a picture from its pixels. The dataset step shows it, and crops by it."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ti_tui.dataset.crop import Profiled, on_white, to_8_bits, to_srgb, turned
+from ti_tui.dataset.crop_boxes import Face, PixelSize, Profile, Sight
+from ti_tui.dataset.duplicates import Fingerprint, fingerprint
+from ti_tui.dataset.faces import LONGEST
+from ti_tui.dataset.parallel import Room
+from ti_tui.dataset.picture_file import load_pixels, open_picture, orientation
+
+SHARPNESS_SIDE = 512
+TILES = 6
+"""The sharpest parts of a picture are looked for in so many tiles a side."""
+EDGES_SIDE, STRIPS = 128, 64
+"""Edges are looked for in a small picture: in a large one grain and grass would outweigh what is in it."""
+
+GREY_LEVELS, GREY_PART = 12, 0.995
+"""A picture is grey if in that part of its pixels the channels differ by no more than that: JPEG adds a little."""
+
+BYTES_A_PIXEL = 8
+"""Memory that decoding and a first conversion take for each pixel, about."""
+
+PictureForm = Literal["transparent", "CMYK", "16-bit"]
+FaceLook = Callable[[Image.Image, PixelSize], tuple[Face, ...] | None]
+"""Finds faces in an upright RGB picture of at most 640 pixels; the size is that of the whole picture."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one look at a picture found.
+
+    size:       upright, in pixels. format: Pillow's name (`JPEG`). frames: more than 1 for animations and pages.
+    turned:     the file says that it has to be turned. forms: what has to be converted. profile: its colour profile.
+    sharpness:  variance of the Laplacian of the grey picture, its longer side at most SHARPNESS_SIDE pixels
+                (Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", 2000). detail: the same of its
+                sharpest parts, which a portrait before a soft background has as well.
+    brightness: mean of the grey levels, 0..255. contrast: the largest standard deviation of a colour channel.
+    faces:      in pixels of the upright picture; None if nobody looked.
+    edges:      mean edge strength of strips across and down.
+    """
+
+    size: PixelSize
+    format: str
+    frames: int
+    turned: bool
+    forms: tuple[PictureForm, ...]
+    profile: Profiled
+    sharpness: float
+    detail: float
+    brightness: float
+    contrast: float
+    grey: bool
+    fingerprint: Fingerprint
+    faces: tuple[Face, ...] | None
+    edges: tuple[Profile, Profile]
+
+    @property
+    def sight(self) -> Sight:
+        """What a crop goes by."""
+        return Sight(self.size, self.faces, self.edges)
+
+
+def measure(path: Path, *, find_faces: FaceLook | None = None, room: Room | None = None) -> Measured:
+    """Decode a picture once, as small as will do, and measure it. Raises DatasetError with the reason in words.
+
+    find_faces: None does not look for faces. room: memory that is shared with other threads.
+    A truncated file is found here too: a JPEG that is decoded at an eighth of its size is still read to its end.
+    """
+    base = _decode(path, room or Room())
+    small = _at_most(base.image, LONGEST)
+    grey = _at_most(base.image, SHARPNESS_SIDE).convert("L")
+    pixels = np.asarray(small)
+    sharp, detail = _sharpness_of(grey)
+    faces = find_faces(small, base.size) if find_faces is not None else None
+    if faces:
+        scale = base.size[0] / small.width
+        faces = tuple(
+            Face(face.left * scale, face.top * scale, face.width * scale, face.height * scale, face.score)
+            for face in faces
+        )
+    return Measured(
+        size=base.size,
+        format=base.format,
+        frames=base.frames,
+        turned=base.turned,
+        forms=base.forms,
+        profile=base.profile,
+        sharpness=sharp,
+        detail=detail,
+        brightness=float(np.asarray(grey).mean()),
+        contrast=float(pixels.std(axis=(0, 1)).max()),
+        grey=_is_grey(pixels),
+        fingerprint=fingerprint(grey),
+        faces=faces,
+        edges=_edges(_at_most(grey, EDGES_SIDE)),
+    )
+
+
+def small_copy(path: Path) -> Image.Image:
+    """A picture upright in the colours that it is trained in, its longer side LONGEST or a little more.
+
+    Raises DatasetError with the reason in words.
+    """
+    with warnings.catch_warnings(action="ignore"):
+        return _decode(path, Room()).image
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """A picture upright in RGB, reduced to no less than is measured; the rest is as in Measured."""
+
+    image: Image.Image
+    size: PixelSize
+    format: str
+    frames: int
+    turned: bool
+    forms: tuple[PictureForm, ...]
+    profile: Profiled
+
+
+def _decode(path: Path, room: Room) -> _Decoded:
+    with open_picture(path) as image:
+        size, kind, frames, deep = image.size, image.format or "", _frames(image), _is_deep(image)
+        longest = max(size)
+        wanted = (max(1, size[0] * LONGEST // longest), max(1, size[1] * LONGEST // longest))
+        # A JPEG is decoded at a half, a quarter or an eighth at once.
+        image.draft("RGB", wanted)
+        with room.taken(image.width * image.height * BYTES_A_PIXEL):
+            load_pixels(image)
+            turn = orientation(image)
+            forms: list[PictureForm] = ["transparent"] if image.has_transparency_data and not _opaque(image) else []
+            forms += ["CMYK"] if image.mode == "CMYK" else []
+            forms += ["16-bit"] if deep else []
+            base = _reduced(to_8_bits(image), wanted)
+            # The room is for the pixels of the whole picture: they go before it is left.
+            image.close()
+    base, profile = to_srgb(base)
+    base = turned(on_white(base), turn)
+    upright = size[::-1] if turn in (5, 6, 7, 8) else size
+    return _Decoded(base, upright, kind, frames, turn != 1, tuple(forms), profile)
+
+
+def _frames(image: Image.Image) -> int:
+    """Frames of an animation or pages of a document. The further pictures of a camera's MPO are no animation."""
+    if image.format == "MPO":
+        return 1
+    with contextlib.suppress(Exception):
+        if getattr(image, "is_animated", False):
+            return int(getattr(image, "n_frames", 1))
+    return 1
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether a channel has more than 8 bits; Pillow's mode says so for grey pictures only."""
+    return image.mode.startswith(("I", "F")) or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
+def _opaque(image: Image.Image) -> bool:
+    """Whether an alpha channel is there and hides nothing, as many programs save it."""
+    if image.mode in ("RGBA", "LA", "PA"):
+        least, _ = image.getchannel("A").getextrema()
+        return least == 255
+    return False
+
+
+def _reduced(image: Image.Image, least: PixelSize) -> Image.Image:
+    """`image` made smaller by a whole number, but not below `least`; of a palette or bits, colours first."""
+    if image.mode in ("P", "PA", "1"):
+        image = image.convert("RGBA" if image.has_transparency_data else "L" if image.mode == "1" else "RGB")
+    factor = min(image.width // least[0], image.height // least[1])
+    return image.reduce(factor) if factor > 1 else image.copy()
+
+
+def _at_most(image: Image.Image, longest: int) -> Image.Image:
+    """`image` with its longer side at most `longest` pixels; never enlarged."""
+    if max(image.size) <= longest:
+        return image
+    scale = longest / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
+def _laplacian(grey: Image.Image) -> npt.NDArray[np.float32]:
+    pixels = np.asarray(grey, dtype=np.float32)
+    around = pixels[:-2, 1:-1] + pixels[2:, 1:-1] + pixels[1:-1, :-2] + pixels[1:-1, 2:]
+    return around - 4 * pixels[1:-1, 1:-1]
+
+
+def _sharpness_of(grey: Image.Image) -> tuple[float, float]:
+    """Variance of the Laplacian of the whole picture, and of the sharpest tenth of its tiles."""
+    if min(grey.size) < 3:
+        return 0.0, 0.0
+    laplacian = _laplacian(grey)
+    if min(laplacian.shape) < TILES:
+        return float(laplacian.var()), float(laplacian.var())
+    tiles = [float(tile.var()) for rows in np.array_split(laplacian, TILES) for tile in np.array_split(rows, TILES, 1)]
+    return float(laplacian.var()), float(np.percentile(tiles, 90))
+
+
+def _is_grey(pixels: npt.NDArray[np.uint8]) -> bool:
+    spread = pixels.max(axis=2).astype(np.int16) - pixels.min(axis=2)
+    return bool((spread <= GREY_LEVELS).mean() >= GREY_PART)
+
+
+def _edges(grey: Image.Image) -> tuple[Profile, Profile]:
+    """Mean edge strength of equally wide strips across and down."""
+    pixels = np.asarray(grey, dtype=np.float32)
+    strength = np.zeros_like(pixels)
+    strength[:, 1:] += np.abs(np.diff(pixels, axis=1))
+    strength[1:] += np.abs(np.diff(pixels, axis=0))
+    return _strips(strength.mean(axis=0)), _strips(strength.mean(axis=1))
+
+
+def _strips(means: npt.NDArray[np.float32]) -> Profile:
+    sums = np.concatenate([[0.0], np.cumsum(means, dtype=np.float64)])
+    places = np.linspace(0, len(means), STRIPS + 1)
+    strips = np.diff(np.interp(places, np.arange(len(sums)), sums)) * STRIPS / len(means)
+    return tuple(round(float(value), 3) for value in strips)

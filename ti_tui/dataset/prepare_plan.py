@@ -1,0 +1,349 @@
+"""What `prepare` is going to do: which pictures become which files, which of them are there already, which go.
+
+Decides everything before anything is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ti_tui.dataset.caption_files import decode, one_line
+from ti_tui.dataset.crop import size_for
+from ti_tui.dataset.crop_boxes import MOST, Crop, CropChoice, PixelSize, Sight, crops_for
+from ti_tui.dataset.manifest import CaptionOrigin, Entry, Manifest, PreparedFile
+from ti_tui.dataset.mask_planning import MaskPlan, mask_source, plan_masks
+from ti_tui.dataset.masks import ENDINGS as MASK_ENDINGS
+from ti_tui.dataset.picture_file import DatasetError, shown
+from ti_tui.dataset.scan import Picture, choose
+from ti_tui.dataset.survey import Forced, Look, Survey
+from ti_tui.run.hashes import file_hash
+from ti_tui.run.problems import Problems
+
+FIELD = "dataset.images"
+MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class PrepareRequest:
+    """What was asked for, picture by picture, by their names."""
+
+    leave_out: Collection[str]
+    captions: Mapping[str, str]
+    crops: Mapping[str, CropChoice]
+    force: Forced
+
+
+@dataclass
+class PlannedPicture:
+    """A picture that is trained.
+
+    caption: the words that go beside its files. again: whether the files have to be made; else they are there.
+    masks_again: the same for the masks beside them.
+    entry:   as it will stand in dataset.json, with the files that are wanted.
+    before:  as it stood there.
+    """
+
+    look: Look
+    crops: tuple[Crop, ...]
+    caption: str
+    entry: Entry
+    before: Entry
+    again: bool
+    masks_again: bool = False
+
+
+@dataclass(frozen=True)
+class Obsolete:
+    """A file of ours that is not wanted any more. caption: its words, if the caption beside it may go with it."""
+
+    made: PreparedFile
+    caption: str = ""
+
+
+@dataclass
+class PreparePlan:
+    """All of it. others: entries of pictures that are not trained, or whose source is gone while its copy stays."""
+
+    planned: list[PlannedPicture] = field(default_factory=list)
+    others: dict[str, Entry] = field(default_factory=dict)
+    obsolete: list[Obsolete] = field(default_factory=list)
+
+    def manifest(self, asked: Manifest, order: Iterable[str]) -> Manifest:
+        """dataset.json as it is now: what has not been made yet stands in it without its hash."""
+        entries = {one.look.name: one.entry for one in self.planned} | self.others
+        place = {name: at for at, name in enumerate(order)}
+        names = sorted(entries, key=lambda name: place.get(name, len(place)))
+        gone = tuple(one.made for one in self.obsolete)
+        return replace(asked, entries={name: entries[name] for name in names}, obsolete=gone)
+
+
+def plan_preparation(
+    found: Survey, destination: Path, base: Path, manifest: Manifest, old: Manifest | None, asked: PrepareRequest
+) -> PreparePlan:
+    """Decide what is trained and how; what there is to say is added to the problems of `found`.
+
+    base: the folder that file names in dataset.json count from; manifest: what holds for all pictures now, old: the
+    last time. Raises DatasetError if nothing is left to train.
+    """
+    usable = found.scan
+    if not usable.pictures:
+        lines = [f"{problem.message}. {problem.remedy}".strip() for problem in found.problems.errors]
+        raise DatasetError(f"no picture in {shown(str(found.folder))} can be used", remedy="\n".join(lines[:2]))
+    planner = _Planner(found, destination, base, manifest, old, asked)
+    chosen = choose(usable, leave_out=planner.left_out, captions=asked.captions, repeats=manifest.repeats)
+    if not chosen.pictures:
+        raise DatasetError(f"all {len(usable.pictures)} pictures of {shown(str(found.folder))} are left out")
+    pictures = {picture.path: picture for picture in chosen.pictures}
+    for look in found.looks:
+        planner.add(look, pictures.get(look.path))
+    planner.finish()
+    return planner.plan
+
+
+class _Planner:
+    def __init__(
+        self,
+        found: Survey,
+        destination: Path,
+        base: Path,
+        manifest: Manifest,
+        old: Manifest | None,
+        asked: PrepareRequest,
+    ) -> None:
+        self.plan = PreparePlan()
+        self._found = found
+        self._problems = found.problems
+        self._destination = destination
+        self._base = base
+        self._manifest = manifest
+        self._asked = asked
+        self._old = old
+        self._before, self._gone = _by_name_now(old.entries if old is not None else {}, found)
+        entries = (*self._before.values(), *self._gone.values())
+        self._numbers = _Numbers(entry.number for entry in entries)
+        self.left_out = set(asked.leave_out)
+
+    def add(self, look: Look, picture: Picture | None) -> None:
+        """Plan for one file of the source; picture: None if it is not to be trained."""
+        before = self._before.get(look.name, Entry())
+        forced = self._asked.force == "all" or look.name in self._asked.force or before.forced
+        choice = self._asked.crops.get(look.name, before.choice)
+        entry = replace(before, left_out=look.name in self.left_out, forced=forced, choice=choice)
+        if picture is not None:
+            crops = self._crops(look, entry)
+            if self._allowed(look, entry, crops):
+                self._train(look, picture, crops, entry, before)
+            else:
+                self._drop(look.name, entry)
+        elif look.measured is not None or entry.left_out:
+            if entry.left_out or look.name in self._before:
+                self._drop(look.name, entry)
+        elif before.made:
+            # It cannot be read any more: what was made of it while it could be is kept.
+            self._gone[look.name] = before
+
+    def finish(self) -> None:
+        """Plan for what is not in the source any more, and for what could not be removed the last time."""
+        for name, entry in self._gone.items():
+            if name in self.left_out:
+                self._drop(name, replace(entry, left_out=True))
+            else:
+                self.plan.others[name] = entry
+        kept = [shown(name) for name, entry in self.plan.others.items() if name in self._gone and entry.made]
+        if kept:
+            names = ", ".join(kept[:MOST_NAMED]) + (f" and {len(kept) - MOST_NAMED} more" if kept[MOST_NAMED:] else "")
+            self._problems.warning(
+                f"{names}: not to be found or read any more; what was made of it stays in the run", field=FIELD,
+                remedy="Leave it out to take that away.", kind="gone",
+            )  # fmt: skip
+        wanted = {made.file for one in self.plan.planned for made in one.entry.files}
+        left = self._old.obsolete if self._old is not None else ()
+        self.plan.obsolete += [Obsolete(made) for made in left]
+        self.plan.obsolete = [one for one in self.plan.obsolete if one.made.file not in wanted]
+
+    def _drop(self, name: str, entry: Entry) -> None:
+        """It is not trained: its files go, its number and what was chosen for it stay."""
+        self.plan.obsolete += [Obsolete(made, entry.caption) for made in entry.made]
+        self.plan.obsolete += [Obsolete(mask) for mask in entry.masks]
+        self.plan.others[name] = replace(entry, made=(), mask=None, masks=())
+
+    def _crops(self, look: Look, entry: Entry) -> tuple[Crop, ...]:
+        assert look.measured is not None
+        manifest = self._manifest
+        choice = entry.choice or manifest.choice
+        target = size_for(look.measured.size, manifest.resolution, buckets=manifest.buckets, step=manifest.step)
+        return pieces(look.measured.sight, target, choice, split=not manifest.buckets)
+
+    def _allowed(self, look: Look, entry: Entry, crops: tuple[Crop, ...]) -> bool:
+        """Say what there is to say about the way a picture is cropped; whether it may be."""
+        told = check_crops(look, entry.choice or self._manifest.choice, crops, forced=entry.forced)
+        self._problems.add(told)
+        return not told.errors
+
+    def _train(self, look: Look, picture: Picture, crops: tuple[Crop, ...], entry: Entry, before: Entry) -> None:
+        assert look.measured is not None
+        folder = self._destination / f"{picture.repeats}_{self._manifest.name}"
+        number = entry.number or self._numbers.free(folder)
+        wanted = self._files(folder, number, crops)
+        ours = {made.file for made in before.made}
+        if any(made.exists(self._base) for made in wanted if made.file not in ours):
+            # Another's file has the place that the number would give it.
+            number = self._numbers.free(folder)
+            wanted = self._files(folder, number, crops)
+        status = look.path.stat()
+        same_file = (status.st_size, status.st_mtime_ns) == (before.size_bytes, before.mtime_ns) and before.sha256
+        content = before.sha256 if same_file else file_hash(look.path)
+        changed = [made for made in before.made if made.exists(self._base) and not made.is_ours(self._base)]
+        again = not changed and not (content == before.sha256 and self._are_there(before.made, wanted))
+        if changed:
+            names = ", ".join(Path(made.file).name for made in changed)
+            self._problems.warning(
+                f"{names} (of {shown(look.path)}) was changed by another program; it is kept as it is", field=FIELD,
+                remedy="Delete it to have it made again.", subject=look.path, kind="changed",
+            )  # fmt: skip
+        caption, origin, there = self._caption(look.name, picture, before, wanted)
+        if again:
+            files = {made.file for made in wanted}
+            self.plan.obsolete += [Obsolete(made, there) for made in before.made if made.file not in files]
+        masks = (
+            self._masks(look, wanted, entry, content, before) if not changed else MaskPlan(before.mask, before.masks)
+        )
+        self.plan.obsolete += [Obsolete(mask) for mask in masks.obsolete]
+        moved = bool(before.made) and [made.box for made in before.made] != [made.box for made in wanted]
+        entry = replace(
+            entry,
+            number=number,
+            size_bytes=status.st_size,
+            mtime_ns=status.st_mtime_ns,
+            sha256=content,
+            size=look.measured.size,
+            hash=f"{look.measured.fingerprint.bits:032x}",
+            caption=before.caption if origin == "edited" else caption,
+            caption_origin=origin,
+            look_again=before.look_again or (again and moved and bool(caption)),
+            made=wanted if again else before.made,
+            mask=masks.source,
+            masks=masks.masks,
+        )
+        self.plan.planned.append(PlannedPicture(look, crops, caption, entry, before, again, masks.again))
+
+    def _masks(
+        self, look: Look, pictures: tuple[PreparedFile, ...], entry: Entry, content: str, before: Entry
+    ) -> MaskPlan:
+        choice = entry.choice or self._manifest.choice
+        source = mask_source(look, self._manifest.masks, choice, content, before, self._problems)
+        return plan_masks(self._base, shown(look.path), source, pictures, before, self._problems)
+
+    def _files(self, folder: Path, number: int, crops: tuple[Crop, ...]) -> tuple[PreparedFile, ...]:
+        """0001.png, or 0001-1.png, 0001-2.png, ... for several pieces, as they are to be made."""
+        names = [f"{number:04d}.png"]
+        if len(crops) > 1:
+            names = [f"{number:04d}-{piece}.png" for piece in range(1, len(crops) + 1)]
+        return tuple(
+            PreparedFile(
+                (folder / name).relative_to(self._base).as_posix(), crop.box, crop.rule, crop.size, crop.upscale
+            )
+            for name, crop in zip(names, crops, strict=True)
+        )
+
+    def _are_there(self, made: tuple[PreparedFile, ...], wanted: tuple[PreparedFile, ...]) -> bool:
+        return len(made) == len(wanted) and all(
+            old.same_crop(new) and old.sha256 and old.is_ours(self._base) for old, new in zip(made, wanted, strict=True)
+        )
+
+    def _caption(
+        self, name: str, picture: Picture, before: Entry, wanted: tuple[PreparedFile, ...]
+    ) -> tuple[str, CaptionOrigin, str]:
+        """(words, where they are from, words that are there now). What was changed in the run folder since it was
+        written is not written over, unless with words that are new."""
+        files = [self._base / made.file for made in (*before.made, *wanted)]
+        there = next((text for file in files if (text := caption_beside(file)) is not None), None)
+        if there is None and any(file.exists() for file in files):
+            there = ""
+        new = one_line(picture.caption)
+        edited = before.number > 0 and there is not None and there != before.caption
+        if edited and not (name in self._asked.captions and new != before.caption):
+            return there or "", "edited", there or ""
+        origin: CaptionOrigin = "typed" if name in self._asked.captions else "sidecar"
+        return new, origin if new else "", there or ""
+
+
+def pieces(sight: Sight, size: PixelSize, choice: CropChoice, *, split: bool = True) -> tuple[Crop, ...]:
+    """The pieces of a picture that are trained. split: whether a picture may be cut into several."""
+    if not split and choice.mode == "split":
+        choice = replace(choice, mode="auto")
+    return crops_for(sight, size, choice)
+
+
+def check_crops(look: Look, choice: CropChoice, crops: Sequence[Crop], *, forced: bool, field: str = FIELD) -> Problems:
+    """What there is to say about the way a picture is cropped; with an error it is not trained."""
+    problems, path, crop = Problems(), look.path, crops[0]
+    name, times = shown(path), max(crop.upscale for crop in crops)
+    if crop.rule == "manual" and times > MOST and not forced:
+        text = f"the crop of {name} has {crop.box.width:.0f} pixels: enlarging it would be {times:.2g} times"
+        remedy = "It is left out unless it is forced."
+        problems.error(text, field=field, remedy=remedy, subject=path, kind="too-small")
+        return problems
+    if crop.rule == "manual" and times > 1 and "small" not in look.kinds:
+        problems.warning(f"the crop of {name} is enlarged {times:.2g} times", field=field, subject=path, kind="small")
+    if crop.padded:
+        remedy = "What is the same in every picture is learned, and bands are."
+        problems.warning(f"{name} is padded to fit", field=field, remedy=remedy, subject=path, kind="padded")
+    if choice.mode == "keep" and crop.rule != "keep":
+        size = f"{crop.source[0]}x{crop.source[1]}"
+        text = f"{name} is {size}, not {crop.size[0]}x{crop.size[1]}: it is cropped, not kept"
+        problems.warning(text, field=field, subject=path, kind="not-kept")
+    if choice.mode == "face" and crop.rule != "face":
+        text = f"{name} shows no face that could be found"
+        problems.info(text, field=field, remedy="It is cropped by detail.", subject=path, kind="faces")
+    return problems
+
+
+_ENDINGS = tuple(
+    f"{piece}{end}" for piece in ("", "-1") for end in (".png", ".txt", *(f"{e}.png" for e in MASK_ENDINGS))
+)
+"""Of the files that a number has, if it is taken."""
+
+
+class _Numbers:
+    """Numbers for pictures that have none yet, each after all that were ever given."""
+
+    def __init__(self, taken: Iterable[int]) -> None:
+        self._last = max(taken, default=0)
+
+    def free(self, folder: Path) -> int:
+        """The next number of which no file lies in `folder`: that would be another's."""
+        while True:
+            self._last += 1
+            stem = f"{self._last:04d}"
+            if not any((folder / f"{stem}{end}").exists() for end in _ENDINGS):
+                return self._last
+
+
+def caption_beside(picture: Path) -> str | None:
+    """The words of the caption file beside a made picture, as they stand there; None if there is none."""
+    try:
+        return decode(picture.with_suffix(".txt").read_bytes())[0]
+    except OSError:
+        return None
+
+
+def _by_name_now(before: Mapping[str, Entry], found: Survey) -> tuple[dict[str, Entry], dict[str, Entry]]:
+    """(entries by the names that the pictures have now, those whose picture is gone).
+
+    A picture that was given another name is known by its content.
+    """
+    names = {look.name: look.path for look in found.looks}
+    known = {name: entry for name, entry in before.items() if name in names}
+    gone = {name: entry for name, entry in before.items() if name not in names}
+    by_content = {entry.sha256: name for name, entry in gone.items() if entry.sha256}
+    for name, path in names.items() if by_content else ():
+        if name in known:
+            continue
+        with contextlib.suppress(OSError):
+            if (old := by_content.pop(file_hash(path), None)) is not None:
+                known[name] = gone.pop(old)
+    return known, gone

@@ -1,0 +1,150 @@
+"""Has rates tried on a run, in a process of its own, and writes what is proposed into the run file. No torch.
+
+The process is `python -m ti_tui.training.probe RUN STEPS`; `ti-tui probe` calls this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ti_tui.errors import UserError
+from ti_tui.jobs.runner import Job, answers_to
+from ti_tui.monitoring.steering import with_ahead
+from ti_tui.run import file as run_file
+from ti_tui.run.folder import RunFolder
+from ti_tui.run.rate_search import ADAM_LIKE, Trial, TrialReading
+from ti_tui.run.recipe import SchemeTable, segment_items
+from ti_tui.run.scheme import Scheme, format_scheme
+from ti_tui.settings import state_folder
+from ti_tui.setup.check import Checked, CheckFailed, check_run
+
+
+class ProbingError(UserError):
+    """Rates could not be tried, or what was found cannot be used."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """Something that people should know, such as what is being loaded."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class ProbeOpened:
+    """The run is open after `step` of its steps, its vectors as `before`; each trial will have `steps` steps.
+
+    spread: what a rate is to be compared with, see run.probing.next_rate.
+    """
+
+    step: int
+    spread: float
+    before: TrialReading
+    steps: int
+
+
+@dataclass(frozen=True)
+class TrialProgress:
+    """Within a trial: `done` of its steps; so far `steps` of all, each of which took so many seconds."""
+
+    rate: float
+    warmup: int
+    done: int
+    of: int
+    steps: int
+    seconds_each: float
+
+
+@dataclass(frozen=True)
+class TrialDone:
+    """A trial is over."""
+
+    trial: Trial
+
+
+ProbeMessage = Said | ProbeOpened | TrialProgress | TrialDone
+
+
+def checked_for_probing(folder: RunFolder) -> Checked:
+    """The run, as it would start. Raises CheckFailed for what keeps it from that, ProbingError for its optimizer."""
+    checked = check_run(folder)
+    checked.raise_errors()
+    if checked.facts is None:
+        # The trainer would download it; a probe fetches nothing.
+        raise CheckFailed([problem for problem in checked.problems if problem.field == "model.base"])
+    if checked.run.training.optimizer.lower() not in ADAM_LIKE:
+        raise ProbingError(
+            f"a probe is for optimizers that step by about the rate, and {checked.run.training.optimizer} does not",
+            where="training.optimizer",
+            remedy=f"It knows {', '.join(sorted(ADAM_LIKE))}.",
+        )
+    return checked
+
+
+def refuse_beside_trainer(folder: RunFolder) -> None:
+    """Raises ProbingError if a trainer works on the run."""
+    if held := folder.trainer():
+        raise ProbingError(
+            f"a trainer (process {held.pid}) works in {folder.root}, and would be past what is found",
+            remedy=f"Stop it first: `ti-tui stop {folder.root}`. It goes on from where it was.",
+        )
+
+
+def messages_of(folder: RunFolder, steps: int, *, log: Path | None = None) -> Generator[ProbeMessage, None, None]:
+    """Have rates tried for about `steps` steps in all. Raises ProbingError, also for what the process refuses with.
+
+    Closing the generator, or an exception where it is read, ends the process. Of the run's folder nothing is changed.
+    log: what the libraries print goes there; by default to probe.log among the program's own files.
+    """
+    job = Job(
+        module="ti_tui.training.probe",
+        arguments=(str(folder.root), str(steps)),
+        name="probing process",
+        killed=("the run is as it was", "Close other programs, or try --steps with a smaller number."),
+        error=ProbingError,
+        log=log or state_folder() / "probe.log",
+    )
+    with contextlib.closing(answers_to(job)) as answers:
+        for answer in answers:
+            kind = answer.pop("kind")
+            match kind:
+                case "said":
+                    yield Said(**answer)
+                case "opened":
+                    yield ProbeOpened(**{**answer, "before": TrialReading(**answer["before"])})
+                case "going":
+                    yield TrialProgress(**answer)
+                case "tried":
+                    yield TrialDone(Trial.from_values(answer["trial"]))
+
+
+def steps_ahead(folder: RunFolder, step: int) -> int:
+    """Steps of the run's scheme after `step`. Raises ProbingError if there are none."""
+    total = run_file.load(folder.file).scheme.scheme().total_steps
+    if total <= step:
+        raise ProbingError(
+            f"the run is at step {step} and its scheme ends at {total}: nothing is ahead",
+            remedy="Lengthen [scheme] in run.toml first.",
+        )
+    return total - step
+
+
+def apply(folder: RunFolder, scheme: Scheme, step: int) -> Scheme:
+    """Write `scheme` into the run file as what comes after `step`; returns the whole. Raises ProbingError, UserError.
+
+    Refused where the run is not at `step` any more, or is being trained.
+    """
+    refuse_beside_trainer(folder)
+    now = (folder.checkpoints() or [0])[-1]
+    if now != step:
+        raise ProbingError(
+            f"the run was at step {step} when rates were tried, and is at step {now} now", remedy="Probe it again."
+        )
+    run = run_file.load(folder.file)
+    whole = with_ahead(run.scheme.scheme(), step, format_scheme(scheme.segments)) if step else scheme
+    table = SchemeTable(segments=segment_items(whole.segments), warmup_steps=whole.warmup_steps, shape="segments")
+    run_file.save(run.model_copy(update={"scheme": table}), folder.file)
+    return whole

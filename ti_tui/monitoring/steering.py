@@ -1,0 +1,121 @@
+"""What a person does to a run from outside: change the rates ahead, install a checkpoint, delete one. The dashboard."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+from ti_tui.embeddings import files as embedding_files
+from ti_tui.embeddings.install import embeddings_folder, install
+from ti_tui.embeddings.subprocess_reader import read_in_subprocess
+from ti_tui.errors import UserError
+from ti_tui.run import file as run_file
+from ti_tui.run import requests
+from ti_tui.run.folder import RunFolder
+from ti_tui.run.recipe import SchemeTable, segment_items
+from ti_tui.run.scheme import Scheme, SchemeError, Segment, format_scheme, parse
+
+
+def ahead(scheme: Scheme, step: int) -> str:
+    """The rates of the steps after `step`, as text in the for-N-steps reading; "" if none are left."""
+    parts, done = [], 0
+    for segment in scheme.segments:
+        done += segment.steps
+        if done > step:
+            parts.append(Segment(segment.learning_rate, min(segment.steps, done - step)))
+    return format_scheme(parts)
+
+
+def with_ahead(scheme: Scheme, step: int, text: str) -> Scheme:
+    """`scheme` until `step`, then what `text` says, each rate for its number of steps. Raises SchemeError."""
+    new = parse(text, "for").segments
+    past, done = [], 0
+    for segment in scheme.segments:
+        steps = min(segment.steps, step - done)
+        if steps > 0:
+            past.append(Segment(segment.learning_rate, steps))
+        done += segment.steps
+    if past and past[-1].learning_rate == new[0].learning_rate:
+        new = (Segment(new[0].learning_rate, past.pop().steps + new[0].steps), *new[1:])
+    segments = (*past, *new)
+    return Scheme(segments, min(scheme.warmup_steps, segments[0].steps) if step else 0)
+
+
+def change_scheme(folder: RunFolder, step: int, text: str, *, now: int, ahead_steps: int = 0) -> Scheme:
+    """Write the rates from `step` on into the run file, and tell the trainer. Raises UserError.
+
+    now:         the step that the run is at meanwhile; what was trained since `step` counts as part of the new rates.
+    ahead_steps: steps that the trainer may do until it takes the request: a scheme that ends before is refused.
+    """
+    run = run_file.load(folder.file)
+    scheme = with_ahead(run.scheme.scheme(), step, text)
+    if scheme.total_steps <= now + ahead_steps:
+        raise SchemeError(
+            f"these rates end at step {scheme.total_steps}, and the run is at step {now}",
+            remedy="Write more steps; to end it here, stop it.",
+        )
+    table = SchemeTable(segments=segment_items(scheme.segments), warmup_steps=scheme.warmup_steps, shape="segments")
+    run_file.save(run.model_copy(update={"scheme": table}), folder.file)
+    if folder.trainer() is not None:
+        requests.submit(folder, "scheme")
+    return scheme
+
+
+def delete_checkpoint(folder: RunFolder, step: int) -> None:
+    """Delete the state and the embedding files of one checkpoint. Raises UserError for the newest while it trains."""
+    steps = folder.checkpoints()
+    if folder.trainer() is not None and steps and step == steps[-1]:
+        raise UserError("the newest checkpoint is what the trainer goes back to", remedy="Wait for the next one.")
+    token = run_file.load(folder.file).embedding.token
+    shutil.rmtree(folder.state(step), ignore_errors=True)
+    for suffix in embedding_files.SUFFIXES.values():
+        with contextlib.suppress(OSError):
+            folder.embedding(token, step, suffix).unlink(missing_ok=True)
+
+
+def install_checkpoint(folder: RunFolder, step: int | None, into: Path, name: str, *, force: bool = False) -> Path:
+    """Copy the embedding of the checkpoint at `step` (None: the final one) into an embeddings folder.
+
+    Returns its path there. Raises UserError, AlreadyThere for a different file of that name unless `force`.
+    """
+    source = embedding_at(folder, step)
+    if source is None:
+        raise UserError(f"the embedding of step {step} is not there any more")
+    read_in_subprocess(source)
+    return install(source, into, name=name, force=force)
+
+
+def installed_steps(folder: RunFolder, steps: Collection[int], into: Path, name: str) -> set[int]:
+    """Of the checkpoints at `steps` those whose embedding is what lies in an embeddings folder as `name`."""
+    found: set[int] = set()
+    try:
+        place = embeddings_folder(into)
+        for suffix in (".safetensors", ".pt"):
+            if (place / f"{name}{suffix}").is_file():
+                there = (place / f"{name}{suffix}").read_bytes()
+                found |= {step for step in steps if same_content(folder.embedding(name, step, suffix), there)}
+                if same_content(folder.embedding(name, None, suffix), there):
+                    found |= {max(steps, default=0)}
+    except (UserError, OSError):
+        return found
+    return found
+
+
+def same_content(path: Path, content: bytes) -> bool:
+    """Whether a file holds these bytes."""
+    try:
+        return path.stat().st_size == len(content) and path.read_bytes() == content
+    except OSError:
+        return False
+
+
+def embedding_at(folder: RunFolder, step: int | None) -> Path | None:
+    """The embedding file of a checkpoint, or the final one for None; the form that most programs read first."""
+    token = run_file.load(folder.file).embedding.token
+    for suffix in embedding_files.SUFFIXES.values():
+        path = folder.embedding(token, step, suffix)
+        if path.is_file():
+            return path
+    return None

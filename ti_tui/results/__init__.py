@@ -1,0 +1,1 @@
+"""What comes out of runs: outcomes, comparisons, the grid, the report. No torch, no textual."""

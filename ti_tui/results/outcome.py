@@ -1,0 +1,191 @@
+"""What came out of a run, in numbers and in plain words: the report, its short form and `ti-tui runs` say the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ti_tui.embeddings.files import FORMS, SUFFIXES
+from ti_tui.formatting import number
+from ti_tui.results.comparison import gain_at
+from ti_tui.run.evaluations import Evaluation
+from ti_tui.run.folder import RunFolder, Status
+from ti_tui.run.history import RunHistory
+from ti_tui.run.outline import Outline, read_outline
+from ti_tui.run.verdicts import Verdict
+
+DAY = "%Y-%m-%d %H:%M"
+MOST_SECONDS = 1e8
+"""Three years: a log may hold any times."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run as it stands.
+
+    phase: what the status says, else the log; "not started" without either.
+    """
+
+    folder: RunFolder
+    outline: Outline
+    status: Status | None
+    phase: str
+
+    @property
+    def step(self) -> int:
+        return max(self.outline.history.step, self.status.step if self.status and not self.outline.history.step else 0)
+
+    @property
+    def total_steps(self) -> int:
+        return max(self.outline.history.total_steps or (self.status.total_steps if self.status else 0), self.step)
+
+    @property
+    def going(self) -> bool:
+        return self.status is not None and self.status.going
+
+    @property
+    def started(self) -> bool:
+        """Whether a trainer ever worked here."""
+        return self.outline.history.last_t is not None or self.status is not None
+
+    @property
+    def message(self) -> str:
+        """Why it stopped or failed, where that was said."""
+        said = self.status.message if self.status is not None and not self.going else ""
+        return said or self.outline.history.message
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it was trained, all sessions together; None if that cannot be told."""
+        seconds = self.outline.seconds
+        return seconds if 0 < seconds < MOST_SECONDS else None
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        return self.outline.seconds_per_step
+
+    @property
+    def evaluation(self) -> Evaluation | None:
+        """The last one."""
+        return self.outline.history.evaluations[-1] if self.outline.history.evaluations else None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        return self.outline.history.verdict
+
+    @property
+    def best_step(self) -> int | None:
+        return self.outline.history.best_step
+
+    @property
+    def gain(self) -> float | None:
+        """On the pictures that were trained on, at the last evaluation; of an older log by the eval loss."""
+        found = self.evaluation
+        return None if found is None else trained_gain(self.outline.history, found.step)
+
+    @property
+    def peak_bytes(self) -> int:
+        return self.outline.peak_bytes
+
+    @property
+    def length(self) -> str:
+        """Of the vectors: in lengths of a word, or as a plain norm; "" if it was never measured."""
+        found = self.evaluation
+        if found is not None and found.length is not None:
+            return f"{found.length:.2g} words"
+        norms = [row.norm for row in self.outline.history.checkpoints if row.norm is not None]
+        return f"norm {norms[-1]:.3g}" if norms else ""
+
+
+def outcome_of(folder: RunFolder) -> Outcome:
+    """Reads what is there now; a run that goes on is only read."""
+    outline, status = read_outline(folder.events), folder.current_status()
+    history = outline.history
+    phase = status.phase if status is not None else history.phase or "not started"
+    return Outcome(folder, outline, status, phase)
+
+
+def trained_gain(history: RunHistory, step: int) -> float | None:
+    """On the pictures that were trained on, when last evaluated up to `step`; of an older log by the eval loss."""
+    found = history.evaluation_at(step)
+    return found.gain if found is not None and found.gain is not None else gain_at(history, step)
+
+
+def reason_in_words(outcome: Outcome, start: str) -> str:
+    """Why the verdict holds. One that was given long ago says what was learned by now.
+
+    start: what the vectors started from, in words.
+    """
+    verdict, gain = outcome.verdict, outcome.gain
+    assert verdict is not None
+    if verdict.name != "learning" or gain is None or outcome.evaluation is None:
+        return verdict.reason
+    said = f"{percent(gain)} less" if gain >= 0 else f"{percent(-gain)} more"
+    return f"{said} error than {start} after {number(outcome.evaluation.step, 'step')}"
+
+
+def percent(share: float | None, error: float | None = None, *, sign: bool = False) -> str:
+    """`46 %`, `46 ± 8 %`, `+46 %`; "" for None. error: its standard error."""
+    if share is None:
+        return ""
+    if abs(share) > 100:
+        # Of a run that burst; digits say nothing more.
+        return f"{share * 100:{'+' if sign else ''}.0e} %"
+    around = f" ± {min(error, 100) * 100:.0f}" if error else ""
+    return f"{share * 100:{'+' if sign else ''}.0f}{around} %"
+
+
+def pace_in_words(seconds: float | None) -> str:
+    """`0.12 s`, `14 s`; "" for None."""
+    if seconds is None:
+        return ""
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+@dataclass(frozen=True)
+class ResultFiles:
+    """The embedding files of a run that are there now; None for one that is not.
+
+    use: the one to take: the best checkpoint, else the final one, else the last.
+    """
+
+    final: Path | None = None
+    best: Path | None = None
+    last: Path | None = None
+
+    @property
+    def use(self) -> Path | None:
+        return self.best or self.final or self.last
+
+
+def result_files(outcome: Outcome, token: str) -> ResultFiles:
+    """In the one form that most programs read, of those that were written."""
+    for form in FORMS:
+        found = _files_of(outcome, token, SUFFIXES[form])
+        if found.use is not None:
+            return found
+    return ResultFiles()
+
+
+def _files_of(outcome: Outcome, token: str, ending: str) -> ResultFiles:
+    folder, best_step = outcome.folder, outcome.best_step
+    steps = [row.step for row in reversed(outcome.outline.history.checkpoints)]
+    named = [] if best_step is None else [folder.best(token, ending), folder.embedding(token, best_step, ending)]
+    return ResultFiles(
+        final=_first_there([folder.embedding(token, None, ending)]),
+        best=_first_there(named),
+        last=_first_there(folder.embedding(token, step, ending) for step in steps),
+    )
+
+
+def _first_there(paths: Iterable[Path]) -> Path | None:
+    return next((path for path in paths if file_bytes(path) is not None), None)
+
+
+def file_bytes(path: Path) -> int | None:
+    """Size of the file at `path`; None if there is none. Never raises: a log may name anything."""
+    try:
+        return path.stat().st_size if path.is_file() else None
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,79 @@
+"""The checkpoints of a run as a table: what each was worth, and which file holds it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ti_tui.formatting import size
+from ti_tui.results.comparison import thinned
+from ti_tui.results.outcome import file_bytes, percent, trained_gain
+from ti_tui.results.report.markup import Html, join, table, tag
+from ti_tui.run.folder import RunFolder
+from ti_tui.run.history import CheckpointRow, RunHistory
+
+FEW, MOST = 12, 400
+"""Rows that are seen at once, and that are listed at all."""
+
+
+def checkpoints_section(folder: RunFolder, history: RunHistory) -> Html:
+    """A few of them, spread over the run and with the best, the newest first; all of them folded up below."""
+    if not history.checkpoints:
+        return tag("p", "There is no checkpoint yet.")
+    said = "★ marks the best by its evaluation; files are in the run folder."
+    parts: list[object] = [tag("p", said, class_="says"), _table(folder, history, FEW)]
+    count = len(history.checkpoints)
+    if count > FEW:
+        summary = f"All {count} checkpoints" if count <= MOST else f"{MOST} of the {count} checkpoints"
+        parts.append(tag("details", tag("summary", summary), _table(folder, history, MOST)))
+    return tag("div", parts)
+
+
+def _table(folder: RunFolder, history: RunHistory, most: int) -> Html:
+    rows = {row.step: row for row in history.checkpoints}
+    shown = thinned(list(rows), most, keep=(history.best_step,))
+    heads = ["step", "eval loss", "gain", "kept back", "train loss", "norm", "file"]
+    listed = [_row(folder, history, rows[step]) for step in reversed(shown)]
+    used = [place for place in range(len(heads)) if place in (0, 6) or any(row[place] for row in listed)]
+    return table(
+        [heads[place] for place in used],
+        [[row[place] for place in used] for row in listed],
+        numbers=set(range(len(used) - 1)),
+        class_="checkpoints",
+    )
+
+
+def _row(folder: RunFolder, history: RunHistory, row: CheckpointRow) -> list[object]:
+    best = row.step == history.best_step
+    found = history.evaluation_at(row.step)
+    return [
+        [tag("b", "★ ", title="best", class_="star") if best else None, str(row.step)],
+        _number(row.eval_loss, ".4f"),
+        percent(trained_gain(history, row.step)),
+        percent(found.held_gain) if found is not None else "",
+        _number(row.loss, ".4f"),
+        _number(row.norm, ".2f"),
+        _files(folder, row),
+    ]
+
+
+def _files(folder: RunFolder, row: CheckpointRow) -> Html:
+    if not row.files:
+        return tag("span", "no file", class_="quiet")
+    first, *others = row.files
+    path = folder.root / first
+    taken = file_bytes(path)
+    about: list[object] = [tag("code", first)]
+    if taken is None:
+        about.append(tag("span", " not there any more", class_="quiet"))
+    else:
+        endings = ", ".join(Path(other).suffix for other in others if file_bytes(folder.root / other) is not None)
+        about.append(tag("span", f" {size(taken)}{f', also {endings}' if endings else ''}", class_="quiet"))
+    if row.installed:
+        about.append(tag("span", f" installed in {row.installed}", class_="quiet"))
+    return join(about)
+
+
+def _number(value: float | None, form: str) -> str:
+    if value is None:
+        return ""
+    return format(value, form) if abs(value) < 1000 else f"{value:.0e}"

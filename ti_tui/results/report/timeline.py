@@ -1,0 +1,91 @@
+"""What happened on the way: time, pace and memory, warnings and errors, each evaluation in numbers."""
+
+from __future__ import annotations
+
+from ti_tui.formatting import clock, number, seconds
+from ti_tui.results.comparison import thinned
+from ti_tui.results.outcome import DAY, Outcome, pace_in_words, percent
+from ti_tui.results.report.markup import Html, table, tag
+from ti_tui.run.hardware import GIB
+from ti_tui.run.history import Notice, RunHistory
+
+MOST_NOTICES = 40
+MOST_EVALUATIONS = 50
+
+
+def facts_section(outcome: Outcome, history: RunHistory) -> Html:
+    """Time, pace, memory and the device."""
+    plan, rows = history.plan, list[list[object]]()
+    began = outcome.status.started if outcome.status is not None else history.started
+    if began is not None:
+        rows.append(["started", clock(began, DAY)])
+    if history.last_t is not None:
+        rows.append(["last heard of" if outcome.going else "ended", clock(history.last_t, DAY)])
+    if outcome.seconds is not None:
+        sessions = outcome.outline.sessions
+        times = f", in {number(sessions, 'session')}" if sessions > 1 else ""
+        rows.append(["trained for", f"{seconds(outcome.seconds)}{times}, with loading, evaluations and previews"])
+    if outcome.seconds_per_step is not None:
+        rows.append(["a step", f"{pace_in_words(outcome.seconds_per_step)} (median of the last ones)"])
+    left = history.left_seconds()
+    if outcome.going and left is not None:
+        rows.append(["left", f"{seconds(left)} at this pace"])
+    if (epoch := history.epoch()) is not None:
+        rows.append(["epochs", f"{epoch:.4g} over {number(history.images, 'image')}"])
+    if plan:
+        rows.append(["device", f"{plan.get('device_name')}, {plan.get('precision')}"])
+        rows.append(["a step is", f"{plan.get('batch_size')} at once x {plan.get('accumulation')}"])
+    if outcome.peak_bytes:
+        predicted = plan.get("predicted_bytes")
+        known = isinstance(predicted, int | float) and 0 < predicted < 1e18
+        beside = f", {float(predicted or 0) / GIB:.1f} GiB were predicted" if known else ""
+        rows.append(["most memory", f"{outcome.peak_bytes / GIB:.1f} GiB{beside}"])
+    if history.bad_steps:
+        rows.append(
+            ["losses that were no numbers", f"{len(history.bad_steps)}, the last at step {history.bad_steps[-1]}"]
+        )
+    if not history.warnings and not history.errors:
+        rows.append(["warnings, errors", "none"])
+    return table(["what", "value"], rows, class_="facts")
+
+
+def notices_section(history: RunHistory) -> Html | None:
+    """Errors first, then warnings; of many the last ones. None without any."""
+    parts: list[object] = []
+    for name, notices in (("error", history.errors), ("warning", history.warnings)):
+        if notices:
+            parts.append(tag("h3", number(len(notices), name)))
+            parts.append(tag("ul", [_notice(one, name) for one in notices[-MOST_NOTICES:]], class_="notices"))
+            if len(notices) > MOST_NOTICES:
+                parts.append(tag("p", f"Only the last {MOST_NOTICES} are shown.", class_="says"))
+    return tag("div", parts) if parts else None
+
+
+def evaluations_section(history: RunHistory) -> Html | None:
+    """Each evaluation in numbers: what the charts draw; None without any."""
+    found = {one.step: one for one in history.evaluations}
+    if not found:
+        return None
+    shown = thinned(list(found), MOST_EVALUATIONS, keep=(history.best_step,))
+    rows: list[list[object]] = [
+        [
+            step,
+            f"{found[step].loss:.4f}",
+            percent(found[step].gain, found[step].gain_error),
+            percent(found[step].held_gain, found[step].held_gain_error),
+            "" if found[step].length is None else f"{found[step].length:.2f}",
+            "" if found[step].rank is None else f"{found[step].rank:.1f}",
+            percent(found[step].follows),
+        ]
+        for step in shown
+    ]
+    heads = ["step", "eval loss", "gain", "kept back", "length", "rank", "prompt"]
+    used = [place for place in range(len(heads)) if any(row[place] != "" for row in rows)]
+    made = table([heads[i] for i in used], [[row[i] for i in used] for row in rows], numbers=set(range(len(used))))
+    some = f", {len(shown)} of them" if len(shown) < len(found) else ""
+    return tag("details", tag("summary", f"The evaluations in numbers{some}"), made)
+
+
+def _notice(notice: Notice, look: str) -> Html:
+    when = tag("span", f"step {notice.step}, {clock(notice.t)}", class_="quiet")
+    return tag("li", when, " ", notice.message, class_=look)

@@ -1,0 +1,86 @@
+"""The settings of run files as text: what differs from the defaults, and in what several runs differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ti_tui.run.file import toml_text
+from ti_tui.run.folder import RunFolder
+from ti_tui.run.recipe import TABLES, RunFile, SchemeTable
+from ti_tui.run.scheme import format_scheme
+
+
+@dataclass(frozen=True)
+class RunSetting:
+    """A field of a run file. text, default: as people write them; default "" where there is none."""
+
+    name: str
+    text: str
+    default: str
+    is_default: bool
+    help: str
+
+
+@dataclass(frozen=True)
+class SettingDifference:
+    """A field that is not the same in all runs, with its value in each."""
+
+    name: str
+    texts: tuple[str, ...]
+
+
+def settings_of(recipe: RunFile) -> list[RunSetting]:
+    """Every field, in the order of the run file."""
+    found = []
+    for table, model in TABLES.items():
+        for key, info in model.model_fields.items():
+            value = getattr(getattr(recipe, table), key)
+            required = info.is_required()
+            default = None if required else info.get_default(call_default_factory=True)
+            name, help_text = f"{table}.{key}", info.description or ""
+            shown = "" if required else _text(name, default)
+            found.append(RunSetting(name, _text(name, value), shown, not required and value == default, help_text))
+    return found
+
+
+def differences(runs: Sequence[tuple[RunFolder, RunFile]]) -> list[SettingDifference]:
+    """The fields in which the run files differ, defaults filled in.
+
+    Paths that lead to the same place are the same, however they are written.
+    """
+    found = []
+    for table, model in TABLES.items():
+        for key, info in model.model_fields.items():
+            values = [getattr(getattr(recipe, table), key) for _, recipe in runs]
+            extra = info.json_schema_extra
+            if isinstance(extra, dict) and extra.get("path"):
+                compared: list[Any] = [_place(folder, text) for (folder, _), text in zip(runs, values, strict=True)]
+                compared = compared if len(set(values)) > 1 else values
+            else:
+                compared = values
+            if any(one != compared[0] for one in compared):
+                name = f"{table}.{key}"
+                found.append(SettingDifference(name, tuple(_text(name, value) for value in values)))
+    return found
+
+
+def _place(folder: RunFolder, text: str) -> str:
+    """Where a path of a run file leads; "" for none. A hub id leads to itself."""
+    if not text:
+        return ""
+    path = folder.path(text)
+    return str(path.resolve()) if path.exists() else text
+
+
+def _text(name: str, value: Any) -> str:
+    if name == "scheme.segments":
+        # The notation that everyone uses, instead of tables in a list.
+        return format_scheme(SchemeTable(segments=value).scheme().segments)
+    if isinstance(value, str):
+        return value or "(empty)"
+    if isinstance(value, list):
+        # On one line, unlike in the file.
+        return f"[{', '.join(toml_text(item) for item in value)}]"
+    return toml_text(value)

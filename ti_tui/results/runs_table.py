@@ -1,0 +1,197 @@
+"""Several runs side by side: what came out of each, the settings in which they differ, what cannot be compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ti_tui.dataset.caption_files import read_sidecar
+from ti_tui.formatting import seconds, start_in_words
+from ti_tui.results.comparison import training_pictures
+from ti_tui.results.outcome import Outcome, pace_in_words, percent
+from ti_tui.results.run_settings import SettingDifference, differences
+from ti_tui.run.folder import RunFolder
+from ti_tui.run.hardware import GIB
+from ti_tui.run.recipe import RunFile
+
+QUESTIONS = "questions"
+MOST_NAMED = 4
+"""Settings that a sentence names; more are counted."""
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """A run with its name among the others."""
+
+    name: str
+    folder: RunFolder
+    recipe: RunFile
+    outcome: Outcome
+
+
+def compared(runs: Sequence[tuple[RunFolder, RunFile, Outcome]]) -> list[ComparedRun]:
+    """The runs with names that tell them apart."""
+    names = distinct_names([folder.root for folder, _, _ in runs])
+    return [ComparedRun(name, *run) for name, run in zip(names, runs, strict=True)]
+
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """The last part of each path, with as many before it as tell those that are different apart."""
+    names = []
+    for path in paths:
+        others = [other for other in paths if other != path]
+        parts = path.parts
+        taken = next(
+            (n for n in range(1, len(parts)) if all(other.parts[-n:] != parts[-n:] for other in others)), len(parts)
+        )
+        names.append(str(Path(*parts[-taken:])))
+    return names
+
+
+def outcome_rows(runs: Sequence[ComparedRun]) -> list[SettingDifference]:
+    """What came out of each; without the rows that are empty for all."""
+    rows: list[tuple[str, Callable[[ComparedRun], str]]] = [
+        ("state", lambda run: run.outcome.phase),
+        ("steps", lambda run: steps_in_words(run.outcome)),
+        ("time", lambda run: "" if run.outcome.seconds is None else seconds(run.outcome.seconds)),
+        ("a step", lambda run: pace_in_words(run.outcome.seconds_per_step)),
+        ("eval loss", lambda run: "" if run.outcome.evaluation is None else f"{run.outcome.evaluation.loss:.4f}"),
+        ("gain", lambda run: percent(run.outcome.gain, _error(run, "gain_error"))),
+        ("gain, kept back", _held),
+        ("verdict", _verdict),
+        ("best step", lambda run: "" if run.outcome.best_step is None else str(run.outcome.best_step)),
+        ("vector length", lambda run: run.outcome.length),
+        ("most memory", lambda run: f"{run.outcome.peak_bytes / GIB:.1f} GiB" if run.outcome.peak_bytes else ""),
+    ]
+    told = [SettingDifference(name, tuple(text(run) for run in runs)) for name, text in rows]
+    return [row for row in told if any(row.texts)]
+
+
+def setting_rows(runs: Sequence[ComparedRun]) -> list[SettingDifference]:
+    """The settings in which the run files differ."""
+    return differences([(run.folder, run.recipe) for run in runs])
+
+
+def differ_in_words(found: Sequence[SettingDifference]) -> str:
+    """`Only scheme.segments and training.seed differ:`; of many their number."""
+    if not found:
+        return "The run files are the same."
+    if len(found) > MOST_NAMED:
+        return f"{len(found)} settings differ:"
+    names = _listed([one.name for one in found])
+    return f"Only {names} differ{'s' if len(found) == 1 else ''}:"
+
+
+def not_comparable(runs: Sequence[ComparedRun]) -> list[str]:
+    """Sentences on what must not be compared, and why; none if everything can be."""
+    said = []
+    evaluated = [run for run in runs if run.outcome.evaluation is not None]
+    if other := _asked_otherwise(evaluated):
+        listed = _listed(other)
+        said.append(
+            f"Eval losses cannot be compared: the runs differ in {listed}. Gains can: each is over its own start."
+        )
+    starts = sorted({start_in_words(run.recipe.embedding.init, run.recipe.embedding.start) for run in evaluated})
+    if len(starts) > 1:
+        said.append(f"The gains are over different starts: {_listed(starts)}.")
+    return said
+
+
+def steps_in_words(outcome: Outcome) -> str:
+    """`120`, `340 of 3790`; "" for a run that was never started."""
+    if not outcome.started:
+        return ""
+    return str(outcome.step) if outcome.step == outcome.total_steps else f"{outcome.step} of {outcome.total_steps}"
+
+
+def _asked_otherwise(runs: Sequence[ComparedRun]) -> list[str]:
+    """In what the questions differ that the eval loss is the answer to."""
+    if len(runs) < 2:
+        return []
+    kept = [_recipe_of_checkpoint(run.folder) for run in runs]
+    found = []
+    for name, of_checkpoint, of_file in _ASKED:
+        # A hash says more than a path, but the two cannot be compared with each other.
+        told = [one.get(of_checkpoint) for one in kept]
+        values = told if all(told) else [of_file(run) for run in runs]
+        if any(value != values[0] for value in values):
+            found.append(name)
+    questions = [one.get(QUESTIONS) for one in kept]
+    if not found and all(questions) and len(set(questions)) > 1:
+        found.append("how many questions are asked, or which pictures are kept back")
+    return found
+
+
+def _model(run: ComparedRun) -> Any:
+    return _place(run.folder, run.recipe.model.base)
+
+
+def _reading(run: ComparedRun) -> Any:
+    model = run.recipe.model
+    return _place(run.folder, model.vae), model.clip_skip, model.prediction
+
+
+def _pictures(run: ComparedRun) -> Any:
+    pictures = training_pictures(run.folder.path(run.recipe.dataset.images))
+    return [(path.name, path.stat().st_size, read_sidecar(path).caption) for path in pictures]
+
+
+def _cuts(run: ComparedRun) -> Any:
+    dataset = run.recipe.dataset
+    return dataset.buckets, dataset.masks and dataset.mask_outside
+
+
+def _timesteps(run: ComparedRun) -> Any:
+    return run.recipe.training.min_timestep, run.recipe.training.max_timestep
+
+
+_ASKED: tuple[tuple[str, str, Callable[[ComparedRun], Any]], ...] = (
+    ("model", "model", _model),
+    ("VAE, clip_skip or prediction", "", _reading),
+    ("pictures or captions", "dataset", _pictures),
+    ("resolution", "", lambda run: run.recipe.dataset.resolution),
+    ("shape or masks", "", _cuts),
+    ("template", "templates", lambda run: run.recipe.dataset.template),
+    ("range of timesteps", "", _timesteps),
+    ("seed, hence in the noise", "", lambda run: run.recipe.training.seed),
+)
+"""What the questions of the eval loss are made of: how it is called, its key in a checkpoint, and by the run file."""
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def _recipe_of_checkpoint(folder: RunFolder) -> dict[str, Any]:
+    """What the last checkpoint was trained on, with hashes of model and pictures; empty if that cannot be read."""
+    steps = folder.checkpoints()
+    if not steps:
+        return {}
+    try:
+        state = json.loads((folder.state(steps[-1]) / "state.json").read_text(encoding="utf-8"))
+        # Two sets of questions with the same mark are the same.
+        return {**state["recipe"], QUESTIONS: str(state["evaluation"].get("questions") or "")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def _place(folder: RunFolder, text: str) -> str:
+    return str(folder.path(text).resolve()) if text and folder.path(text).exists() else text
+
+
+def _error(run: ComparedRun, name: str) -> float | None:
+    found = run.outcome.evaluation
+    return None if found is None else getattr(found, name)
+
+
+def _held(run: ComparedRun) -> str:
+    found = run.outcome.evaluation
+    return "" if found is None else percent(found.held_gain, found.held_gain_error)
+
+
+def _verdict(run: ComparedRun) -> str:
+    verdict = run.outcome.verdict
+    return "" if verdict is None else f"{verdict.name} at {verdict.step}"

@@ -1,0 +1,208 @@
+"""Names and shapes of the tensors in a weights file, read without torch and without running anything in it."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import struct
+import zipfile
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ti_tui.errors import UserError
+
+Shapes = dict[str, tuple[int, ...]]
+
+MAX_HEADER_BYTES = 100_000_000
+"""The safetensors format's own limit of its header."""
+
+
+class WeightsError(UserError):
+    """A weights file that is damaged, of another kind, or unsafe."""
+
+
+@dataclass(frozen=True)
+class TensorLocation:
+    """Where a tensor lies in a .safetensors.
+
+    dtype: the format's name of its numbers, such as "F16".
+    start: its first byte, counted from the start of the file; `end` is behind its last.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+def read_shapes(path: Path) -> Shapes:
+    """Tensor names and shapes of a .safetensors or .ckpt/.pt/.bin file. Raises WeightsError."""
+    if path.exists() and not path.is_file():
+        raise WeightsError(f"{path} is not a regular file", remedy="Give a .safetensors or .ckpt checkpoint.")
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+            size = file.seek(0, 2)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from None
+    if size == 0:
+        raise WeightsError(f"{path} is empty (0 bytes)", remedy="Copy or download it again.")
+    if start.startswith(b"PK\x03\x04"):
+        return _zip_shapes(path)
+    if path.suffix == ".safetensors" or start[8:9] == b"{":
+        return {name: place.shape for name, place in _safetensors_places(path, size).items()}
+    if start[:1] == b"\x80":
+        raise WeightsError(
+            f"{path} is in PyTorch's old format (before 2020), which cannot be looked into safely",
+            remedy="Get the .safetensors version of this model.",
+        )
+    raise WeightsError(
+        f"{path} is not a weights file (it starts with {_start_in_words(start)})",
+        remedy="Give a .safetensors or .ckpt checkpoint, or a diffusers folder.",
+    )
+
+
+def read_places(path: Path) -> dict[str, TensorLocation]:
+    """Where each tensor of a .safetensors lies. Raises WeightsError, also for a file of another kind."""
+    # Says what is wrong with a file that is none, in the words that everybody else gets.
+    read_shapes(path)
+    if zipfile.is_zipfile(path):
+        raise WeightsError(
+            f"{path} is a PyTorch checkpoint, whose numbers only PyTorch can read",
+            remedy="Give the .safetensors version of this model.",
+        )
+    return _safetensors_places(path, path.stat().st_size)
+
+
+def _safetensors_places(path: Path, size: int) -> dict[str, TensorLocation]:
+    damaged = WeightsError(f"{path} is not a valid safetensors file", remedy="Copy or download it again.")
+    if size < 8:
+        raise damaged
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > MAX_HEADER_BYTES:
+            raise damaged
+        if 8 + length > size:
+            raise WeightsError(
+                f"{path} is truncated: {size:,} bytes, its header alone needs {8 + length:,}",
+                remedy="Copy or download it again.",
+            )
+        try:
+            header = json.loads(file.read(length))
+            header.pop("__metadata__", None)
+            places = {name: _place(entry, 8 + length) for name, entry in header.items()}
+            end = max((place.end for place in places.values()), default=8 + length)
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+            raise damaged from None
+    if end != size:
+        raise WeightsError(
+            f"{path} is truncated: {size:,} of {end:,} bytes are there",
+            remedy="Copy or download it again.",
+        )
+    return places
+
+
+def _place(entry: Any, data: int) -> TensorLocation:
+    first, end = entry["data_offsets"]
+    return TensorLocation(str(entry["dtype"]), tuple(int(n) for n in entry["shape"]), data + first, data + end)
+
+
+@dataclass(frozen=True)
+class _Storage:
+    """Stands for a tensor's bytes."""
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """Stands for a tensor: its shape only."""
+
+    shape: tuple[int, ...]
+
+
+def _rebuild_tensor(_storage: Any, _offset: int, size: Any, *_rest: Any) -> _Tensor:
+    return _Tensor(tuple(size))
+
+
+def _rebuild_parameter(tensor: Any, *_rest: Any) -> Any:
+    return tensor
+
+
+class Inert:
+    """Stands for an object that a checkpoint carries along and that no tensor needs: it is made and forgotten."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def __setstate__(self, _: Any) -> None: ...
+
+
+HARMLESS = (
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+    "lightning.pytorch.callbacks.model_checkpoint.ModelCheckpoint",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "numpy.dtype",
+    "_codecs.encode",
+)
+"""What the first published .ckpt files hold beside tensors (the training framework's records). Never the real things:
+each is replaced by `Inert`, so nothing of them runs."""
+
+
+class _ShapeUnpickler(pickle.Unpickler):
+    """Knows the handful of names that a plain checkpoint needs, as stand-ins; any other name is refused.
+
+    Nothing from the file or from torch is called, so nothing in the file can run.
+    """
+
+    _ALLOWED: dict[tuple[str, str], Any] = {  # noqa: RUF012 - a constant table
+        ("collections", "OrderedDict"): OrderedDict,
+        ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+        ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in self._ALLOWED:
+            return self._ALLOWED[module, name]
+        if f"{module}.{name}" in HARMLESS:
+            return Inert
+        if module in {"torch", "torch.storage"} and name.endswith("Storage"):
+            return _Storage
+        raise pickle.UnpicklingError(f"{module}.{name}")
+
+    def persistent_load(self, _identifier: Any) -> Any:
+        return _Storage()
+
+
+def _zip_shapes(path: Path) -> Shapes:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = next((n for n in archive.namelist() if n.endswith("data.pkl")), None)
+            if name is None:
+                raise WeightsError(f"{path} is a zip file, not a checkpoint")
+            with archive.open(name) as file:
+                content = _ShapeUnpickler(file).load()
+    except zipfile.BadZipFile:
+        raise WeightsError(f"{path} is damaged or truncated", remedy="Copy or download it again.") from None
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path} holds code ({error}) and is not opened: a model needs none",
+            remedy="Get the .safetensors version of this model.",
+        ) from None
+    except WeightsError:
+        raise
+    except Exception as error:
+        raise WeightsError(f"{path} cannot be read as a checkpoint: {error}") from None
+    while isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict):
+        raise WeightsError(f"{path} holds no table of weights")
+    return {str(key): value.shape for key, value in content.items() if isinstance(value, _Tensor)}
+
+
+def _start_in_words(start: bytes) -> str:
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        return "HTML: a web page was saved in its place"
+    if start.startswith(b"version https://"):
+        return "a Git LFS pointer: the file itself was not fetched"
+    return repr(start[:8])[2:-1]

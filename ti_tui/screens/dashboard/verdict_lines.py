@@ -1,0 +1,74 @@
+"""What the dashboard says of learning: the gain, the verdict, what to do about it. Pure functions, as in `lines`."""
+
+from __future__ import annotations
+
+from ti_tui.formatting import printable
+from ti_tui.run.evaluations import Evaluation
+from ti_tui.run.history import RunHistory
+from ti_tui.run.verdicts import Verdict
+from ti_tui.widgets.canvas import Line, Piece
+from ti_tui.widgets.field_row import wrapped
+
+MARKS = {
+    "learning": ("·", "muted"),
+    "learned": ("✓", "success"),
+    "overtraining": ("!", "warning"),
+    "not learning": ("!", "warning"),
+    "diverging": ("!", "error"),
+}
+WORDS = {"learning": "still learning"}
+
+
+def gain(found: Evaluation | None, *, error: bool = False) -> str:
+    """`+31 %`, with its standard error on request: `+31 ± 2 %`; "" where it is not known."""
+    if found is None or found.gain is None:
+        return ""
+    around = f" ± {found.gain_error * 100:.0f}" if error and found.gain_error else ""
+    return f"{found.gain * 100:+.0f}{around} %"
+
+
+def in_short(history: RunHistory, *, wide: bool) -> list[Piece]:
+    """The eval loss, what was gained over the start, and the verdict as a word: for the head of the dashboard."""
+    if not history.evaluations:
+        return []
+    last = history.evaluations[-1]
+    loss = f"{last.loss:.4f}" if abs(last.loss) < 1000 else f"{last.loss:.2e}"
+    pieces: list[Piece] = [("  eval ", "muted"), (f"{loss} ", "chart-eval b")]
+    if last.step and (text := gain(last, error=wide)):
+        worse = (last.gain or 0.0) < 0
+        pieces += [("gain ", "muted")] if wide else []
+        pieces.append((f"{text} ", "warning" if worse else ""))
+    if history.verdict is not None:
+        mark, style = MARKS[history.verdict.name]
+        pieces.append((f"  {mark} {WORDS.get(history.verdict.name, history.verdict.name)}", style))
+    return pieces
+
+
+def advice(verdict: Verdict, best: int | None, *, going: bool, ends_itself: bool) -> str:
+    """What to do about a verdict."""
+    keep = f"the best checkpoint is step {best}" if best is not None else ""
+    match verdict.name:
+        case "learned" | "overtraining" if going and ends_itself:
+            return keep
+        case "learned":
+            return f"more steps refine it at most; {keep}" if keep else "more steps refine it at most"
+        case "overtraining":
+            return f"take an earlier one: {keep}" if keep else "lower the rates, or take fewer vectors"
+        case "not learning" if "too small" in verdict.reason:
+            return "raise the rates (e)" if going else "raise the rates"
+        case "diverging":
+            return "lower the rates by ten and start again: x stops" if going else "lower the rates by ten"
+    return ""
+
+
+def lines(history: RunHistory, width: int, *, going: bool, ends_itself: bool = False) -> list[Line]:
+    """The verdict with its reason and what to do; at most three lines, none while it is still learning."""
+    verdict = history.verdict
+    if verdict is None or not verdict.ends:
+        return []
+    mark, style = MARKS[verdict.name]
+    said = f"{verdict.name} at step {verdict.step}: {printable(verdict.reason)}"
+    if what := advice(verdict, history.best_step, going=going, ends_itself=ends_itself):
+        said += f". {what[0].upper()}{what[1:]}."
+    text = wrapped(said, width - 4)[:3]
+    return [[(f"{mark} " if i == 0 else "  ", f"{style} b"), (part, style)] for i, part in enumerate(text)]

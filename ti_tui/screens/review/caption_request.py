@@ -1,0 +1,125 @@
+"""The dialog that asks which captions are to be made, from what, and what becomes of those that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal, Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from ti_tui.dataset.caption_text import CaptionMode, CaptionRules
+from ti_tui.formatting import number, printable
+from ti_tui.screens.review.dialogs import Scope
+from ti_tui.widgets.canvas import Canvas, Line, cut
+from ti_tui.widgets.controls import ChoiceRow, Edited, EditingFinished, TextLine
+
+MODES: dict[str, CaptionMode] = {
+    "only missing": "missing",
+    "replace": "replace",
+    "prepend": "prepend",
+    "append": "append",
+}
+CAPTIONER, NAMES = "captioner", "file names"
+
+
+@dataclass(frozen=True)
+class CaptionRequest:
+    """Pictures to caption, by name, and how. by_names: from their file names, without a captioner."""
+
+    names: tuple[str, ...]
+    rules: CaptionRules
+    by_names: bool = False
+
+
+class CaptionRequestDialog(ModalScreen[CaptionRequest | None]):
+    """Asks for a `Wish`, and says what would come of it; enter starts at once with the captions that are missing.
+
+    rules:         the prefix and the first words to begin with.
+    reviewed:      the pictures whose caption was looked at.
+    words_of_name: the caption that a picture's file name gives.
+    """
+
+    BINDINGS = [Binding("escape", "dismiss(None)", "Back", show=False)]
+
+    def __init__(
+        self,
+        scopes: Sequence[Scope],
+        rules: CaptionRules,
+        *,
+        reviewed: Collection[str],
+        words_of_name: Callable[[str], str],
+    ) -> None:
+        super().__init__()
+        self._scopes = {scope.label: scope.captions for scope in scopes}
+        self._rules, self._reviewed, self._words_of_name = rules, reviewed, words_of_name
+
+    def compose(self) -> ComposeResult:
+        controls = (
+            ("Pictures", ChoiceRow(tuple(self._scopes), next(iter(self._scopes)), id="scope")),
+            ("Mode", ChoiceRow(tuple(MODES), next(iter(MODES)), id="mode")),
+            ("From", ChoiceRow((CAPTIONER, NAMES), CAPTIONER, id="source")),
+            ("Prefix", TextLine(self._rules.prefix, placeholder="put before each new caption", id="prefix")),
+            (
+                "First words",
+                TextLine(self._rules.first_words, placeholder="a photo of: it goes on from there", id="first"),
+            ),
+        )
+        with Vertical(classes="dialog form"):
+            yield Static("Make captions", classes="dialog-title", markup=False)
+            for label, control in controls:
+                with Horizontal(classes="line"):
+                    yield Static(label, classes="label", markup=False)
+                    yield control
+            yield Canvas(id="outcome")
+            yield Static("enter start   tab next   right choose   esc back", classes="dialog-keys", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one("#scope").focus()
+        self.call_after_refresh(self._show)
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._show)
+
+    def on_edited(self, message: Edited) -> None:
+        message.stop()
+        self._show()
+
+    def on_editing_finished(self, message: EditingFinished) -> None:
+        message.stop()
+        wish = self._wish()
+        if wish.names:
+            self.dismiss(wish)
+
+    @property
+    def _captions(self) -> Mapping[str, str]:
+        return self._scopes[self.query_one("#scope", ChoiceRow).text]
+
+    def _wish(self) -> CaptionRequest:
+        by_names = self.query_one("#source", ChoiceRow).text == NAMES
+        mode = MODES[self.query_one("#mode", ChoiceRow).text]
+        rules = CaptionRules(
+            mode, self.query_one("#prefix", TextLine).value, self.query_one("#first", TextLine).value.strip()
+        )
+        names = (name for name, caption in self._captions.items() if rules.wants(caption))
+        if by_names:
+            names = (name for name in names if self._words_of_name(name))
+        return CaptionRequest(tuple(names), rules, by_names)
+
+    def _show(self) -> None:
+        wish, captions = self._wish(), self._captions
+        canvas = self.query_one("#outcome", Canvas)
+        said, kept = number(len(wish.names), "picture"), len(captions) - len(wish.names)
+        had = [name for name in wish.names if captions[name]]
+        lines: list[Line] = [[(f"{said} will be captioned", "b"), (f", {kept} left as they are" * bool(kept), "")]]
+        if had:
+            reviewed = sum(name in self._reviewed for name in had)
+            changed = f"{number(len(had), 'caption')} {'is' if len(had) == 1 else 'are'} changed"
+            lines.append([(f"! {changed}, {reviewed} of them reviewed; U brings them back", "warning")])
+        elif wish.by_names and wish.names:
+            made = wish.rules.combined("", self._words_of_name(wish.names[0]))
+            lines.append([("+ ", "accent"), (cut(printable(made), max(10, canvas.size.width - 2)), "")])
+        canvas.draw([*lines, []][:2])

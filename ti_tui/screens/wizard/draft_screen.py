@@ -1,0 +1,260 @@
+"""Keeping a draft and finding out about it: saved with every change, looked at and judged in threads."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from textual import work
+from textual.message import Message
+from textual.screen import Screen
+from textual.worker import Worker, WorkerState, get_current_worker
+
+from ti_tui.atomic import CannotWrite
+from ti_tui.errors import UserError
+from ti_tui.screens.wizard.pane import DraftChanged
+from ti_tui.setup.draft import Draft, drop_draft, save_draft
+from ti_tui.setup.findings import Findings
+from ti_tui.setup.photographs import Basis
+
+if TYPE_CHECKING:
+    from ti_tui.dataset.survey import Look, LookCache, Survey
+    from ti_tui.screens.app import TiTuiApp
+    from ti_tui.setup.assess import PictureDesk
+
+JUDGE_SECONDS = 0.25
+SAVE_SECONDS = 0.6
+
+
+class PictureSeen(Message):
+    """One photograph was looked at."""
+
+    def __init__(self, number: int, look: Look) -> None:
+        super().__init__()
+        self.number, self.look = number, look
+
+
+class FolderLooked(Message):
+    """A folder of photographs was looked at to its end, or could not be: then `wrong` says why."""
+
+    def __init__(self, number: int, survey: Survey | None, wrong: str = "", remedy: str = "") -> None:
+        super().__init__()
+        self.number, self.survey, self.wrong, self.remedy = number, survey, wrong, remedy
+
+
+class DraftAssessed(Message):
+    """What is known about the draft as it was at `generation`."""
+
+    def __init__(self, generation: int, findings: Findings) -> None:
+        super().__init__()
+        self.generation, self.findings = generation, findings
+
+
+class DraftScreen(Screen[None]):
+    """Holds the draft and what is known about it.
+
+    draft:   the one to begin with; None begins an empty one.
+    seen:    the photographs that were looked at so far; looking: more may come, or other words about them.
+    started: the run was made: its draft is not kept any more.
+    """
+
+    def __init__(self, draft: Draft | None = None) -> None:
+        super().__init__()
+        self.draft = draft or Draft()
+        self.findings = Findings()
+        self.seen: list[Look] = []
+        self.looking = False
+        self.started = False
+        self._survey: Survey | None = None
+        self._basis: Basis | None = None
+        self._wrong: tuple[str, str] = ("", "")
+        self._changes = 0
+        self._judged = -1
+        self._look_number = 0
+        self._folder_changed = 0
+        self._unsaved = self._kept = False
+        self._desk: PictureDesk | None = None
+        self._delayed: dict[str, Any] = {}
+
+    @property
+    def ti_tui(self) -> TiTuiApp:
+        """The program: its settings, and how it draws pictures."""
+        return self.app  # type: ignore[return-value]
+
+    @property
+    def memory(self) -> LookCache | None:
+        """What was measured of photographs so far."""
+        return self._desk.memory if self._desk is not None else None
+
+    @property
+    def below(self) -> int:
+        """How many pictures lie in sub-folders that were not looked into."""
+        return self._survey.below if self._survey is not None else 0
+
+    def fill_pictures(self) -> None:
+        """Show the pictures in `seen`, in place of those that are shown."""
+
+    def add_picture(self, look: Look) -> None:
+        """Show one more picture."""
+
+    def pictures_looked(self) -> None:
+        """The folder was looked at to its end; `seen` has the last word about each picture."""
+
+    def show_findings(self) -> None:
+        """Show what is known now."""
+
+    def take_over(self, draft: Draft) -> None:
+        """Go on with another draft."""
+        self.draft, self.findings, self._kept = draft, Findings(), True
+        self._changes += 1
+        self._look()
+        self._judge()
+
+    @property
+    def current(self) -> bool:
+        """Whether the findings are those of the draft as it is now."""
+        return self._judged == self._changes and not self.looking
+
+    def look_if_changed(self) -> None:
+        """Look at the photographs again if some came or went since the last look."""
+        if self.draft.photographs and not self.looking and self._changed_at() != self._folder_changed:
+            self._look(again=True)
+
+    def _changed_at(self) -> int:
+        source = self.draft.source()
+        try:
+            return source.stat().st_mtime_ns if source is not None else 0
+        except OSError:
+            return 0
+
+    def check_again(self) -> None:
+        """Judge and save a little later: something may be another now, and what is known is not sure till then."""
+        self._changes += 1
+        self._later("judge", JUDGE_SECONDS, self._judge)
+        self._later("save", SAVE_SECONDS, self.keep_draft)
+
+    def on_draft_changed(self, message: DraftChanged) -> None:
+        self.check_again()
+        if message.pictures:
+            self._later("look", JUDGE_SECONDS, self._look)
+
+    def keep_draft(self) -> None:
+        """Save the draft, if there is anything in it and it is the user's own."""
+        if self.started or not self.draft.kept:
+            return
+        if self.draft.empty:
+            if self._kept:
+                drop_draft()
+            return
+        self._kept = True
+        try:
+            save_draft(self.draft)
+        except CannotWrite as error:
+            if not self._unsaved:
+                self.notify(f"The draft cannot be saved: {error}", severity="warning", markup=False, timeout=10)
+            self._unsaved = True
+
+    def _later(self, name: str, seconds: float, call: Any) -> None:
+        if timer := self._delayed.get(name):
+            timer.stop()
+        self._delayed[name] = self.set_timer(seconds, call)
+
+    def _look(self, *, again: bool = False) -> None:
+        """Look at the photographs. again: in the same folder; what is shown stays until all were looked at."""
+        self._look_number += 1
+        self._changes += 1
+        self._folder_changed = self._changed_at()
+        self._basis = Basis.of(self.draft)
+        self.looking = bool(self.draft.photographs)
+        if not again:
+            self._survey, self._wrong, self.seen = None, ("", ""), []
+            self.fill_pictures()
+        if self.looking:
+            self._look_at(self._look_number, self._basis, again=again)
+        else:
+            self._judge()
+
+    @work(thread=True, exclusive=True, group="look", exit_on_error=False)
+    def _look_at(self, number: int, basis: Basis, *, again: bool) -> None:
+        from ti_tui.setup.assess import PictureDesk
+
+        worker = get_current_worker()
+        self._desk = self._desk or PictureDesk()
+        folder = basis.photographs
+
+        def each(look: Look) -> bool:
+            if not worker.is_cancelled and not again:
+                self.post_message(PictureSeen(number, look))
+            return not worker.is_cancelled
+
+        try:
+            source = Draft(photographs=folder).source()
+            if source is None:
+                raise UserError(f"{folder!r} is not a path")
+            survey = self._desk.look(source, basis, each)
+        except UserError as error:
+            self.post_message(FolderLooked(number, None, error.message, error.remedy))
+            return
+        except OSError as error:
+            self.post_message(FolderLooked(number, None, f"{error.filename or folder}: {error.strerror}"))
+            return
+        if not worker.is_cancelled:
+            self.post_message(FolderLooked(number, survey))
+
+    def on_picture_seen(self, message: PictureSeen) -> None:
+        if message.number == self._look_number:
+            self.seen.append(message.look)
+            self.add_picture(message.look)
+
+    def on_folder_looked(self, message: FolderLooked) -> None:
+        if message.number != self._look_number:
+            return
+        survey = message.survey
+        self._survey, self._wrong = survey, (message.wrong, message.remedy)
+        self.seen = [*survey.looks, *survey.strays] if survey is not None else []
+        self.looking = False
+        self.pictures_looked()
+        if survey is not None and survey.scan.pictures and self.draft.kept:
+            from ti_tui import settings
+
+            settings.remember_folder(survey.folder)
+        # What was judged before did not know these pictures.
+        self._changes += 1
+        self._judge()
+
+    def _judge(self) -> None:
+        basis, before = Basis.of(self.draft), self._basis
+        if not self.looking and before is not None and basis != before and basis.photographs == before.photographs:
+            # Nothing is measured twice: it takes a moment, and then the draft is judged.
+            self._look(again=True)
+        else:
+            self._judge_draft(self._changes, copy.deepcopy(self.draft), self._survey, self._wrong)
+
+    @work(thread=True, exclusive=True, group="judge", exit_on_error=False)
+    def _judge_draft(self, generation: int, draft: Draft, survey: Survey | None, wrong: tuple[str, str]) -> None:
+        from ti_tui.run.problems import Problem
+        from ti_tui.setup.assess import judge
+
+        findings = judge(draft, survey, runs_folder=self.ti_tui.config.runs_folder)
+        if wrong[0]:
+            said = Problem("error", wrong[0], "photographs", wrong[1])
+            findings = replace(findings, problems=(said, *findings.problems), run=None)
+        elif draft.photographs and survey is None:
+            findings = replace(findings, run=None)
+        self.post_message(DraftAssessed(generation, findings))
+
+    def on_draft_assessed(self, message: DraftAssessed) -> None:
+        if message.generation == self._changes:
+            self._judged = message.generation
+            self.findings = message.findings
+            self.show_findings()
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        if event.state is WorkerState.ERROR and isinstance(event.worker.error, Exception):
+            from ti_tui.screens.app import write_crash
+
+            path = write_crash(event.worker.error)
+            self.looking = False
+            text = f"Something could not be found out: {event.worker.error}\nThe details are in {path}"
+            self.notify(text, severity="error", markup=False, timeout=10)
