@@ -139,8 +139,8 @@ class PictureView(Widget):
     """
 
     DEFAULT_CSS = """
-    Picture { width: 1fr; height: 1fr; align-horizontal: center; }
-    Picture > .picture--caption { color: $text-muted; }
+    PictureView { width: 1fr; height: 1fr; align-horizontal: center; }
+    PictureView > .picture--caption { color: $text-muted; }
     """
     COMPONENT_CLASSES: ClassVar[set[str]] = {"picture--caption"}
     ALLOW_SELECT = False

@@ -168,7 +168,7 @@ class CompareScreen(Screen[None]):
 
     def on_resize(self) -> None:
         # Pictures of one width have one height, so they can be compared row by row.
-        for picture in self.query("#pictures Picture"):
+        for picture in self.query("#pictures PictureView"):
             picture.styles.width = max(4, self.size.width // 3 - 2)
         self._show()
 
