@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ti_tui.dataset.prompt_checks import check_captions, check_prompt_lengths, check_sample_prompts, check_token
 from ti_tui.dataset.scan import Picture
-from ti_tui.dataset.templates import BUILT_IN, NAME, TemplateError, fill, load_templates, name_token
+from ti_tui.dataset.templates import BUILT_IN, NAME, TemplateError, fill, load_templates, name_token, without_name
 from ti_tui.dataset.tokens import PromptTokenizer, TokenizerError, find_tokenizer
 from ti_tui.run.sample_prompts import SamplePrompt, SamplePromptError, format_sample_prompt, parse_sample_prompt
 
@@ -117,6 +117,41 @@ def test_the_token_as_a_word_is_the_token(clip: PromptTokenizer) -> None:
     assert name_token("zkz at the beach, zkzs, (zkz)", "zkz") == "[name] at the beach, zkzs, ([name])"
 
 
+@pytest.mark.parametrize(
+    ("prompt", "named"),
+    [
+        ("zkz", "[name]"),
+        ("a zkz's hat, (zkz:1.2), zkz-like, zkz.", "a [name]'s hat, ([name]:1.2), [name]-like, [name]."),
+        ("zkzs, azkz, zkz1, 1zkz, zkz_2, _zkz, zkzé", "zkzs, azkz, zkz1, 1zkz, zkz_2, _zkz, zkzé"),
+        ("ZKZ", "ZKZ"),
+        ("zkz zkz", "[name] [name]"),
+        ("a [name]", "a [name]"),
+    ],
+)
+def test_a_token_inside_a_word_is_left_alone(prompt: str, named: str) -> None:
+    assert name_token(prompt, "zkz") == named
+
+
+def test_the_characters_of_a_token_are_meant_literally() -> None:
+    assert name_token("a+b aab a+bc", "a+b") == "[name] aab a+bc"
+    assert name_token("(x) and x", "(x)") == "[name] and x"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "word", "plain"),
+    [
+        ("a photo of a [name] at night", "", "a photo of at night"),
+        ("the [name], snow", "", "snow"),
+        ("an [name] and zkz zkzs", "", "and zkzs"),
+        ("The ZKZ, A [name], zkzs", "", "The ZKZ, zkzs"),
+        ("drama [name]", "", "drama"),
+        ("a photo of a zkz, zkzs", "woman", "a photo of a woman, zkzs"),
+    ],
+)
+def test_a_prompt_without_its_token_loses_the_article_too(prompt: str, word: str, plain: str) -> None:
+    assert without_name(prompt, "zkz", word) == plain
+
+
 def test_a_token_that_is_a_word_is_refused_with_another_name(clip: PromptTokenizer) -> None:
     assert not check_token("zkz", 4, clip)
     (problem,) = check_token("cat", 4, clip)
@@ -132,6 +167,26 @@ def test_captions_that_hold_the_token_or_a_word_around_it_are_told() -> None:
     text = [problem.message for problem in found]
     assert "1.png holds the token 'zkz'" in text[0]
     assert "part of another word in the caption of 2.png" in text[1]
+
+
+@pytest.mark.parametrize(
+    ("caption", "fields"),
+    [
+        ("zkz", ["holds"]),
+        ("a ZKZ, snow", ["holds"]),
+        ("(zkz) snow", ["holds"]),
+        ("zkzs", ["part of another word"]),
+        ("azkz", ["part of another word"]),
+        ("zkz_1 in snow", ["part of another word"]),
+        ("a Zkzs and a zkz", ["holds"]),
+        ("snow", []),
+        ("z k z", []),
+    ],
+)
+def test_a_token_in_a_caption_is_told_from_one_inside_a_word(caption: str, fields: list[str]) -> None:
+    found = list(check_captions([picture(caption)], "zkz", ["[name], [filewords]"]))
+    assert [problem.severity for problem in found] == ["warning"] * len(fields)
+    assert all(word in problem.message for word, problem in zip(fields, found, strict=True))
 
 
 def test_missing_and_unused_captions_are_told() -> None:

@@ -151,6 +151,46 @@ def test_each_smaller_way_needs_less() -> None:
     assert seen == sorted(seen, reverse=True) and len(set(seen)) == len(seen) == 7
 
 
+def chain(way: ComputeMode) -> list[ComputeMode]:
+    """All compute modes that a run falls back to, one after the other."""
+    found: list[ComputeMode] = []
+    after = smaller(way)
+    while after is not None:
+        found.append(after)
+        after = smaller(after)
+    return found
+
+
+def test_out_of_memory_takes_the_lean_backward_then_halves_the_batch_then_recomputes() -> None:
+    assert chain(ComputeMode(8, "plain")) == [
+        ComputeMode(8, "lean"),
+        ComputeMode(4, "lean"),
+        ComputeMode(2, "lean"),
+        ComputeMode(1, "lean"),
+        ComputeMode(1, "lean", "some"),
+        ComputeMode(1, "lean", "all"),
+    ]
+
+
+@pytest.mark.parametrize(("size", "halves"), [(7, [4, 2, 1]), (5, [3, 2, 1]), (3, [2, 1]), (2, [1])])
+def test_a_micro_batch_is_halved_and_rounded_up(size: int, halves: list[int]) -> None:
+    sizes = [way.batch_size for way in chain(ComputeMode(size, "lean", "all"))]
+    assert sizes == halves
+
+
+def test_falling_back_keeps_what_changes_the_result() -> None:
+    for way in chain(ComputeMode(4, "plain", "some", 8, text_on_cpu=True)):
+        assert way.bits == 8 and way.text_on_cpu and way.recompute in ("some", "all")
+
+
+@pytest.mark.parametrize(("images", "sizes"), [(5, {1, 2, 3, 5}), (8, {1, 2, 3, 4, 8}), (20, {1, 2, 3, 4, 5, 7})])
+def test_micro_batches_of_a_step_are_of_even_sizes(images: int, sizes: set[int]) -> None:
+    """Of 5 images, 3 + 2 and never 4 + 1."""
+    limits = [2.0 + step / 8 for step in range(80)]
+    found = {plan(24, images, vram_limit_gib=limit, quantise="off").batch_size for limit in limits}
+    assert found <= sizes and {1, max(sizes)} <= found
+
+
 def test_plain_attention_is_counted_with_its_matrices() -> None:
     fused, plain = (
         predict("sd1", ComputeMode(1), resolution=512, precision="fp16", attention=attention, cuda=True)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ti_tui.run.evaluations import Evaluation
-from ti_tui.run.verdicts import NAMES, Verdict, best_of, judge
+from ti_tui.run.verdicts import NAMES, Verdict, best_of, judge, ranks
 
 Gain = Callable[[int], float]
 START = '"woman"'
@@ -196,3 +196,225 @@ def test_an_evaluation_is_read_as_it_was_written(step: int, loss: float, more: d
 )
 def test_whatever_a_log_holds_is_read_without_an_error(values: dict) -> None:
     Evaluation.from_values(values)
+
+
+OVERTRAINING = Verdict(100, "overtraining", "said before")
+LEARNED = Verdict(100, "learned", "said before")
+
+
+def exact(
+    gains: Sequence[float],
+    *,
+    losses: Sequence[float] | None = None,
+    held: Sequence[float] | None = None,
+    follows: Sequence[float | None] | None = None,
+    **more: float,
+) -> list[Evaluation]:
+    """A history with just these numbers, every 20 steps."""
+    values = {"length": 2.0, "longest": 3.0, "moved": 3.0} | more
+    return [
+        Evaluation(
+            20 * place,
+            0.1 * (1 - gain) if losses is None else losses[place],
+            gain=gain,
+            held_gain=None if held is None else held[place],
+            follows=None if follows is None else follows[place],
+            **values,
+        )
+        for place, gain in enumerate(gains)
+    ]
+
+
+def name_of(history: Sequence[Evaluation], before: Verdict | None = None) -> str:
+    verdict = judge(history, START, before)
+    assert verdict is not None
+    return verdict.name
+
+
+@pytest.mark.parametrize(("variance", "name"), [(0.14, "learned"), (0.16, "learning")])
+def test_learned_needs_an_eval_loss_that_varies_little_compared_with_the_whole_run(variance: float, name: str) -> None:
+    # A window of 8 that jumps by `small`, after 12 that jump by 0.01, all about the same mean and without a trend.
+    small = 0.01 * math.sqrt(12 * variance / (20 - 8 * variance))
+    signs = (1, -1, -1, 1) * 5
+    losses = [0.1 + sign * (0.01 if place < 12 else small) for place, sign in enumerate(signs)]
+    assert name_of(exact([0.3] * 20, losses=losses)) == name
+
+
+@pytest.mark.parametrize(("points", "name"), [(1.9, "learned"), (2.1, "learning")])
+def test_learned_needs_a_gain_that_as_many_steps_again_would_hardly_raise(points: float, name: str) -> None:
+    # The last 8 of 20 evaluations lie within 140 of 380 steps.
+    rise = points / 100 * 140 / 380
+    gains = [0.0, *[0.3] * 11, *(0.3 + rise * place / 7 for place in range(8))]
+    verdict = judge(exact(gains), START)
+    assert verdict is not None and verdict.name == name
+    if name == "learned":
+        assert "the last 140 steps" in verdict.reason and f"{points} points" in verdict.reason
+
+
+def test_learned_needs_a_gain_and_a_window_of_evaluations() -> None:
+    assert name_of(exact([0.0, *[0.031] * 8])) == "learned"
+    assert name_of(exact([0.0, *[0.029] * 8])) == "learning"
+    assert name_of(exact([0.0, *[0.3] * 8])) == "learned"
+    assert name_of(exact([0.0, *[0.3] * 7])) == "learning"
+    # Later in a run the window is a quarter of it: here 10 evaluations, of which the first still rises.
+    late = [0.0, *[0.2] * 30, 0.22, *[0.3] * 9]
+    assert name_of(exact(late)) == "learning" and name_of(exact(late[-20:])) == "learned"
+
+
+def test_learned_is_taken_back_only_for_what_was_gained_since() -> None:
+    # A steep end would not be called learned for the first time.
+    steep = [0.0, *[0.3] * 8, *(0.3 + 0.01 * place for place in range(1, 5))]
+    assert name_of(exact(steep)) == "learning"
+    said = Verdict(160, "learned", "said before")
+    assert judge(exact(steep), START, said) == said
+    # The means of 8 evaluations, then and now, are compared: 0.04 more is news.
+    assert name_of(exact([0.0, *[0.3] * 8, *[0.3] * 7, 0.61]), said) == "learned"
+    assert name_of(exact([0.0, *[0.3] * 8, *[0.3] * 7, 0.63]), said) == "learning"
+
+
+def test_a_prompt_that_is_drowned_is_overtraining_until_half_of_what_was_lost_is_back() -> None:
+    def name(follows: float, before: Verdict | None) -> str:
+        return name_of(exact([0.0, *[0.3] * 4], follows=[1.0, 1.0, 1.0, follows, follows]), before)
+
+    assert name(0.66, None) == "overtraining" and name(0.68, None) != "overtraining"
+    # Half of what is lost at 0.67 is back at 0.835.
+    assert name(0.83, OVERTRAINING) == "overtraining" and name(0.84, OVERTRAINING) != "overtraining"
+    assert name(0.83, LEARNED) != "overtraining"
+
+
+def test_a_prompt_must_be_drowned_twice_running_and_not_in_the_first_steps() -> None:
+    gains = [0.0, *[0.3] * 4]
+    assert name_of(exact(gains, follows=[1.0, None, 0.5, None, 0.5])) == "overtraining"
+    assert name_of(exact(gains, follows=[1.0, None, 0.5, None, 1.0])) != "overtraining"
+    assert name_of(exact(gains, follows=[None, None, 0.5, None, 0.5])) != "overtraining"
+
+
+HELD = [0.4] * 8
+"""Of which a fall of 5 %, 0.02, is overtraining."""
+
+
+@pytest.mark.parametrize(
+    ("fall", "before", "name"),
+    [
+        (0.021, None, "overtraining"),
+        (0.019, None, "learned"),
+        (0.011, OVERTRAINING, "overtraining"),
+        (0.009, OVERTRAINING, "learned"),
+        (0.019, LEARNED, "learned"),
+    ],
+)
+def test_a_fall_on_held_out_images_is_overtraining_until_half_of_it_is_back(
+    fall: float, before: Verdict | None, name: str
+) -> None:
+    assert name_of(exact([0.0, *[0.3] * 15], held=[*HELD, *[0.4 - fall] * 8]), before) == name
+
+
+def test_a_small_fall_on_held_out_images_says_nothing() -> None:
+    # 5 % of a small gain is less than could be told from chance: 0.015 are needed at least.
+    assert name_of(exact([0.0, *[0.3] * 15], held=[*[0.1] * 8, *[0.086] * 8])) != "overtraining"
+    assert name_of(exact([0.0, *[0.3] * 15], held=[*[0.1] * 8, *[0.084] * 8])) == "overtraining"
+    assert name_of(exact([0.0, *[0.3] * 15], held=[*[0.029] * 8, *[0.0] * 8])) != "overtraining"
+
+
+def test_a_fall_that_is_no_more_than_the_jumps_says_nothing() -> None:
+    # Neighbours differ by 0.05: as a mean of 8, three standard deviations are 0.0556.
+    def jumping(fall: float) -> list[float]:
+        return [0.4 + 0.025 * (-1) ** place - fall * (place >= 8) for place in range(16)]
+
+    assert name_of(exact([0.0, *[0.3] * 15], held=jumping(0.054))) != "overtraining"
+    assert name_of(exact([0.0, *[0.3] * 15], held=jumping(0.057))) == "overtraining"
+
+
+def test_a_fall_on_all_images_is_no_overtraining() -> None:
+    held = [*HELD, *[0.35] * 8]
+    assert name_of(exact([*[0.3] * 8, *[0.31] * 8], held=held)) == "overtraining"
+    assert name_of(exact([*[0.3] * 8, *[0.29] * 8], held=held)) != "overtraining"
+    # Once said, the others may lose up to half.
+    assert name_of(exact([*[0.3] * 8, *[0.16] * 8], held=held), OVERTRAINING) == "overtraining"
+    assert name_of(exact([*[0.3] * 8, *[0.14] * 8], held=held), OVERTRAINING) != "overtraining"
+
+
+def test_overtraining_on_held_out_images_needs_two_windows_and_all_of_their_evaluations() -> None:
+    gains, held = [0.3] * 16, [*HELD, *[0.35] * 8]
+    assert name_of(exact(gains, held=held)) == "overtraining"
+    assert name_of(exact(gains[1:], held=held[1:])) != "overtraining"
+    partly = exact(gains[:1]) + exact(gains, held=held)[1:]
+    assert name_of(partly) != "overtraining"
+    verdict = judge(exact(gains, held=held), START)
+    assert verdict is not None and "since step 140" in verdict.reason
+    assert "from 40.0 % to 35.0 %" in verdict.reason and "from 30.0 % to 30.0 %" in verdict.reason
+
+
+def test_long_vectors_are_overtraining_only_where_something_is_learned() -> None:
+    assert name_of(exact([0.0, 0.03], longest=50.1)) == "overtraining"
+    assert name_of(exact([0.0, 0.03], longest=50.0)) == "learning"
+    assert name_of(exact([0.0, 0.029], longest=50.1)) == "learning"
+
+
+def test_a_verdict_whose_reason_is_the_same_is_the_one_from_before() -> None:
+    history = exact([0.0, 0.03], longest=60.0)
+    first = judge(history, START)
+    later = [*history, Evaluation(40, 0.09, gain=0.03, longest=60.0)]
+    assert first is not None and judge(later, START, first) is first
+    other = [*history, Evaluation(40, 0.09, gain=0.03, longest=70.0)]
+    assert judge(other, START, first) == Verdict(40, "overtraining", first.reason.replace("60", "70"))
+
+
+def test_the_limit_of_diverging_is_twice_the_error_and_at_least_2_percent() -> None:
+    def name(gain: float, error: float) -> str:
+        first, *others = exact([0.0, gain, gain])
+        return name_of([first, *(Evaluation(one.step, one.loss, one.gain, error) for one in others)])
+
+    assert name(-0.021, 0.0) == "diverging" and name(-0.02, 0.0) == "learning"
+    assert name(-0.101, 0.05) == "diverging" and name(-0.099, 0.05) == "learning"
+    assert name_of(exact([0.0, -0.5, 0.0])) == "learning" and name_of(exact([0.0, 0.0, -0.5])) == "learning"
+    assert name_of(exact([0.0, 0.3], longest=100.0)) != "diverging"
+    assert name_of(exact([0.0, 0.3], longest=100.1)) == "diverging"
+
+
+def test_patience_before_not_learning() -> None:
+    def name(count: int, *, gain: float = 0.0, moved: float = 0.1) -> str:
+        return name_of(exact([0.0, *[gain] * count], moved=moved))
+
+    assert name(4) == "not learning" and name(3) == "learning"
+    assert name(4, gain=0.0199) == "not learning" and name(4, gain=0.02) == "learning"
+    assert name(4, moved=0.199) == "not learning"
+    # Vectors that do move are given three times the evaluations.
+    assert name(11, moved=0.2) == "learning" and name(12, moved=0.2) == "not learning"
+    close = [Evaluation(step, 0.1, gain=0.0, moved=0.1) for step in (0, 10, 20, 30, 49)]
+    assert name_of(close) == "learning"
+    assert name_of([*close[:-1], Evaluation(50, 0.1, gain=0.0, moved=0.1)]) == "not learning"
+
+
+def test_how_far_vectors_moved_has_a_digit_more_where_it_is_little() -> None:
+    for moved, said in ((0.0123, "1.2 %"), (0.099, "9.9 %"), (0.1, "10 %")):
+        verdict = judge(exact([0.0] * 6, moved=moved), START)
+        assert verdict is not None and said in verdict.reason
+
+
+def test_nothing_is_said_of_the_start_alone_or_without_a_gain() -> None:
+    assert judge([], START) is None and judge(exact([0.0]), START) is None
+    assert judge([Evaluation(0, 0.1), Evaluation(20, 0.09)], START) is None
+    verdict = judge(exact([0.0, 0.125]), START)
+    assert verdict == Verdict(20, "learning", f"12 % less error than {START}") and not verdict.ends
+    assert OVERTRAINING.ends and LEARNED.ends
+
+
+def test_checkpoints_are_ranked_by_the_mean_with_their_neighbours() -> None:
+    # Each counts twice in its own mean.
+    history = exact([0.1, 0.1, 0.3, 0.1, 0.2])
+    expected = [(0, 0.1), (20, 0.15), (40, 0.2), (60, 0.175), (80, 0.5 / 3)]
+    assert list(ranks(history)) == [(step, pytest.approx(rank)) for step, rank in expected]
+
+
+def test_a_lucky_jump_makes_no_best_checkpoint() -> None:
+    history = exact([0.0, 0.2, 0.3, 0.2, 0.27, 0.27, 0.27, 0.2])
+    assert best_of(history, [one.step for one in history]) == 100
+
+
+def test_ranks_count_the_part_of_a_prompt_that_is_followed_and_leave_losses_as_they_are() -> None:
+    follows = [None, 0.9, None, 0.375, None, None]
+    found = list(ranks(exact([0.2] * 5 + [-0.4], follows=follows)))
+    # 0.375 is half of what is enough; it holds until it is measured again. What gained nothing is not made better.
+    assert [rank for _, rank in found] == pytest.approx([0.2, 0.2, 0.2, 0.1, 0.025, -0.2])
+    assert list(ranks([Evaluation(0, 0.1), *exact([0.2])])) == [(0, 0.2)]

@@ -112,6 +112,22 @@ def test_previews_show_the_start_and_the_end_unless_they_are_off(every: int, ste
     assert made.samples() == len(steps)
 
 
+@pytest.mark.parametrize(
+    ("every", "steps"), [(7, [0, 7, 14, 20]), (5, [0, 5, 10, 15, 20]), (100, [0, 20]), (1, list(range(21))), (0, [])]
+)
+def test_evaluations_come_at_their_stride_at_the_start_and_at_the_end(every: int, steps: list[int]) -> None:
+    values = {
+        "format": 1,
+        "model": {"base": "m"},
+        "dataset": {"images": "i"},
+        "embedding": {"token": "zkz"},
+        "scheme": {"segments": [{"learning_rate": 0.01, "steps": 20}]},
+        "evaluation": {"every_steps": every},
+    }
+    made = make_plan(from_values(values, Path("run.toml")), SD1, 4, RTX_2060)
+    assert [step for step in range(21) if made.evaluation_due(step)] == steps
+
+
 def test_an_optimizer_that_is_not_installed_says_how_to_install_it(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
