@@ -31,6 +31,20 @@ LONG = ("test_whole_way.py", "test_demo_model.py")
 """Files with tests of half a minute: they begin first, so that no worker is left alone with one at the end."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-snapshots",
+        action="store_true",
+        help="keep the screens as they are now in tests/snapshots, as pictures and as text, instead of comparing them",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--update-snapshots"):
+        # See tests/screens/driving.py, which is called from within the app and has no `config`.
+        os.environ["TI_TUI_UPDATE_SNAPSHOTS"] = "1"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONG)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import importlib.metadata
 import os
 import time
@@ -23,6 +24,9 @@ from ti_tui.settings import Settings
 SNAPSHOTS = Path(__file__).parent.parent / "snapshots"
 MADE_WITH = {"textual": "8.2.8", "rich": "15.0.0"}
 """The versions that the snapshots were drawn with: others draw the same screen in other SVG."""
+
+UPDATE = "TI_TUI_UPDATE_SNAPSHOTS"
+"""Set where the snapshots are to be written, as `--update-snapshots` does."""
 
 LOOKS = [((80, 24), "quiet"), ((120, 40), "quiet"), ((120, 40), "paper")]
 """Sizes and themes of which snapshots are kept; colours do not depend on the size."""
@@ -83,33 +87,48 @@ async def type_text(pilot: Pilot[None], text: str) -> None:
 
 
 async def check_snapshot(pilot: Pilot[None], name: str, *, seconds: float = 30) -> None:
-    """Wait until the screen is that of tests/snapshots/NAME.svg; TI_TUI_UPDATE_SNAPSHOTS=1 writes it anew.
+    """Wait until the screen is that of tests/snapshots/NAME.svg, and reads as its text; --update-snapshots keeps it.
 
-    Collects nothing: raises AssertionError at the first that does not come, and leaves the new picture beside the old
-    one. What is still being painted is waited for, however long a slow machine takes.
+    name: ends in the theme. The text is the same in every theme, and is kept once for all of them.
+
+    Raises AssertionError if it does not come: with the lines that differ or, where only colours and styles do, with
+    the place of a new picture beside the old one. What is still being painted is waited for, however long a slow
+    machine takes.
     """
     for package, version in MADE_WITH.items():
         if importlib.metadata.version(package) != version:
             pytest.skip(f"the snapshots were drawn with {package} {version}")
-    path = SNAPSHOTS / f"{name}.svg"
-    if os.environ.get("TI_TUI_UPDATE_SNAPSHOTS"):
+    picture, text = SNAPSHOTS / f"{name}.svg", SNAPSHOTS / f"{name.rpartition('-')[0]}.txt"
+    if os.environ.get(UPDATE):
         # Nothing to compare with tells when all is painted; the longest timer that a screen paints after is a second.
         await pilot.pause(1.5)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(pilot.app.export_screenshot(title="ti_tui"), encoding="utf-8")
+        text.write_text(words(pilot) + "\n", encoding="utf-8")
+        picture.write_text(_picture(pilot), encoding="utf-8")
         return
-    assert path.exists(), f"there is no snapshot {name}; make it with TI_TUI_UPDATE_SNAPSHOTS=1"
-    expected, end, drawn = path.read_text(encoding="utf-8"), time.monotonic() + seconds, None
+    for path in (picture, text):
+        assert path.exists(), f"there is no {path.name}; make it with: pytest --update-snapshots"
+    expected, end, before = text.read_text(encoding="utf-8"), time.monotonic() + seconds, None
     while True:
         await pilot.pause(0.05)
+        shown, late = words(pilot) + "\n", time.monotonic() > end
+        if shown != expected:
+            assert not late, f"{name} reads differently:\n{_difference(expected, shown, text.name)}"
         # An SVG is drawn only of a screen that has come to rest: it takes as long as many looks at its words.
-        shown, late = words(pilot), time.monotonic() > end
-        if shown == drawn or late:
-            svg = pilot.app.export_screenshot(title="ti_tui")
-            if svg == expected:
+        elif shown == before or late:
+            drawn = _picture(pilot)
+            if drawn == picture.read_text(encoding="utf-8"):
                 return
             if late:
-                new = path.with_suffix(".new.svg")
-                new.write_text(svg, encoding="utf-8")
-                raise AssertionError(f"{name} looks different; compare {path} with {new}. The screen was:\n{shown}")
-        drawn = shown
+                new = picture.with_suffix(".new.svg")
+                new.write_text(drawn, encoding="utf-8")
+                raise AssertionError(f"{name} has other colours or styles; compare {picture} with {new}")
+        before = shown
+
+
+def _picture(pilot: Pilot[None]) -> str:
+    return pilot.app.export_screenshot(title="ti_tui")
+
+
+def _difference(expected: str, shown: str, name: str) -> str:
+    lines = difflib.unified_diff(expected.splitlines(), shown.splitlines(), name, "the screen", lineterm="")
+    return "\n".join(lines)
