@@ -140,16 +140,13 @@ def main() -> None:
 
 def _unexpected(error: Exception) -> int:
     """A mistake of the program itself: two lines for the user, the traceback in a file for its makers."""
-    import traceback
-
-    from ti_tui.settings import state_folder
+    from ti_tui.crash import write_crash
 
     print(f"ti_tui made a mistake: {type(error).__name__}: {error}", file=sys.stderr)
-    try:
-        path = state_folder() / "crash.log"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{sys.argv}\n{traceback.format_exc()}", encoding="utf-8")
+    if path := write_crash(error):
         print(f"The details are in {path}; please report them.", file=sys.stderr)
-    except OSError:
+    else:
+        import traceback
+
         traceback.print_exc()
     return 1

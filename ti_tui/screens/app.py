@@ -6,18 +6,20 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import Binding
 from textual.screen import Screen
 
-from ti_tui import atomic, settings
+from ti_tui import settings
+from ti_tui.crash import write_crash
 from ti_tui.formatting import location, printable
 from ti_tui.run.folder import RunFolder
+from ti_tui.screens.base import BaseApp
 from ti_tui.themes import shipped_and_own, variable_defaults
 from ti_tui.widgets.graphics import Protocol, choose_protocol, extra_installed, probe_terminal
 from ti_tui.widgets.picture import PictureCache
@@ -30,11 +32,8 @@ MOST_SHOWN = 6
 PLAIN = str.maketrans("[]", "()")
 
 
-class TiTuiApp(App[None], inherit_bindings=False):
-    """Opens the wizard, or the dashboard of a run.
-
-    draft: what the wizard begins with, if it is not to offer the draft that was left; None once its run was made.
-    """
+class TiTuiApp(BaseApp, inherit_bindings=False):
+    """Opens the wizard, or the dashboard of a run."""
 
     TITLE = "ti_tui"
     ENABLE_COMMAND_PALETTE = True
@@ -89,20 +88,26 @@ class TiTuiApp(App[None], inherit_bindings=False):
     def on_mount(self) -> None:
         self.set_keymap(self.config.keys)
         self.theme_changed_signal.subscribe(self, self._remember_theme)
-        problems = [*self._config_problems, *(_unknown_keys(self.config.keys) if self.config.keys else [])]
+        problems = [*self._config_problems, *self._key_problems()]
         if problems:
             more = [f"and {len(problems) - MOST_SHOWN} more"] if len(problems) > MOST_SHOWN else []
             shown = "\n".join([*problems[:MOST_SHOWN], *more])
             self.notify(shown, title="Settings", severity="warning", timeout=15, markup=False)
 
+    def _key_problems(self) -> list[str]:
+        if not self.config.keys:
+            return []
+        # Imports every screen: for those alone who bind keys.
+        from ti_tui.screens.key_check import key_problems
+
+        return key_problems(self.config.keys, type(self))
+
     def open_run(self, run: RunFolder) -> None:
-        """Show the dashboard of `run`."""
         if _mode_of(run) not in self._modes:
             self.add_mode(_mode_of(run), partial(_dashboard, run))
         self.switch_mode(_mode_of(run))
 
     def made_run(self, run: RunFolder) -> None:
-        """A run came out of the wizard: show it, and let the next wizard begin anew."""
         self.open_run(run)
         self.draft = None
         self.remove_mode("wizard")
@@ -149,12 +154,6 @@ class TiTuiApp(App[None], inherit_bindings=False):
             self.copy(text, "the selection")
         else:
             self.notify("ctrl+q leaves; a run that is going goes on.", timeout=3)
-
-    def copy(self, text: str, what: str) -> None:
-        """Put `text` on the clipboard of the terminal (OSC 52), and say what may keep it from arriving."""
-        self.copy_to_clipboard(text)
-        hint = "\nIn tmux this needs: set -s set-clipboard on" if os.environ.get("TMUX") else ""
-        self.notify(f"Copied {what}:\n{text}{hint}", timeout=6, markup=False)
 
     def _handle_exception(self, error: Exception) -> None:
         """Keep the details in a file and leave; `run_app` then says what happened in words."""
@@ -205,63 +204,10 @@ def _let_alt_digits_be_keys() -> None:
         ANSI_SEQUENCES_KEYS.pop(f"\x1b{digit}", None)  # type: ignore[attr-defined]
 
 
-def _unknown_keys(keys: Mapping[str, str]) -> list[str]:
-    """What is wrong with the [keys] of the settings: ids that nothing has."""
-    import difflib
-
-    from ti_tui.screens.dashboard.health import HealthScreen
-    from ti_tui.screens.dashboard.log import LogScreen
-    from ti_tui.screens.dashboard.sample_grid import SampleGrid
-    from ti_tui.screens.dashboard.samples import CompareScreen
-    from ti_tui.screens.dashboard.screen import DashboardScreen
-    from ti_tui.screens.review.captions import CaptionReview
-    from ti_tui.screens.review.crops import CropReview
-    from ti_tui.screens.review.editor import CaptionEditor
-    from ti_tui.screens.review.listing import CaptionList
-    from ti_tui.screens.wizard.captions import CaptionPreview
-    from ti_tui.screens.wizard.dataset import DatasetPane
-    from ti_tui.screens.wizard.scheme import SchemePane
-    from ti_tui.screens.wizard.screen import WizardScreen
-    from ti_tui.widgets.controls import TextLine
-    from ti_tui.widgets.segment_table import SegmentTable
-
-    owners = (
-        TiTuiApp, WizardScreen, DatasetPane, CaptionPreview, SchemePane, CropReview, CaptionReview, CaptionEditor,
-        CaptionList, DashboardScreen, CompareScreen, SampleGrid, HealthScreen, LogScreen, TextLine, SegmentTable,
-    )  # fmt: skip
-    classes = {part for owner in owners for part in owner.__mro__ if part.__module__.startswith("ti_tui.")}
-    bindings = [binding for part in classes for binding in vars(part).get("BINDINGS", [])]
-    known = {binding.id for binding in bindings if isinstance(binding, Binding) and binding.id}
-    wrong = []
-    for name in keys:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            wrong.append(f"[keys] {name}: no key has this id" + (f"; did you mean {near[0]}?" if near else ""))
-    for key in {key for key in keys.values() if list(keys.values()).count(key) > 1}:
-        names = [name for name, bound in keys.items() if bound == key]
-        screens = {name.partition(".")[0] for name in names}
-        if len(screens) < len(names):
-            wrong.append(f"[keys] {key} is given to {' and '.join(names)}: only one of them can have it")
-    return wrong
-
-
 def protocol() -> Protocol:
     """How pictures are drawn on this terminal. Asks it, if that is needed, before the first screen is drawn."""
     config, _ = settings.load_settings()
     return choose_protocol(config.images, os.environ, lambda: probe_terminal(0, 1), extra_installed())
-
-
-def write_crash(error: Exception) -> Path | None:
-    """Write the traceback of a mistake of ours to the state folder; returns the file, None if it cannot be written."""
-    import traceback
-
-    path = settings.state_folder() / "crash.log"
-    text = "".join(traceback.format_exception(error))
-    try:
-        atomic.write_text(path, f"{sys.argv}\n{text}")
-    except atomic.CannotWrite:
-        return None
-    return path
 
 
 def _mode_of(run: RunFolder) -> str:

@@ -16,6 +16,7 @@ from ti_tui.monitoring.followed_run import FollowedRun
 from ti_tui.run.evaluations import BANDS, Evaluation
 from ti_tui.run.history import RunHistory
 from ti_tui.run.verdicts import LEAST_FOLLOWING
+from ti_tui.screens.base import AppAccess
 from ti_tui.screens.dashboard import verdict_lines
 from ti_tui.widgets.canvas import Canvas, Line, Piece, cut
 from ti_tui.widgets.chart import Axis, Curve, chart, spark
@@ -23,14 +24,13 @@ from ti_tui.widgets.field_row import wrapped
 
 if TYPE_CHECKING:
     from ti_tui.embeddings.health import Health
-    from ti_tui.screens.app import TiTuiApp
 
 BAR, TREND = 20, 12
 NAME = 16
 LEAST_CHART, WIDE_TABLE = 30, 50
 
 
-class HealthScreen(Screen[None]):
+class HealthScreen(AppAccess, Screen[None]):
     """Gains, bands, trends and vectors; it follows the run like the dashboard."""
 
     BINDINGS = [
@@ -44,10 +44,6 @@ class HealthScreen(Screen[None]):
     def __init__(self, followed: FollowedRun) -> None:
         super().__init__()
         self._followed = followed
-
-    @property
-    def ti_tui(self) -> TiTuiApp:
-        return self.app  # type: ignore[return-value]
 
     def compose(self) -> ComposeResult:
         yield Canvas(id="title")

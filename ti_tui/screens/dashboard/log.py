@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -13,15 +12,13 @@ from textual.widgets import Footer, RichLog, Rule
 from ti_tui.formatting import clock, location, printable
 from ti_tui.monitoring.event_text import EventTail
 from ti_tui.run.folder import RunFolder
+from ti_tui.screens.base import AppAccess
 from ti_tui.widgets.canvas import Canvas
-
-if TYPE_CHECKING:
-    from ti_tui.screens.app import TiTuiApp
 
 TAIL_BYTES = 1 << 16
 
 
-class LogScreen(Screen[None]):
+class LogScreen(AppAccess, Screen[None]):
     """The end of trainer.log as it was when the screen was opened, then every event worth a line as it comes."""
 
     BINDINGS = [
@@ -60,8 +57,7 @@ class LogScreen(Screen[None]):
         self.dismiss()
 
     def action_copy(self) -> None:
-        app: TiTuiApp = self.app  # type: ignore[assignment]
-        app.copy(str(self._folder.log), "the log's path")
+        self.ti_tui.copy(str(self._folder.log), "the log's path")
 
     def _follow(self) -> None:
         for t, text in self._tail.read():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -15,12 +15,10 @@ from ti_tui.formatting import printable
 from ti_tui.results.comparison import previews, training_pictures
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.history import RunHistory
+from ti_tui.screens.base import AppAccess
 from ti_tui.screens.dashboard.sample_grid import SampleGrid
 from ti_tui.widgets.canvas import Canvas, Piece
 from ti_tui.widgets.picture import PictureView
-
-if TYPE_CHECKING:
-    from ti_tui.screens.app import TiTuiApp
 
 
 def picture_at(folder: RunFolder, history: RunHistory, step: int, prompt: int) -> tuple[Path | None, str]:
@@ -44,7 +42,7 @@ def training_picture(folder: RunFolder) -> Path | None:
     return next(iter(training_pictures(folder.images)), None)
 
 
-class CompareScreen(Screen[None]):
+class CompareScreen(AppAccess, Screen[None]):
     """Two steps side by side, and a training picture; or the grid of all steps and prompts."""
 
     # The grid takes the keys only while it is shown.
@@ -69,10 +67,6 @@ class CompareScreen(Screen[None]):
         # The newest stands in the middle anyway; beside it the one before shows what has changed.
         start = self._steps.index(step) if step in self._steps[:-1] else max(0, last - 1)
         self._left, self._right, self._prompt = start, last, 0
-
-    @property
-    def ti_tui(self) -> TiTuiApp:
-        return self.app  # type: ignore[return-value]
 
     def compose(self) -> ComposeResult:
         yield Canvas(id="title")

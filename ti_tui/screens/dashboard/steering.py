@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from textual import work
 from textual.binding import Binding
 from textual.message import Message
 from textual.screen import Screen
-from textual.worker import Worker, WorkerState
 
 from ti_tui import settings
 from ti_tui.errors import UserError
@@ -17,10 +14,8 @@ from ti_tui.monitoring.followed_run import FollowedRun
 from ti_tui.run import requests
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.history import CheckpointRow
+from ti_tui.screens.base import AppAccess, WorkerErrors
 from ti_tui.screens.dashboard.samples import step_for
-
-if TYPE_CHECKING:
-    from ti_tui.screens.app import TiTuiApp
 
 SOON_SECONDS = 3.0
 """Within so much time the trainer takes a request."""
@@ -42,7 +37,7 @@ class NotInstalled(Message):
         self.step, self.into, self.wrong, self.replaces = step, into, wrong, replaces
 
 
-class SteeringScreen(Screen[None]):
+class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
     """The keys that ask something of a run. Whatever is asked goes through the run folder."""
 
     BINDINGS = [
@@ -63,11 +58,6 @@ class SteeringScreen(Screen[None]):
         self.followed = FollowedRun(folder)
         self._starting = False
 
-    @property
-    def ti_tui(self) -> TiTuiApp:
-        """The program: its settings, and how it draws pictures."""
-        return self.app  # type: ignore[return-value]
-
     def chosen(self) -> CheckpointRow | None:
         """The checkpoint that is meant by install, copy and delete: the newest, if none is marked."""
         return self.followed.rows[0] if self.followed.rows else None
@@ -83,13 +73,9 @@ class SteeringScreen(Screen[None]):
             return not self.followed.going
         return True
 
-    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
-        if event.state is WorkerState.ERROR and isinstance(event.worker.error, Exception):
-            from ti_tui.screens.app import write_crash
-
-            path = write_crash(event.worker.error)
-            self._starting = False
-            self._say(f"That did not work: {event.worker.error}\nThe details are in {path}", wrong=True)
+    def worker_failed(self, error: Exception, details: str) -> None:
+        self._starting = False
+        self._say(f"That did not work: {error}\n{details}", wrong=True)
 
     def action_save(self) -> None:
         self._ask("save", "A checkpoint is saved after this step.")

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from textual import work
-from textual import worker as workers
 from textual.message import Message
 from textual.screen import Screen
 
@@ -19,6 +18,7 @@ from ti_tui.errors import UserError
 from ti_tui.formatting import seconds
 from ti_tui.jobs import captioning
 from ti_tui.jobs.captioning import Captioner
+from ti_tui.screens.base import WorkerErrors
 
 CHOSEN = "captioner"
 """The name under which the folder of the captioner that was chosen on a screen is remembered."""
@@ -59,7 +59,7 @@ class CaptionerMissing(Message):
         self.job, self.error = job, error
 
 
-class CaptioningScreen(Screen[str]):
+class CaptioningScreen(WorkerErrors, Screen[str]):
     """Runs one captioning job at a time in the captioner's process, which ends with the screen."""
 
     def __init__(self) -> None:
@@ -196,12 +196,7 @@ class CaptioningScreen(Screen[str]):
         self.show_progress()
         self.captioning_ended(captioned, stopped=stopped)
 
-    def on_worker_state_changed(self, event: workers.Worker.StateChanged) -> None:
-        if event.state is workers.WorkerState.ERROR and isinstance(event.worker.error, Exception):
-            from ti_tui.screens.app import write_crash
-
-            path = write_crash(event.worker.error)
-            if self.progress is not None:
-                self._ended(0)
-            text = f"Something went wrong: {event.worker.error}\nThe details are in {path}"
-            self.notify(text, severity="error", markup=False, timeout=10)
+    def worker_failed(self, error: Exception, details: str) -> None:
+        if self.progress is not None:
+            self._ended(0)
+        self.notify(f"Something went wrong: {error}\n{details}", severity="error", markup=False, timeout=10)

@@ -19,6 +19,7 @@ from ti_tui.dataset import faces
 from ti_tui.dataset.crop_boxes import FINE, GROW, STEP
 from ti_tui.errors import UserError
 from ti_tui.formatting import number, printable
+from ti_tui.screens.base import AppAccess
 from ti_tui.screens.review import crop_lines as lines
 from ti_tui.screens.review.crop_pictures import Colour, Copies, as_trained, with_boxes
 from ti_tui.screens.review.listing import CaptionRows, Row, labels
@@ -31,7 +32,6 @@ from ti_tui.widgets.picture import PictureView
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ti_tui.screens.app import TiTuiApp
     from ti_tui.widgets.graphics import CellSize
 
 NARROW = 100
@@ -40,7 +40,7 @@ SAID_SECONDS = 6.0
 TRAINED = "as it will be trained"
 
 
-class CropReview(Screen[str | None]):
+class CropReview(AppAccess, Screen[str | None]):
     """Shows the crops on a desk, beginning with the picture `at`; gives the picture that it ended with.
 
     save: writes the draft to the disk.
@@ -91,11 +91,6 @@ class CropReview(Screen[str | None]):
         self._unsaved: Timer | None = None
         self._said = ""
         self._saying: Timer | None = None
-
-    @property
-    def ti_tui(self) -> TiTuiApp:
-        """The program: its settings, and how it draws pictures."""
-        return self.app  # type: ignore[return-value]
 
     def compose(self) -> ComposeResult:
         yield Canvas(id="head")

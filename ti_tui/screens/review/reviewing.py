@@ -16,6 +16,7 @@ from ti_tui.captions.desk import CaptionDesk
 from ti_tui.captions.filter import Facts, FilterError, parse_filter
 from ti_tui.captions.prompt import PromptReader, PromptReading, Remark, reader_for, remarks
 from ti_tui.dataset.caption_edits import clean_line
+from ti_tui.screens.base import AppAccess
 from ti_tui.screens.review import lines
 from ti_tui.screens.review.captioning import CaptioningScreen
 from ti_tui.screens.review.editor import CaptionEditor
@@ -25,7 +26,6 @@ from ti_tui.widgets.controls import Edited, EditingFinished, TextLine
 from ti_tui.widgets.picture import PictureView
 
 if TYPE_CHECKING:
-    from ti_tui.screens.app import TiTuiApp
     from ti_tui.setup.check import Checked
 
 NARROW = 100
@@ -42,7 +42,7 @@ class ReaderReady(Message):
         self.reader = reader
 
 
-class ReviewScreen(CaptioningScreen):
+class ReviewScreen(AppAccess, CaptioningScreen):
     """Shows the captions on a desk, beginning with the picture `at`. checked: what is known about the model."""
 
     CSS_PATH = "captions.tcss"
@@ -77,11 +77,6 @@ class ReviewScreen(CaptioningScreen):
         self._said = ""
         self._saying: Timer | None = None
         self._warned = False
-
-    @property
-    def ti_tui(self) -> TiTuiApp:
-        """The program: its settings, and how it draws pictures."""
-        return self.app  # type: ignore[return-value]
 
     def compose(self) -> ComposeResult:
         yield Canvas(id="head")

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from textual import work
 from textual.message import Message
 from textual.screen import Screen
-from textual.worker import Worker, WorkerState, get_current_worker
+from textual.worker import get_current_worker
 
 from ti_tui.atomic import CannotWrite
 from ti_tui.errors import UserError
+from ti_tui.screens.base import AppAccess, WorkerErrors
 from ti_tui.screens.wizard.pane import DraftChanged
 from ti_tui.setup.draft import Draft, drop_draft, save_draft
 from ti_tui.setup.findings import Findings
@@ -20,7 +21,6 @@ from ti_tui.setup.photographs import Basis
 
 if TYPE_CHECKING:
     from ti_tui.dataset.survey import Look, LookCache, Survey
-    from ti_tui.screens.app import TiTuiApp
     from ti_tui.setup.assess import PictureDesk
 
 JUDGE_SECONDS = 0.25
@@ -51,7 +51,7 @@ class DraftAssessed(Message):
         self.generation, self.findings = generation, findings
 
 
-class DraftScreen(Screen[None]):
+class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
     """Holds the draft and what is known about it.
 
     draft:   the one to begin with; None begins an empty one.
@@ -76,11 +76,6 @@ class DraftScreen(Screen[None]):
         self._unsaved = self._kept = False
         self._desk: PictureDesk | None = None
         self._delayed: dict[str, Any] = {}
-
-    @property
-    def ti_tui(self) -> TiTuiApp:
-        """The program: its settings, and how it draws pictures."""
-        return self.app  # type: ignore[return-value]
 
     @property
     def memory(self) -> LookCache | None:
@@ -250,11 +245,7 @@ class DraftScreen(Screen[None]):
             self.findings = message.findings
             self.show_findings()
 
-    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
-        if event.state is WorkerState.ERROR and isinstance(event.worker.error, Exception):
-            from ti_tui.screens.app import write_crash
-
-            path = write_crash(event.worker.error)
-            self.looking = False
-            text = f"Something could not be found out: {event.worker.error}\nThe details are in {path}"
-            self.notify(text, severity="error", markup=False, timeout=10)
+    def worker_failed(self, error: Exception, details: str) -> None:
+        self.looking = False
+        text = f"Something could not be found out: {error}\n{details}"
+        self.notify(text, severity="error", markup=False, timeout=10)

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual.containers import Vertical, VerticalScroll
 from textual.message import Message
 from textual.widget import Widget
 
 from ti_tui.run.problems import Problem
+from ti_tui.screens.base import AppAccess
 from ti_tui.setup.draft import Draft
 from ti_tui.setup.fields import FieldSpec
 from ti_tui.setup.findings import Findings
 from ti_tui.setup.steps import StepId
 from ti_tui.widgets.field_row import FieldRow
-
-if TYPE_CHECKING:
-    from ti_tui.screens.app import TiTuiApp
 
 
 class DraftChanged(Message):
@@ -49,7 +47,7 @@ class Ready(Message):
         self.step = step
 
 
-class StepPane(Vertical):
+class StepPane(AppAccess, Vertical):
     """One step of the wizard."""
 
     step: ClassVar[StepId]
@@ -60,11 +58,6 @@ class StepPane(Vertical):
         super().__init__(id=f"pane-{self.step}", classes="pane")
         self.draft = draft
         self.findings = Findings()
-
-    @property
-    def ti_tui(self) -> TiTuiApp:
-        """The program: its settings, and how it draws pictures."""
-        return self.app  # type: ignore[return-value]
 
     def on_mount(self) -> None:
         self.post_message(Ready(self.step))

@@ -12,12 +12,13 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
-from textual.worker import Worker, WorkerState, get_current_worker
+from textual.worker import get_current_worker
 
 from ti_tui.errors import UserError
 from ti_tui.formatting import location, number, printable
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.problems import Problem, worst_first
+from ti_tui.screens.base import WorkerErrors
 from ti_tui.screens.wizard.pane import DraftChanged, GoTo, StepPane, scrolled
 from ti_tui.setup.draft import Draft, drop_draft
 from ti_tui.setup.findings import Findings
@@ -56,7 +57,7 @@ class StartFailed(Message):
         self.message = message
 
 
-class TrainPane(StepPane):
+class TrainPane(WorkerErrors, StepPane):
     """Nothing is written before enter is pressed here, except the draft."""
 
     step = "train"
@@ -202,13 +203,8 @@ class TrainPane(StepPane):
         elif not message.started:
             app.notify(f"{location(message.run.root)} is made. t starts it.", markup=False)
 
-    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
-        # A worker's state is told to the widget that owns it, and to no other.
-        if event.state is WorkerState.ERROR and isinstance(event.worker.error, Exception):
-            from ti_tui.screens.app import write_crash
-
-            path = write_crash(event.worker.error)
-            self.post_message(StartFailed(f"That did not work: {event.worker.error}. The details are in {path}"))
+    def worker_failed(self, error: Exception, details: str) -> None:
+        self.post_message(StartFailed(f"That did not work: {error}. {details}"))
 
     @property
     def drafting(self) -> DraftScreen:

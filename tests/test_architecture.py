@@ -1,0 +1,52 @@
+"""The shape of the program: what may import what is said in pyproject.toml; here is what import-linter cannot say."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import ti_tui
+
+PACKAGE = Path(ti_tui.__file__).parent
+FILES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))
+}
+LARGEST_SETUP = 3500
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    """A file's syntax tree."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The modules of ti_tui that a file imports anywhere: within functions and for type checkers too."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in FILES)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert not node.level, f"{path} imports relatively"
+            names = (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+            yield from (name for name in names if name in FILES)
+
+
+def lines_of(path: Path) -> int:
+    """How long a file is."""
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = {name: set(imports(path)) - {name} for name, path in FILES.items()}
+    assert sum(map(len, graph.values())) > len(FILES)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        raise AssertionError(" <- ".join(error.args[1])) from None
+
+
+def test_the_wizards_room_stays_small() -> None:
+    assert sum(lines_of(path) for path in (PACKAGE / "setup").glob("*.py")) <= LARGEST_SETUP

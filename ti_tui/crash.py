@@ -1,0 +1,21 @@
+"""Keeping a mistake of the program itself in a file: what was called, and the traceback."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from ti_tui import atomic, settings
+
+
+def write_crash(error: BaseException) -> Path | None:
+    """Write the traceback of `error` to the state folder; returns the file, None if it cannot be written."""
+    import traceback
+
+    path = settings.state_folder() / "crash.log"
+    text = "".join(traceback.format_exception(error))
+    try:
+        atomic.write_text(path, f"{sys.argv}\n{text}")
+    except atomic.CannotWrite:
+        return None
+    return path
