@@ -1,23 +1,75 @@
-"""Small dialogs: a question with answers, a text to read, a line to type, a file or folder to pick."""
+"""Small dialogs: a question with answers, a text to read, a line to type, a path to pick; a base for forms."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, TypeVar
 
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
+from textual.widget import Widget
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from ti_tui.formatting import printable
 from ti_tui.paths import BadPath, user_path
-from ti_tui.widgets.controls import PathSuggester
+from ti_tui.widgets.controls import Edited, PathSuggester
+
+Result = TypeVar("Result")
+
+
+class Dialog(ModalScreen[Result]):
+    """A heading, a text where there is one, what the dialog asks, and its keys; escape gives None."""
+
+    FRAME: ClassVar[str] = "dialog"
+    BINDINGS = [Binding("escape", "dismiss(None)", "Back", show=False)]
+
+    def __init__(self, heading: str, text: str = "", *, keys: str = "") -> None:
+        super().__init__()
+        self._heading, self._text, self._keys = heading, text, keys
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes=self.FRAME):
+            yield Static(self._heading, classes="dialog-title", markup=False)
+            if self._text:
+                yield Static(self._text, classes="dialog-text", markup=False)
+            yield from self.body()
+            yield Static(self._keys, id="keys", classes="dialog-keys", markup=False)
+
+    def body(self) -> ComposeResult:
+        """What stands between the text and the keys."""
+        raise NotImplementedError
+
+
+class FormDialog(Dialog[Result]):
+    """Controls, and below them what comes of what is typed in them so far."""
+
+    FRAME = "dialog form"
+
+    def on_mount(self) -> None:
+        self.call_after_refresh(self.show_outcome)
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.show_outcome)
+
+    def on_edited(self, message: Edited) -> None:
+        message.stop()
+        self.show_outcome()
+
+    def show_outcome(self) -> None:
+        """Show what would come of it now."""
+        raise NotImplementedError
+
+
+def labelled(label: str, control: Widget) -> Horizontal:
+    """A line of a form."""
+    return Horizontal(Static(label, classes="label", markup=False), control, classes="line")
 
 
 @dataclass(frozen=True)
@@ -29,27 +81,20 @@ class Answer:
     text: str
 
 
-class QuestionDialog(ModalScreen[str | None]):
+class QuestionDialog(Dialog[str | None]):
     """A question with a few answers; the first is the default, escape answers nothing."""
 
-    BINDINGS = [Binding("escape", "dismiss(None)", "Back", show=False)]
-
     def __init__(self, title: str, text: str, answers: Sequence[Answer]) -> None:
-        super().__init__()
-        self._heading, self._text, self._answers = title, text, tuple(answers)
+        super().__init__(title, text, keys="enter choose   esc back")
+        self._answers = tuple(answers)
 
-    def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog"):
-            yield Static(self._heading, classes="dialog-title", markup=False)
-            if self._text:
-                yield Static(self._text, classes="dialog-text", markup=False)
-            yield OptionList(
-                *(
-                    Option(Content.assemble((f"{answer.key}  ", "$accent"), Content(answer.text)), id=answer.id)
-                    for answer in self._answers
-                )
+    def body(self) -> ComposeResult:
+        yield OptionList(
+            *(
+                Option(Content.assemble((f"{answer.key}  ", "$accent"), Content(answer.text)), id=answer.id)
+                for answer in self._answers
             )
-            yield Static("enter choose   esc back", classes="dialog-keys", markup=False)
+        )
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         self.dismiss(event.option.id)
@@ -61,25 +106,22 @@ class QuestionDialog(ModalScreen[str | None]):
                 self.dismiss(answer.id)
 
 
-class Reader(ModalScreen[None]):
+class Reader(Dialog[None]):
     """A text to read, never taken as markup."""
 
     BINDINGS = [
-        Binding("escape,q,enter,v,l", "dismiss(None)", "Back", show=False),
+        Binding("q,enter,v,l", "dismiss(None)", "Back", show=False),
         Binding("c", "copy", "Copy", show=False),
     ]
 
     def __init__(self, title: str, text: str | Content, *, plain: str | None = None) -> None:
-        super().__init__()
-        self._heading, self._text = title, text
+        super().__init__(title, keys="arrows scroll   c copy all   esc back")
+        self._content = text
         self._plain = plain if plain is not None else str(text)
 
-    def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog"):
-            yield Static(self._heading, classes="dialog-title", markup=False)
-            with VerticalScroll():
-                yield Static(self._text, classes="body", markup=False)
-            yield Static("arrows scroll   c copy all   esc back", classes="dialog-keys", markup=False)
+    def body(self) -> ComposeResult:
+        with VerticalScroll():
+            yield Static(self._content, classes="body", markup=False)
 
     def on_mount(self) -> None:
         self.query_one(VerticalScroll).focus()
@@ -89,23 +131,15 @@ class Reader(ModalScreen[None]):
         self.notify("Copied.", timeout=2)
 
 
-class Typed(ModalScreen[str | None]):
-    """A line to type; escape gives None."""
-
-    BINDINGS = [Binding("escape", "dismiss(None)", "Back", show=False)]
+class Typed(Dialog[str | None]):
+    """A line to type."""
 
     def __init__(self, title: str, text: str, value: str = "", *, path: bool = False) -> None:
-        super().__init__()
-        self._heading, self._text, self._value, self._path = title, text, value, path
+        super().__init__(title, text, keys="enter take it   esc back" + "   right complete the path" * path)
+        self._value, self._path = value, path
 
-    def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog"):
-            yield Static(self._heading, classes="dialog-title", markup=False)
-            if self._text:
-                yield Static(self._text, classes="dialog-text", markup=False)
-            yield Input(self._value, compact=True, suggester=PathSuggester() if self._path else None)
-            keys = "enter take it   esc back" + ("   right complete the path" if self._path else "")
-            yield Static(keys, classes="dialog-keys", markup=False)
+    def body(self) -> ComposeResult:
+        yield Input(self._value, compact=True, suggester=PathSuggester() if self._path else None)
 
     def on_mount(self) -> None:
         self.query_one(Input).cursor_blink = False
@@ -117,14 +151,13 @@ class Typed(ModalScreen[str | None]):
             self.notify("Type something, or press esc.", timeout=2)
 
 
-class PathPicker(ModalScreen[Path | None]):
+class PathPicker(Dialog[Path | None]):
     """Walks the folders of this machine. Gives a folder, or with `suffixes` also a file of one of them.
 
     The first entry is the folder itself; counted: endings whose files are counted in it.
     """
 
     BINDINGS = [
-        Binding("escape", "dismiss(None)", "Back", show=False),
         Binding("backspace,left", "up", "Up", show=False),
         Binding("full_stop", "hidden", "Hidden", show=False),
         Binding("space", "take", "Take", show=False),
@@ -138,21 +171,16 @@ class PathPicker(ModalScreen[Path | None]):
         suffixes: frozenset[str] = frozenset(),
         counted: frozenset[str] = frozenset(),
     ) -> None:
-        super().__init__()
-        self._counted = counted
-        self._heading, self._suffixes, self._hidden = title, suffixes, False
+        super().__init__(title, keys="enter open   space take it   left up   . hidden   esc back")
+        self._suffixes, self._counted, self._hidden = suffixes, counted, False
         self._folder = next((path for path in (start, *start.parents) if _is_folder(path)), Path.home())
         self._entries: list[Path] = []
 
-    def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog"):
-            yield Static(self._heading, classes="dialog-title", markup=False)
-            yield Static("", id="where", classes="dialog-text", markup=False)
-            yield OptionList()
-            yield Static("", id="keys", classes="dialog-keys", markup=False)
+    def body(self) -> ComposeResult:
+        yield Static("", id="where", classes="dialog-text", markup=False)
+        yield OptionList()
 
     def on_mount(self) -> None:
-        self.query_one("#keys", Static).update("enter open   space take it   left up   . hidden   esc back")
         self._fill()
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:

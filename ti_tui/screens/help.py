@@ -6,10 +6,12 @@ from typing import Any
 
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen, Screen
+from textual.screen import Screen
 from textual.widgets import Static
+
+from ti_tui.screens.dialogs import Dialog
 
 QUIET = frozenset(
     {
@@ -22,7 +24,7 @@ QUIET = frozenset(
 """Keys that stand for another one, or that everybody knows."""
 
 
-class HelpScreen(ModalScreen[None]):
+class HelpScreen(Dialog[None]):
     """Shows `help_text()` of the screen below, and its keys."""
 
     BINDINGS = [Binding("escape,q,f1,question_mark,enter", "dismiss(None)", "Back", show=False, priority=True)]
@@ -34,24 +36,20 @@ class HelpScreen(ModalScreen[None]):
     """
 
     def __init__(self, below: Screen[Any]) -> None:
-        super().__init__()
+        super().__init__("Help", keys="esc back")
         words = getattr(below, "help_text", None)
-        self._text = words() if words is not None else ""
-        self._keys = _keys_of(below)
+        self._about = words() if words is not None else ""
+        self._keys_below = _keys_of(below)
 
-    def compose(self) -> ComposeResult:
-        width = max((len(key) for key, _ in self._keys), default=0)
-        with Vertical(classes="dialog"):
-            yield Static("Help", classes="dialog-title", markup=False)
-            with VerticalScroll():
-                if self._text:
-                    yield Static(self._text, classes="dialog-text", markup=False)
-                rows = [
-                    Content.assemble((f"{key:<{width}}   ", "$accent"), Content(f"{text}\n"))
-                    for key, text in self._keys
-                ]
-                yield Static(Content("").join(rows), classes="body")
-            yield Static("esc back", classes="dialog-keys", markup=False)
+    def body(self) -> ComposeResult:
+        width = max((len(key) for key, _ in self._keys_below), default=0)
+        rows = [
+            Content.assemble((f"{key:<{width}}   ", "$accent"), Content(f"{text}\n")) for key, text in self._keys_below
+        ]
+        with VerticalScroll():
+            if self._about:
+                yield Static(self._about, classes="dialog-text", markup=False)
+            yield Static(Content("").join(rows), classes="body")
 
     def on_mount(self) -> None:
         self.query_one(VerticalScroll).focus()

@@ -3,52 +3,40 @@
 from __future__ import annotations
 
 from textual.app import ComposeResult
-from textual.binding import Binding
-from textual.containers import Vertical
-from textual.screen import ModalScreen
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
 from ti_tui.monitoring.steering import ahead, with_ahead
 from ti_tui.run.scheme import Scheme, SchemeError
+from ti_tui.screens.dialogs import FormDialog
 from ti_tui.widgets.canvas import Canvas
 from ti_tui.widgets.chart import Axis, Curve, chart, nice_axis
 from ti_tui.widgets.field_row import wrapped
 
 
-class SchemeChange(ModalScreen[str | None]):
+class SchemeChange(FormDialog[str | None]):
     """Gives the text of the rates ahead, or None."""
 
-    BINDINGS = [Binding("escape", "dismiss(None)", "Back", show=False)]
-
     def __init__(self, scheme: Scheme, step: int) -> None:
-        super().__init__()
+        super().__init__(
+            f"The rates from step {step} on",
+            "rate:steps pairs, each for N steps. What was trained so far stays.",
+            keys="enter changes them   esc back",
+        )
         self._scheme, self._step = scheme, step
         self._before = ahead(scheme, step)
-        self._text = self._before or "0.001:500"
+        self._typed = self._before or "0.001:500"
 
-    def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog"):
-            yield Static(f"The rates from step {self._step} on", classes="dialog-title", markup=False)
-            yield Static(
-                "rate:steps pairs, each for N steps. What was trained so far stays.",
-                classes="dialog-text",
-                markup=False,
-            )
-            yield Input(self._text, compact=True, select_on_focus=False)
-            yield Canvas(id="said")
-            yield Canvas(id="curve")
-            yield Static("enter changes them   esc back", classes="dialog-keys", markup=False)
+    def body(self) -> ComposeResult:
+        yield Input(self._typed, compact=True, select_on_focus=False)
+        yield Canvas(id="said")
+        yield Canvas(id="curve")
 
     def on_mount(self) -> None:
         self.query_one(Input).cursor_blink = False
-        self._show()
-
-    def on_resize(self) -> None:
-        self.call_after_refresh(self._show)
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        self._text = event.value
-        self._show()
+        self._typed = event.value
+        self.show_outcome()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         try:
@@ -58,10 +46,10 @@ class SchemeChange(ModalScreen[str | None]):
         # What was not changed is no request.
         self.dismiss(event.value if event.value.strip() != self._before else None)
 
-    def _show(self) -> None:
+    def show_outcome(self) -> None:
         said, curve = self.query_one("#said", Canvas), self.query_one("#curve", Canvas)
         try:
-            scheme = with_ahead(self._scheme, self._step, self._text)
+            scheme = with_ahead(self._scheme, self._step, self._typed)
         except SchemeError as error:
             parts = wrapped(f"{error.message}. {error.remedy}".strip(), max(20, said.size.width - 2))
             said.draw([[("! " if i == 0 else "  ", "error b"), (part, "error")] for i, part in enumerate(parts)])

@@ -6,16 +6,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from textual.app import ComposeResult
-from textual.binding import Binding
-from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
-from textual.widgets import Static
 
 from ti_tui.dataset.caption_text import CaptionMode, CaptionRules
 from ti_tui.formatting import number, printable
+from ti_tui.screens.dialogs import FormDialog, labelled
 from ti_tui.screens.review.dialogs import Scope
 from ti_tui.widgets.canvas import Canvas, Line, cut
-from ti_tui.widgets.controls import ChoiceRow, Edited, EditingFinished, TextLine
+from ti_tui.widgets.controls import ChoiceRow, EditingFinished, TextLine
 
 MODES: dict[str, CaptionMode] = {
     "only missing": "missing",
@@ -35,15 +32,13 @@ class CaptionRequest:
     by_names: bool = False
 
 
-class CaptionRequestDialog(ModalScreen[CaptionRequest | None]):
-    """Asks for a `Wish`, and says what would come of it; enter starts at once with the captions that are missing.
+class CaptionRequestDialog(FormDialog[CaptionRequest | None]):
+    """Asks for captions, and says what would come of that; enter starts at once with those that are missing.
 
     rules:         the prefix and the first words to begin with.
     reviewed:      the pictures whose caption was looked at.
     words_of_name: the caption that a picture's file name gives.
     """
-
-    BINDINGS = [Binding("escape", "dismiss(None)", "Back", show=False)]
 
     def __init__(
         self,
@@ -53,40 +48,20 @@ class CaptionRequestDialog(ModalScreen[CaptionRequest | None]):
         reviewed: Collection[str],
         words_of_name: Callable[[str], str],
     ) -> None:
-        super().__init__()
+        super().__init__("Make captions", keys="enter start   tab next   right choose   esc back")
         self._scopes = {scope.label: scope.captions for scope in scopes}
         self._rules, self._reviewed, self._words_of_name = rules, reviewed, words_of_name
 
-    def compose(self) -> ComposeResult:
-        controls = (
-            ("Pictures", ChoiceRow(tuple(self._scopes), next(iter(self._scopes)), id="scope")),
-            ("Mode", ChoiceRow(tuple(MODES), next(iter(MODES)), id="mode")),
-            ("From", ChoiceRow((CAPTIONER, NAMES), CAPTIONER, id="source")),
-            ("Prefix", TextLine(self._rules.prefix, placeholder="put before each new caption", id="prefix")),
-            (
-                "First words",
-                TextLine(self._rules.first_words, placeholder="a photo of: it goes on from there", id="first"),
-            ),
+    def body(self) -> ComposeResult:
+        prefix, first_words = self._rules.prefix, self._rules.first_words
+        yield labelled("Pictures", ChoiceRow(tuple(self._scopes), next(iter(self._scopes)), id="scope"))
+        yield labelled("Mode", ChoiceRow(tuple(MODES), next(iter(MODES)), id="mode"))
+        yield labelled("From", ChoiceRow((CAPTIONER, NAMES), CAPTIONER, id="source"))
+        yield labelled("Prefix", TextLine(prefix, placeholder="put before each new caption", id="prefix"))
+        yield labelled(
+            "First words", TextLine(first_words, placeholder="a photo of: it goes on from there", id="first")
         )
-        with Vertical(classes="dialog form"):
-            yield Static("Make captions", classes="dialog-title", markup=False)
-            for label, control in controls:
-                with Horizontal(classes="line"):
-                    yield Static(label, classes="label", markup=False)
-                    yield control
-            yield Canvas(id="outcome")
-            yield Static("enter start   tab next   right choose   esc back", classes="dialog-keys", markup=False)
-
-    def on_mount(self) -> None:
-        self.query_one("#scope").focus()
-        self.call_after_refresh(self._show)
-
-    def on_resize(self) -> None:
-        self.call_after_refresh(self._show)
-
-    def on_edited(self, message: Edited) -> None:
-        message.stop()
-        self._show()
+        yield Canvas(id="outcome")
 
     def on_editing_finished(self, message: EditingFinished) -> None:
         message.stop()
@@ -109,7 +84,7 @@ class CaptionRequestDialog(ModalScreen[CaptionRequest | None]):
             names = (name for name in names if self._words_of_name(name))
         return CaptionRequest(tuple(names), rules, by_names)
 
-    def _show(self) -> None:
+    def show_outcome(self) -> None:
         wish, captions = self._wish(), self._captions
         canvas = self.query_one("#outcome", Canvas)
         said, kept = number(len(wish.names), "picture"), len(captions) - len(wish.names)

@@ -9,16 +9,15 @@ from rich.cells import cell_len
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from ti_tui.captions.phrases import MOST
 from ti_tui.dataset.caption_edits import Replaced, ReplaceError, Replacement, replace_in
 from ti_tui.formatting import number, printable
+from ti_tui.screens.dialogs import FormDialog, labelled
 from ti_tui.screens.review.listing import common_start
 from ti_tui.widgets.canvas import Canvas, Line, cut
-from ti_tui.widgets.controls import ChoiceRow, Edited, EditingFinished, Flags, TextLine
+from ti_tui.widgets.controls import ChoiceRow, EditingFinished, Flags, TextLine
 from ti_tui.widgets.field_row import wrapped
 
 WHOLE, IGNORE, REGEX = "whole word", "ignore case", "regex"
@@ -33,50 +32,28 @@ class Scope:
     captions: Mapping[str, str]
 
 
-class ReplaceDialog(ModalScreen[dict[str, str] | None]):
+class ReplaceDialog(FormDialog[dict[str, str] | None]):
     """Find and replace. Shows what would become of the captions while it is typed; gives the new captions by name."""
 
-    BINDINGS = [
-        Binding("escape", "dismiss(None)", "Back", show=False),
-        Binding("ctrl+r", "replace", "Replace", show=False, priority=True),
-    ]
+    BINDINGS = [Binding("ctrl+r", "replace", "Replace", show=False, priority=True)]
 
     def __init__(self, scopes: Sequence[Scope], find: str = "", options: str = "") -> None:
-        super().__init__()
+        super().__init__("Find and replace", keys="enter replace   tab next   space tick   esc back")
         self._scopes = {scope.label: scope.captions for scope in scopes}
         self._find, self._options = find, options
         self._found = Replaced({}, 0)
 
-    def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog form"):
-            yield Static("Find and replace", classes="dialog-title", markup=False)
-            with Horizontal(classes="line"):
-                yield Static("Find", classes="label", markup=False)
-                yield TextLine(self._find, id="find")
-            yield Canvas(id="wrong")
-            with Horizontal(classes="line"):
-                yield Static("Put instead", classes="label", markup=False)
-                yield TextLine(placeholder="nothing: take it out", id="put")
-            with Horizontal(classes="line"):
-                yield Static("", classes="label", markup=False)
-                yield Flags((WHOLE, IGNORE, REGEX), self._options, id="options")
-            with Horizontal(classes="line"):
-                yield Static("In", classes="label", markup=False)
-                yield ChoiceRow(tuple(self._scopes), next(iter(self._scopes)), id="scope")
-            yield Canvas(id="found")
-            yield Canvas(id="examples")
-            yield Static("enter replace   tab next   space tick   esc back", classes="dialog-keys", markup=False)
+    def body(self) -> ComposeResult:
+        yield labelled("Find", TextLine(self._find, id="find"))
+        yield Canvas(id="wrong")
+        yield labelled("Put instead", TextLine(placeholder="nothing: take it out", id="put"))
+        yield labelled("", Flags((WHOLE, IGNORE, REGEX), self._options, id="options"))
+        yield labelled("In", ChoiceRow(tuple(self._scopes), next(iter(self._scopes)), id="scope"))
+        yield Canvas(id="found")
+        yield Canvas(id="examples")
 
     def on_mount(self) -> None:
         self.query_one("#put" if self._find else "#find").focus()
-        self.call_after_refresh(self._show)
-
-    def on_resize(self) -> None:
-        self.call_after_refresh(self._show)
-
-    def on_edited(self, message: Edited) -> None:
-        message.stop()
-        self._show()
 
     def on_editing_finished(self, message: EditingFinished) -> None:
         message.stop()
@@ -86,7 +63,7 @@ class ReplaceDialog(ModalScreen[dict[str, str] | None]):
             self.action_replace()
 
     def action_replace(self) -> None:
-        self._show()
+        self.show_outcome()
         if self._found.changed:
             self.dismiss(dict(self._found.changed))
 
@@ -100,7 +77,7 @@ class ReplaceDialog(ModalScreen[dict[str, str] | None]):
             regex=REGEX in ticked,
         )
 
-    def _show(self) -> None:
+    def show_outcome(self) -> None:
         captions = self._scopes[self.query_one("#scope", ChoiceRow).text]
         wish, wrong, found = self._wish(), "", Replaced({}, 0)
         try:
@@ -125,42 +102,22 @@ class ReplaceDialog(ModalScreen[dict[str, str] | None]):
         self.query_one("#examples", Canvas).draw(lines)
 
 
-class FrameDialog(ModalScreen[tuple[str, str] | None]):
+class FrameDialog(FormDialog[tuple[str, str] | None]):
     """Prefix and suffix of all captions. reads: the prompt of the picture in view, with a prefix and a suffix."""
 
-    BINDINGS = [Binding("escape", "dismiss(None)", "Back", show=False)]
-
     def __init__(self, prefix: str, suffix: str, reads: Callable[[str, str], str]) -> None:
-        super().__init__()
+        super().__init__(
+            "Prefix and suffix of all captions",
+            "They stand around every caption when the run is made, and are never put twice. The captions themselves "
+            "stay as they are; empty lines take them away again.",
+            keys="enter take them   tab next   esc back",
+        )
         self._prefix, self._suffix, self._reads = prefix, suffix, reads
 
-    def compose(self) -> ComposeResult:
-        text = (
-            "They stand around every caption when the run is made, and are never put twice. The captions themselves "
-            "stay as they are; empty lines take them away again."
-        )
-        with Vertical(classes="dialog form"):
-            yield Static("Prefix and suffix of all captions", classes="dialog-title", markup=False)
-            yield Static(text, classes="dialog-text", markup=False)
-            with Horizontal(classes="line"):
-                yield Static("Prefix", classes="label", markup=False)
-                yield TextLine(self._prefix, placeholder="photograph,", id="prefix")
-            with Horizontal(classes="line"):
-                yield Static("Suffix", classes="label", markup=False)
-                yield TextLine(self._suffix, placeholder=", in black and white", id="suffix")
-            yield Canvas(id="reads")
-            yield Static("enter take them   tab next   esc back", classes="dialog-keys", markup=False)
-
-    def on_mount(self) -> None:
-        self.query_one("#prefix").focus()
-        self.call_after_refresh(self._show)
-
-    def on_resize(self) -> None:
-        self.call_after_refresh(self._show)
-
-    def on_edited(self, message: Edited) -> None:
-        message.stop()
-        self._show()
+    def body(self) -> ComposeResult:
+        yield labelled("Prefix", TextLine(self._prefix, placeholder="photograph,", id="prefix"))
+        yield labelled("Suffix", TextLine(self._suffix, placeholder=", in black and white", id="suffix"))
+        yield Canvas(id="reads")
 
     def on_editing_finished(self, message: EditingFinished) -> None:
         message.stop()
@@ -169,13 +126,13 @@ class FrameDialog(ModalScreen[tuple[str, str] | None]):
     def _typed(self) -> tuple[str, str]:
         return self.query_one("#prefix", TextLine).value, self.query_one("#suffix", TextLine).value
 
-    def _show(self) -> None:
+    def show_outcome(self) -> None:
         canvas = self.query_one("#reads", Canvas)
         parts = wrapped(f"the model will read: {self._reads(*self._typed())}", max(20, canvas.size.width))[:3]
         canvas.draw([[(part, "muted")] for part in [*parts, "", "", ""][:3]])
 
 
-class PhrasesDialog(ModalScreen[int | None]):
+class PhrasesDialog(FormDialog[int | None]):
     """The nine phrases: a digit gives its number, enter changes one. phrases: changed in place; keep: keeps them."""
 
     AUTO_FOCUS = ""
@@ -187,26 +144,17 @@ class PhrasesDialog(ModalScreen[int | None]):
     ]
 
     def __init__(self, phrases: list[str], keep: Callable[[], None], *, chosen: str = "") -> None:
-        super().__init__()
+        super().__init__("Phrases")
         self._phrases, self._keep, self._chosen = phrases, keep, chosen
         self._at = next((at for at, phrase in enumerate(phrases) if not phrase), 0) if chosen else 0
         self._typing = False
 
-    def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog form"):
-            yield Static("Phrases", classes="dialog-title", markup=False)
-            yield Canvas(id="phrases")
-            with Horizontal(classes="line", id="change"):
-                yield Static("", classes="label", id="which", markup=False)
-                yield TextLine(id="phrase")
-            yield Static("", id="keys", classes="dialog-keys", markup=False)
+    def body(self) -> ComposeResult:
+        yield Canvas(id="phrases")
+        yield labelled("", TextLine(id="phrase"))
 
     def on_mount(self) -> None:
-        self.query_one("#change").display = False
-        self.call_after_refresh(self._show)
-
-    def on_resize(self) -> None:
-        self.call_after_refresh(self._show)
+        self.query_one(".line").display = False
 
     def on_key(self, event: events.Key) -> None:
         digit = event.character or ""
@@ -222,7 +170,7 @@ class PhrasesDialog(ModalScreen[int | None]):
     def action_move(self, by: int) -> None:
         if not self._typing:
             self._at = (self._at + by) % MOST
-            self._show()
+            self.show_outcome()
 
     def action_change(self) -> None:
         line = self.query_one("#phrase", TextLine)
@@ -235,17 +183,17 @@ class PhrasesDialog(ModalScreen[int | None]):
             line.cursor_position = len(line.value)
             line.focus()
         self._typing = not self._typing
-        self._show()
+        self.show_outcome()
 
     def action_leave(self) -> None:
         if self._typing:
             self._typing = False
             self.set_focus(None)
-            self._show()
+            self.show_outcome()
         else:
             self.dismiss(None)
 
-    def _show(self) -> None:
+    def show_outcome(self) -> None:
         canvas = self.query_one("#phrases", Canvas)
         lines: list[Line] = []
         for at, phrase in enumerate(self._phrases):
@@ -256,8 +204,8 @@ class PhrasesDialog(ModalScreen[int | None]):
                 (text, "b" if here else "" if phrase else "muted"),
             ])  # fmt: skip
         canvas.draw(lines)
-        self.query_one("#change").display = self._typing
-        self.query_one("#which", Static).update(f"Phrase {self._at + 1}")
+        self.query_one(".line").display = self._typing
+        self.query_one(".label", Static).update(f"Phrase {self._at + 1}")
         keys = "1…9 put it into the caption   enter change one   esc back"
         self.query_one("#keys", Static).update("enter keep   esc back" if self._typing else keys)
 
