@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from textual.app import App
 from textual.message_pump import MessagePump
+from textual.screen import Screen
+from textual.widgets import Footer
 from textual.worker import Worker, WorkerState
 
 from ti_tui.crash import write_crash
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from ti_tui.setup.draft import Draft
     from ti_tui.widgets.graphics import Protocol
     from ti_tui.widgets.picture import PictureCache
+
+NARROW = 100
+"""Below so many columns a screen does with less."""
 
 
 class BaseApp(App[None], inherit_bindings=False):
@@ -75,3 +80,12 @@ class WorkerErrors(MessagePump):
         if event.state is WorkerState.ERROR and isinstance(error, Exception):
             path = write_crash(error)
             self.worker_failed(error, f"The details are in {path}" if path else "The details could not be written.")
+
+
+def fit_footer(screen: Screen[Any]) -> bool:
+    """Put the keys of the footer close together on a narrow screen; whether it is one."""
+    footer, narrow = screen.query_one(Footer), screen.size.width < NARROW
+    # Each change goes through every key of the footer.
+    if footer.compact != narrow:
+        footer.compact = narrow
+    return narrow

@@ -20,6 +20,7 @@ from ti_tui.formatting import location, printable
 from ti_tui.run.device_monitor import DeviceMonitor, DeviceReading
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.history import CheckpointRow
+from ti_tui.screens.base import fit_footer
 from ti_tui.screens.dashboard import lines, verdict_lines
 from ti_tui.screens.dashboard.health import HealthScreen
 from ti_tui.screens.dashboard.lines import View
@@ -28,7 +29,6 @@ from ti_tui.screens.dashboard.steering import SteeringScreen
 from ti_tui.widgets.canvas import Canvas
 from ti_tui.widgets.picture import PictureView
 
-NARROW = 100
 SAVES_CELLS = 46
 ZOOMS = (0, -1, 1000, 200)
 MONITOR_SECONDS = 2.0
@@ -185,7 +185,7 @@ class DashboardScreen(SteeringScreen):
         )
 
     def on_resize(self) -> None:
-        self.query_one(Footer).compact = self.size.width < NARROW
+        fit_footer(self)
         samples = self.query_one("#samples")
         # Pictures of one width have one height, so their captions stand in one row.
         each = max(4, (self.size.width - SAVES_CELLS - 4) // 3 - 1)

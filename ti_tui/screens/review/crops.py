@@ -11,7 +11,6 @@ from textual.binding import Binding
 from textual.color import Color, ColorParseError
 from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
-from textual.timer import Timer
 from textual.widgets import Footer, Rule, Static
 from textual.worker import get_current_worker
 
@@ -19,8 +18,9 @@ from ti_tui.dataset import faces
 from ti_tui.dataset.crop_boxes import FINE, GROW, STEP
 from ti_tui.errors import UserError
 from ti_tui.formatting import number, printable
-from ti_tui.screens.base import AppAccess
+from ti_tui.screens.base import fit_footer
 from ti_tui.screens.review import crop_lines as lines
+from ti_tui.screens.review.base import ReviewBase
 from ti_tui.screens.review.crop_pictures import Colour, Copies, as_trained, with_boxes
 from ti_tui.screens.review.listing import CaptionRows, Row, labels
 from ti_tui.setup.crop_desk import CropDesk
@@ -34,13 +34,10 @@ if TYPE_CHECKING:
 
     from ti_tui.widgets.graphics import CellSize
 
-NARROW = 100
-SAVE_SECONDS = 0.8
-SAID_SECONDS = 6.0
 TRAINED = "as it will be trained"
 
 
-class CropReview(AppAccess, Screen[str | None]):
+class CropReview(ReviewBase, Screen[str | None]):
     """Shows the crops on a desk, beginning with the picture `at`; gives the picture that it ended with.
 
     save: writes the draft to the disk.
@@ -88,9 +85,6 @@ class CropReview(AppAccess, Screen[str | None]):
         self._save = save
         self._copies = Copies()
         self._labels: dict[str, str] = {}
-        self._unsaved: Timer | None = None
-        self._said = ""
-        self._saying: Timer | None = None
 
     def compose(self) -> ComposeResult:
         yield Canvas(id="head")
@@ -110,9 +104,7 @@ class CropReview(AppAccess, Screen[str | None]):
         self.app.theme_changed_signal.subscribe(self, lambda _theme: self._show_picture())
 
     def on_resize(self) -> None:
-        narrow = self.size.width < NARROW
-        if self.query_one(Footer).compact != narrow:
-            self.query_one(Footer).compact = narrow
+        narrow = fit_footer(self)
         self._labels = labels(self.desk.names, 9 if narrow else 13)
         self.call_after_refresh(self._show)
 
@@ -144,7 +136,7 @@ class CropReview(AppAccess, Screen[str | None]):
 
     def _go(self, name: str) -> None:
         self.current = name
-        self._say("")
+        self.say("")
         self._show()
 
     # Changes
@@ -156,17 +148,17 @@ class CropReview(AppAccess, Screen[str | None]):
         else:
             crop = self.desk.crops(self.current)[0]
             whole = crop.box.width == crop.source[0] and crop.box.height == crop.source[1]
-            self._say("The box holds the whole picture: - makes it smaller." if whole else "That is the edge.")
+            self.say("The box holds the whole picture: - makes it smaller." if whole else "That is the edge.")
 
     def action_grow(self, by: int) -> None:
         if self.desk.resize(self.current, GROW**by):
             self._changed()
         else:
-            self._say("It cannot be larger." if by > 0 else "Smaller would enlarge it more than is of use.")
+            self.say("It cannot be larger." if by > 0 else "Smaller would enlarge it more than is of use.")
 
     def action_mode(self) -> None:
         if len(self.desk.modes(self.current)) == 1 and self.desk.choice(self.current).mode == "auto":
-            self._say("It has the right shape: all modes are the same for it.")
+            self.say("It has the right shape: all modes are the same for it.")
             return
         self.desk.next_mode(self.current)
         self._changed()
@@ -188,7 +180,7 @@ class CropReview(AppAccess, Screen[str | None]):
     def action_all(self) -> None:
         mode = self.desk.choice(self.current).mode
         if mode == "manual":
-            self._say("A box drawn by hand is for this picture alone; m takes a mode that all can have.")
+            self.say("A box drawn by hand is for this picture alone; m takes a mode that all can have.")
             return
         by_hand = self.desk.apply_to_all(self.current)
         but = f" but {number(by_hand, 'picture')} cropped by hand" if by_hand else ""
@@ -201,7 +193,7 @@ class CropReview(AppAccess, Screen[str | None]):
     def action_undo(self) -> None:
         name = self.desk.undo()
         if name is None:
-            self._say("There is nothing left to undo.")
+            self.say("There is nothing left to undo.")
         else:
             self.current = name
             self._changed("Undone.")
@@ -210,7 +202,7 @@ class CropReview(AppAccess, Screen[str | None]):
         sight = self.desk.sight(self.current)
         if not sight.useful_faces:
             missing = sight.faces is None and not faces.installed()
-            self._say(
+            self.say(
                 "Faces cannot be looked for: pip install 'ti_tui[faces]'."
                 if missing
                 else "No face was found that is large enough to follow."
@@ -218,25 +210,16 @@ class CropReview(AppAccess, Screen[str | None]):
         return bool(sight.useful_faces)
 
     def _changed(self, said: str = "") -> None:
-        if self._unsaved is None:
-            self._unsaved = self.set_timer(SAVE_SECONDS, self._save_now)
-        self._say(said)
+        self.save_soon()
+        self.say(said)
         self._show()
 
-    def _save_now(self) -> None:
-        self._unsaved = None
+    def save_changes(self) -> None:
         self._save()
 
     # What is shown
 
-    def _say(self, text: str) -> None:
-        """Say something below the picture, for a while."""
-        self._said = text
-        if self._saying is not None:
-            self._saying.stop()
-            self._saying = None
-        if text:
-            self._saying = self.set_timer(SAID_SECONDS, lambda: self._say(""))
+    def show_said(self) -> None:
         self._show_facts()
 
     def _show(self) -> None:
@@ -264,8 +247,8 @@ class CropReview(AppAccess, Screen[str | None]):
             lines.facts(name, self.desk.crops(name), len(sight.useful_faces), width),
             lines.modes(choice, self.desk.modes(name)),
         ]
-        if self._said:
-            shown.append([(cut(printable(self._said), width), "accent")])
+        if self.said:
+            shown.append([(cut(printable(self.said), width), "accent")])
         elif self.desk.is_out(name):
             shown.append([(cut("× left out; x takes it back", width), "muted")])
         else:

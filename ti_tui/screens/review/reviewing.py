@@ -9,15 +9,15 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
-from textual.timer import Timer
 from textual.widgets import Footer, Rule, TextArea
 
 from ti_tui.captions.desk import CaptionDesk
 from ti_tui.captions.filter import Facts, FilterError, parse_filter
 from ti_tui.captions.prompt import PromptReader, PromptReading, Remark, reader_for, remarks
 from ti_tui.dataset.caption_edits import clean_line
-from ti_tui.screens.base import AppAccess
+from ti_tui.screens.base import fit_footer
 from ti_tui.screens.review import lines
+from ti_tui.screens.review.base import ReviewBase
 from ti_tui.screens.review.captioning import CaptioningScreen
 from ti_tui.screens.review.editor import CaptionEditor
 from ti_tui.screens.review.listing import CaptionList, CaptionRows, Row, labels
@@ -28,9 +28,6 @@ from ti_tui.widgets.picture import PictureView
 if TYPE_CHECKING:
     from ti_tui.setup.check import Checked
 
-NARROW = 100
-SAVE_SECONDS = 0.8
-SAID_SECONDS = 6.0
 FILTER_WORDS = "words, is:empty|reviewed|auto|changed|out, tokens:>60, name:beach; - is not"
 
 
@@ -42,7 +39,7 @@ class ReaderReady(Message):
         self.reader = reader
 
 
-class ReviewScreen(AppAccess, CaptioningScreen):
+class ReviewScreen(ReviewBase, CaptioningScreen):
     """Shows the captions on a desk, beginning with the picture `at`. checked: what is known about the model."""
 
     CSS_PATH = "captions.tcss"
@@ -73,9 +70,6 @@ class ReviewScreen(AppAccess, CaptioningScreen):
         self._remarked: tuple[dict[str, str], str, str, bool] | None = None
         self._read: tuple[PromptReader, str, PromptReading] | None = None
         self._labels: dict[str, str] = {}
-        self._unsaved: Timer | None = None
-        self._said = ""
-        self._saying: Timer | None = None
         self._warned = False
 
     def compose(self) -> ComposeResult:
@@ -105,9 +99,7 @@ class ReviewScreen(AppAccess, CaptioningScreen):
         """The screen was opened."""
 
     def on_resize(self) -> None:
-        narrow = self.size.width < NARROW
-        if self.query_one(Footer).compact != narrow:
-            self.query_one(Footer).compact = narrow
+        narrow = fit_footer(self)
         self._labels = labels(self.desk.names, 14 if narrow else 20)
         self.call_after_refresh(self._show_all)
 
@@ -236,12 +228,11 @@ class ReviewScreen(AppAccess, CaptioningScreen):
     def take(self) -> bool:
         """Take what stands in the line into the desk; it is on the disk within a second."""
         taken = self.desk.type(self.current, self.editor.text)
-        if taken and self._unsaved is None:
-            self._unsaved = self.set_timer(SAVE_SECONDS, self._save_typed)
+        if taken:
+            self.save_soon()
         return taken
 
-    def _save_typed(self) -> None:
-        self._unsaved = None
+    def save_changes(self) -> None:
         self.desk.save()
         self._show_all()
 
@@ -293,16 +284,6 @@ class ReviewScreen(AppAccess, CaptioningScreen):
 
     # What is shown
 
-    def say(self, text: str) -> None:
-        """Say something in the line of the remarks, for a while; "" says the remarks again."""
-        self._said = text
-        if self._saying is not None:
-            self._saying.stop()
-            self._saying = None
-        if text:
-            self._saying = self.set_timer(SAID_SECONDS, lambda: self.say(""))
-        self._show_remark()
-
     def show_progress(self) -> None:
         self._show_head()
 
@@ -328,7 +309,7 @@ class ReviewScreen(AppAccess, CaptioningScreen):
         self._remark()
         self._show_head()
         self._show_reads()
-        self._show_remark()
+        self.show_said()
 
     def _remark(self) -> None:
         """Think about all captions again, if one of them is another."""
@@ -358,9 +339,10 @@ class ReviewScreen(AppAccess, CaptioningScreen):
         if reading is not None and canvas.size.width:
             canvas.draw(lines.reads(reading, self.token or "name", canvas.size.width, canvas.size.height))
 
-    def _show_remark(self) -> None:
+    def show_said(self) -> None:
+        """Show what was said, else the remarks about the caption."""
         canvas = self.query_one("#remark", Canvas)
-        said = self._said or (FILTER_WORDS if self.query_one("#filter").has_focus else "")
+        said = self.said or (FILTER_WORDS if self.query_one("#filter").has_focus else "")
         listing = self.pictures.has_focus
         note = self.desk.note(self.current)
         canvas.draw(lines.remark(said, note, self.remarks, canvas.size.width, canvas.size.height, listing=listing))
@@ -368,7 +350,7 @@ class ReviewScreen(AppAccess, CaptioningScreen):
     def on_descendant_focus(self) -> None:
         self.query_one("#filter").can_focus = self.query_one("#filter").has_focus
         self._show_head()
-        self._show_remark()
+        self.show_said()
 
     def warn(self) -> None:
         """Say once that the history cannot be kept."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
@@ -16,14 +15,15 @@ from textual.widgets.option_list import Option
 
 from ti_tui import settings
 from ti_tui.formatting import location, number, printable
-from ti_tui.run.problems import Problem, Problems, worst_first
+from ti_tui.run.problems import Problem
+from ti_tui.screens.wizard.dataset_lines import PhotographLines, choice_line, folder_lines
 from ti_tui.screens.wizard.pane import DraftChanged, FormPane, NextStep
 from ti_tui.setup.draft import MASKS, Draft
 from ti_tui.setup.fields import PHOTOGRAPHS
 from ti_tui.setup.findings import Findings
-from ti_tui.setup.photographs import OF_PICTURES, remark, without_name
-from ti_tui.widgets.canvas import Canvas, Line, cut
-from ti_tui.widgets.field_row import MARKS, FieldRow, told
+from ti_tui.setup.photographs import OF_PICTURES
+from ti_tui.widgets.canvas import Canvas, Line
+from ti_tui.widgets.field_row import FieldRow
 from ti_tui.widgets.picture import PictureView
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from ti_tui.setup.crop_desk import CropDesk
 
 TALL = 30
-LABEL = 15
-MOST_TOLD = 4
-"""Things about the folder that are said below the pictures."""
 ADVICE = (
     "5 to 30 sharp pictures of one subject. Let background, light and pose differ: what stays the same in all of "
     "them is what the word learns."
@@ -151,7 +148,7 @@ class DatasetPane(FormPane):
         self._seen.append(look)
         pictures = self.query_one("#pictures", OptionList)
         self.query_one("#set").display = True
-        pictures.add_option(Option(self._prompt(look)))
+        pictures.add_option(Option(self._photographs.row(look)))
         if len(self._seen) == 1:
             pictures.highlighted = 0
         self._count()
@@ -179,7 +176,7 @@ class DatasetPane(FormPane):
         if look.picture is not None:
             self.draft.leave_out(look.name)
         at = self._seen.index(look)
-        pictures.replace_option_prompt_at_index(at, self._prompt(look))
+        pictures.replace_option_prompt_at_index(at, self._photographs.row(look))
         if at + 1 < len(self._seen):
             pictures.highlighted = at + 1
         self._count()
@@ -189,7 +186,8 @@ class DatasetPane(FormPane):
         look = self._current
         if look is None:
             return
-        if look.name in self.draft.forced_pictures() or (self._is_refused(look) and look.measured is not None):
+        can_be_forced = self._photographs.is_refused(look) and look.measured is not None
+        if can_be_forced or look.name in self.draft.forced_pictures():
             self.draft.force(look.name)
             self.post_message(DraftChanged())
         else:
@@ -263,6 +261,10 @@ class DatasetPane(FormPane):
         return cast("DraftScreen", self.screen)
 
     @property
+    def _photographs(self) -> PhotographLines:
+        return PhotographLines(self.draft, self._desk)
+
+    @property
     def _usable(self) -> bool:
         return any(look.picture is not None for look in self._seen)
 
@@ -282,7 +284,7 @@ class DatasetPane(FormPane):
         """Put these into the list; the cursor stays on its picture."""
         pictures, current = self.query_one("#pictures", OptionList), self._current
         self._seen = list(seen)
-        pictures.set_options([Option(self._prompt(look)) for look in seen])
+        pictures.set_options([Option(self._photographs.row(look)) for look in seen])
         names = [look.name for look in seen]
         at = names.index(current.name) if current is not None and current.name in names else 0
         pictures.highlighted = at if seen else None
@@ -295,48 +297,9 @@ class DatasetPane(FormPane):
         picture = self.query_one("#preview", PictureView)
         picture.display = look is None or look.measured is not None
         picture.show(look.path if look is not None and picture.display else None)
-        lines: list[Line] = []
-        if look is not None:
-            width = max(20, about.size.width)
-            lines.append([(_label(look.name, width), "b")])
-            for problem in worst_first(self._problems(look)):
-                lines += told(without_name(problem), width)
-            lines += [[("· ", "muted"), (cut(text, width - 2), "muted")] for text in self._how(look)]
-        about.draw(lines)
-
-    def _how(self, look: Look) -> Iterator[str]:
-        """How a picture is used, if it is."""
-        if look.name in self.draft.forced_pictures():
-            yield "used all the same; k takes that back"
-        desk = self._desk_of(look)
-        if desk is not None and not self._is_refused(look):
-            from ti_tui.setup.crop_desk import MADE_FROM, RULES
-
-            yield f"crop: {RULES[desk.crops(look.name)[0].rule]}"
-            if mask := desk.mask(look.name):
-                yield f"mask: {MADE_FROM[mask]}"
-
-    def _problems(self, look: Look) -> list[Problem]:
-        """What was found about a picture, and about its crop."""
-        return [*look.problems, *self._crop_problems(look)]
-
-    def _crop_problems(self, look: Look) -> Problems:
-        desk = self._desk_of(look)
-        return desk.problems(look.name) if desk is not None else Problems()
-
-    def _desk_of(self, look: Look) -> CropDesk | None:
-        """The desk, once the picture lies on it."""
-        return self._desk if self._desk is not None and look.name in self._desk.names else None
-
-    def _has_mask(self, look: Look) -> bool:
-        desk = self._desk_of(look)
-        return desk is not None and not self._is_refused(look) and desk.mask(look.name) is not None
-
-    def _is_refused(self, look: Look) -> bool:
-        return look.picture is None or bool(self._crop_problems(look).errors)
+        about.draw(self._photographs.about(look, max(20, about.size.width)) if look is not None else [])
 
     def _show_folder(self) -> None:
-        """What was found about the folder as a whole; where there is little room, each thing in a line of its own."""
         found = [
             problem
             for problem in self.findings.about("photographs")
@@ -344,32 +307,22 @@ class DatasetPane(FormPane):
         ]
         canvas = self.query_one("#folder", Canvas)
         width, tall = max(20, canvas.size.width), self.screen.size.height >= TALL
-        most = MOST_TOLD if tall else 2
-        more = len(found) - most
-        lines: list[Line] = []
-        for at, problem in enumerate(found[:most], start=1):
-            end = f"  and {more} more, in the last step" if more > 0 and at == most else ""
-            if tall and not end:
-                lines += told(problem, width)
-            else:
-                (mark, style), said = MARKS[problem.severity], printable(problem.sentence)
-                lines.append([(f"{mark} ", f"{style} b"), (cut(said, width - 2 - len(end)), style), (end, "muted")])
-        canvas.draw(lines if self._seen else [])
+        canvas.draw(folder_lines(found, width, tall=tall) if self._seen else [])
 
     def _count(self) -> None:
-        usable = [look for look in self._seen if not self._is_refused(look)]
-        left_out = sum(look.name in self.draft.choices()[0] for look in usable)
+        usable = [look for look in self._seen if not self._photographs.is_refused(look)]
+        trained = [look for look in usable if not self._photographs.is_left_out(look)]
         parts = []
         if self._seen or self._looking:
-            parts.append(number(len(usable) - left_out, "picture") + " to train")
-        if left_out:
+            parts.append(number(len(trained), "picture") + " to train")
+        if left_out := len(usable) - len(trained):
             parts.append(f"{left_out} left out")
         if bad := len(self._seen) - len(usable):
             parts.append(f"{bad} cannot be used")
         if self._looking and self.draft.photographs:
             parts.append("looking ...")
         self.query_one("#count", Static).update(", ".join(parts) if self.draft.photographs else "")
-        self._show_choices([look for look in usable if look.name not in self.draft.choices()[0]])
+        self._show_choices(trained)
         # On a small screen the pictures need the room.
         self.query_one("#advice").display = not self._seen or self.screen.size.height >= TALL
 
@@ -387,11 +340,11 @@ class DatasetPane(FormPane):
             return []
         said = "their pictures are taken too" if taken else f"{number(below, 'picture')} in them"
         said += "" if self._seen or self._looking or taken else ", none in the folder itself"
-        return _choices("s" if self._seen else "alt+s", "sub-folders", ("off", "on"), "on" if taken else "off", said)
+        return choice_line("s" if self._seen else "alt+s", "sub-folders", ("off", "on"), "on" if taken else "off", said)
 
     def _mask_line(self, trained: Sequence[Look]) -> Line:
         """Which masks were chosen and how many pictures get one, if there are any or they were asked for."""
-        chosen, have = self.draft.mask_choice(), sum(map(self._has_mask, trained))
+        chosen, have = self.draft.mask_choice(), sum(map(self._photographs.has_mask, trained))
         if self._looking or not trained or not (self._masks_asked or chosen != "found" or have):
             return []
         if chosen == "none":
@@ -402,7 +355,7 @@ class DatasetPane(FormPane):
             said = f"{have} of {len(trained)}, the rest of each hardly counts"
         else:
             said = f"{have} of {len(trained)}, not used: Masks in step 4 is off"
-        return _choices("m", "masks", MASKS, chosen, said)
+        return choice_line("m", "masks", MASKS, chosen, said)
 
     def _why_no_mask(self) -> str:
         """Why no picture gets a mask, although they are wanted."""
@@ -411,29 +364,3 @@ class DatasetPane(FormPane):
         if self.draft.mask_choice() == "found":
             return "no picture has one"
         return "no face was found" if installed() else "needs pip install 'ti_tui[faces]'"
-
-    def _prompt(self, look: Look) -> Content:
-        name, measured = _label(look.name, LABEL), look.measured
-        # A file that cannot be read has no size; why it cannot has the room.
-        size = f" {f'{measured.size[0]}x{measured.size[1]}':>9}" if measured is not None else ""
-        masked = "◐" if self._has_mask(look) else " "
-        if look.picture is not None and look.name in self.draft.choices()[0]:
-            return Content.assemble(("× ", "$warning"), (f"{name}{masked}{size} left out", "$muted"))
-        said = printable(remark(self._problems(look)))
-        mark, style = ("✗", "$error") if self._is_refused(look) else ("!", "$warning") if said else ("✓", "$success")
-        shown = Content(f"{name}{masked}")
-        return Content.assemble((f"{mark} ", style), shown, (f"{size} ", "$muted"), (said, style))
-
-
-def _choices(key: str, title: str, values: Sequence[str], chosen: str, said: str) -> Line:
-    """A key, what it changes, the values with the chosen one in brackets, and what it comes to."""
-    shown = [
-        (f"({value}) " if value == chosen else f" {value}  ", "b" if value == chosen else "muted") for value in values
-    ]
-    return [(f"{key} ", "accent"), (f"{title} ", ""), *shown, (f" {said}", "muted")]
-
-
-def _label(name: str, width: int) -> str:
-    """A picture's name in its folder in `width` cells; where it is longer, without the sub-folders that it lies in."""
-    text = printable(name)
-    return cut(text if cell_len(text) <= width else text.rpartition("/")[2], width)

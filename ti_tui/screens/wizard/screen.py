@@ -11,6 +11,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import Footer, Rule, Static
 
 from ti_tui.formatting import clock, printable
+from ti_tui.screens.base import fit_footer
 from ti_tui.screens.wizard.dataset import DatasetPane
 from ti_tui.screens.wizard.draft_screen import DraftScreen
 from ti_tui.screens.wizard.pane import FormPane, GoTo, Ready, StepPane
@@ -21,8 +22,6 @@ from ti_tui.widgets.step_rail import StepRail
 
 if TYPE_CHECKING:
     from ti_tui.dataset.survey import Look
-
-NARROW = 100
 
 
 class WizardScreen(DraftScreen):
@@ -286,11 +285,7 @@ class WizardScreen(DraftScreen):
         self.refresh_bindings()
 
     def on_resize(self) -> None:
-        self.query_one(StepRail).narrow = self.size.width < NARROW
-        narrow = self.size.width < NARROW
-        # Each change goes through every key of the footer.
-        if self.query_one(Footer).compact != narrow:
-            self.query_one(Footer).compact = narrow
+        self.query_one(StepRail).narrow = fit_footer(self)
         self._show_all()
 
     def help_text(self) -> str:

@@ -1,0 +1,117 @@
+"""The lines of the dataset step: a photograph's row, what was found about it and its folder. `dataset` draws them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len
+from textual.content import Content
+
+from ti_tui.formatting import printable
+from ti_tui.run.problems import Problem, Problems, worst_first
+from ti_tui.setup.draft import Draft
+from ti_tui.setup.photographs import remark, without_name
+from ti_tui.widgets.canvas import Line, cut
+from ti_tui.widgets.field_row import MARKS, told
+
+if TYPE_CHECKING:
+    from ti_tui.dataset.survey import Look
+    from ti_tui.setup.crop_desk import CropDesk
+
+LABEL = 15
+MOST_TOLD, MOST_TOLD_SHORT = 4, 2
+"""Things about the folder that are said below the pictures, on a tall screen and on a short one."""
+
+
+@dataclass(frozen=True)
+class PhotographLines:
+    """Says what is known of single photographs. desk: their crops and masks, once they were all looked at."""
+
+    draft: Draft
+    desk: CropDesk | None
+
+    def is_refused(self, look: Look) -> bool:
+        """Whether it cannot be used as it is."""
+        return look.picture is None or bool(self._crop_problems(look).errors)
+
+    def is_left_out(self, look: Look) -> bool:
+        """Whether a person left it out."""
+        return look.name in self.draft.choices()[0]
+
+    def has_mask(self, look: Look) -> bool:
+        """Whether it is trained with a mask."""
+        desk = self._desk_of(look)
+        return desk is not None and not self.is_refused(look) and desk.mask(look.name) is not None
+
+    def row(self, look: Look) -> Content:
+        """Its row in the list: mark, name, size, the one thing to say about it."""
+        name, measured = _label(look.name, LABEL), look.measured
+        # A file that cannot be read has no size; why it cannot has the room.
+        size = f" {f'{measured.size[0]}x{measured.size[1]}':>9}" if measured is not None else ""
+        masked = "◐" if self.has_mask(look) else " "
+        if look.picture is not None and self.is_left_out(look):
+            return Content.assemble(("× ", "$warning"), (f"{name}{masked}{size} left out", "$muted"))
+        said = printable(remark(self._problems(look)))
+        mark, style = ("✗", "$error") if self.is_refused(look) else ("!", "$warning") if said else ("✓", "$success")
+        shown = Content(f"{name}{masked}")
+        return Content.assemble((f"{mark} ", style), shown, (f"{size} ", "$muted"), (said, style))
+
+    def about(self, look: Look, width: int) -> list[Line]:
+        """All that was found about it, and how it is used."""
+        lines: list[Line] = [[(_label(look.name, width), "b")]]
+        for problem in worst_first(self._problems(look)):
+            lines += told(without_name(problem), width)
+        return [*lines, *([("· ", "muted"), (cut(text, width - 2), "muted")] for text in self._usage(look))]
+
+    def _usage(self, look: Look) -> Iterator[str]:
+        if look.name in self.draft.forced_pictures():
+            yield "used all the same; k takes that back"
+        desk = self._desk_of(look)
+        if desk is not None and not self.is_refused(look):
+            from ti_tui.setup.crop_desk import MADE_FROM, RULES
+
+            yield f"crop: {RULES[desk.crops(look.name)[0].rule]}"
+            if mask := desk.mask(look.name):
+                yield f"mask: {MADE_FROM[mask]}"
+
+    def _problems(self, look: Look) -> list[Problem]:
+        return [*look.problems, *self._crop_problems(look)]
+
+    def _crop_problems(self, look: Look) -> Problems:
+        desk = self._desk_of(look)
+        return desk.problems(look.name) if desk is not None else Problems()
+
+    def _desk_of(self, look: Look) -> CropDesk | None:
+        """The desk, once the picture lies on it."""
+        return self.desk if self.desk is not None and look.name in self.desk.names else None
+
+
+def folder_lines(found: Sequence[Problem], width: int, *, tall: bool) -> list[Line]:
+    """What was found about the folder as a whole; where there is little room, each thing in a line of its own."""
+    most = MOST_TOLD if tall else MOST_TOLD_SHORT
+    more = len(found) - most
+    lines: list[Line] = []
+    for at, problem in enumerate(found[:most], start=1):
+        end = f"  and {more} more, in the last step" if more > 0 and at == most else ""
+        if tall and not end:
+            lines += told(problem, width)
+        else:
+            (mark, style), said = MARKS[problem.severity], printable(problem.sentence)
+            lines.append([(f"{mark} ", f"{style} b"), (cut(said, width - 2 - len(end)), style), (end, "muted")])
+    return lines
+
+
+def choice_line(key: str, title: str, values: Sequence[str], chosen: str, said: str) -> Line:
+    """A key, what it changes, the values with the chosen one in brackets, and what it comes to."""
+    shown = [
+        (f"({value}) " if value == chosen else f" {value}  ", "b" if value == chosen else "muted") for value in values
+    ]
+    return [(f"{key} ", "accent"), (f"{title} ", ""), *shown, (f" {said}", "muted")]
+
+
+def _label(name: str, width: int) -> str:
+    """A picture's name in its folder in `width` cells; where it is longer, without the sub-folders that it lies in."""
+    text = printable(name)
+    return cut(text if cell_len(text) <= width else text.rpartition("/")[2], width)
