@@ -12,26 +12,6 @@ from ti_tui import __version__
 from ti_tui.errors import UserError
 
 COMMANDS: dict[str, str] = {
-    "demo": "ti_tui.commands.demo",
-    "init": "ti_tui.commands.init",
-    "caption": "ti_tui.commands.caption",
-    "prepare": "ti_tui.commands.prepare",
-    "check": "ti_tui.commands.check",
-    "plan": "ti_tui.commands.plan",
-    "probe": "ti_tui.commands.probe",
-    "train": "ti_tui.commands.train",
-    "watch": "ti_tui.commands.watch",
-    "compare": "ti_tui.commands.compare",
-    "report": "ti_tui.commands.report",
-    "stop": "ti_tui.commands.stop",
-    "runs": "ti_tui.commands.runs",
-    "embeddings": "ti_tui.commands.embeddings",
-    "doctor": "ti_tui.commands.doctor",
-    "paths": "ti_tui.commands.paths",
-}
-"""Each module holds a click command under the name `command`."""
-
-SUMMARIES: dict[str, str] = {
     "demo": "See the whole flow on a tiny model that comes along.",
     "init": "Make a run: its folder, its pictures, its run file.",
     "caption": "Write captions, with a captioner or from file names.",
@@ -49,6 +29,7 @@ SUMMARIES: dict[str, str] = {
     "doctor": "Say what this machine has, what is missing and how to mend it.",
     "paths": "Say where ti_tui keeps its things.",
 }
+"""Each command and what it is for. It is the click command `command` in the module of its name in ti_tui.commands."""
 
 
 class LazyCommands(click.Group):
@@ -60,12 +41,13 @@ class LazyCommands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
+        command: click.Command = importlib.import_module(f"ti_tui.commands.{cmd_name}").command
+        command.short_help = COMMANDS[cmd_name]
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(SUMMARIES.items()))
+            formatter.write_dl(list(COMMANDS.items()))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

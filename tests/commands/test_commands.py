@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import MakeRun, edit
-from ti_tui.cli import COMMANDS, SUMMARIES
+from ti_tui.cli import COMMANDS
 from ti_tui.embeddings import files
 from ti_tui.run.events import EventReader
 from ti_tui.run.folder import RunFolder
@@ -128,7 +128,7 @@ def test_detach_stop_and_go_on(make_run: MakeRun) -> None:
 def test_every_command_explains_itself(command: str) -> None:
     help_text = ti_tui(command, "--help")
     assert help_text.returncode == 0 and "Usage:" in help_text.stdout and len(help_text.stdout.splitlines()) > 5
-    assert SUMMARIES[command] in ti_tui("--help").stdout
+    assert COMMANDS[command] in ti_tui("--help").stdout
 
 
 def test_version_and_paths_import_nothing_heavy() -> None:

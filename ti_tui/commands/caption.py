@@ -50,7 +50,7 @@ class CaptionFolder:
     run: RunFolder | None = None
 
 
-@click.command(short_help="Write captions, with a captioner or from file names.")
+@click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
     "--model",

@@ -13,7 +13,7 @@ from ti_tui.paths import user_path
 from ti_tui.run.folder import RunFolder, RunFolderError
 
 
-@click.command(short_help="Look for every mistake before the GPU starts.")
+@click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--resolution",

@@ -75,7 +75,7 @@ class ComparePlan:
         return replace(self, everything=replace(self.everything, pictures=there), draw=())
 
 
-@click.command(short_help="Put checkpoints side by side: same prompts, same seeds.")
+@click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--steps", "steps_text", default="", metavar="LIST", help="Which steps, such as 0,100,300.")
 @click.option(

@@ -27,7 +27,7 @@ LINES_BELOW = 8
 """Lines of the terminal that the pictures leave to what is said about them."""
 
 
-@click.command(short_help="See the whole flow on a tiny model that comes along.")
+@click.command()
 @click.argument("concept", required=False)
 @click.option("--plain", is_flag=True, help="Train at once, in plain lines; so it is without a terminal, too.")
 @click.option("--list", "listing", is_flag=True, help="List what can be learned.")

@@ -34,7 +34,7 @@ OPTIONAL = (
 )
 
 
-@click.command(short_help="Say what this machine has, what is missing and how to mend it.")
+@click.command()
 def command() -> None:
     """Look at this machine: device, number formats, attention, versions, free disk; and how to mend what is missing.
 

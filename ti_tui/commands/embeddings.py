@@ -30,10 +30,7 @@ WIDTH = 80
 """Columns that every line about vectors fits into."""
 
 
-@click.group(
-    short_help="Look into, convert and install embedding files.",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
     """Embedding files of A1111, Forge, ComfyUI, InvokeAI, kohya, OneTrainer and diffusers, SD 1, 2 and XL."""
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ti_tui.dataset.manifest import Masks
 
 
-@click.command(short_help="Make a run: its folder, its pictures, its run file.")
+@click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--images",

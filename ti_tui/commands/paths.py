@@ -8,7 +8,7 @@ from ti_tui import settings
 from ti_tui.commands import show
 
 
-@click.command(short_help="Say where ti_tui keeps its things.")
+@click.command()
 def command() -> None:
     """Say where settings, themes, caches and the list of runs lie. Nothing is made by asking."""
     show.table(

@@ -17,7 +17,7 @@ from ti_tui.run.scheme import Scheme, SchemeError, format_scheme, step_rules
 from ti_tui.setup.check import Checked, check_run, disk_need
 
 
-@click.command(short_help="Show what a run will do, and what `auto` decided and why.")
+@click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 def command(run: Path) -> None:
     """Show what RUN will do: steps, epochs, saves, time and memory, and every automatic decision with its reason."""

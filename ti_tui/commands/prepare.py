@@ -29,7 +29,7 @@ FRAMINGS = ("close-up", "head", "waist")
 MASKS = ("none", "found", "faces")
 
 
-@click.command(short_help="Crop and resize photographs into a run; again at any time.")
+@click.command()
 @click.argument("images", type=click.Path(path_type=Path), metavar="DIR")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(

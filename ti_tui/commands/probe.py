@@ -45,7 +45,7 @@ from ti_tui.run.scheme import Scheme, format_scheme
 WIDTH = 80
 
 
-@click.command(short_help="Try learning rates, and propose a scheme.")
+@click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--steps",

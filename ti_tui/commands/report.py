@@ -13,7 +13,7 @@ from ti_tui.results.report.text_form import short_form
 from ti_tui.run.folder import RunFolder
 
 
-@click.command(short_help="Write a page about a run: curves, pictures, what to do with it.")
+@click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("-o", "--output", default="", metavar="FILE", help="The page to write; by default RUN/report.html.")
 def command(run: Path, output: str) -> None:

@@ -32,7 +32,7 @@ RIGHT = (3, 5, 6)
 LEAST_PATH, LEAST_COLUMN, MOST_COLUMN = 14, 14, 40
 
 
-@click.command(short_help="List runs with what came out, or compare some of them.")
+@click.command()
 @click.argument("folders", nargs=-1, metavar="[FOLDER]...", type=click.Path(path_type=Path))
 def command(folders: tuple[Path, ...]) -> None:
     """List the runs made or trained on this machine, or those in FOLDER, latest first, with what came out of each.

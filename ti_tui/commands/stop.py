@@ -12,7 +12,7 @@ from ti_tui.run import requests
 from ti_tui.run.folder import RunFolder
 
 
-@click.command(short_help="Save a running training and end it.")
+@click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--wait",

@@ -26,7 +26,7 @@ from ti_tui.setup.check import Checked, check_run
 from ti_tui.setup.start import last_words, wait_for_start
 
 
-@click.command(short_help="Train a run, or go on with it.")
+@click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--detach", is_flag=True, help="Start the trainer and come back at once; see it with `ti-tui watch`.")
 @click.option("--plain", is_flag=True, help="Plain lines, also on a terminal.")

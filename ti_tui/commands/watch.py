@@ -13,7 +13,7 @@ from ti_tui.run.folder import RunFolder, RunFolderError
 from ti_tui.settings import known_runs
 
 
-@click.command(short_help="Follow a run that is going or done.")
+@click.command()
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.option("--plain", is_flag=True, help="Plain lines, also on a terminal.")
 @click.option("--no-mouse", is_flag=True, help="Leave the mouse to the terminal.")
