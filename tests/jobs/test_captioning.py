@@ -19,20 +19,19 @@ from tests.fixtures.tiny_blip import shared
 from tests.fixtures.tiny_models import WORDS
 from ti_tui.captions.models import CaptionerError, CaptionerModel, check_captioner
 from ti_tui.dataset.caption_text import CaptionRules
-from ti_tui.jobs import captioning
+from ti_tui.jobs import runner
 from ti_tui.jobs.captioning import (
     Captioned,
     Captioner,
     CaptionerMessage,
     CaptionFailed,
     CaptioningFinished,
-    Device,
     Loaded,
     Messages,
-    Said,
     caption_by_names,
     caption_pictures,
 )
+from ti_tui.jobs.runner import Job, ProcessNote
 
 ROOT = Path(__file__).parents[2]
 MANY = 400
@@ -58,11 +57,11 @@ def pictures(photos: Path) -> dict[str, Path]:
 def in_trouble(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Start tests.fixtures.odd_captioner in the place of the captioner."""
 
-    def command(model: CaptionerModel, device: Device) -> list[str]:
-        return [sys.executable, "-m", "tests.fixtures.odd_captioner", how, str(model.path), device]
+    def command(job: Job) -> list[str]:
+        return [sys.executable, "-m", "tests.fixtures.odd_captioner", how, *job.arguments]
 
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(captioning, "worker_command", command)
+    monkeypatch.setattr(runner, "command_line", command)
 
 
 def many(picture: Path) -> dict[str, Path]:
@@ -260,7 +259,7 @@ def test_a_damaged_folder_is_said_before_anything_is_loaded(model: CaptionerMode
 
 
 def test_a_captioner_that_cannot_start_is_said(model: CaptionerModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(captioning, "worker_command", lambda *_: ["/nowhere/python"])
+    monkeypatch.setattr(runner, "command_line", lambda *_: ["/nowhere/python"])
     with pytest.raises(CaptionerError, match="could not be started"):
         Captioner.start(model)
 
@@ -269,7 +268,7 @@ def test_a_mistake_in_the_captioner_is_said_with_its_log(
     model: CaptionerModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = [sys.executable, "-c", "print('noise'); raise ValueError('of the library')"]
-    monkeypatch.setattr(captioning, "worker_command", lambda *_: command)
+    monkeypatch.setattr(runner, "command_line", lambda *_: command)
     log = tmp_path / "captioner.log"
     with Captioner.start(model, log=log) as captioner:
         (finished,) = captioner.caption({})
@@ -284,7 +283,7 @@ def test_with_little_memory_it_goes_on_with_less_and_says_so_once(
     with Captioner.start(model, device="cpu") as captioner:
         messages = list(captioner.caption(pictures))
     assert len(captions(messages)) == 4
-    (said,) = (message.text for message in messages if isinstance(message, Said))
+    (said,) = (message.text for message in messages if isinstance(message, ProcessNote))
     assert "memory ran out" in said
 
 
@@ -381,7 +380,7 @@ def test_a_caption_typed_meanwhile_is_kept() -> None:
     messages = caption_pictures(says("a cat", "a dog"), ASKED, draft.__getitem__, CaptionRules(), draft.__setitem__)
     next(messages)
     draft["b.jpg"] = "typed"
-    assert isinstance(next(messages), Said)
+    assert isinstance(next(messages), ProcessNote)
     list(messages)
     assert draft == {"a.jpg": "a cat", "b.jpg": "typed"}
 

@@ -13,13 +13,13 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-from ti_tui.errors import UserError
-from ti_tui.jobs.captioning import OFFLINE, Device
+from ti_tui.jobs.captioning import Device
+from ti_tui.jobs.child import Pipe, run
+from ti_tui.jobs.runner import OFFLINE
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,11 @@ class CaptionJob:
     first_words: str
 
 
-class CaptionPipe:
-    """The two ends to the parent; a thread of its own reads what it asks."""
+class CaptionRequests:
+    """What the parent asks for, read by a thread of its own."""
 
-    def __init__(self) -> None:
-        # stdin and stdout are ours alone: what the libraries ask gets no answer, what they print goes to stderr.
-        self._asked = os.dup(0)
-        self._answers = os.dup(1)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nothing, 0)
-        os.close(nothing)
-        os.dup2(2, 1)
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
         self._change = threading.Condition()
         self._waiting: deque[CaptionJob] = deque()
         self._going = 0
@@ -61,19 +55,9 @@ class CaptionPipe:
         """Whether the job going on has been cancelled."""
         return self._cancelled
 
-    def answer(self, kind: str, **values: Any) -> None:
-        """Tell the parent; without one there is nothing left to do."""
-        with self._change:
-            try:
-                line = json.dumps({"kind": kind, **values}).encode("ascii") + b"\n"
-                while line:
-                    line = line[os.write(self._answers, line) :]
-            except OSError:
-                os._exit(0)
-
     def _read(self) -> None:
         try:
-            for line in _lines(self._asked):
+            for line in self._pipe.requests():
                 self._take(json.loads(line))
         except Exception:
             traceback.print_exc()
@@ -97,51 +81,32 @@ class CaptionPipe:
                 self._cancelled = True
         if unbegun:
             # Told at once, though the model may still be loading.
-            self.answer("finished", job=number, cancelled=True)
+            self._pipe.answer("finished", job=number, cancelled=True)
 
 
-def main(folder: Path, device: Device) -> int:
-    """Load the captioner and do jobs until the parent is gone; returns only if the captioner cannot be used."""
-    pipe = CaptionPipe()
+def serve(pipe: Pipe, folder: Path, device: Device) -> None:
+    """Load the captioner and do jobs until the parent is gone. Raises UserError if the captioner cannot be used."""
+    requests = CaptionRequests(pipe)
     os.environ.update(OFFLINE)
-    try:
-        from ti_tui.captions.models import check_captioner
+    from ti_tui.captions.models import check_captioner
 
-        model = check_captioner(folder)
-        # torch and transformers take seconds; a wrong folder is told before.
-        from ti_tui.captioning.worker import Worker
+    model = check_captioner(folder)
+    # torch and transformers take seconds; a wrong folder is told before.
+    from ti_tui.captioning.worker import Worker
 
-        worker = Worker(model, device, pipe.answer, pipe.cancelled)
-        while True:
-            job = pipe.next_job()
-            worker.do(job.number, job.pictures, job.first_words)
-    except UserError as error:
-        pipe.answer("refused", message=error.message, remedy=error.remedy)
-        return error.exit_status
+    worker = Worker(model, device, pipe.answer, requests.cancelled)
+    while True:
+        job = requests.next_job()
+        worker.do(job.number, job.pictures, job.first_words)
 
 
-def _lines(descriptor: int) -> Iterator[bytes]:
-    """Whole lines as they come, until the end."""
-    begun = b""
-    while content := os.read(descriptor, 1 << 16):
-        *lines, begun = (begun + content).split(b"\n")
-        yield from lines
-
-
-def run(folder: Path, device: Device) -> NoReturn:
-    """`main`, and the end of this process."""
-    try:
-        status = main(folder, device)
-    except BaseException:
-        traceback.print_exc()
-        status = 1
-    sys.stderr.flush()
-    # The reading thread may be within a read: an ordinary exit would wait for it.
-    os._exit(status)
+def main(folder: str, device: str) -> NoReturn:
+    """The whole life of this process."""
+    run(lambda pipe: serve(pipe, Path(folder), cast("Device", device)))
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         print("usage: python -m ti_tui.captioning FOLDER DEVICE", file=sys.stderr)
         sys.exit(2)
-    run(Path(sys.argv[1]), cast("Device", sys.argv[2]))
+    main(*sys.argv[1:])

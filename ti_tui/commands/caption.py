@@ -30,11 +30,11 @@ from ti_tui.jobs.captioning import (
     Device,
     Engine,
     Loaded,
-    Said,
     caption_by_names,
     caption_pictures,
     wanted,
 )
+from ti_tui.jobs.runner import ProcessNote
 from ti_tui.paths import is_there, user_path
 from ti_tui.run import file as run_file
 from ti_tui.run.folder import RunFolder, RunLocked
@@ -232,7 +232,7 @@ def _caption(
         match message:
             case Loaded():
                 click.echo(f"on {message.device}, loaded in {show.seconds(message.seconds)}")
-            case Said():
+            case ProcessNote():
                 click.echo(f"{click.style('note:', fg='cyan')} {message.text}", err=True)
             case Captioned():
                 left = f", {show.seconds(message.seconds_left)} left" if message.seconds_left >= 1 else ""

@@ -19,12 +19,12 @@ from ti_tui.jobs.comparing import (
     PictureDrawn,
     PictureScored,
     ReferenceLikeness,
-    Said,
     ToDraw,
     ToScore,
     carry_out,
     checked_for_drawing,
 )
+from ti_tui.jobs.runner import ProcessNote
 from ti_tui.paths import is_there, user_path
 from ti_tui.results.comparison import Comparison, gain_at, previews, thinned, training_pictures
 from ti_tui.results.gallery import Gallery, ScoreBook, made_of, mean_scores, spread_out, subject_word, to_judge
@@ -253,7 +253,7 @@ def _carry_out(
     try:
         for message in carry_out(work):
             match message:
-                case Said():
+                case ProcessNote():
                     click.echo(message.text, err=True)
                 case PictureDrawn():
                     kept = plan.draw[message.number]

@@ -15,7 +15,6 @@ from ti_tui.commands import show
 from ti_tui.formatting import printable, start_in_words
 from ti_tui.jobs.probing import (
     ProbeOpened,
-    Said,
     TrialDone,
     TrialProgress,
     apply,
@@ -24,6 +23,7 @@ from ti_tui.jobs.probing import (
     refuse_beside_trainer,
     steps_ahead,
 )
+from ti_tui.jobs.runner import ProcessNote
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.rate_search import (
     FEWEST_STEPS,
@@ -112,7 +112,7 @@ def _try(folder: RunFolder, steps: int) -> tuple[ProbeOpened, list[Trial]]:
         try:
             for message in messages_of(folder, steps):
                 match message:
-                    case Said():
+                    case ProcessNote():
                         line.say(message.text)
                     case ProbeOpened():
                         opened = message

@@ -1,8 +1,8 @@
-"""Starts the captioner's process, talks to it and puts its captions to use; commands and screens call this. No torch.
+"""Starts the captioner, talks to it and puts its captions to use; commands and screens call this. No torch.
 
-The process (`python -m ti_tui.captioning FOLDER DEVICE`) is asked by lines of JSON on its stdin and answers by lines on
-its stdout; closing the pipe ends it, and with it goes all of its memory. Nothing here waits but `next` on messages and
-`Captioner.wait`, so a thread of a screen can read the messages while the screen cancels and closes.
+The helper process is `python -m ti_tui.captioning FOLDER DEVICE`, which says what it is asked by lines of JSON. Nothing
+here waits but `next` on messages and `Captioner.wait`, so a thread of a screen can read the messages while the screen
+cancels and closes.
 """
 
 from __future__ import annotations
@@ -10,11 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
 import queue
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
@@ -23,20 +19,10 @@ from typing import Any, Literal
 
 from ti_tui.captions.models import CaptionerError, CaptionerModel
 from ti_tui.dataset.caption_text import CaptionRules, clean_caption, words_of_name
+from ti_tui.jobs.runner import HelperProcess, Job, ProcessNote
 from ti_tui.settings import state_folder
 
 Device = Literal["auto", "cpu", "cuda"]
-END_SECONDS = 3.0
-"""How long a worker may take to end by itself before it is killed."""
-OFFLINE = {
-    "HF_HUB_OFFLINE": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
-"""What the worker's environment says beside ours: nothing is fetched, nothing but captions is written."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +56,6 @@ class CaptionFailed:
 
 
 @dataclass(frozen=True)
-class Said:
-    """Something that people should know, such as that the card's memory was too small."""
-
-    text: str
-
-
-@dataclass(frozen=True)
 class CaptioningFinished:
     """The last message of every job. reason and remedy: of an outcome "failed"."""
 
@@ -92,30 +71,22 @@ class CaptioningFinished:
             raise CaptionerError(self.reason, remedy=self.remedy)
 
 
-CaptionerMessage = Loaded | Captioned | CaptionFailed | Said | CaptioningFinished
+CaptionerMessage = Loaded | Captioned | CaptionFailed | ProcessNote | CaptioningFinished
 Messages = Generator[CaptionerMessage, None, None]
 Engine = Callable[[Mapping[str, Path], str], Messages]
 """Captions pictures (files by name), beginning with first words: `Captioner.caption`, `caption_by_names`."""
 
 
-def worker_command(model: CaptionerModel, device: Device) -> list[str]:
-    """The command line of the captioner's process."""
-    # -P: nothing that lies in the current folder may be imported.
-    return [sys.executable, "-P", "-m", "ti_tui.captioning", str(model.path.absolute()), device]
-
-
 class Captioner:
-    """A captioner in a process of its own. Made by `start`; a context manager that closes it.
+    """A captioner in a helper process. Made by `start`; a context manager that closes it.
 
     One job at a time: `caption` gives its messages, and asking for another cancels the one before. The model stays
     loaded between jobs, until `close`.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: HelperProcess) -> None:
         self._process = process
-        self._log = log
         self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        self._writing = threading.Lock()
         self._jobs = itertools.count(1)
         self._job = 0
         self._closed = False
@@ -128,24 +99,16 @@ class Captioner:
 
         log: what the libraries print goes there; by default to captioner.log among the program's own files.
         """
-        log = log or state_folder() / "captioner.log"
-        try:
-            with contextlib.ExitStack() as stack:
-                return cls(
-                    subprocess.Popen(
-                        worker_command(model, device),
-                        stdin=subprocess.PIPE,
-                        stdout=subprocess.PIPE,
-                        stderr=_opened(log, stack),
-                        env={**os.environ, **OFFLINE},
-                        # A session of its own: Ctrl+C is for us, who then cancel it.
-                        start_new_session=os.name != "nt",
-                        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-                    ),
-                    log,
-                )
-        except OSError as error:
-            raise CaptionerError(f"the captioner could not be started: {error.strerror or error}") from None
+        job = Job(
+            module="ti_tui.captioning",
+            arguments=(str(model.path.absolute()), device),
+            name="captioner",
+            kept="",
+            if_killed="Close other programs, or use a smaller captioner; then the same goes on with what is missing.",
+            error=CaptionerError,
+            log=log or state_folder() / "captioner.log",
+        )
+        return cls(HelperProcess(job))
 
     @property
     def pid(self) -> int:
@@ -155,7 +118,7 @@ class Captioner:
         """Ask for captions of `pictures` (files by name), in their order; the messages come as it goes.
 
         first_words: the captioner begins with these and goes on from them; with "" it says what it sees.
-        The last message is Finished. Closing the generator early cancels the rest.
+        The last message is CaptioningFinished. Closing the generator early cancels the rest.
         """
         self.cancel()
         self._job = next(self._jobs)
@@ -172,15 +135,11 @@ class Captioner:
         """End the process; returns at once. A job that is going on ends as cancelled."""
         if not self._closed:
             self._closed = True
-            threading.Thread(target=self._end, name="captioner's end", daemon=True).start()
+            threading.Thread(target=self._process.end, name="captioner's end", daemon=True).start()
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until the process has ended and its memory is free again; False if it has not within `seconds`."""
-        try:
-            self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+        return self._process.wait(seconds)
 
     def __enter__(self) -> Captioner:
         return self
@@ -199,7 +158,7 @@ class Captioner:
                 if kind == "loaded":
                     yield Loaded(answer["device"], answer["seconds"])
                 elif kind == "said":
-                    yield Said(answer["text"])
+                    yield ProcessNote(answer["text"])
                 elif kind == "refused":
                     # Kept, as the end below is put back: it holds for whoever asks next.
                     self._refused = answer
@@ -233,40 +192,18 @@ class Captioner:
         """The last message when the process is gone without having finished the job."""
         if self._closed:
             return CaptioningFinished("cancelled", captioned, failed)
-        status = self._process.wait()
+        failure = self._process.failure()
         kept = f"; {captioned} captions are kept" if captioned else ""
-        if status == -getattr(signal, "SIGKILL", 9):
-            reason = f"the captioner was killed, probably because memory ran out{kept}"
-            remedy = "Close other programs, or use a smaller captioner; then the same goes on with what is missing."
-        else:
-            last = _last_line(self._log)
-            reason = f"the captioner stopped ({f'signal {-status}' if status < 0 else f'status {status}'}){kept}"
-            remedy = f"{last} The details are in {self._log}".strip()
-        return CaptioningFinished("failed", captioned, failed, reason, remedy)
+        return CaptioningFinished("failed", captioned, failed, f"{failure.message}{kept}", failure.remedy)
 
     def _send(self, request: dict[str, Any]) -> None:
-        assert self._process.stdin is not None
-        line = json.dumps(request).encode("ascii") + b"\n"
-        # A worker that is gone is told by the end of its answers.
-        with self._writing, contextlib.suppress(OSError, ValueError):
-            self._process.stdin.write(line)
-            self._process.stdin.flush()
+        self._process.send(json.dumps(request).encode("ascii") + b"\n")
 
     def _read(self) -> None:
-        assert self._process.stdout is not None
-        with self._process.stdout as answers:
-            for line in answers:
-                with contextlib.suppress(ValueError):
-                    self._answers.put(json.loads(line))
+        for answer in self._process.answers():
+            self._answers.put(answer)
         self._answers.put(None)
         self._process.wait()
-
-    def _end(self) -> None:
-        assert self._process.stdin is not None
-        with self._writing, contextlib.suppress(OSError):
-            self._process.stdin.close()
-        if not self.wait(END_SECONDS):
-            self._process.kill()
 
 
 def caption_by_names(pictures: Mapping[str, Path], first_words: str = "") -> Messages:
@@ -313,22 +250,4 @@ def caption_pictures(
                 apply(message.name, caption)
                 yield Captioned(**{**vars(message), "caption": caption})
             else:
-                yield Said(f"{message.name} has got a caption meanwhile, which is kept")
-
-
-def _opened(log: Path, stack: contextlib.ExitStack) -> Any:
-    """The log, open and empty; where it cannot be written, nothing is kept."""
-    try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        return stack.enter_context(log.open("wb"))
-    except OSError:
-        return subprocess.DEVNULL
-
-
-def _last_line(log: Path) -> str:
-    """The last line of the log, as a sentence; "" if there is none."""
-    try:
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    except OSError:
-        return ""
-    return f"Its last words: {lines[-1].strip()[:200]}." if lines else ""
+                yield ProcessNote(f"{message.name} has got a caption meanwhile, which is kept")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ti_tui.errors import UserError
 from ti_tui.jobs.clip_model import Scores
-from ti_tui.jobs.runner import Job, answers_to
+from ti_tui.jobs.runner import Job, ProcessNote, answers_to
 from ti_tui.run.folder import RunFolder
 from ti_tui.settings import state_folder
 from ti_tui.setup.check import Checked, CheckFailed, check_run
@@ -82,13 +82,6 @@ class CompareWork:
 
 
 @dataclass(frozen=True)
-class Said:
-    """Something that people should know, such as where it is drawn."""
-
-    text: str
-
-
-@dataclass(frozen=True)
 class PictureDrawn:
     """A picture is drawn. number: its place in `Work.draw`."""
 
@@ -111,7 +104,7 @@ class ReferenceLikeness:
     likeness: float
 
 
-CompareMessage = Said | PictureDrawn | PictureScored | ReferenceLikeness
+CompareMessage = ProcessNote | PictureDrawn | PictureScored | ReferenceLikeness
 
 
 def checked_for_drawing(folder: RunFolder) -> Checked:
@@ -134,20 +127,18 @@ def carry_out(work: CompareWork, *, log: Path | None = None) -> Generator[Compar
     """
     job = Job(
         module="ti_tui.training.compare",
+        arguments=(),
         name="drawing process",
-        killed=(
-            "what is drawn is kept",
-            "Close other programs, or draw smaller pictures (--w, --h); the same command goes on.",
-        ),
+        kept="what is drawn is kept",
+        if_killed="Close other programs, or draw smaller pictures (--w, --h); the same command goes on.",
         error=ComparingError,
         log=log or state_folder() / "compare.log",
-        line=work.line(),
     )
-    with contextlib.closing(answers_to(job)) as answers:
+    with contextlib.closing(answers_to(job, work.line())) as answers:
         for answer in answers:
             match answer["kind"]:
                 case "said":
-                    yield Said(answer["text"])
+                    yield ProcessNote(answer["text"])
                 case "drawn":
                     yield PictureDrawn(answer["number"], answer["seconds"])
                 case "judged":

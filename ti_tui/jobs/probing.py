@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ti_tui.errors import UserError
-from ti_tui.jobs.runner import Job, answers_to
+from ti_tui.jobs.runner import Job, ProcessNote, answers_to
 from ti_tui.monitoring.steering import with_ahead
 from ti_tui.run import file as run_file
 from ti_tui.run.folder import RunFolder
@@ -24,13 +24,6 @@ from ti_tui.setup.check import Checked, CheckFailed, check_run
 
 class ProbingError(UserError):
     """Rates could not be tried, or what was found cannot be used."""
-
-
-@dataclass(frozen=True)
-class Said:
-    """Something that people should know, such as what is being loaded."""
-
-    text: str
 
 
 @dataclass(frozen=True)
@@ -65,7 +58,7 @@ class TrialDone:
     trial: Trial
 
 
-ProbeMessage = Said | ProbeOpened | TrialProgress | TrialDone
+ProbeMessage = ProcessNote | ProbeOpened | TrialProgress | TrialDone
 
 
 def checked_for_probing(folder: RunFolder) -> Checked:
@@ -103,7 +96,8 @@ def messages_of(folder: RunFolder, steps: int, *, log: Path | None = None) -> Ge
         module="ti_tui.training.probe",
         arguments=(str(folder.root), str(steps)),
         name="probing process",
-        killed=("the run is as it was", "Close other programs, or try --steps with a smaller number."),
+        kept="the run is as it was",
+        if_killed="Close other programs, or try --steps with a smaller number.",
         error=ProbingError,
         log=log or state_folder() / "probe.log",
     )
@@ -112,7 +106,7 @@ def messages_of(folder: RunFolder, steps: int, *, log: Path | None = None) -> Ge
             kind = answer.pop("kind")
             match kind:
                 case "said":
-                    yield Said(**answer)
+                    yield ProcessNote(**answer)
                 case "opened":
                     yield ProbeOpened(**{**answer, "before": TrialReading(**answer["before"])})
                 case "going":

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ti_tui.jobs.child import Pipe, run
 from ti_tui.jobs.comparing import CompareWork, ComparingError, checked_for_drawing
 from ti_tui.run.folder import RunFolder
-from ti_tui.training.pipe import Pipe, run
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -125,7 +125,7 @@ def _in_words(device: str) -> str:
 
 def work_for(pipe: Pipe) -> None:
     """Do what stdin says."""
-    work = CompareWork.from_line(pipe.read_line())
+    work = CompareWork.from_line(next(pipe.requests()))
     pipe.watch()
     carry_out(work, pipe.answer, pipe.stopped)
 

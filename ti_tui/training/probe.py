@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from ti_tui.jobs.child import Pipe, run
 from ti_tui.jobs.probing import ProbingError, checked_for_probing
 from ti_tui.run.folder import Phase, RunFolder
 from ti_tui.run.rate_search import (
@@ -34,7 +35,6 @@ from ti_tui.training import step
 from ti_tui.training.device import is_out_of_memory, make_accelerator
 from ti_tui.training.evaluation import Evaluator
 from ti_tui.training.optimizers import clip_gradients, gradient_length, make_optimizer, restore_optimizer, set_rate
-from ti_tui.training.pipe import Pipe, run
 from ti_tui.training.recovery import Passes
 from ti_tui.training.reporter import Reporter
 from ti_tui.training.session import StoppedWhileLoading, open_session

@@ -18,6 +18,7 @@ from ti_tui.errors import UserError
 from ti_tui.formatting import seconds
 from ti_tui.jobs import captioning
 from ti_tui.jobs.captioning import Captioner
+from ti_tui.jobs.runner import ProcessNote
 from ti_tui.screens.base import WorkerErrors
 
 CHOSEN = "captioner"
@@ -169,7 +170,7 @@ class CaptioningScreen(WorkerErrors, Screen[str]):
             case captioning.CaptionFailed():
                 self.progress = CaptioningProgress(said.done, said.total, self.progress.seconds_left)
                 self._failed.append(f"{said.name}: {said.reason}")
-            case captioning.Said():
+            case ProcessNote():
                 self.notify(said.text, markup=False, timeout=6)
             case captioning.CaptioningFinished():
                 self._finished(said)
