@@ -24,6 +24,7 @@ from ti_tui.run.rate_search import (
     flaw_of,
     judge_warmup,
     next_rate,
+    percent,
     propose,
     readings_at,
     rung,
@@ -209,3 +210,89 @@ def test_a_trial_is_read_early_half_way_and_at_its_end(steps: int) -> None:
 def test_a_trial_survives_a_line_of_json() -> None:
     one = trial(0.02, 0.3, warmup=5)
     assert Trial.from_values(json.loads(json.dumps(one.values()))) == one
+
+
+def after(*trials: Trial) -> float | None:
+    return next_rate(trials, BEFORE, 0.08)
+
+
+def test_a_probe_goes_up_until_a_rate_gains_less_then_down_until_one_does() -> None:
+    usual_one = trial(0.02, 0.3)
+    assert after(usual_one) == 0.05
+    assert after(usual_one, trial(0.05, 0.3)) == 0.1
+    higher = trial(0.05, 0.2)
+    assert after(usual_one, higher) == 0.01
+    assert after(higher, usual_one) == 0.01, "in whatever order they were tried"
+    assert after(usual_one, higher, trial(0.01, 0.2)) is None
+
+
+def test_a_rate_within_a_tenth_of_the_best_is_near_it() -> None:
+    best, lower = trial(0.05, 0.3), trial(0.02, 0.1)
+    assert after(best, lower, trial(0.1, 0.271)) == 0.2
+    assert after(best, lower, trial(0.1, 0.269)) is None
+    # Where next to nothing was gained a tenth of the least that counts is as near.
+    assert after(trial(0.05, 0.001), trial(0.02, -0.1), trial(0.1, 0.0001)) == 0.2
+    assert after(trial(0.05, 0.001), trial(0.02, -0.1), trial(0.1, -0.0001)) is None
+
+
+def test_a_flawed_rate_is_gone_below_and_never_above() -> None:
+    flawed = trial(0.02, 0.3, longest=LONGEST + 1)
+    assert after(flawed) == 0.01
+    assert after(flawed, trial(0.01, 0.3)) == 0.005
+    assert after(trial(0.02, 0.3), trial(0.05, 0.5, longest=9)) == 0.01
+
+
+def test_a_probe_has_nine_rates_at_most() -> None:
+    many = [trial(rung(place), 0.3) for place in range(-9, 0)]
+    assert len(many) == MOST_RATES and after(*many) is None and after(*many[1:]) == rung(0)
+
+
+def test_close_to_the_best_means_nine_tenths_of_it() -> None:
+    best = trial(0.05, 0.3)
+    assert choose([trial(0.02, 0.271), best], BEFORE) == best
+    assert choose([trial(0.01, 0.271), trial(0.02, 0.271), best], BEFORE) == trial(0.02, 0.271)
+    assert choose([trial(0.01, 0.269), trial(0.02, 0.269), best], BEFORE) == best
+
+
+def test_limits_of_a_run_that_goes_on_are_those_of_its_own_vectors() -> None:
+    long = TrialReading(0, 0.0, 3, 3, 1.0)
+    assert (
+        flaw_of(trial(0.1, 0.3, longest=6.0), long) == "" and flaw_of(trial(0.1, 0.3, longest=6.1), long) == "too long"
+    )
+    assert flaw_of(trial(0.1, 0.3, longest=LONGEST), BEFORE) == ""
+    drowned = TrialReading(0, 0.0, 1, 1, 0.5)
+    assert flaw_of(trial(0.1, 0.3, follows=0.45), drowned) == ""
+    assert flaw_of(trial(0.1, 0.3, follows=0.44), drowned) == "drowns prompt"
+    assert flaw_of(trial(0.1, 0.3, follows=0.67), BEFORE) == ""
+
+
+def test_the_gain_of_the_first_reading_is_read_on_the_line_from_the_start() -> None:
+    # 0.27 of 0.3 at step 10.
+    assert steps_to_gain(trial(0.02, 0.3, early=0.3)) == pytest.approx(9)
+    assert steps_to_gain(trial(0.02, 0.3, early=0.0)) == pytest.approx(19)
+    # What loses has its 90 % at once.
+    assert steps_to_gain(trial(0.02, -0.3, early=-0.2)) == 10.0
+
+
+def test_readings_of_a_trial_are_at_a_quarter_half_and_the_end() -> None:
+    assert [readings_at(steps) for steps in (20, 4, 3, 2, 1)] == [(5, 10, 20), (1, 2, 4), (1, 3), (1, 2), (1,)]
+    assert [warmup_steps(steps) for steps in (20, 4, 3, 1)] == [5, 1, 1, 1]
+    assert [steps_each(steps) for steps in (120, 125, 6, 1)] == [20, 20, 1, 1]
+
+
+def test_shares_in_percent_have_a_digit_more_where_they_are_small() -> None:
+    assert [percent(share) for share in (0.0, 0.0123, 0.0999, 0.1, -0.05, -0.5)] == [
+        "0.0 %", "1.2 %", "10.0 %", "10 %", "-5.0 %", "-50 %",
+    ]  # fmt: skip
+
+
+def test_a_warm_up_must_change_the_gain_by_15_percent_to_matter() -> None:
+    def effect(plain: float, ramped: float) -> str:
+        return judge_warmup(trial(0.02, plain), trial(0.02, ramped, warmup=5), BEFORE).effect
+
+    assert (effect(0.3, 0.352), effect(0.3, 0.354)) == ("none", "helps")
+    assert (effect(0.3, 0.256), effect(0.3, 0.254)) == ("none", "costs")
+    assert (effect(0.02, 0.029), effect(0.02, 0.031)) == ("none", "helps"), "0.01 at least"
+    # A warm-up is never longer than the first segment.
+    short = propose(trial(0.02, 0.3), 8, judge_warmup(trial(0.02, 0.1), trial(0.02, 0.3, warmup=5), BEFORE))
+    assert short.segments[0].steps == 2 and short.warmup_steps == 2

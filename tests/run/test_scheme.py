@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ti_tui.run.scheme import PRESETS, Scheme, SchemeError, Segment, format_scheme, parse, readings, step_rules
+from ti_tui.run.scheme import (
+    PRESETS,
+    Scheme,
+    SchemeError,
+    SchemeReading,
+    Segment,
+    format_scheme,
+    parse,
+    readings,
+    step_rules,
+)
 
 GUIDE = "0.05:10, 0.02:20, 0.01:60, 0.005:200, 0.002:500, 0.001:3000"
 
@@ -163,3 +174,120 @@ def test_any_text_is_read_or_refused_with_a_message(text: str) -> None:
             assert str(error)
         else:
             assert all(math.isfinite(part.learning_rate) for part in scheme.segments)
+
+
+def test_smooth_shapes_lie_on_their_curves_and_end_at_the_last_rate() -> None:
+    parts = (Segment(0.1, 40), Segment(0.5, 20), Segment(0.02, 40))
+    linear, cosine = Scheme(parts, shape="linear"), Scheme(parts, shape="cosine")
+    assert [linear.rate_at(step) for step in (0, 25, 50)] == pytest.approx([0.1, 0.08, 0.06])
+    quarter = 0.02 + 0.08 * (1 + math.cos(math.pi / 4)) / 2
+    assert [cosine.rate_at(step) for step in (0, 25, 50)] == pytest.approx([0.1, quarter, 0.06])
+    # Of one segment alone the end is 0.
+    assert Scheme((Segment(0.1, 10),), shape="linear").rate_at(5) == pytest.approx(0.05)
+    assert linear.next_change(0) is None and cosine.next_change(0) is None
+
+
+def test_a_segment_and_its_steps_belong_together_at_the_borders() -> None:
+    scheme = parse("0.05:10, 0.02:20, 0.01:5", "for")
+    assert [scheme.segment_at(step) for step in (0, 9, 10, 29, 30, 34)] == [0, 0, 1, 1, 2, 2]
+    assert scheme.next_change(9) == (10, 0.02) and scheme.next_change(10) == (30, 0.01)
+    assert scheme.next_change(29) == (30, 0.01) and scheme.next_change(30) is None
+
+
+@pytest.mark.parametrize("values", [(0.0, 1), (-1.0, 1), (math.nan, 1), (math.inf, 1), (0.1, 0), (0.1, 1_000_001)])
+def test_a_segment_has_a_rate_above_0_and_1_to_a_million_steps(values: tuple[float, int]) -> None:
+    with pytest.raises(SchemeError):
+        Segment(*values)
+    assert Segment(1e-12, 1).steps == 1 and Segment(0.1, 1_000_000).steps == 1_000_000
+
+
+def test_a_scheme_has_a_segment_and_a_warm_up_within_the_first() -> None:
+    parts = (Segment(0.1, 10), Segment(0.1, 10))
+    assert Scheme(parts, 10).warmup_steps == 10 and Scheme(parts, 0).warmup_steps == 0
+    for segments, warmup in (((), 0), (parts, 11), (parts, -1)):
+        with pytest.raises(SchemeError):
+            Scheme(segments, warmup)
+
+
+def test_the_points_of_a_short_scheme_are_all_steps_with_their_rates() -> None:
+    scheme = Scheme((Segment(0.1, 4), Segment(0.01, 3)), warmup_steps=2)
+    steps, rates = scheme.points()
+    assert steps == [1, 2, 3, 4, 5, 6, 7]
+    assert rates == pytest.approx([scheme.rate_at(step) for step in range(7)])
+
+
+def test_the_points_of_a_long_scheme_are_few_and_hold_every_corner() -> None:
+    scheme = Scheme((Segment(0.1, 1000), Segment(0.01, 9000), Segment(0.001, 90_000)), warmup_steps=5)
+    steps, rates = scheme.points(50)
+    assert steps == sorted(set(steps)) and 50 <= len(steps) <= 50 + 4 + 2 * 3 + 6
+    corners = {1, 2, 3, 4, 5, 6, 1000, 1001, 10_000, 10_001, 100_000}
+    assert corners <= set(steps) and min(steps) >= 1 and max(steps) == 100_000
+    assert rates == [scheme.rate_at(int(step) - 1) for step in steps]
+    # In between they are spread evenly over the logarithm of the steps.
+    ratios = [later / earlier for earlier, later in itertools.pairwise(step for step in steps if step > 20)]
+    assert max(ratios) < 1.3
+    # A rate of 0 could not be drawn on such an axis.
+    assert Scheme((Segment(1e-10, 2),)).points() == ([1.0, 2.0], [1e-9, 1e-9])
+    # A warm-up of thousands of steps is drawn with about as many points as are asked for.
+    assert len(Scheme((Segment(0.1, 10_000),), warmup_steps=9000).points(50)[0]) <= 50 + 52
+
+
+def test_numbers_of_steps_may_be_written_in_scientific_notation() -> None:
+    assert parse("5e-2:1e2, 1E-3:2E1", "for").segments == (Segment(0.05, 100), Segment(0.001, 20))
+
+
+def test_parts_are_divided_by_commas_semicolons_and_lines() -> None:
+    expected = (Segment(0.05, 10), Segment(0.02, 20), Segment(0.01, 5))
+    assert parse("0.05:10; 0.02:20\n0.01:5,", "for").segments == expected
+
+
+def test_a_long_part_is_shortened_in_a_message() -> None:
+    for letters, shown in ((28, "x" * 28 + ":1"), (29, "x" * 29 + ":...")):
+        with pytest.raises(SchemeError) as caught:
+            parse(f"0.1:5, {'x' * letters}:1", "for")
+        assert caught.value.message.startswith(f"part 2 of the scheme, `{shown}`:")
+
+
+@pytest.mark.parametrize(("reading", "steps"), [("for", [10, 20, 70]), ("until", [10, 10, 80])])
+def test_a_last_rate_without_a_number_takes_what_is_left(reading: SchemeReading, steps: list[int]) -> None:
+    scheme = parse("0.05:10, 0.02:20, 0.01", reading, total_steps=100)
+    assert [segment.steps for segment in scheme.segments] == steps
+    one_left = 31 if reading == "for" else 21
+    assert parse("0.05:10, 0.02:20, 0.01", reading, total_steps=one_left).segments[-1].steps == 1
+    if reading == "for":
+        with pytest.raises(SchemeError, match="nothing is left of 30 steps"):
+            parse("0.05:10, 0.02:20, 0.01", reading, total_steps=30)
+
+
+def test_until_the_total_itself_is_not_cut() -> None:
+    assert parse("0.05:10, 0.02:100", "until", total_steps=100).segments == (Segment(0.05, 10), Segment(0.02, 90))
+    assert parse("0.05:10, 0.02:101", "until", total_steps=100).segments == (Segment(0.05, 10), Segment(0.02, 90))
+    assert parse("0.05:10, 0.02:100, 0.01:200", "until", total_steps=100).total_steps == 100
+    with pytest.raises(SchemeError, match=r"part 2 .* ends at step 10, but the part before it ends at 10"):
+        parse("0.05:10, 0.02:10", "until")
+
+
+def test_a_text_that_only_one_reading_can_read() -> None:
+    both = readings("0.05:10, 0.02:200, 0.01", total_steps=100)
+    assert both.for_steps is None and "nothing is left" in both.for_error and both.until_error == ""
+    assert both.until_step is not None and both.until_step.total_steps == 100
+    assert both.describe() == f"for N steps: not possible ({both.for_error}); until step N: 100 in all"
+    assert not both.ambiguous
+    both = readings("0.05:20, 0.02:10")
+    assert both.for_error == "" and both.describe().startswith("for N steps: 30 in all; until step N: not possible (")
+    with pytest.raises(SchemeError, match="empty"):
+        readings("")
+
+
+def test_one_part_reads_the_same_both_ways() -> None:
+    both = readings("0.05:10")
+    assert both.for_steps == both.until_step and not both.ambiguous
+    assert readings("0.05:10, 0.02", total_steps=40).for_steps == parse("0.05:10, 0.02:30", "for")
+
+
+def test_step_rules_of_what_they_cannot_say_are_refused() -> None:
+    parts = (Segment(0.1, 10), Segment(0.03, 5))
+    assert step_rules(Scheme(parts)) == "1:10,0.3"
+    for scheme in (Scheme(parts, warmup_steps=1), Scheme(parts, shape="cosine")):
+        with pytest.raises(SchemeError, match="step_rules"):
+            step_rules(scheme)
