@@ -17,6 +17,7 @@ import ti_tui.widgets
 from tests.screens.conftest import MakeHistory
 from tests.screens.driving import drive, until, words
 from ti_tui.crash import write_crash
+from ti_tui.glossary import meaning
 from ti_tui.screens.app import TiTuiApp
 from ti_tui.screens.crash import CrashApp
 from ti_tui.screens.key_check import key_problems
@@ -123,6 +124,24 @@ def test_help_names_the_keys_of_the_screen(home: Path) -> None:
         await until(pilot, lambda: "Photographs" in words(pilot) and "Go to a step" not in words(pilot))
 
     drive(steps)
+
+
+def test_help_explains_the_words_of_the_step_that_is_open(home: Path) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("f1", "end")
+        await until(pilot, lambda: meaning("photograph")[:40] in words(pilot))
+        await pilot.press("escape", "alt+5", "f1", "end")
+        await until(pilot, lambda: meaning("warm-up")[:40] in words(pilot))
+
+    drive(steps)
+
+
+def test_words_that_the_help_explains_are_in_the_glossary() -> None:
+    for found in pkgutil.walk_packages(ti_tui.screens.__path__, "ti_tui.screens."):
+        for kind in vars(importlib.import_module(found.name)).values():
+            for name in ("help_terms", "TERMS"):
+                if isinstance(terms := getattr(kind, name, ()), tuple):
+                    assert all(meaning(term) for term in terms)
 
 
 def test_a_mistake_of_ours_closes_the_screen_keeps_the_details_and_shows_no_traceback(

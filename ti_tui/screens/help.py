@@ -1,16 +1,18 @@
-"""Help: what a screen is for, and every key that works on it."""
+"""Help: what a screen is for, every key that works on it, and what the words on it mean."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import VerticalScroll
+from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Static
 
+from ti_tui.glossary import meaning
 from ti_tui.screens.dialogs import Dialog
 
 QUIET = frozenset(
@@ -23,16 +25,22 @@ QUIET = frozenset(
 )
 """Keys that stand for another one, or that everybody knows."""
 
+FRAME_ROWS = 6
+"""Rows of the dialog that are not scrolled: the padding, the heading and the keys, with a space between."""
+
 
 class HelpScreen(Dialog[None]):
-    """Shows `help_text()` of the screen below, and its keys."""
+    """Shows `help_text()` of the screen below, its keys, and from the glossary the words in its `help_terms`."""
 
     BINDINGS = [Binding("escape,q,f1,question_mark,enter", "dismiss(None)", "Back", show=False, priority=True)]
 
     DEFAULT_CSS = """
     HelpScreen .dialog { width: 92; }
-    HelpScreen VerticalScroll { height: auto; max-height: 1fr; }
+    HelpScreen VerticalScroll { height: auto; }
     HelpScreen .body { height: auto; }
+    HelpScreen .term, HelpScreen .term Static { height: auto; }
+    HelpScreen .term Static { width: 1fr; }
+    HelpScreen .term-name { color: $accent; }
     """
 
     def __init__(self, below: Screen[Any]) -> None:
@@ -40,6 +48,7 @@ class HelpScreen(Dialog[None]):
         words = getattr(below, "help_text", None)
         self._about = words() if words is not None else ""
         self._keys_below = _keys_of(below)
+        self._terms: Sequence[str] = getattr(below, "help_terms", ())
 
     def body(self) -> ComposeResult:
         width = max((len(key) for key, _ in self._keys_below), default=0)
@@ -50,9 +59,20 @@ class HelpScreen(Dialog[None]):
             if self._about:
                 yield Static(self._about, classes="dialog-text", markup=False)
             yield Static(Content("").join(rows), classes="body")
+            width = max((len(term) for term in self._terms), default=0) + 3
+            for term in self._terms:
+                with Horizontal(classes="term"):
+                    name = Static(term, classes="term-name", markup=False)
+                    name.styles.width = width
+                    yield name
+                    yield Static(meaning(term), markup=False)
 
     def on_mount(self) -> None:
         self.query_one(VerticalScroll).focus()
+
+    def on_resize(self) -> None:
+        # A share (1fr) of a dialog that grows with its content would have no end, and push the keys out of it.
+        self.query_one(VerticalScroll).styles.max_height = max(3, self.size.height * 9 // 10 - FRAME_ROWS)
 
 
 def _keys_of(screen: Screen[Any]) -> list[tuple[str, str]]:

@@ -33,6 +33,10 @@ LEAST_CHART, WIDE_TABLE = 30, 50
 class HealthScreen(AppAccess, Screen[None]):
     """Gains, bands, trends and vectors; it follows the run like the dashboard."""
 
+    help_terms = (
+        "gain", "held-out images", "error by noise", "prompt-following", "vectors", "norm", "median word",
+        "effective rank",
+    )  # fmt: skip
     BINDINGS = [
         Binding("up,k", "scroll(-1)", "Scroll", key_display="↑↓", id="health.scroll"),
         Binding("down,j", "scroll(1)", "Scroll", show=False),

@@ -47,6 +47,7 @@ class CompareScreen(AppAccess, Screen[None]):
 
     # The grid takes the keys only while it is shown.
     AUTO_FOCUS = ""
+    help_terms = ("sample", "step", "best checkpoint", "gain")
     BINDINGS = [
         Binding("left,h", "left(-1)", "Left step", key_display="←→", id="compare.left"),
         Binding("right,l", "left(1)", "Left step", show=False),

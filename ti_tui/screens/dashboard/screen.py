@@ -52,6 +52,10 @@ class DashboardScreen(SteeringScreen):
 
     CSS_PATH = "dashboard.tcss"
     AUTO_FOCUS = "#checkpoints"
+    help_terms = (
+        "step", "train loss", "eval loss", "gain", "verdict", "learned", "overtraining", "not learning",
+        "diverging", "checkpoint", "best checkpoint", "sample", "scheme", "request",
+    )  # fmt: skip
     BINDINGS = [
         Binding(
             "z",

@@ -45,6 +45,7 @@ class CropReview(ReviewBase, Screen[str | None]):
 
     CSS_PATH = "crops.tcss"
     AUTO_FOCUS = "#crops"
+    help_terms = ("photograph", "image", "crop")
     BINDINGS = [
         Binding("left", "move(-1, 0)", "Move", key_display="←↑↓→", id="crops.left", tooltip="Move the box"),
         Binding("right", "move(1, 0)", "Right", show=False),

@@ -44,6 +44,7 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
 
     CSS_PATH = "captions.tcss"
     AUTO_FOCUS = ""
+    help_terms = ("caption", "caption file", "template", "token")
     BINDINGS = [
         Binding("pagedown", "move(1)", "Next picture", show=False, id="captions.next"),
         Binding("ctrl+down", "move(1)", "Next picture", show=False, id="captions.next-typing"),

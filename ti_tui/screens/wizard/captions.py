@@ -66,6 +66,7 @@ class CaptionsPane(FormPane):
     """Template and captions. Captions are edited in the review; the sidecars in the source folder stay as they are."""
 
     step = "captions"
+    TERMS = ("caption", "caption file", "template", "token")
     WORDS = (
         "While training, each picture is shown with a prompt. The template makes it: object for a person or a thing, "
         "style for a way of painting, captions to use each picture's own caption.\n\nCaption what should NOT become "

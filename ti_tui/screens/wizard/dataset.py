@@ -46,6 +46,7 @@ class DatasetPane(FormPane):
     """The pictures with their sizes and what is odd about each; below them what is odd about the folder."""
 
     step = "dataset"
+    TERMS = ("photograph", "image", "crop", "mask", "held-out images")
     WORDS = (
         f"The folder with the photographs. {ADVICE}\n\nThe folder is only read: what is trained are copies in the run "
         "folder, turned upright, cropped and resized. Pictures that are left out stay where they are.\n\n"

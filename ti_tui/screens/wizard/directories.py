@@ -31,6 +31,7 @@ class DirectoriesPane(FormPane):
     """Token, class word, run folder; the tree that will be made; nothing is made yet."""
 
     step = "directories"
+    TERMS = ("token", "class word", "run folder", "repeats", "embedding")
     WORDS = (
         "The token is the word that will call the subject in prompts: short, and not a word that the model knows. The "
         "class word says what it is; the vectors start from it.\n\nThe run folder has kohya's layout, so that kohya's "

@@ -53,6 +53,8 @@ class StepPane(AppAccess, Vertical):
     step: ClassVar[StepId]
     WORDS: ClassVar[str] = ""
     """What the step is for: the help shows it."""
+    TERMS: ClassVar[tuple[str, ...]] = ()
+    """Words of the glossary that the help explains."""
 
     def __init__(self, draft: Draft) -> None:
         super().__init__(id=f"pane-{self.step}", classes="pane")

@@ -43,6 +43,10 @@ class ParametersPane(FormPane):
     """Every field that no other step asks for."""
 
     step = "parameters"
+    TERMS = (
+        "model", "initial words", "vectors", "norm", "batch size", "gradient accumulation", "effective batch",
+        "optimizer", "seed", "checkpoint", "sample", "eval loss", "held-out images", "gradient checkpointing",
+    )  # fmt: skip
     WORDS = (
         "Everything has a default that works; only the model must be chosen. A star marks what differs from its "
         "default, ctrl+r takes it back.\n\nImages at once and Accumulate are left to auto best: together they make one "

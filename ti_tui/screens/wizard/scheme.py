@@ -52,6 +52,7 @@ class SchemePane(StepPane):
     """The rates over the run. The run file holds segments; the text can be read in two ways, and both are shown."""
 
     step = "scheme"
+    TERMS = ("scheme", "segment", "learning rate", "step", "epoch", "warm-up")
     WORDS = (
         "The learning rate says how far each step goes. A scheme begins with large steps and ends with fine ones, in "
         "one run.\n\nThe text `0.05:10, 0.02:20` is in use with two meanings: A1111 reads the number as the step UNTIL "

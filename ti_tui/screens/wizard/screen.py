@@ -292,6 +292,11 @@ class WizardScreen(DraftScreen):
         """What the open step is for."""
         return self.open_pane.WORDS if self.open_pane is not None else ""
 
+    @property
+    def help_terms(self) -> tuple[str, ...]:
+        """The glossary's words on the open step."""
+        return self.open_pane.TERMS if self.open_pane is not None else ()
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "next_step":
             return self.here != STEPS[-1].id

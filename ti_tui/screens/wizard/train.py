@@ -61,6 +61,7 @@ class TrainPane(WorkerErrors, StepPane):
     """Nothing is written before enter is pressed here, except the draft."""
 
     step = "train"
+    TERMS = ("run file", "trainer", "step", "epoch", "eval loss", "checkpoint", "sample")
     WORDS = (
         "Everything that was chosen, and what auto decided. Enter on a problem goes to its field. Start makes the run "
         "folder, prepares the pictures, starts the trainer and shows it. The trainer is a process of its own: close "
