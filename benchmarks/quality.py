@@ -81,7 +81,7 @@ def rows_of(steps: int) -> list[Row]:
     """The rows of the full table, the defaults first."""
     from ti_tui.run.scheme import PRESETS
 
-    presets = [Row(f"scheme {name}", {"scheme": text}, steps) for name, text in PRESETS.items() if name != "faces"]
+    presets = [Row(f"scheme {name}", {"scheme": name}, steps) for name in PRESETS if name != "faces"]
     return [
         Row("defaults", {}, steps),
         *presets,
@@ -120,7 +120,7 @@ def train_and_judge(row: Row, concept: str, seed: int, place: str) -> Outcome:
 def run_values(row: Row, seed: int) -> dict[str, dict[str, Any]]:
     """The run file's tables: the program's defaults, but for what keeps a short training on small pictures short."""
     from ti_tui.run.file import with_value
-    from ti_tui.run.scheme import PRESETS, parse
+    from ti_tui.run.scheme import DEFAULT_SCHEME, PRESETS, parse
 
     values: dict[str, dict[str, Any]] = {
         "model": {"base": str(MODEL)},
@@ -131,10 +131,10 @@ def run_values(row: Row, seed: int) -> dict[str, dict[str, Any]]:
         "sample": {"every_steps": 0},
         "evaluation": {"every_steps": 10 * row.steps},
     }
-    scheme = parse(PRESETS["faces"], "for")
+    scheme = DEFAULT_SCHEME
     for name, value in row.values.items():
         if name == "scheme":
-            scheme = parse(PRESETS.get(value, value), "for")
+            scheme = PRESETS[value] if value in PRESETS else parse(value, "for")
         elif isinstance(value, str):
             with_value(values, name, value)
         else:

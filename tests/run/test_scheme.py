@@ -144,7 +144,7 @@ def test_next_change_is_what_the_header_shows() -> None:
 
 
 def test_every_preset_can_be_read() -> None:
-    assert {name: parse(text, "for").total_steps for name, text in PRESETS.items()} == {
+    assert {name: scheme.total_steps for name, scheme in PRESETS.items()} == {
         "faces": 3790,
         "styles": 2500,
         "first look": 790,

@@ -11,7 +11,7 @@ from ti_tui.commands import show
 from ti_tui.paths import as_given
 from ti_tui.run.file import RunFileError, with_value
 from ti_tui.run.problems import Problem
-from ti_tui.run.scheme import PRESETS, SchemeError, SchemeReading, parse, readings
+from ti_tui.run.scheme import PRESETS, Scheme, SchemeError, SchemeReading, parse, readings, segment_values
 from ti_tui.setup.create import create_run
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def command(
     if vectors is not None:
         values["embedding"]["vectors"] = vectors
     if scheme is not None:
-        values["scheme"] = {"segments": _segments(scheme, read_as)}
+        values["scheme"] = {"segments": segment_values(_scheme(scheme, read_as).segments)}
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals:
@@ -110,17 +110,16 @@ def command(
     click.echo(f"Next: ti-tui plan {run}, then ti-tui train {run}")
 
 
-def _segments(text: str, read_as: SchemeReading | None) -> list[dict[str, Any]]:
+def _scheme(text: str, read_as: SchemeReading | None) -> Scheme:
+    """The scheme that --scheme names or writes. Raises SchemeError."""
     if text in PRESETS:
-        chosen = parse(PRESETS[text], "for")
-    elif read_as:
-        chosen = parse(text, read_as)
-    else:
-        both = readings(text)
-        if both.ambiguous:
-            raise SchemeError(
-                f"the scheme can be read in two ways: {both.describe()}",
-                remedy="Say which: --read-as for, or --read-as until.",
-            )
-        chosen = both.for_steps or parse(text, "for")
-    return [{"learning_rate": segment.learning_rate, "steps": segment.steps} for segment in chosen.segments]
+        return PRESETS[text]
+    if read_as:
+        return parse(text, read_as)
+    both = readings(text)
+    if both.ambiguous:
+        raise SchemeError(
+            f"the scheme can be read in two ways: {both.describe()}",
+            remedy="Say which: --read-as for, or --read-as until.",
+        )
+    return both.for_steps or parse(text, "for")

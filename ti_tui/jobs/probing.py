@@ -12,12 +12,10 @@ from pathlib import Path
 
 from ti_tui.errors import UserError
 from ti_tui.jobs.runner import Job, ProcessNote, answers_to
-from ti_tui.monitoring.steering import with_ahead
 from ti_tui.run import file as run_file
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.rate_search import ADAM_LIKE, Trial, TrialReading
-from ti_tui.run.recipe import SchemeTable, segment_items
-from ti_tui.run.scheme import Scheme, format_scheme
+from ti_tui.run.scheme import Scheme
 from ti_tui.settings import state_folder
 from ti_tui.setup.check import Checked, CheckFailed, check_run
 
@@ -138,7 +136,6 @@ def apply(folder: RunFolder, scheme: Scheme, step: int) -> Scheme:
             f"the run was at step {step} when rates were tried, and is at step {now} now", remedy="Probe it again."
         )
     run = run_file.load(folder.file)
-    whole = with_ahead(run.scheme.scheme(), step, format_scheme(scheme.segments)) if step else scheme
-    table = SchemeTable(segments=segment_items(whole.segments), warmup_steps=whole.warmup_steps, shape="segments")
-    run_file.save(run.model_copy(update={"scheme": table}), folder.file)
+    whole = run.scheme.scheme().continued(step, scheme.segments) if step else scheme
+    run_file.save(run.with_scheme(whole), folder.file)
     return whole

@@ -14,33 +14,7 @@ from ti_tui.errors import UserError
 from ti_tui.run import file as run_file
 from ti_tui.run import requests
 from ti_tui.run.folder import RunFolder
-from ti_tui.run.recipe import SchemeTable, segment_items
-from ti_tui.run.scheme import Scheme, SchemeError, Segment, format_scheme, parse
-
-
-def ahead(scheme: Scheme, step: int) -> str:
-    """The rates of the steps after `step`, as text in the for-N-steps reading; "" if none are left."""
-    parts, done = [], 0
-    for segment in scheme.segments:
-        done += segment.steps
-        if done > step:
-            parts.append(Segment(segment.learning_rate, min(segment.steps, done - step)))
-    return format_scheme(parts)
-
-
-def with_ahead(scheme: Scheme, step: int, text: str) -> Scheme:
-    """`scheme` until `step`, then what `text` says, each rate for its number of steps. Raises SchemeError."""
-    new = parse(text, "for").segments
-    past, done = [], 0
-    for segment in scheme.segments:
-        steps = min(segment.steps, step - done)
-        if steps > 0:
-            past.append(Segment(segment.learning_rate, steps))
-        done += segment.steps
-    if past and past[-1].learning_rate == new[0].learning_rate:
-        new = (Segment(new[0].learning_rate, past.pop().steps + new[0].steps), *new[1:])
-    segments = (*past, *new)
-    return Scheme(segments, min(scheme.warmup_steps, segments[0].steps) if step else 0)
+from ti_tui.run.scheme import Scheme, SchemeError, parse
 
 
 def change_scheme(folder: RunFolder, step: int, text: str, *, now: int, ahead_steps: int = 0) -> Scheme:
@@ -50,14 +24,13 @@ def change_scheme(folder: RunFolder, step: int, text: str, *, now: int, ahead_st
     ahead_steps: steps that the trainer may do until it takes the request: a scheme that ends before is refused.
     """
     run = run_file.load(folder.file)
-    scheme = with_ahead(run.scheme.scheme(), step, text)
+    scheme = run.scheme.scheme().continued(step, parse(text, "for").segments)
     if scheme.total_steps <= now + ahead_steps:
         raise SchemeError(
             f"these rates end at step {scheme.total_steps}, and the run is at step {now}",
             remedy="Write more steps; to end it here, stop it.",
         )
-    table = SchemeTable(segments=segment_items(scheme.segments), warmup_steps=scheme.warmup_steps, shape="segments")
-    run_file.save(run.model_copy(update={"scheme": table}), folder.file)
+    run_file.save(run.with_scheme(scheme), folder.file)
     if folder.trainer() is not None:
         requests.submit(folder, "scheme")
     return scheme

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ti_tui.run.scheme import PRESETS, Scheme, Segment, parse
+from ti_tui.run.scheme import DEFAULT_SCHEME, Scheme, Segment, segment_values
 
 FORMAT = 1
 
@@ -135,7 +135,7 @@ class SchemeTable(Table):
     """The learning rate over the run."""
 
     segments: list[SegmentItem] = _field(
-        lambda: segment_items(parse(PRESETS["faces"], "for").segments),
+        lambda: SchemeTable.from_scheme(DEFAULT_SCHEME).segments,
         "Learning rate and for how many steps it holds, one after the other.",
         basic=True,
         min_length=1,
@@ -149,6 +149,12 @@ class SchemeTable(Table):
         """The scheme of this table. Raises SchemeError if the warm-up does not fit."""
         segments = tuple(Segment(item.learning_rate, item.steps) for item in self.segments)
         return Scheme(segments, self.warmup_steps, self.shape)
+
+    @classmethod
+    def from_scheme(cls, scheme: Scheme) -> SchemeTable:
+        """The table that holds `scheme`."""
+        segments = [SegmentItem(**values) for values in segment_values(scheme.segments)]
+        return cls(segments=segments, warmup_steps=scheme.warmup_steps, shape=scheme.shape)
 
 
 class TrainingTable(Table):
@@ -298,6 +304,10 @@ class RunFile(Table):
     sample: SampleTable = Field(default_factory=SampleTable)
     evaluation: EvaluationTable = Field(default_factory=EvaluationTable)
 
+    def with_scheme(self, scheme: Scheme) -> RunFile:
+        """The same run with other rates."""
+        return self.model_copy(update={"scheme": SchemeTable.from_scheme(scheme)})
+
 
 TABLES: dict[str, type[Table]] = {
     "model": ModelTable,
@@ -309,8 +319,3 @@ TABLES: dict[str, type[Table]] = {
     "sample": SampleTable,
     "evaluation": EvaluationTable,
 }
-
-
-def segment_items(segments: tuple[Segment, ...]) -> list[SegmentItem]:
-    """Segments in the form in which the run file holds them."""
-    return [SegmentItem(learning_rate=segment.learning_rate, steps=segment.steps) for segment in segments]

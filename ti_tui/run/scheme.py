@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from ti_tui.errors import UserError
 
@@ -15,13 +15,6 @@ SchemeShape = Literal["segments", "constant", "cosine", "linear"]
 LONGEST_SHOWN = 30
 MOST_STEPS = 1_000_000
 """Of one segment."""
-
-PRESETS: dict[str, str] = {
-    "faces": "0.05:10, 0.02:20, 0.01:60, 0.005:200, 0.002:500, 0.001:3000",
-    "styles": "0.005:200, 0.0005:500, 0.00005:800, 0.000005:1000",
-    "first look": "0.05:10, 0.02:20, 0.01:60, 0.005:200, 0.0005:500",
-}
-"""Schemes by name, in the for-N-steps reading."""
 
 
 class SchemeError(UserError):
@@ -105,6 +98,26 @@ class Scheme:
             return None
         return self.ends[index], self.segments[index + 1].learning_rate
 
+    def segments_after(self, step: int) -> tuple[Segment, ...]:
+        """What is ahead after `step` steps: of the segment in progress the steps that are left."""
+        return tuple(
+            replace(segment, steps=min(segment.steps, end - step))
+            for segment, end in zip(self.segments, self.ends, strict=True)
+            if end > step
+        )
+
+    def continued(self, step: int, ahead: Sequence[Segment]) -> Scheme:
+        """This scheme for its first `step` steps, then the segments `ahead`; rates are drawn as they are written."""
+        past = [
+            replace(segment, steps=min(segment.steps, step - end + segment.steps))
+            for segment, end in zip(self.segments, self.ends, strict=True)
+            if end - segment.steps < step
+        ]
+        if past and past[-1].learning_rate == ahead[0].learning_rate:
+            ahead = (replace(ahead[0], steps=past.pop().steps + ahead[0].steps), *ahead[1:])
+        segments = (*past, *ahead)
+        return Scheme(segments, min(self.warmup_steps, segments[0].steps) if step else 0)
+
     def points(self, most: int = 400) -> tuple[list[float], list[float]]:
         """Steps (1-based) and rates that draw the scheme: both ends of each segment, and about `most` between."""
         total = self.total_steps
@@ -187,6 +200,16 @@ def format_scheme(segments: Sequence[Segment], reading: SchemeReading = "for") -
     return ", ".join(parts)
 
 
+def segment_values(segments: Iterable[Segment]) -> list[dict[str, Any]]:
+    """`segments` as plain values: the `scheme.segments` of a run file or a draft."""
+    return [{"learning_rate": segment.learning_rate, "steps": segment.steps} for segment in segments]
+
+
+def segments_from_values(values: Iterable[Mapping[str, Any]]) -> tuple[Segment, ...]:
+    """The segments that `segment_values` wrote. Raises SchemeError for a rate or a number of steps out of bounds."""
+    return tuple(Segment(float(value["learning_rate"]), int(value["steps"])) for value in values)
+
+
 @dataclass(frozen=True)
 class SchemeReadings:
     """Both readings of one text; a reading that is impossible is None with the reason."""
@@ -261,3 +284,14 @@ def _split(part: str, name: str) -> tuple[float, int | None]:
     if number < 1:
         raise SchemeError(f"{name}: the number of steps must be at least 1")
     return rate, number
+
+
+PRESETS: dict[str, Scheme] = {
+    name: parse(text, "for")
+    for name, text in {
+        "faces": "0.05:10, 0.02:20, 0.01:60, 0.005:200, 0.002:500, 0.001:3000",
+        "styles": "0.005:200, 0.0005:500, 0.00005:800, 0.000005:1000",
+        "first look": "0.05:10, 0.02:20, 0.01:60, 0.005:200, 0.0005:500",
+    }.items()
+}
+DEFAULT_SCHEME = PRESETS["faces"]

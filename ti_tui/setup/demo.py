@@ -21,7 +21,7 @@ from ti_tui.atomic import cannot_write
 from ti_tui.errors import UserError
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.problems import nearest
-from ti_tui.run.scheme import parse
+from ti_tui.run.scheme import parse, segment_values
 from ti_tui.setup.draft import Draft
 
 CONCEPT = "teal-ring"
@@ -103,14 +103,11 @@ def pictures_of(name: str) -> Path:
 
 def demo_values(scheme: str = SCHEME) -> dict[str, dict[str, Any]]:
     """The run file's tables, as `create_run` takes them."""
-    segments = [
-        {"learning_rate": segment.learning_rate, "steps": segment.steps} for segment in parse(scheme, "for").segments
-    ]
     return {
         "model": {"base": str(_data() / "demo-model")},
         "dataset": {"resolution": RESOLUTION, "template": TEMPLATE},
         "embedding": {"token": TOKEN, "init": CLASS_WORD},
-        "scheme": {"segments": segments},
+        "scheme": {"segments": segment_values(parse(scheme, "for").segments)},
         "save": {"every_steps": SAVE_EVERY},
         "sample": {"every_steps": SAMPLE_EVERY, "prompts": list(PROMPTS)},
     }

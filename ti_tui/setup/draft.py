@@ -14,6 +14,7 @@ from ti_tui import atomic
 from ti_tui.dataset.caption_edits import framed
 from ti_tui.dataset.crop_boxes import AUTO, CropChoice
 from ti_tui.paths import BadPath, as_given, user_path
+from ti_tui.run.scheme import DEFAULT_SCHEME, Segment, segment_values, segments_from_values
 from ti_tui.settings import state_folder
 from ti_tui.setup.fields import OWN, FieldError, recipe_fields
 from ti_tui.setup.fields import field as spec_of
@@ -131,6 +132,19 @@ class Draft:
         """Set a run-file field to a value that is known to be right."""
         self.mistyped.pop(name, None)
         self.fields[name] = value
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The segments of the LR scheme: those set, else the default's."""
+        values = self.fields.get("scheme.segments")
+        return DEFAULT_SCHEME.segments if values is None else segments_from_values(values)
+
+    def put_segments(self, segments: tuple[Segment, ...]) -> None:
+        """Set the segments of the LR scheme."""
+        if segments == DEFAULT_SCHEME.segments:
+            self.reset("scheme.segments")
+        else:
+            self.put("scheme.segments", segment_values(segments))
 
     def reset(self, name: str) -> None:
         """Back to the default."""

@@ -8,7 +8,6 @@ from typing import Literal
 
 from ti_tui.formatting import number
 from ti_tui.run.problems import Problem
-from ti_tui.run.scheme import PRESETS, parse
 from ti_tui.setup.draft import Draft
 from ti_tui.setup.findings import Findings
 
@@ -93,9 +92,6 @@ def _summary(step: StepId, draft: Draft, findings: Findings) -> str:
                 return ""
             return number(int(draft.value("embedding.vectors")), "vector")
         case "scheme":
-            segments = draft.fields.get("scheme.segments")
-            if segments is None:
-                return number(parse(PRESETS["faces"], "for").total_steps, "step")
-            return number(sum(int(segment["steps"]) for segment in segments), "step")
+            return number(sum(segment.steps for segment in draft.segments), "step")
         case _:
             return ""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from textual.app import ComposeResult
 from textual.widgets import Input
 
-from ti_tui.monitoring.steering import ahead, with_ahead
-from ti_tui.run.scheme import Scheme, SchemeError
+from ti_tui.run.scheme import Scheme, SchemeError, format_scheme, parse
 from ti_tui.screens.dialogs import FormDialog
 from ti_tui.widgets.canvas import Canvas
 from ti_tui.widgets.chart import Axis, Curve, chart, nice_axis
@@ -23,7 +22,7 @@ class SchemeChange(FormDialog[str | None]):
             keys="enter changes them   esc back",
         )
         self._scheme, self._step = scheme, step
-        self._before = ahead(scheme, step)
+        self._before = format_scheme(scheme.segments_after(step))
         self._typed = self._before or "0.001:500"
 
     def body(self) -> ComposeResult:
@@ -40,16 +39,20 @@ class SchemeChange(FormDialog[str | None]):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         try:
-            with_ahead(self._scheme, self._step, event.value)
+            self._changed(event.value)
         except SchemeError:
             return
         # What was not changed is no request.
         self.dismiss(event.value if event.value.strip() != self._before else None)
 
+    def _changed(self, text: str) -> Scheme:
+        """The scheme with the rates of `text` from here on. Raises SchemeError."""
+        return self._scheme.continued(self._step, parse(text, "for").segments)
+
     def show_outcome(self) -> None:
         said, curve = self.query_one("#said", Canvas), self.query_one("#curve", Canvas)
         try:
-            scheme = with_ahead(self._scheme, self._step, self._typed)
+            scheme = self._changed(self._typed)
         except SchemeError as error:
             parts = wrapped(f"{error.message}. {error.remedy}".strip(), max(20, said.size.width - 2))
             said.draw([[("! " if i == 0 else "  ", "error b"), (part, "error")] for i, part in enumerate(parts)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -171,7 +170,7 @@ class SchemePane(StepPane):
         self._reading = "for"
         self.query_one("#reading", ChoiceRow).show_text("for N steps")
         if name in PRESETS:
-            self._put(parse(PRESETS[name], "for"), text=True)
+            self._put(PRESETS[name], text=True)
         elif name in SMOOTH:
             shape, segments = SMOOTH[name]
             self._put(Scheme(segments, shape=shape), text=True)
@@ -192,13 +191,7 @@ class SchemePane(StepPane):
     def _put(self, scheme: Scheme, *, text: bool = False) -> None:
         """Take a scheme into the draft; text: write it into the text line as well."""
         self._wrong = ""
-        self.draft.mistyped.pop(SEGMENTS, None)
-        segments = [{"learning_rate": part.learning_rate, "steps": part.steps} for part in scheme.segments]
-        default = parse(PRESETS["faces"], "for")
-        if scheme.segments == default.segments:
-            self.draft.reset(SEGMENTS)
-        else:
-            self.draft.put(SEGMENTS, segments)
+        self.draft.put_segments(scheme.segments)
         if scheme.shape == "segments":
             self.draft.reset(SHAPE)
         else:
@@ -212,16 +205,15 @@ class SchemePane(StepPane):
         self.post_message(DraftChanged())
 
     def _scheme(self) -> Scheme:
-        segments = tuple(_segment(item) for item in self.draft.value(SEGMENTS))
-        return Scheme(segments, shape=self._shape())
+        return Scheme(self.draft.segments, shape=self._shape())
 
     def _shape(self) -> SchemeShape:
         shape: SchemeShape = self.draft.value(SHAPE)
         return shape
 
     def _preset(self, scheme: Scheme) -> str:
-        for name, text in PRESETS.items():
-            if scheme.shape == "segments" and parse(text, "for").segments == scheme.segments:
+        for name, preset in PRESETS.items():
+            if (preset.shape, preset.segments) == (scheme.shape, scheme.segments):
                 return name
         for name, (shape, segments) in SMOOTH.items():
             if (shape, segments) == (scheme.shape, scheme.segments):
@@ -280,12 +272,6 @@ class SchemePane(StepPane):
         y = nice_axis(min(ys), max(ys), log=True)
         x = Axis(1, max(2, scheme.total_steps), log=True)
         canvas.draw(chart(min(width, 100), height, [Curve("rate", xs, ys, "chart-rate")], x, y))
-
-
-def _segment(item: Any) -> Segment:
-    if isinstance(item, dict):
-        return Segment(float(item["learning_rate"]), int(item["steps"]))
-    return Segment(item.learning_rate, item.steps)
 
 
 def _warmup_note(draft: Draft) -> str:
