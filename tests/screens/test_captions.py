@@ -444,7 +444,10 @@ def test_prefix_and_suffix_show_in_the_prompt_and_go_into_the_run(home: Path, ph
     reviewing(photographs, steps)
     left = load_draft()
     assert left is not None
-    assert left.choices()[1] == {"beach.png": "polaroid, sand, faded", "garden.png": f"polaroid, {ODD}, faded"}
+    assert left.choices.whole_captions() == {
+        "beach.png": "polaroid, sand, faded",
+        "garden.png": f"polaroid, {ODD}, faded",
+    }
 
 
 def test_phrases_are_put_in_from_the_list_and_while_typing(home: Path, photographs: Path) -> None:

@@ -15,6 +15,7 @@ from tests.fixtures.bad_pictures import photo
 from tests.screens.driving import LOOKS, Drive, check_snapshot, drive, type_text, until, words
 from ti_tui.dataset.crop import load_crops
 from ti_tui.dataset.crop_boxes import Crop, CropChoice
+from ti_tui.dataset.picture_choices import PictureChoices
 from ti_tui.dataset.picture_quality import small_copy
 from ti_tui.screens.review.crops import CropReview
 from ti_tui.screens.wizard.screen import WizardScreen
@@ -277,10 +278,10 @@ def test_crops_of_one_folder_are_not_those_of_another(wide: Path, home: Path) ->
     draft.force("coffee.jpg")
     draft.crops["coffee.jpg"] = CropChoice("whole")
     draft.crop_all = CropChoice("centre")
-    assert draft.crop_choices() == (CropChoice("centre"), {"coffee.jpg": CropChoice("whole")})
+    assert draft.choices.crop_all == CropChoice("centre") and draft.choices.crops == {"coffee.jpg": CropChoice("whole")}
     shutil.copytree(wide, home / "other")
     draft.photographs = str(home / "other")
-    assert draft.crop_choices() == (CropChoice(), {}) and not draft.forced_pictures()
+    assert draft.choices == PictureChoices()
     draft.own_choices()
     assert not draft.crops and not draft.forced and draft.crop_all == CropChoice()
 

@@ -85,7 +85,7 @@ def test_a_key_goes_round_the_masks_and_the_choice_is_kept(home: Path, masked: P
         await settled(pilot)
         await pilot.pause(0.9)
         left = load_draft()
-        assert left is not None and left.mask_choice() == "none"
+        assert left is not None and left.choices.masks == "none"
         await everything_but_pictures(pilot, model)
         assert "from files" not in words(pilot)
         await write_run(pilot)
@@ -184,7 +184,7 @@ def test_masks_are_chosen_for_one_folder_and_may_be_turned_off_all_the_same(home
     assert draft.values() == {"dataset": {"masks": False}}
     draft.reset("dataset.masks")
     draft.photographs = "~/two"
-    assert draft.mask_choice() == "found" and draft.values() == {}
+    assert draft.choices.masks == "found" and draft.values() == {}
 
 
 def test_pictures_in_subfolders_only_are_told_and_taken_with_a_key_while_typing(
@@ -209,7 +209,7 @@ def test_pictures_in_subfolders_only_are_told_and_taken_with_a_key_while_typing(
         await until(pilot, lambda: "4 pictures to train, 1 left out" in words(pilot))
         await pilot.pause(0.9)
         left = load_draft()
-        assert left is not None and left.takes_subfolders
+        assert left is not None and left.choices.subfolders
         await everything_but_pictures(pilot, model)
         assert "4 images, 512 pixels, sub-folders too, 1 left out" in words(pilot)
         await write_run(pilot)

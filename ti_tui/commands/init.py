@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ti_tui.commands import show
+from ti_tui.dataset.picture_choices import MASKS, Masks, PictureChoices
 from ti_tui.paths import as_given
 from ti_tui.run.file import RunFileError, with_value
 from ti_tui.run.problems import Problem
 from ti_tui.run.scheme import PRESETS, Scheme, SchemeError, SchemeReading, parse, readings, segment_values
 from ti_tui.setup.create import create_run
-
-if TYPE_CHECKING:
-    from ti_tui.dataset.manifest import Masks
 
 
 @click.command()
@@ -39,7 +37,7 @@ if TYPE_CHECKING:
 @click.option("--leave-out", multiple=True, metavar="NAME", help="A picture that is not trained; repeat as needed.")
 @click.option(
     "--masks",
-    type=click.Choice(["none", "found", "faces"]),
+    type=click.Choice(MASKS),
     default="found",
     help="Loss masks that come along: none; those found beside the pictures or in their transparency; for the others "
     "also one around the face, where one can be found (faces).",
@@ -92,11 +90,8 @@ def command(
         run,
         images,
         values,
+        PictureChoices(repeats=repeats, subfolders=subfolders, left_out=leave_out, forced="all", masks=masks),
         class_word=class_word,
-        repeats=repeats,
-        leave_out=leave_out,
-        masks=masks,
-        subfolders=subfolders,
         progress=progress,
     )
     show.problems(made.prepared.problems, err=True)

@@ -19,7 +19,8 @@ from ti_tui.run.folder import RunFolder, RunFolderError
 
 if TYPE_CHECKING:
     from ti_tui.dataset.crop_boxes import CropChoice, CropMode, Framing
-    from ti_tui.dataset.manifest import Manifest, Masks
+    from ti_tui.dataset.manifest import Manifest
+    from ti_tui.dataset.picture_choices import Masks
     from ti_tui.dataset.prepare import Prepared
     from ti_tui.dataset.survey import Look
 
@@ -86,9 +87,18 @@ def command(
     else:
         asked = _again(folder, known, resolution, name, repeats, buckets=buckets, subfolders=subfolders)
     before = known.entries if known is not None else {}
-    left_out = {key for key, entry in before.items() if entry.left_out} | {*leave_out}
     single = dict(_crop(text) for text in crops)
-    wanted = cast("Masks | None", masks)
+    known_choices = asked.choices
+    choices = replace(
+        known_choices,
+        left_out={*known_choices.left_out, *leave_out} - {*take_back},
+        forced="all" if force_all else force,
+        crop_all=CropChoice(cast("CropMode", mode), framing=cast("Framing", framing or "head"))
+        if mode is not None
+        else known_choices.crop_all,
+        crops=single,
+        masks=cast("Masks", masks or known_choices.masks),
+    )
 
     # A trainer must not find other pictures in the middle of its run.
     lock = folder.lock() if folder.file.is_file() else contextlib.nullcontext()
@@ -108,24 +118,16 @@ def command(
         made = prepare(
             images,
             folder.images,
+            choices,
             name=asked.name,
             resolution=asked.resolution,
             buckets=asked.buckets,
             step=asked.step,
-            repeats=asked.repeats,
-            subfolders=asked.subfolders,
-            leave_out=left_out - {*take_back},
-            mode=CropChoice("face", framing=cast("Framing", framing or "head"))
-            if mode == "face"
-            else cast("CropMode | None", mode),
-            crops=single,
-            force="all" if force_all else force,
-            masks=wanted,
             record=folder.root,
             each=each,
             progress=progress,
         )
-        if wanted == "faces" and made.face_masks and folder.file.is_file():
+        if masks == "faces" and made.face_masks and folder.file.is_file():
             change_field(folder.file, "dataset.masks", True)
     show.problems(made.problems, err=True)
     _tell(folder, made)

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from ti_tui import atomic
 from ti_tui.dataset.crop_boxes import AUTO, Box, CropChoice, CropRule, Face, PixelSize, box_from
+from ti_tui.dataset.picture_choices import MASKS, Masks, PictureChoices
 from ti_tui.errors import UserError
 from ti_tui.run.hashes import file_hash
 
@@ -22,8 +23,6 @@ PIXELS = 1
 
 CaptionOrigin = Literal["", "sidecar", "typed", "edited"]
 """Where a caption came from: nowhere, the file beside the source, the wizard, an edit in the run folder."""
-Masks = Literal["none", "found", "faces"]
-"""Which pictures get a mask: none, those that have one, those and all others in which a face is found."""
 MaskOrigin = Literal["file", "transparency", "face"]
 _ORIGINS: tuple[CaptionOrigin, ...] = ("", "sidecar", "typed", "edited")
 
@@ -139,6 +138,17 @@ class Manifest:
     entries: dict[str, Entry] = field(default_factory=dict)
     obsolete: tuple[PreparedFile, ...] = ()
 
+    @property
+    def choices(self) -> PictureChoices:
+        """What was chosen the last time for all pictures, and which were left out; each entry keeps the rest itself."""
+        return PictureChoices(
+            repeats=self.repeats,
+            subfolders=self.subfolders,
+            left_out=[name for name, entry in self.entries.items() if entry.left_out],
+            crop_all=self.choice,
+            masks=self.masks,
+        )
+
     def write(self, run: Path) -> None:
         """Write dataset.json into the folder `run`. Raises CannotWrite."""
         # Names that are no text come out as escapes, which read as the same names again.
@@ -195,7 +205,7 @@ def _manifest(values: dict[str, Any]) -> Manifest:
         repeats=None if repeats is None else int(repeats),
         subfolders=bool(values.get("subfolders", False)),
         choice=choice,
-        masks=_one_of(values.get("masks", "found"), get_args(Masks)),
+        masks=_one_of(values.get("masks", "found"), MASKS),
         entries={name: _entry(entry, keep=keep) for name, entry in values["pictures"].items()},
         obsolete=tuple(_made(one) for one in values.get("obsolete", ())),
     )

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ti_tui.dataset.crop_boxes import CropChoice
-from ti_tui.dataset.manifest import Entry, MaskOrigin, Masks, MaskSource, PreparedFile
+from ti_tui.dataset.manifest import Entry, MaskOrigin, MaskSource, PreparedFile
 from ti_tui.dataset.masks import ENDINGS, mask_file
+from ti_tui.dataset.picture_choices import Masks
 from ti_tui.dataset.picture_file import DatasetError, shown
 from ti_tui.dataset.survey import Look
 from ti_tui.run.hashes import file_hash

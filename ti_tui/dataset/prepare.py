@@ -10,7 +10,7 @@ import hashlib
 import io
 import shutil
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,25 +19,25 @@ from PIL import Image
 from ti_tui import atomic
 from ti_tui.dataset.caption_files import write_caption
 from ti_tui.dataset.crop import load_crops
-from ti_tui.dataset.crop_boxes import AUTO, Crop, CropChoice, CropMode, PixelSize
+from ti_tui.dataset.crop_boxes import Crop, CropMode, PixelSize
 from ti_tui.dataset.faces import FaceFinder
 from ti_tui.dataset.faces import installed as faces_installed
-from ti_tui.dataset.manifest import Manifest, MaskOrigin, Masks, PreparedFile, read_manifest
+from ti_tui.dataset.manifest import Manifest, MaskOrigin, PreparedFile, read_manifest
 from ti_tui.dataset.mask_planning import FIELD as MASKS_FIELD
 from ti_tui.dataset.mask_planning import no_finder
 from ti_tui.dataset.masks import mask_file, mask_pieces
 from ti_tui.dataset.parallel import Room, in_order
+from ti_tui.dataset.picture_choices import PictureChoices
 from ti_tui.dataset.picture_file import DatasetError, open_picture, shown
 from ti_tui.dataset.prepare_plan import (
     FIELD,
     Obsolete,
     PlannedPicture,
     PreparePlan,
-    PrepareRequest,
     caption_beside,
     plan_preparation,
 )
-from ti_tui.dataset.survey import Faces, Forced, Look, LookCache, Survey, survey
+from ti_tui.dataset.survey import Faces, Look, LookCache, Survey, survey
 from ti_tui.paths import is_there, user_path
 from ti_tui.run.problems import Problems
 
@@ -85,19 +85,12 @@ class Prepared:
 def prepare(
     source: Path,
     destination: Path,
+    choices: PictureChoices | None = None,
     *,
     name: str,
     resolution: int,
     buckets: bool = False,
     step: int = 64,
-    repeats: int | None = None,
-    leave_out: Collection[str] | None = None,
-    captions: Mapping[str, str] | None = None,
-    mode: CropMode | CropChoice | None = None,
-    crops: Mapping[str, CropChoice] | None = None,
-    force: Forced = (),
-    masks: Masks | None = None,
-    subfolders: bool = False,
     record: Path | None = None,
     finder: FaceFinder | None = None,
     memory: LookCache | None = None,
@@ -108,18 +101,10 @@ def prepare(
 
     They go to `destination`/<repeats>_<name>, kohya's layout.
 
-    repeats:   of every picture; None takes those of the source's own folders.
-    leave_out: pictures that stay behind, by their path in the source (`a.jpg`, `10_zkz/b.jpg`).
-    captions:  captions by such a path, in place of the sidecar's; "" is none.
-    mode:      how pictures are cropped that have no choice of their own.
-    crops:     choices for single pictures.
-    force:     pictures that are used although they are too small, or the same file as another.
-    masks:     which pictures get a mask 0001-mask.png, white where they are learned, cut as they are: none; found,
-               those with a mask file beside them or with transparency, the default; faces, all others too in which a
-               face is found, around it. A mask that cannot be used is told, and its picture made without it.
-    record:    the run folder, in which dataset.json is kept. With it, `destination` may hold what was made before:
-               numbers stay with their sources, only what changed is made again, files of others are never touched,
-               and for leave_out, mode, crops, force and masks what is not given stays as it was.
+    choices: what a person chose; None takes what was chosen the last time. A mask is a file 0001-mask.png, white
+             where its picture is learned, cut as that is; of one that cannot be used the picture is made without it.
+    record:  the run folder, in which dataset.json is kept. With it, `destination` may hold what was made before:
+             numbers stay with their sources, only what changed is made again, files of others are never touched.
     finder, memory, each: as `survey` takes them. progress: pictures made so far, and how many will be.
 
     The source is only read. A PNG that already has the size is copied byte for byte. Pictures that cannot be read
@@ -138,22 +123,22 @@ def prepare(
     if old is None and destination.is_dir() and any(destination.iterdir()):
         raise DatasetError(f"{destination} already holds files", remedy="Choose another run folder, or empty it.")
     before = old.entries if old is not None else {}
-    if leave_out is None:
-        leave_out = [key for key, entry in before.items() if entry.left_out]
-    masks = masks or (old.masks if old is not None else "found")
-    if masks == "faces" and finder is None and not faces_installed():
+    if choices is None:
+        choices = old.choices if old is not None else PictureChoices()
+    if choices.masks == "faces" and finder is None and not faces_installed():
         raise no_finder()
-    default = CropChoice(mode) if isinstance(mode, str) else mode or (old.choice if old is not None else AUTO)
-    own = {key: entry.choice for key, entry in before.items() if entry.choice is not None} | dict(crops or {})
+    crops = {key: entry.choice for key, entry in before.items() if entry.choice is not None} | dict(choices.crops)
+    forced_before = {key for key, entry in before.items() if entry.forced}
+    modes = {choices.crop_all.mode, *(choice.mode for choice in crops.values())}
     found = survey(
         source,
         resolution=resolution,
         buckets=buckets,
         step=step,
-        subfolders=subfolders,
-        leave_out=leave_out,
-        force="all" if force == "all" else {*force, *(key for key, entry in before.items() if entry.forced)},
-        faces="all" if masks == "faces" else _faces_for({default.mode, *(choice.mode for choice in own.values())}),
+        subfolders=choices.subfolders,
+        leave_out=choices.left_out,
+        force="all" if choices.forced == "all" else forced_before.union(choices.forced),
+        faces="all" if choices.masks == "faces" else _faces_for(modes),
         finder=finder,
         memory=memory,
         each=each,
@@ -166,15 +151,13 @@ def prepare(
         resolution=resolution,
         buckets=buckets,
         step=step,
-        repeats=repeats,
-        subfolders=subfolders,
-        choice=default,
-        masks=masks,
+        repeats=choices.repeats,
+        subfolders=choices.subfolders,
+        choice=choices.crop_all,
+        masks=choices.masks,
     )
     base = run or destination
-    plan = plan_preparation(
-        found, destination, base, asked, old, PrepareRequest(leave_out, captions or {}, crops or {}, force)
-    )
+    plan = plan_preparation(found, destination, base, asked, old, choices)
     return _Making(found, destination, base, run, asked, plan).done(progress)
 
 

@@ -6,7 +6,7 @@ Decides everything before anything is written.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,24 +16,15 @@ from ti_tui.dataset.crop_boxes import MOST, Crop, CropChoice, PixelSize, Sight, 
 from ti_tui.dataset.manifest import CaptionOrigin, Entry, Manifest, PreparedFile
 from ti_tui.dataset.mask_planning import MaskPlan, mask_source, plan_masks
 from ti_tui.dataset.masks import ENDINGS as MASK_ENDINGS
+from ti_tui.dataset.picture_choices import PictureChoices
 from ti_tui.dataset.picture_file import DatasetError, shown
 from ti_tui.dataset.scan import Picture, choose
-from ti_tui.dataset.survey import Forced, Look, Survey
+from ti_tui.dataset.survey import Look, Survey
 from ti_tui.run.hashes import file_hash
 from ti_tui.run.problems import Problems
 
 FIELD = "dataset.images"
 MOST_NAMED = 3
-
-
-@dataclass(frozen=True)
-class PrepareRequest:
-    """What was asked for, picture by picture, by their names."""
-
-    leave_out: Collection[str]
-    captions: Mapping[str, str]
-    crops: Mapping[str, CropChoice]
-    force: Forced
 
 
 @dataclass
@@ -81,7 +72,7 @@ class PreparePlan:
 
 
 def plan_preparation(
-    found: Survey, destination: Path, base: Path, manifest: Manifest, old: Manifest | None, asked: PrepareRequest
+    found: Survey, destination: Path, base: Path, manifest: Manifest, old: Manifest | None, choices: PictureChoices
 ) -> PreparePlan:
     """Decide what is trained and how; what there is to say is added to the problems of `found`.
 
@@ -92,8 +83,8 @@ def plan_preparation(
     if not usable.pictures:
         lines = [f"{problem.message}. {problem.remedy}".strip() for problem in found.problems.errors]
         raise DatasetError(f"no picture in {shown(str(found.folder))} can be used", remedy="\n".join(lines[:2]))
-    planner = _Planner(found, destination, base, manifest, old, asked)
-    chosen = choose(usable, leave_out=planner.left_out, captions=asked.captions, repeats=manifest.repeats)
+    planner = _Planner(found, destination, base, manifest, old, choices)
+    chosen = choose(usable, choices)
     if not chosen.pictures:
         raise DatasetError(f"all {len(usable.pictures)} pictures of {shown(str(found.folder))} are left out")
     pictures = {picture.path: picture for picture in chosen.pictures}
@@ -111,7 +102,7 @@ class _Planner:
         base: Path,
         manifest: Manifest,
         old: Manifest | None,
-        asked: PrepareRequest,
+        choices: PictureChoices,
     ) -> None:
         self.plan = PreparePlan()
         self._found = found
@@ -119,19 +110,19 @@ class _Planner:
         self._destination = destination
         self._base = base
         self._manifest = manifest
-        self._asked = asked
+        self._choices = choices
         self._old = old
         self._before, self._gone = _by_name_now(old.entries if old is not None else {}, found)
         entries = (*self._before.values(), *self._gone.values())
         self._numbers = _Numbers(entry.number for entry in entries)
-        self.left_out = set(asked.leave_out)
+        self._left_out = set(choices.left_out)
 
     def add(self, look: Look, picture: Picture | None) -> None:
         """Plan for one file of the source; picture: None if it is not to be trained."""
         before = self._before.get(look.name, Entry())
-        forced = self._asked.force == "all" or look.name in self._asked.force or before.forced
-        choice = self._asked.crops.get(look.name, before.choice)
-        entry = replace(before, left_out=look.name in self.left_out, forced=forced, choice=choice)
+        forced = self._choices.forced == "all" or look.name in self._choices.forced or before.forced
+        choice = self._choices.crops.get(look.name, before.choice)
+        entry = replace(before, left_out=look.name in self._left_out, forced=forced, choice=choice)
         if picture is not None:
             crops = self._crops(look, entry)
             if self._allowed(look, entry, crops):
@@ -148,7 +139,7 @@ class _Planner:
     def finish(self) -> None:
         """Plan for what is not in the source any more, and for what could not be removed the last time."""
         for name, entry in self._gone.items():
-            if name in self.left_out:
+            if name in self._left_out:
                 self._drop(name, replace(entry, left_out=True))
             else:
                 self.plan.others[name] = entry
@@ -265,9 +256,9 @@ class _Planner:
             there = ""
         new = one_line(picture.caption)
         edited = before.number > 0 and there is not None and there != before.caption
-        if edited and not (name in self._asked.captions and new != before.caption):
+        if edited and not (name in self._choices.captions and new != before.caption):
             return there or "", "edited", there or ""
-        origin: CaptionOrigin = "typed" if name in self._asked.captions else "sidecar"
+        origin: CaptionOrigin = "typed" if name in self._choices.captions else "sidecar"
         return new, origin if new else "", there or ""
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ti_tui.dataset.caption_files import Sidecar, read_sidecar
 from ti_tui.dataset.listing import found_instead, natural_key, pictures_in, places, raise_unless_folder
+from ti_tui.dataset.picture_choices import PictureChoices
 from ti_tui.dataset.picture_file import (
     MAX_PIXELS,
     SUFFIXES,
@@ -93,13 +94,9 @@ def scan(
     return Scan(folder, tuple(pictures), problems)
 
 
-def choose(
-    found: Scan, *, leave_out: Collection[str] = (), captions: Mapping[str, str], repeats: int | None = None
-) -> Scan:
-    """`found` without the pictures named in `leave_out`, with other captions and repeats where they are given.
-
-    Pictures are named by their path in the scanned folder, with `/`.
-    """
+def choose(found: Scan, choices: PictureChoices) -> Scan:
+    """`found` without the pictures that are left out, with other captions and repeats where they are given."""
+    captions, repeats, left_out = choices.whole_captions(), choices.repeats, set(choices.left_out)
     chosen = [
         replace(
             picture,
@@ -107,7 +104,7 @@ def choose(
             repeats=picture.repeats if repeats is None else repeats,
         )
         for picture in found.pictures
-        if (name := name_in(found.folder, picture.path)) not in leave_out
+        if (name := name_in(found.folder, picture.path)) not in left_out
     ]
     return replace(found, pictures=tuple(chosen))
 

@@ -31,6 +31,7 @@ from ti_tui.dataset.listing import (
 )
 from ti_tui.dataset.masks import mask_file, trouble_with_file
 from ti_tui.dataset.parallel import Room, in_order
+from ti_tui.dataset.picture_choices import Forced
 from ti_tui.dataset.picture_file import DatasetError, OutOfReach, shown
 from ti_tui.dataset.picture_quality import Measured, measure
 from ti_tui.dataset.scan import Picture, Scan, name_in, tell_of_caption, tell_shared_stems, tell_unreadable
@@ -62,8 +63,6 @@ FileKey = tuple[str, int, int]
 """Path, size in bytes and time of change (ns): the same key is taken for the same content."""
 LookCache = MutableMapping[FileKey, Measured | DatasetError]
 """What was measured of a file, or why it cannot be used."""
-Forced = Collection[str] | Literal["all"]
-"""Names of pictures that are used although they are too small or a copy of another; or all of them."""
 Faces = Literal["all", "needed", "none"]
 """In which pictures faces are looked for; `needed`: in those of which something has to be cut off."""
 MaskPlace = Literal["", "file", "transparency"]

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ti_tui.dataset.faces import installed as faces_installed
-from ti_tui.dataset.manifest import MaskOrigin, Masks
+from ti_tui.dataset.manifest import MaskOrigin
 from ti_tui.dataset.mask_planning import FIELD as MASKS_FIELD
 from ti_tui.dataset.mask_planning import no_finder
+from ti_tui.dataset.picture_choices import Masks
 from ti_tui.dataset.scan import Picture, Scan, choose, name_in
 from ti_tui.dataset.survey import Look, LookCache, Survey, survey
 from ti_tui.errors import UserError
@@ -78,7 +79,7 @@ def judge(draft: Draft, found: Survey | None, *, runs_folder: str = DEFAULT_RUNS
     pictures, masks = _chosen(draft, found, problems)
     run, complete = _run(draft, folder, problems)
     if pictures is not None and pictures.pictures:
-        problems += _of_masks(draft.mask_choice(), masks, pictures.pictures, used=run.dataset.masks)
+        problems += _of_masks(draft.choices.masks, masks, pictures.pictures, used=run.dataset.masks)
     hardware = find_hardware(run.training.device)
     checked = plan = None
     if folder is not None:
@@ -185,9 +186,9 @@ def _chosen(draft: Draft, found: Survey | None, problems: list[Problem]) -> tupl
     """The pictures that will be trained, and their masks; what concerns the whole folder is added to `problems`."""
     if found is None:
         return None, ()
-    left_out, captions = draft.choices()
+    choices = draft.choices
     desk = CropDesk(draft, found.looks)
-    usable = choose(found.scan, leave_out=left_out, captions=captions, repeats=draft.repeats)
+    usable = choose(found.scan, choices)
     told = {name: desk.problems(name) for name in desk.names}
     pictures: list[Picture] = []
     masks: list[MaskOrigin] = []
@@ -200,7 +201,7 @@ def _chosen(draft: Draft, found: Survey | None, problems: list[Problem]) -> tupl
     # A picture that cannot be used stays behind by itself: that is said, and stops nothing.
     hard = not pictures
     problems += [_softer(problem, hard=hard) for problem in found.general]
-    looks = [look for look in (*found.looks, *found.strays) if look.name not in left_out]
+    looks = [look for look in (*found.looks, *found.strays) if look.name not in choices.left_out]
     problems += _of_pictures(looks, told, hard=hard)
     if found.scan.pictures and not usable.pictures:
         problems.append(Problem("error", f"all {len(found.scan.pictures)} pictures are left out", "photographs"))

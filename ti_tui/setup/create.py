@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ti_tui.dataset.crop_boxes import CropChoice, CropMode
-from ti_tui.dataset.manifest import Masks
+from ti_tui.dataset.picture_choices import PictureChoices
 from ti_tui.dataset.prepare import Prepared, prepare
-from ti_tui.dataset.survey import Forced, LookCache
+from ti_tui.dataset.survey import LookCache
 from ti_tui.run import file as run_file
 from ti_tui.run.folder import RunFolder, RunFolderError
 from ti_tui.run.model import ModelFacts, find_model, inspect_model, with_prediction
 from ti_tui.run.recipe import FORMAT, RunFile
 from ti_tui.settings import remember_run
+
+ALL_THAT_CAN_BE_USED = PictureChoices(forced="all")
+"""Also small pictures, and copies of others."""
 
 
 @dataclass(frozen=True)
@@ -34,25 +36,17 @@ def create_run(
     root: Path,
     images: Path,
     values: dict[str, dict[str, Any]],
+    choices: PictureChoices = ALL_THAT_CAN_BE_USED,
     *,
     class_word: str | None = None,
-    repeats: int | None = None,
-    leave_out: Collection[str] = (),
-    captions: Mapping[str, str] | None = None,
-    mode: CropMode | CropChoice = "auto",
-    crops: Mapping[str, CropChoice] | None = None,
-    force: Forced = "all",
-    masks: Masks = "found",
-    subfolders: bool = False,
     memory: LookCache | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Created:
     """Make the run folder `root` from photographs in `images` and the run file's `values` (nested tables).
 
     values["dataset"]["images"] is filled in here: pictures are copied to `img/<repeats>_<token> <class word>`, at the
-    size they are trained at. The class word is the init text if None. The rest is as `prepare` has it; here all
-    pictures are used that can be, also small ones, unless `force` says less. Nothing is left behind if anything is
-    wrong. Raises UserError.
+    size they are trained at. The class word is the init text if None. The rest is as `prepare` has it. Nothing is left
+    behind if anything is wrong. Raises UserError.
     """
     folder = RunFolder(root)
     if is_taken(folder.root):
@@ -70,18 +64,11 @@ def create_run(
         prepared = prepare(
             images,
             folder.images,
+            choices,
             name=name,
             resolution=run.dataset.resolution,
             buckets=run.dataset.buckets,
             step=facts.multiple if facts else 64,
-            repeats=repeats,
-            leave_out=leave_out,
-            captions=captions,
-            mode=mode,
-            crops=crops,
-            force=force,
-            masks=masks,
-            subfolders=subfolders,
             record=folder.root,
             memory=memory,
             progress=progress,

@@ -81,16 +81,16 @@ class CropDesk:
 
     def choice(self, name: str) -> CropChoice:
         """How it is to be cropped."""
-        everything, own = self.draft.crop_choices()
-        return own.get(name, everything)
+        choices = self.draft.choices
+        return choices.crops.get(name, choices.crop_all)
 
     def is_own(self, name: str) -> bool:
         """Whether a person chose a way for this very picture."""
-        return name in self.draft.crop_choices()[1]
+        return name in self.draft.choices.crops
 
     def is_out(self, name: str) -> bool:
         """Whether the picture is left out."""
-        return name in self.draft.choices()[0]
+        return name in self.draft.choices.left_out
 
     def crops(self, name: str) -> tuple[Crop, ...]:
         """The pieces that are trained; one, but for a picture that is split."""
@@ -98,12 +98,12 @@ class CropDesk:
 
     def problems(self, name: str) -> Problems:
         """What there is to say about its crop; with an error it is not trained."""
-        forced = name in self.draft.forced_pictures()
+        forced = name in self.draft.choices.forced
         return check_crops(self._looks[name], self.choice(name), self.crops(name), forced=forced, field="photographs")
 
     def mask(self, name: str) -> MaskOrigin | None:
         """What kind of mask the picture gets; None if it is learned as a whole."""
-        return mask_origin(self._looks[name], self.draft.mask_choice())
+        return mask_origin(self._looks[name], self.draft.choices.masks)
 
     def rules(self) -> Counter[CropRule]:
         """How many of the pictures that are trained are cropped by which rule."""

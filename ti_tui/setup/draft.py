@@ -3,49 +3,61 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 import tomllib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ti_tui import atomic
-from ti_tui.dataset.caption_edits import framed
 from ti_tui.dataset.crop_boxes import AUTO, CropChoice
+from ti_tui.dataset.picture_choices import MASKS, Masks, PictureChoices
 from ti_tui.paths import BadPath, as_given, user_path
 from ti_tui.run.scheme import DEFAULT_SCHEME, Segment, segment_values, segments_from_values
 from ti_tui.settings import state_folder
 from ti_tui.setup.fields import OWN, FieldError, recipe_fields
 from ti_tui.setup.fields import field as spec_of
 
-if TYPE_CHECKING:
-    from ti_tui.dataset.manifest import Masks
-
 DEFAULT_RUNS = "~/runs"
-OF_CAPTIONS = ("reviewed", "made", "typing", "journal", "caption_prefix", "caption_suffix")
-MASKS: tuple[Masks, ...] = ("none", "found", "faces")
-"""What `prepare` takes for masks, in the order in which they are offered."""
 MOST_FOLDERS = 200
 """Names that are tried for a run folder; where none is free, most likely none can be looked at."""
 
 
 @dataclass
-class Draft:
-    """Choices so far; what was never touched is not in it.
+class FolderChoices:
+    """What was chosen about the photographs of one folder: in another folder the same names are other pictures.
 
-    left_out, captions: by the picture's path in the folder of photographs; `choices_of` is that folder. In another
-    folder the same names are other pictures, and the choices do not count.
-    subfolders: whether pictures are taken from all sub-folders too.
-    forced:   pictures that are used although they are too small, or the same file as another.
-    crop_all: how pictures are cropped that are not in `crops`, which has those with a way of their own.
-    masks:    which pictures get a mask. This and all the above count for the folder `choices_of` only.
-    reviewed, made: of a picture, a mark of the caption that was reviewed, or that a program made; see `caption_desk`.
-    typing:   captions in the middle of being typed: what they were before.
-    journal:  the time of the last change in the captions' history that is in here.
-    caption_prefix, caption_suffix: around every caption when the run is made; captions themselves do not hold them.
-    fields:   values of the run file's fields by dotted name, where they were set.
+    subfolders ... caption_suffix: see PictureChoices.
+    reviewed, made: of a picture, a mark of the caption that was reviewed, or that a program made; see `captions.desk`.
+    typing:  captions in the middle of being typed: what they were before.
+    journal: the time of the last change in the captions' history that is in here.
+    """
+
+    subfolders: bool = False
+    left_out: set[str] = field(default_factory=set)
+    forced: set[str] = field(default_factory=set)
+    crop_all: CropChoice = AUTO
+    crops: dict[str, CropChoice] = field(default_factory=dict)
+    masks: Masks = "found"
+    captions: dict[str, str] = field(default_factory=dict)
+    caption_prefix: str = ""
+    caption_suffix: str = ""
+    reviewed: dict[str, str] = field(default_factory=dict)
+    made: dict[str, str] = field(default_factory=dict)
+    typing: dict[str, str] = field(default_factory=dict)
+    journal: float = 0.0
+
+
+@dataclass
+class Draft(FolderChoices):
+    """Choices so far; what was never touched has its default.
+
+    choices_of: the folder whose FolderChoices these are; for another they do not count.
     mistyped: texts that are no value yet, by field name.
+    fields:   values of the run file's fields by dotted name, where they were set.
     occasion: what the program filled it in for, such as the demo; "" for a draft of the user's own. Only the latter
               is kept on disk.
     """
@@ -54,24 +66,11 @@ class Draft:
     run_folder: str = ""
     class_word: str = ""
     repeats: int | None = None
-    subfolders: bool = False
-    left_out: set[str] = field(default_factory=set)
-    forced: set[str] = field(default_factory=set)
-    crop_all: CropChoice = AUTO
-    crops: dict[str, CropChoice] = field(default_factory=dict)
-    masks: Masks = "found"
-    captions: dict[str, str] = field(default_factory=dict)
-    reviewed: dict[str, str] = field(default_factory=dict)
-    made: dict[str, str] = field(default_factory=dict)
-    typing: dict[str, str] = field(default_factory=dict)
-    journal: float = 0.0
-    caption_prefix: str = ""
-    caption_suffix: str = ""
     choices_of: str = ""
-    fields: dict[str, Any] = field(default_factory=dict)
     mistyped: dict[str, str] = field(default_factory=dict)
     step: str = "dataset"
     saved: float = 0.0
+    fields: dict[str, Any] = field(default_factory=dict)
     occasion: str = ""
 
     @property
@@ -105,7 +104,7 @@ class Draft:
             return self.class_word
         if name == "dataset.masks":
             # Who has masks drawn around faces wants them used.
-            return self.mask_choice() == "faces"
+            return self.choices.masks == "faces"
         return spec_of(name).default
 
     def set(self, name: str, text: str) -> None:
@@ -191,36 +190,19 @@ class Draft:
         self.own_choices()
         self.captions[name] = text
 
-    def choices(self) -> tuple[Collection[str], Mapping[str, str]]:
-        """(left out, captions with prefix and suffix) of the folder of photographs that is named now."""
-        if not self.owns_choices:
-            return set(), {}
-        if not self.caption_prefix and not self.caption_suffix:
-            return self.left_out, self.captions
-        frame = (self.caption_prefix, self.caption_suffix)
-        return self.left_out, {name: framed(text, *frame) for name, text in self.captions.items()}
-
-    def forced_pictures(self) -> Collection[str]:
-        """Names of the pictures that are used whatever they are, of the folder that is named now."""
-        return self.forced if self.owns_choices else set()
-
-    def crop_choices(self) -> tuple[CropChoice, Mapping[str, CropChoice]]:
-        """(how pictures are cropped, those with a way of their own) of the folder that is named now."""
-        return (self.crop_all, self.crops) if self.owns_choices else (AUTO, {})
-
     @property
-    def takes_subfolders(self) -> bool:
-        """Whether pictures are taken from all sub-folders of the folder that is named now."""
-        return self.subfolders and self.owns_choices
+    def choices(self) -> PictureChoices:
+        """What was chosen about the folder of photographs that is named now."""
+        if not self.owns_choices:
+            return PictureChoices(repeats=self.repeats)
+        return PictureChoices(
+            **{choice.name: getattr(self, choice.name) for choice in dataclasses.fields(PictureChoices)}
+        )
 
     def take_subfolders(self, taken: bool) -> None:
         """Take pictures from all sub-folders too, or not."""
         self.own_choices()
         self.subfolders = taken
-
-    def mask_choice(self) -> Masks:
-        """Which pictures get a mask, of the folder that is named now."""
-        return self.masks if self.owns_choices else "found"
 
     def choose_masks(self, masks: Masks) -> None:
         """Let these pictures get a mask."""
@@ -230,10 +212,8 @@ class Draft:
     def own_choices(self) -> None:
         """Let the choices be those of the folder that is named now: those of another are dropped."""
         if not self.owns_choices:
-            self.subfolders, self.left_out, self.captions = False, set(), {}
-            self.forced, self.crop_all, self.crops, self.masks = set(), AUTO, {}, "found"
-            self.reviewed, self.made, self.typing = {}, {}, {}
-            self.journal, self.caption_prefix, self.caption_suffix = 0.0, "", ""
+            for name, value in vars(FolderChoices()).items():
+                setattr(self, name, value)
         self.choices_of = str(self.source() or "")
 
     @property
@@ -266,30 +246,12 @@ class Draft:
         """The draft as text: the run file's tables, and [draft] for what stands in none."""
         import tomli_w
 
-        own: dict[str, Any] = {
-            "photographs": self.photographs,
-            "run_folder": self.run_folder,
-            "class_word": self.class_word,
-            "left_out": sorted(self.left_out),
-            "step": self.step,
-            "saved": self.saved,
-            "choices_of": self.choices_of,
-            "captions": self.captions,
-            "mistyped": self.mistyped,
-            **{name: value for name in OF_CAPTIONS if (value := getattr(self, name))},
+        new = Draft()
+        own = {
+            name: form.write(value)
+            for name, form in _forms().items()
+            if (value := getattr(self, name)) != getattr(new, name)
         }
-        if self.repeats is not None:
-            own["repeats"] = self.repeats
-        if self.forced:
-            own["forced"] = sorted(self.forced)
-        if self.crop_all != AUTO:
-            own["crop_all"] = self.crop_all.to_values()
-        if self.crops:
-            own["crops"] = {name: choice.to_values() for name, choice in self.crops.items()}
-        if self.subfolders:
-            own["subfolders"] = True
-        if self.masks != "found":
-            own["masks"] = self.masks
         tables: dict[str, Any] = {"draft": own}
         for name, value in self.fields.items():
             table, _, key = name.partition(".")
@@ -304,39 +266,11 @@ class Draft:
         """
         data = tomllib.loads(text)
         own = data.pop("draft", {})
-        own = own if isinstance(own, dict) else {}
-
-        def one(name: str, kind: type) -> Any:
-            return own[name] if isinstance(own.get(name), kind) else kind()
-
-        draft = cls(
-            photographs=one("photographs", str),
-            run_folder=one("run_folder", str),
-            class_word=one("class_word", str),
-            repeats=own["repeats"] if type(own.get("repeats")) is int else None,
-            subfolders=one("subfolders", bool),
-            left_out={name for name in one("left_out", list) if isinstance(name, str)},
-            forced={name for name in one("forced", list) if isinstance(name, str)},
-            crop_all=CropChoice.from_values(own.get("crop_all")) or AUTO,
-            crops={
-                name: choice
-                for name, values in one("crops", dict).items()
-                if (choice := CropChoice.from_values(values))
-            },
-            masks=next((masks for masks in MASKS if masks == own.get("masks")), "found"),
-            captions=_texts(one("captions", dict)),
-            reviewed=_texts(one("reviewed", dict)),
-            made=_texts(one("made", dict)),
-            typing=_texts(one("typing", dict)),
-            journal=one("journal", float),
-            caption_prefix=one("caption_prefix", str),
-            caption_suffix=one("caption_suffix", str),
-            choices_of=one("choices_of", str),
-            mistyped={name: text for name, text in _texts(one("mistyped", dict)).items() if _known(name)},
-            step=one("step", str) or "dataset",
-            saved=float(own["saved"]) if isinstance(own.get("saved"), float) else 0.0,
-        )
-        draft.fields = dict(_usable(data))
+        draft = cls(fields=dict(_usable(data)))
+        for name, form in _forms().items():
+            if isinstance(own, dict) and name in own and (value := form.read(own[name])) is not None:
+                setattr(draft, name, value)
+        draft.mistyped = {name: text for name, text in draft.mistyped.items() if name in OWN or name in recipe_fields()}
         return draft
 
 
@@ -385,12 +319,51 @@ def _repeats(text: str) -> int:
     return int(text)
 
 
-def _texts(values: dict[Any, Any]) -> dict[str, str]:
-    return {key: value for key, value in values.items() if isinstance(value, str)}
+@dataclass(frozen=True)
+class _Form:
+    """How the choices of one type stand in the file. read: the choice, or None for a value that is none."""
+
+    read: Callable[[Any], Any]
+    write: Callable[[Any], Any] = lambda choice: choice
 
 
-def _known(name: str) -> bool:
-    return name in OWN or name in recipe_fields()
+def _of(kind: type) -> _Form:
+    return _Form(lambda value: value if type(value) is kind else None)
+
+
+def _texts(value: Any) -> dict[str, str] | None:
+    return {key: text for key, text in value.items() if isinstance(text, str)} if isinstance(value, dict) else None
+
+
+def _names(value: Any) -> set[str] | None:
+    return {name for name in value if isinstance(name, str)} if isinstance(value, list) else None
+
+
+def _crops(value: Any) -> dict[str, CropChoice]:
+    read = {name: CropChoice.from_values(values) for name, values in value.items()} if isinstance(value, dict) else {}
+    return {name: choice for name, choice in read.items() if choice is not None}
+
+
+_FORM_OF = {
+    "str": _Form(lambda value: value if isinstance(value, str) and value else None),
+    "bool": _of(bool),
+    "int | None": _of(int),
+    "float": _of(float),
+    "set[str]": _Form(_names, sorted),
+    "dict[str, str]": _Form(_texts),
+    "CropChoice": _Form(CropChoice.from_values, CropChoice.to_values),
+    "dict[str, CropChoice]": _Form(_crops, lambda crops: {name: choice.to_values() for name, choice in crops.items()}),
+    "Masks": _Form(lambda value: value if value in MASKS else None),
+}
+"""By the type of a draft's field, as it is written there."""
+_NOT_IN_DRAFT_TABLE = ("fields", "occasion")
+
+
+@cache
+def _forms() -> dict[str, _Form]:
+    """Form of each field that [draft] holds."""
+    items = dataclasses.fields(Draft)
+    return {item.name: _FORM_OF[str(item.type)] for item in items if item.name not in _NOT_IN_DRAFT_TABLE}
 
 
 def _usable(data: dict[str, Any]) -> Iterable[tuple[str, Any]]:

@@ -70,9 +70,9 @@ class Basis:
             int(draft.fields.get("dataset.resolution", RESOLUTION)),
             bool(draft.fields.get("dataset.buckets", False)),
             is_person(init),
-            frozenset(draft.choices()[0]),
-            frozenset(draft.forced_pictures()),
-            draft.takes_subfolders,
+            frozenset(draft.choices.left_out),
+            frozenset(draft.choices.forced),
+            draft.choices.subfolders,
         )
 
 

@@ -60,9 +60,9 @@ def _pictures(draft: Draft, findings: Findings, run: RunFile) -> ReceiptLine:
     pictures = findings.pictures.pictures if findings.pictures else ()
     captions = sum(bool(picture.caption) for picture in pictures)
     parts = [number(len(pictures), "image"), f"{run.dataset.resolution} pixels"]
-    if draft.takes_subfolders:
+    if draft.choices.subfolders:
         parts.append("sub-folders too")
-    if left_out := len(draft.choices()[0]):
+    if left_out := len(draft.choices.left_out):
         parts.append(f"{left_out} left out")
     why = f"{captions} with captions, template {run.dataset.template}"
     return ReceiptLine("Images", ", ".join(parts), why)
@@ -72,15 +72,15 @@ def _crops(draft: Draft, findings: Findings) -> list[ReceiptLine]:
     """How the pictures are cropped, and which are used all the same, if anything of that was chosen."""
     found = findings.pictures
     names = {name_in(found.folder, picture.path) for picture in found.pictures} if found else set()
-    everything, own = draft.crop_choices()
-    modes = Counter(choice.mode for name, choice in own.items() if name in names)
-    forced = names.intersection(draft.forced_pictures())
-    if everything == AUTO and not modes and not forced:
+    choices = draft.choices
+    modes = Counter(choice.mode for name, choice in choices.crops.items() if name in names)
+    forced = names.intersection(choices.forced)
+    if choices.crop_all == AUTO and not modes and not forced:
         return []
     others = "the others " if modes else ""
     parts = [f"{count} {'by hand' if mode == 'manual' else mode}" for mode, count in modes.most_common()]
     why = f"{number(len(forced), 'picture')} used though refused" if forced else ""
-    return [ReceiptLine("Crops", ", ".join([*parts, f"{others}{everything.mode}"]), why)]
+    return [ReceiptLine("Crops", ", ".join([*parts, f"{others}{choices.crop_all.mode}"]), why)]
 
 
 def _masks(findings: Findings, run: RunFile) -> list[ReceiptLine]:

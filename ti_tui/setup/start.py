@@ -29,21 +29,12 @@ def make_run(
     source = draft.source()
     if source is None:
         raise UserError("no folder of photographs is chosen", remedy="Choose it in the first step.")
-    left_out, captions = draft.choices()
-    mode, crops = draft.crop_choices()
     return create_run(
         root,
         source,
         draft.values(),
+        draft.choices,
         class_word=draft.class_word or None,
-        repeats=draft.repeats,
-        leave_out=left_out,
-        captions=captions,
-        mode=mode,
-        crops=crops,
-        force=draft.forced_pictures(),
-        masks=draft.mask_choice(),
-        subfolders=draft.takes_subfolders,
         memory=memory,
         progress=progress,
     )

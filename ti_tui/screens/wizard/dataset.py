@@ -14,11 +14,12 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from ti_tui import settings
+from ti_tui.dataset.picture_choices import MASKS
 from ti_tui.formatting import location, number, printable
 from ti_tui.run.problems import Problem
 from ti_tui.screens.wizard.dataset_lines import PhotographLines, choice_line, folder_lines
 from ti_tui.screens.wizard.pane import DraftChanged, FormPane, NextStep
-from ti_tui.setup.draft import MASKS, Draft
+from ti_tui.setup.draft import Draft
 from ti_tui.setup.fields import PHOTOGRAPHS
 from ti_tui.setup.findings import Findings
 from ti_tui.setup.photographs import OF_PICTURES
@@ -130,7 +131,7 @@ class DatasetPane(FormPane):
         if action in {"leave_out", "force", "crops", "masks"}:
             return self.query_one("#pictures").has_focus
         if action == "subfolders":
-            return self.draft.takes_subfolders or self.drafting.below > 0
+            return self.draft.choices.subfolders or self.drafting.below > 0
         return True
 
     def fill(self, seen: Sequence[Look], *, looking: bool) -> None:
@@ -188,7 +189,7 @@ class DatasetPane(FormPane):
         if look is None:
             return
         can_be_forced = self._photographs.is_refused(look) and look.measured is not None
-        if can_be_forced or look.name in self.draft.forced_pictures():
+        if can_be_forced or look.name in self.draft.choices.forced:
             self.draft.force(look.name)
             self.post_message(DraftChanged())
         else:
@@ -212,14 +213,14 @@ class DatasetPane(FormPane):
             self.notify("Still looking at the pictures.", timeout=2)
             return
         self._masks_asked = True
-        at = MASKS.index(self.draft.mask_choice())
+        at = MASKS.index(self.draft.choices.masks)
         self.draft.choose_masks(MASKS[(at + 1) % len(MASKS)])
         self._show_pictures(self._seen)
         self._count()
         self.post_message(DraftChanged())
 
     def action_subfolders(self) -> None:
-        self.draft.take_subfolders(not self.draft.takes_subfolders)
+        self.draft.take_subfolders(not self.draft.choices.subfolders)
         self._entered, self._looking = self.draft.photographs, True
         self._count()
         # They are looked at before the draft is judged.
@@ -336,7 +337,7 @@ class DatasetPane(FormPane):
 
     def _subfolder_line(self) -> Line:
         """Whether pictures are taken from sub-folders, if there are any in them."""
-        taken, below = self.draft.takes_subfolders, self.drafting.below
+        taken, below = self.draft.choices.subfolders, self.drafting.below
         if not self.draft.photographs or not (taken or below):
             return []
         said = "their pictures are taken too" if taken else f"{number(below, 'picture')} in them"
@@ -345,7 +346,7 @@ class DatasetPane(FormPane):
 
     def _mask_line(self, trained: Sequence[Look]) -> Line:
         """Which masks were chosen and how many pictures get one, if there are any or they were asked for."""
-        chosen, have = self.draft.mask_choice(), sum(map(self._photographs.has_mask, trained))
+        chosen, have = self.draft.choices.masks, sum(map(self._photographs.has_mask, trained))
         if self._looking or not trained or not (self._masks_asked or chosen != "found" or have):
             return []
         if chosen == "none":
@@ -362,6 +363,6 @@ class DatasetPane(FormPane):
         """Why no picture gets a mask, although they are wanted."""
         from ti_tui.dataset.faces import installed
 
-        if self.draft.mask_choice() == "found":
+        if self.draft.choices.masks == "found":
             return "no picture has one"
         return "no face was found" if installed() else "needs pip install 'ti_tui[faces]'"

@@ -38,7 +38,7 @@ class PhotographLines:
 
     def is_left_out(self, look: Look) -> bool:
         """Whether a person left it out."""
-        return look.name in self.draft.choices()[0]
+        return look.name in self.draft.choices.left_out
 
     def has_mask(self, look: Look) -> bool:
         """Whether it is trained with a mask."""
@@ -66,7 +66,7 @@ class PhotographLines:
         return [*lines, *([("· ", "muted"), (cut(text, width - 2), "muted")] for text in self._usage(look))]
 
     def _usage(self, look: Look) -> Iterator[str]:
-        if look.name in self.draft.forced_pictures():
+        if look.name in self.draft.choices.forced:
             yield "used all the same; k takes that back"
         desk = self._desk_of(look)
         if desk is not None and not self.is_refused(look):
