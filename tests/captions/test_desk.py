@@ -20,8 +20,9 @@ from ti_tui.captions.journal import history_of
 from ti_tui.captions.phrases import load_phrases, save_phrases, with_phrase
 from ti_tui.captions.prompt import PromptReader, reader_for, remarks
 from ti_tui.dataset.caption_edits import ReplaceError, Replacement, clean_line, framed, replace_in
+from ti_tui.dataset.photograph_checks import Look
 from ti_tui.dataset.scan import Picture
-from ti_tui.dataset.survey import Look, survey
+from ti_tui.dataset.survey import survey
 from ti_tui.dataset.tokens import PromptTokenizer
 from ti_tui.setup.draft import Draft, load_draft, save_draft
 

@@ -8,15 +8,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ti_tui.dataset import crop_boxes
+from ti_tui.dataset import crop_boxes, crop_changes
 from ti_tui.dataset.crop_boxes import AUTO, Box, Crop, CropChoice, Face, Sight, crop_for, crops_for
+from ti_tui.dataset.crop_changes import GROW
 
 SIDES = st.integers(1, 8000)
 SIZES = st.tuples(SIDES, SIDES)
 TARGETS = st.sampled_from([(512, 512), (64, 64), (768, 768), (48, 48), (640, 384), (384, 640), (1024, 1024)])
 PARTS = st.floats(0, 1)
 SIDE_STEPS = st.sampled_from(
-    [-1.0, -crop_boxes.STEP, -crop_boxes.FINE, 0.0, crop_boxes.FINE, crop_boxes.STEP, 0.5, 1000.0]
+    [-1.0, -crop_changes.STEP, -crop_changes.FINE, 0.0, crop_changes.FINE, crop_changes.STEP, 0.5, 1000.0]
 )
 
 
@@ -91,7 +92,7 @@ def test_the_largest_box_leaves_nothing_on_one_side(source: tuple[int, int], siz
     CHOICES,
     st.lists(
         st.tuples(st.just("move"), SIDE_STEPS, SIDE_STEPS)
-        | st.tuples(st.just("size"), st.sampled_from([crop_boxes.GROW, 1 / crop_boxes.GROW, 0.01, 100.0]), st.just(0.0))
+        | st.tuples(st.just("size"), st.sampled_from([GROW, 1 / GROW, 0.01, 100.0]), st.just(0.0))
         | st.tuples(st.sampled_from(["face", "framing", "mode"]), st.just(0.0), st.just(0.0)),
         max_size=12,
     ),
@@ -104,15 +105,15 @@ def test_no_series_of_keys_leaves_the_picture(
     for key, first, second in keys:
         match key:
             case "move":
-                choice = crop_boxes.moved(choice, sight, size, first, second)
+                choice = crop_changes.moved(choice, sight, size, first, second)
             case "size":
-                choice = crop_boxes.resized(choice, sight, size, first)
+                choice = crop_changes.resized(choice, sight, size, first)
             case "face":
-                choice = crop_boxes.next_face(choice, sight)
+                choice = crop_changes.next_face(choice, sight)
             case "framing":
-                choice = crop_boxes.next_framing(choice)
+                choice = crop_changes.next_framing(choice)
             case "mode":
-                choice = crop_boxes.next_mode(choice, sight, size)
+                choice = crop_changes.next_mode(choice, sight, size)
         assert_lies_in(crop_for(sight, size, choice), sight)
         assert CropChoice.from_values(choice.to_values()) == CropChoice.from_values(
             CropChoice.from_values(choice.to_values()).to_values()  # type: ignore[union-attr]
@@ -166,10 +167,10 @@ def test_of_several_faces_the_largest_is_followed_and_the_others_on_demand() -> 
     sight = Sight((3000, 1000), (small, large, Face(1500, 0, 20, 20), Face(1000, 0, 400, 400, 60)))
     first = crop_for(sight, (512, 512))
     assert first.face == 0 and first.box.left == 2000
-    choice = crop_boxes.next_face(AUTO, sight)
+    choice = crop_changes.next_face(AUTO, sight)
     second = crop_for(sight, (512, 512), choice)
     assert second.face == 1 and second.box.left == 0
-    assert crop_for(sight, (512, 512), crop_boxes.next_face(choice, sight)) == first, (
+    assert crop_for(sight, (512, 512), crop_changes.next_face(choice, sight)) == first, (
         "two count; the others are no faces"
     )
 
@@ -226,18 +227,18 @@ def test_a_long_picture_is_split_into_overlapping_squares() -> None:
 def test_keys_move_and_resize_the_box_that_is_seen() -> None:
     sight = Sight((3000, 1000), (Face(1400, 100, 200, 240),))
     first = crop_for(sight, (512, 512))
-    left = crop_boxes.moved(AUTO, sight, (512, 512), -crop_boxes.STEP, 0)
+    left = crop_changes.moved(AUTO, sight, (512, 512), -crop_changes.STEP, 0)
     crop = crop_for(sight, (512, 512), left)
     assert crop.rule == "manual" and crop.box.left == pytest.approx(first.box.left - 1000 / 32)
-    smaller = crop_boxes.resized(left, sight, (512, 512), 1 / crop_boxes.GROW)
-    assert crop_for(sight, (512, 512), smaller).box.width == pytest.approx(1000 / crop_boxes.GROW)
+    smaller = crop_changes.resized(left, sight, (512, 512), 1 / crop_changes.GROW)
+    assert crop_for(sight, (512, 512), smaller).box.width == pytest.approx(1000 / crop_changes.GROW)
     for _ in range(100):
-        smaller = crop_boxes.resized(smaller, sight, (512, 512), 1 / crop_boxes.GROW)
+        smaller = crop_changes.resized(smaller, sight, (512, 512), 1 / crop_changes.GROW)
     assert crop_for(sight, (512, 512), smaller).upscale == pytest.approx(crop_boxes.MOST), "no smaller than that"
-    assert crop_boxes.next_mode(smaller, sight, (512, 512)) == AUTO
+    assert crop_changes.next_mode(smaller, sight, (512, 512)) == AUTO
 
 
 def test_only_modes_that_make_a_difference_are_offered() -> None:
-    assert crop_boxes.modes_for(Sight((512, 512)), (512, 512)) == ("auto",)
-    assert crop_boxes.modes_for(Sight((2000, 2000), (Face(0, 0, 500, 500),)), (512, 512)) == ("auto", "face")
-    assert crop_boxes.modes_for(Sight((2000, 1000)), (512, 512)) == ("auto", "centre", "whole", "split")
+    assert crop_changes.modes_for(Sight((512, 512)), (512, 512)) == ("auto",)
+    assert crop_changes.modes_for(Sight((2000, 2000), (Face(0, 0, 500, 500),)), (512, 512)) == ("auto", "face")
+    assert crop_changes.modes_for(Sight((2000, 1000)), (512, 512)) == ("auto", "centre", "whole", "split")

@@ -19,10 +19,11 @@ from ti_tui.dataset.caption_files import MOST_BYTES, one_line, read_sidecar
 from ti_tui.dataset.crop import load_crops
 from ti_tui.dataset.crop_boxes import AUTO, CropChoice, crop_for, crops_for
 from ti_tui.dataset.parallel import Room, in_order
+from ti_tui.dataset.photograph_checks import Look
 from ti_tui.dataset.picture_file import DatasetError
 from ti_tui.dataset.picture_quality import measure
 from ti_tui.dataset.scan import scan
-from ti_tui.dataset.survey import Look, LookCache, Survey, check_count, survey
+from ti_tui.dataset.survey import LookCache, Survey, check_count, survey
 
 
 @pytest.fixture(scope="module")

@@ -65,7 +65,8 @@ def _holds_pictures(folder: Path) -> bool:
 
 
 def _check_photographs(folder: Path, resolution: int, *, person: bool, subfolders: bool) -> None:
-    from ti_tui.dataset.survey import Look, check_count, survey
+    from ti_tui.dataset.photograph_checks import Look
+    from ti_tui.dataset.survey import check_count, survey
 
     with show.waiting_for(str(folder)) as heard:
 

@@ -20,9 +20,9 @@ from ti_tui.run.folder import RunFolder, RunFolderError
 if TYPE_CHECKING:
     from ti_tui.dataset.crop_boxes import CropChoice, CropMode, Framing
     from ti_tui.dataset.manifest import Manifest
+    from ti_tui.dataset.photograph_checks import Look
     from ti_tui.dataset.picture_choices import Masks
     from ti_tui.dataset.prepare import Prepared
-    from ti_tui.dataset.survey import Look
 
 RESOLUTION = 512
 MODES = ("auto", "face", "centre", "whole", "keep", "split")

@@ -1,7 +1,7 @@
-"""Which part of a picture is trained: the rules that place a box, and the ways a person moves it.
+"""Which part of a picture is trained: the rules that place a box.
 
 Pure geometry on sizes, faces and edge profiles, in pixels of the upright source picture. `prepare` and the crop
-review call it; nothing here opens a file.
+review call it; nothing here opens a file. How a person changes a crop: `crop_changes`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,6 @@ FRAMINGS: dict[Framing, float] = {"close-up": 2.2, "head": 3.2, "waist": 5.0}
 
 NOTED, MOST = 1.25, 2.0
 """Enlarging up to NOTED is worth a note, up to MOST a warning; above it the picture is refused unless forced."""
-
-STEP, FINE = 1 / 32, 1 / 128
-"""How far one key moves a box, in parts of the box."""
-GROW = 17 / 16
-"""How much one key makes a box larger."""
 
 LEAST_SCORE = 80
 LEAST_FACE = 0.04
@@ -207,7 +202,7 @@ class Crop:
 
 def crops_for(sight: Sight, size: PixelSize, choice: CropChoice = AUTO) -> tuple[Crop, ...]:
     """The pieces of a picture that become pictures of `size`: one, or several for the mode `split`."""
-    if choice.mode == "split" and len(boxes := _split(sight.size, size)) > 1:
+    if choice.mode == "split" and len(boxes := split_boxes(sight.size, size)) > 1:
         return tuple(Crop(box, size, sight.size, "split") for box in boxes)
     return (crop_for(sight, size, choice),)
 
@@ -252,13 +247,6 @@ def largest_box(source: PixelSize, size: PixelSize) -> Box:
     return Box((source[0] - width) / 2, (source[1] - height) / 2, width, height)
 
 
-def least_box(source: PixelSize, size: PixelSize) -> tuple[float, float]:
-    """Width and height of the smallest box that a person may draw: no more enlarging than MOST, if it can be helped."""
-    largest = largest_box(source, size)
-    width = min(size[0] / MOST, largest.width)
-    return width, width * largest.height / largest.width
-
-
 def conform(box: Box, source: PixelSize, size: PixelSize) -> Box:
     """`box` in the shape of `size` and in the picture: the same middle and about the same area."""
     largest = largest_box(source, size)
@@ -270,63 +258,6 @@ def conform(box: Box, source: PixelSize, size: PixelSize) -> Box:
     return Box(across - width / 2, down - height / 2, width, min(height, largest.height)).inside(source)
 
 
-# How a person changes a crop: each takes the choice so far and gives the next. AUTO is the way back.
-
-
-def moved(choice: CropChoice, sight: Sight, size: PixelSize, across: float, down: float) -> CropChoice:
-    """The box moved by parts of itself (STEP, FINE; negative is left and up), as far as the picture goes."""
-    box = _drawn(choice, sight, size)
-    box = replace(box, left=box.left + across * box.width, top=box.top + down * box.height)
-    return replace(choice, mode="manual", box=box.inside(sight.size))
-
-
-def resized(choice: CropChoice, sight: Sight, size: PixelSize, times: float) -> CropChoice:
-    """The box made `times` as large around its middle, between `least_box` and the largest that fits."""
-    box = _drawn(choice, sight, size)
-    largest, least = largest_box(sight.size, size), least_box(sight.size, size)
-    width = min(max(box.width * times, min(least[0], box.width)), largest.width)
-    height = min(width * largest.height / largest.width, largest.height)
-    across, down = box.middle
-    grown = Box(across - width / 2, down - height / 2, width, height)
-    return replace(choice, mode="manual", box=grown.inside(sight.size))
-
-
-def next_face(choice: CropChoice, sight: Sight) -> CropChoice:
-    """Follow the next face; without faces nothing changes."""
-    count = len(sight.useful_faces)
-    if not count:
-        return choice
-    if choice.mode not in ("auto", "face"):
-        return CropChoice("auto", face=choice.face % count, framing=choice.framing)
-    return replace(choice, box=None, face=(choice.face + 1) % count)
-
-
-def next_framing(choice: CropChoice) -> CropChoice:
-    """More or less around the face: close-up, head and shoulders, to the waist."""
-    names = list(FRAMINGS)
-    following = names[(names.index(choice.framing) + 1) % len(names)] if choice.mode == "face" else choice.framing
-    return replace(choice, mode="face", box=None, framing=following)
-
-
-def next_mode(choice: CropChoice, sight: Sight, size: PixelSize, *, split: bool = True) -> CropChoice:
-    """The next mode that this picture can have. split: whether cutting it into several is one of them."""
-    modes = [mode for mode in modes_for(sight, size) if split or mode != "split"]
-    at = modes.index(choice.mode) if choice.mode in modes else -1
-    return CropChoice(modes[(at + 1) % len(modes)], face=choice.face, framing=choice.framing)
-
-
-def modes_for(sight: Sight, size: PixelSize) -> tuple[CropMode, ...]:
-    """The modes that make a difference for this picture; `auto` comes first."""
-    modes: list[CropMode] = ["auto"]
-    if sight.useful_faces:
-        modes.append("face")
-    if not same_shape(sight.size, size):
-        modes += ["centre", "whole"]
-    if len(_split(sight.size, size)) > 1:
-        modes.append("split")
-    return tuple(modes)
-
-
 def box_from(values: Any) -> Box | None:
     """A box from [left, top, width, height], or None if these are no such numbers."""
     if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != 4:
@@ -335,12 +266,6 @@ def box_from(values: Any) -> Box | None:
     if len(numbers) != 4 or not all(map(math.isfinite, numbers)) or numbers[2] <= 0 or numbers[3] <= 0:
         return None
     return Box(*numbers)
-
-
-def _drawn(choice: CropChoice, sight: Sight, size: PixelSize) -> Box:
-    """The box that a person sees and changes; of a padded picture the largest that could be cut."""
-    crop = crop_for(sight, size, choice)
-    return largest_box(sight.size, size) if crop.padded else crop.box
 
 
 def same_shape(source: PixelSize, size: PixelSize) -> bool:
@@ -402,7 +327,7 @@ def _window(profile: Profile, window: float, anchor: float) -> float:
     return best + window / 2
 
 
-def _split(source: PixelSize, size: PixelSize) -> list[Box]:
+def split_boxes(source: PixelSize, size: PixelSize) -> list[Box]:
     """Boxes along the longer side that overlap by SPLIT_OVERLAP or more; just one for a picture not long enough."""
     box = largest_box(source, size)
     tall = source[1] - box.height > source[0] - box.width

@@ -8,9 +8,9 @@ from pathlib import Path
 from ti_tui.dataset.crop_boxes import CropChoice
 from ti_tui.dataset.manifest import Entry, MaskOrigin, MaskSource, PreparedFile
 from ti_tui.dataset.masks import ENDINGS, mask_file
+from ti_tui.dataset.photograph_checks import Look
 from ti_tui.dataset.picture_choices import Masks
 from ti_tui.dataset.picture_file import DatasetError, shown
-from ti_tui.dataset.survey import Look
 from ti_tui.run.hashes import file_hash
 from ti_tui.run.problems import Problems
 

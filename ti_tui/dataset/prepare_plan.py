@@ -16,10 +16,11 @@ from ti_tui.dataset.crop_boxes import MOST, Crop, CropChoice, PixelSize, Sight, 
 from ti_tui.dataset.manifest import CaptionOrigin, Entry, Manifest, PreparedFile
 from ti_tui.dataset.mask_planning import MaskPlan, mask_source, plan_masks
 from ti_tui.dataset.masks import ENDINGS as MASK_ENDINGS
+from ti_tui.dataset.photograph_checks import Look
 from ti_tui.dataset.picture_choices import PictureChoices
 from ti_tui.dataset.picture_file import DatasetError, shown
 from ti_tui.dataset.scan import Picture, choose
-from ti_tui.dataset.survey import Look, Survey
+from ti_tui.dataset.survey import Survey
 from ti_tui.run.hashes import file_hash
 from ti_tui.run.problems import Problems
 

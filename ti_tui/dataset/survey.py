@@ -9,16 +9,13 @@ import contextlib
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, MutableMapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from PIL import Image
 
-from ti_tui.dataset.caption_files import read_sidecar
-from ti_tui.dataset.crop import size_for
-from ti_tui.dataset.crop_boxes import MOST, NOTED, Face, PixelSize, largest_box, same_shape
-from ti_tui.dataset.duplicates import SAME, LookalikeFinder
+from ti_tui.dataset.crop_boxes import Face, PixelSize, same_shape
 from ti_tui.dataset.faces import FaceFinder
 from ti_tui.dataset.listing import (
     captions_without_picture,
@@ -29,35 +26,17 @@ from ti_tui.dataset.listing import (
     places,
     raise_unless_folder,
 )
-from ti_tui.dataset.masks import mask_file, trouble_with_file
+from ti_tui.dataset.masks import trouble_with_file
 from ti_tui.dataset.parallel import Room, in_order
+from ti_tui.dataset.photograph_checks import Look, PhotographChecks
 from ti_tui.dataset.picture_choices import Forced
 from ti_tui.dataset.picture_file import DatasetError, OutOfReach, shown
 from ti_tui.dataset.picture_quality import Measured, measure
-from ti_tui.dataset.scan import Picture, Scan, name_in, tell_of_caption, tell_shared_stems, tell_unreadable
-from ti_tui.run.hashes import file_hash
+from ti_tui.dataset.scan import Scan, name_in, tell_shared_stems
 from ti_tui.run.problems import Problem, Problems
 
-BLURRED, BLURRED_DETAIL = 50.0, 200.0
-SOFT, SOFT_DETAIL = 100.0, 300.0
-"""Sharpness of the whole picture and of its sharpest parts; a picture is blurred or soft if it is below both."""
-TELLING = 128
-"""Pixels of the shorter side from which sharpness and likeness say something: below, simple drawings are all alike."""
-DARK, BRIGHT, EVEN = 15.0, 240.0, 2.0
-LONG = 3.0
-SMALL_FACE = 0.05
 FEWEST, FEW, MANY, TOO_MANY = 3, 5, 30, 200
 MOST_NAMED = 5
-
-ENDINGS: dict[str, frozenset[str]] = {
-    "JPEG": frozenset({".jpg", ".jpeg", ".jpe", ".jfif"}),
-    "MPO": frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"}),
-    "PNG": frozenset({".png", ".apng"}),
-    "TIFF": frozenset({".tif", ".tiff"}),
-    "HEIF": frozenset({".heic", ".heif", ".hif"}),
-    "JPEG2000": frozenset({".jp2"}),
-}
-"""Endings of Pillow's formats; of the others the ending is the name."""
 
 FileKey = tuple[str, int, int]
 """Path, size in bytes and time of change (ns): the same key is taken for the same content."""
@@ -65,41 +44,6 @@ LookCache = MutableMapping[FileKey, Measured | DatasetError]
 """What was measured of a file, or why it cannot be used."""
 Faces = Literal["all", "needed", "none"]
 """In which pictures faces are looked for; `needed`: in those of which something has to be cut off."""
-MaskPlace = Literal["", "file", "transparency"]
-
-
-@dataclass(frozen=True)
-class Look:
-    """A file that was looked at.
-
-    name:     its path in the folder, with `/`; what other parts call the picture.
-    picture:  None if it cannot be used, or is left out for a reason that `force` can override.
-    measured: None if it could not be read.
-    problems: what was found about it.
-    mask:     where its mask is, if it has one that can be used.
-    """
-
-    name: str
-    path: Path
-    picture: Picture | None
-    measured: Measured | None = None
-    problems: tuple[Problem, ...] = ()
-    mask: MaskPlace = ""
-
-    @property
-    def wrong(self) -> str:
-        """Errors and warnings about it in a line, without its name; "" if there are none."""
-        worst = sorted((p for p in self.problems if p.severity != "info"), key=lambda p: p.severity != "error")
-        return "; ".join(problem.message.removeprefix(shown(self.path)).lstrip(": ") for problem in worst)
-
-    @property
-    def kinds(self) -> frozenset[str]:
-        """Kinds of what was found.
-
-        unreadable, too-small, same-file: it is not used. small, long, same-picture, alike, blurred, soft, even, dark,
-        bright, grey, frames, ending, profile, name, caption, shared-stem, mask, faces: it is.
-        """
-        return frozenset(problem.kind for problem in self.problems)
 
 
 @dataclass(frozen=True)
@@ -176,14 +120,14 @@ def survey(
         for place in places(folder, subfolders=subfolders)
         for path in pictures_in(place.folder, problems, field, strange=True)
     ]
-    judge = _Judge(folder, field, resolution, buckets, step, person, leave_out, force)
+    checks = PhotographChecks(folder, field, resolution, buckets, step, person, leave_out, force)
     looks: list[Look] = []
     with contextlib.ExitStack() as stack:
         # Pillow prints warnings about odd metadata; what matters is whether the pixels can be read.
         stack.enter_context(warnings.catch_warnings(action="ignore"))
         if finder is None and faces != "none":
             finder = stack.enter_context(FaceFinder())
-        measuring = _Measuring(memory, _FaceLook(finder, faces, judge) if finder is not None else None)
+        measuring = _Measuring(memory, _FaceLook(finder, faces, checks) if finder is not None else None)
 
         def look_at(path: Path) -> tuple[Measured | DatasetError, DatasetError | None]:
             one = measuring(path)
@@ -191,7 +135,7 @@ def survey(
 
         measured = stack.enter_context(contextlib.closing(in_order(look_at, [path for path, _ in files])))
         for (path, repeats), (one, mask) in zip(files, measured, strict=True):
-            looks.append(judge.look(path, repeats, one, mask))
+            looks.append(checks.check(path, repeats, one, mask))
             if looks[-1].name not in leave_out:
                 problems.add(looks[-1].problems)
             if each is not None and not each(looks[-1]):
@@ -223,16 +167,16 @@ def check_count(count: int, *, field: str = "dataset.images") -> Problems:
 class _FaceLook:
     """Looks for faces in the pictures in which they are wanted."""
 
-    def __init__(self, finder: FaceFinder, faces: Faces, judge: _Judge) -> None:
+    def __init__(self, finder: FaceFinder, faces: Faces, checks: PhotographChecks) -> None:
         self._finder = finder
         self._faces = faces
-        self._judge = judge
+        self._checks = checks
 
     def wants(self, size: PixelSize) -> bool:
         """Whether to look in a picture of `size`."""
         if self._faces == "none" or not self._finder.available:
             return False
-        return self._faces == "all" or not same_shape(size, self._judge.target(size))
+        return self._faces == "all" or not same_shape(size, self._checks.target(size))
 
     def __call__(self, image: Image.Image, size: PixelSize) -> tuple[Face, ...] | None:
         return self._finder.find(image) if self.wants(size) else None
@@ -280,164 +224,6 @@ class _Measuring:
             raise
         except DatasetError as error:
             return error
-
-
-@dataclass
-class _Judge:
-    """Says what is odd about one picture after the other; knows those that came before."""
-
-    folder: Path
-    about: str
-    resolution: int
-    buckets: bool
-    step: int
-    person: bool
-    leave_out: Collection[str]
-    force: Forced
-    gallery: LookalikeFinder = field(default_factory=LookalikeFinder)
-    by_size: dict[int, list[Path]] = field(default_factory=lambda: defaultdict(list))
-
-    def look(
-        self, path: Path, repeats: int, measured: Measured | DatasetError, mask: DatasetError | None = None
-    ) -> Look:
-        """What there is to say about the file at `path`. mask: what is wrong with the one beside it."""
-        name = name_in(self.folder, path)
-        problems = Problems()
-        if isinstance(measured, DatasetError):
-            tell_unreadable(path, measured, problems, self.about)
-            return Look(name, path, None, None, tuple(problems))
-        forced = self.force == "all" or name in self.force
-        self._file(path, measured, problems)
-        usable = self._size(path, measured, problems, forced=forced)
-        if name not in self.leave_out:
-            usable &= self._copies(path, measured, problems, forced=forced)
-        self._pixels(path, measured, problems)
-        if not path.name.isprintable():
-            remedy = "It is used; rename it for the sake of other programs."
-            self._tell(problems, "warning", path, "has a name that cannot be printed", "name", remedy)
-        sidecar = read_sidecar(path)
-        tell_of_caption(path, sidecar, problems, self.about)
-        if mask is not None:
-            text = f"{mask.message}; {shown(path)} is learned as a whole"
-            problems.warning(text, field=self.about, remedy=mask.remedy, subject=path, kind="mask")
-        picture = Picture(path, *measured.size, sidecar.caption, repeats) if usable else None
-        own: MaskPlace = ""
-        if mask is None:
-            own = "file" if mask_file(path) is not None else "transparency" if "transparent" in measured.forms else ""
-        return Look(name, path, picture, measured, tuple(problems), own)
-
-    def target(self, size: PixelSize) -> PixelSize:
-        """What a picture of `size` is trained at."""
-        return size_for(size, self.resolution, buckets=self.buckets, step=self.step)
-
-    def _tell(
-        self,
-        problems: Problems,
-        severity: Literal["error", "warning", "info"],
-        path: Path,
-        message: str,
-        kind: str,
-        remedy: str = "",
-    ) -> None:
-        found = Problem(severity, f"{shown(path)} {message}", self.about, remedy, subject=path, kind=kind)
-        problems.add([found])
-
-    def _file(self, path: Path, one: Measured, problems: Problems) -> None:
-        """Ending, frames, profile."""
-        endings = ENDINGS.get(one.format, frozenset({f".{one.format.lower()}"}))
-        if path.suffix.lower() not in endings:
-            text = f"is really {_article(one.format)} {one.format}; it is read as such"
-            self._tell(problems, "info", path, text, "ending")
-        if one.frames > 1:
-            what = "pages" if one.format == "TIFF" else "frames"
-            self._tell(problems, "warning", path, f"has {one.frames} {what}; only the first is used", "frames")
-        if one.profile == "broken":
-            text = "has a colour profile that cannot be used; its colours are taken as sRGB"
-            self._tell(problems, "warning", path, text, "profile")
-
-    def _copies(self, path: Path, one: Measured, problems: Problems, *, forced: bool) -> bool:
-        """Pictures like one that came before. Whether the picture is used."""
-        if (other := self._same_file(path)) is not None:
-            text = f"is the same file as {shown(other)}"
-            if forced:
-                self._tell(problems, "warning", path, text, "same-file")
-                return True
-            self._tell(problems, "error", path, text, "same-file", "It is left out unless it is forced.")
-            return False
-        if min(one.size) < TELLING:
-            return True
-        match = self.gallery.nearest(one.fingerprint)
-        self.gallery.add(path, one.fingerprint)
-        if match is not None and match.bits <= SAME:
-            how = ", mirrored" if match.mirrored else ""
-            text = f"looks the same as {shown(match.path)}{how}"
-            self._tell(problems, "warning", path, text, "same-picture", "Leave one of them out.")
-        elif match is not None:
-            text = f"is very like {shown(match.path)}"
-            self._tell(problems, "info", path, text, "alike", "Variety helps.")
-        return True
-
-    def _same_file(self, path: Path) -> Path | None:
-        """An earlier picture with the very same content."""
-        try:
-            size = path.stat().st_size
-            others = self.by_size[size]
-            others.append(path)
-            if len(others) == 1:
-                return None
-            content = file_hash(path)
-            return next((other for other in others[:-1] if file_hash(other) == content), None)
-        except OSError:
-            return None
-
-    def _size(self, path: Path, one: Measured, problems: Problems, *, forced: bool) -> bool:
-        """Too small, small, long. Whether the picture is used."""
-        width, height = one.size
-        target = self.target(one.size)
-        times = target[0] / largest_box(one.size, target).width
-        usable = True
-        if times > MOST and not forced:
-            text = f"is {width}x{height}: enlarging it to {_size_text(target)} would be {times:.2g} times"
-            self._tell(problems, "error", path, text, "too-small", "It is left out unless it is forced.")
-            usable = False
-        elif times > 1:
-            severity: Literal["warning", "info"] = "warning" if times > NOTED else "info"
-            self._tell(problems, severity, path, f"is {width}x{height}: enlarged {times:.2g} times", "small")
-        shape = max(width, height) / min(width, height)
-        if shape > LONG and not self.buckets:
-            text = f"is {shape:.2g}:1; a square keeps only {100 / shape:.0f} % of it"
-            self._tell(problems, "warning", path, text, "long", "The mode split makes several of it.")
-        return usable
-
-    def _pixels(self, path: Path, one: Measured, problems: Problems) -> None:
-        """Even, dark, bright, blurred; faces."""
-        if one.contrast < EVEN:
-            self._tell(problems, "warning", path, "is all one colour", "even")
-        elif one.brightness < DARK:
-            self._tell(problems, "warning", path, "is almost black", "dark")
-        elif one.brightness > BRIGHT:
-            self._tell(problems, "warning", path, "is almost white", "bright")
-        elif min(one.size) >= TELLING:
-            self._sharpness(path, one, problems)
-        if not self.person or one.faces is None:
-            return
-        found = one.sight.useful_faces
-        tallest = max((face.height for face in one.faces), default=0.0)
-        if not one.faces:
-            self._tell(problems, "info", path, "shows no face that could be found", "faces", "Look at its crop.")
-        elif tallest < SMALL_FACE * min(one.size):
-            self._tell(problems, "info", path, "shows a very small face", "faces", "Close-ups teach a face better.")
-        elif len(found) > 1:
-            text = f"shows {len(found)} faces; the crop follows the largest"
-            self._tell(problems, "info", path, text, "faces")
-
-    def _sharpness(self, path: Path, one: Measured, problems: Problems) -> None:
-        if one.sharpness < BLURRED and one.detail < BLURRED_DETAIL:
-            text = f"looks blurred (sharpness {one.sharpness:.0f}; sharp photographs have over 300)"
-            self._tell(problems, "warning", path, text, "blurred")
-        elif one.sharpness < SOFT and one.detail < SOFT_DETAIL:
-            text = f"may be soft (sharpness {one.sharpness:.0f}; sharp photographs have over 300)"
-            self._tell(problems, "info", path, text, "soft")
 
 
 def _tell_of_grey(looks: list[Look], problems: Problems, field: str) -> None:
@@ -499,11 +285,3 @@ def _conversions(measured: list[Measured]) -> Iterator[str]:
         (sum("16-bit" in one.forms for one in measured), "brought from 16 to 8 bits"),
     )
     return (f"{count} {what}" for count, what in counts if count)
-
-
-def _article(word: str) -> str:
-    return "an" if word[:1] in "AEIO" else "a"
-
-
-def _size_text(size: PixelSize) -> str:
-    return str(size[0]) if size[0] == size[1] else f"{size[0]}x{size[1]}"

@@ -12,9 +12,10 @@ from ti_tui.dataset.faces import installed as faces_installed
 from ti_tui.dataset.manifest import MaskOrigin
 from ti_tui.dataset.mask_planning import FIELD as MASKS_FIELD
 from ti_tui.dataset.mask_planning import no_finder
+from ti_tui.dataset.photograph_checks import Look
 from ti_tui.dataset.picture_choices import Masks
 from ti_tui.dataset.scan import Picture, Scan, choose, name_in
-from ti_tui.dataset.survey import Look, LookCache, Survey, survey
+from ti_tui.dataset.survey import LookCache, Survey, survey
 from ti_tui.errors import UserError
 from ti_tui.formatting import location, number, printable
 from ti_tui.run import file as run_file

@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ti_tui.dataset import crop_boxes
+from ti_tui.dataset import crop_changes
 from ti_tui.dataset.crop import size_for
 from ti_tui.dataset.crop_boxes import AUTO, Crop, CropChoice, CropMode, CropRule, PixelSize, Sight
 from ti_tui.dataset.manifest import MaskOrigin
 from ti_tui.dataset.mask_planning import mask_origin
+from ti_tui.dataset.photograph_checks import Look
 from ti_tui.dataset.prepare_plan import check_crops, pieces
-from ti_tui.dataset.survey import Look
 from ti_tui.run.problems import Problems
 from ti_tui.setup.draft import Draft
 from ti_tui.setup.photographs import Basis
@@ -113,31 +113,33 @@ class CropDesk:
         """The modes that make a difference for it."""
         split = not self._basis.buckets
         return tuple(
-            one for one in crop_boxes.modes_for(self.sight(name), self.target(name)) if split or one != "split"
+            one for one in crop_changes.modes_for(self.sight(name), self.target(name)) if split or one != "split"
         )
 
     # Changes
 
     def move(self, name: str, across: float, down: float) -> bool:
         """Move the box by parts of itself, as far as the picture goes; whether it is elsewhere now."""
-        return self._nudge(name, crop_boxes.moved(self.choice(name), self.sight(name), self.target(name), across, down))
+        return self._nudge(
+            name, crop_changes.moved(self.choice(name), self.sight(name), self.target(name), across, down)
+        )
 
     def resize(self, name: str, times: float) -> bool:
         """Make the box so many times as large; whether it has another size now."""
-        return self._nudge(name, crop_boxes.resized(self.choice(name), self.sight(name), self.target(name), times))
+        return self._nudge(name, crop_changes.resized(self.choice(name), self.sight(name), self.target(name), times))
 
     def next_mode(self, name: str) -> None:
         """Crop it in the next of the modes that make a difference for it."""
         split = not self._basis.buckets
-        self._choose(name, crop_boxes.next_mode(self.choice(name), self.sight(name), self.target(name), split=split))
+        self._choose(name, crop_changes.next_mode(self.choice(name), self.sight(name), self.target(name), split=split))
 
     def next_face(self, name: str) -> None:
         """Follow the next face."""
-        self._choose(name, crop_boxes.next_face(self.choice(name), self.sight(name)))
+        self._choose(name, crop_changes.next_face(self.choice(name), self.sight(name)))
 
     def next_framing(self, name: str) -> None:
         """Take less or more around the face."""
-        self._choose(name, crop_boxes.next_framing(self.choice(name)))
+        self._choose(name, crop_changes.next_framing(self.choice(name)))
 
     def reset(self, name: str) -> None:
         """Leave it to the rules."""

@@ -15,7 +15,7 @@ from textual.widgets import Footer, Rule, Static
 from textual.worker import get_current_worker
 
 from ti_tui.dataset import faces
-from ti_tui.dataset.crop_boxes import FINE, GROW, STEP
+from ti_tui.dataset.crop_changes import FINE, GROW, STEP
 from ti_tui.errors import UserError
 from ti_tui.formatting import number, printable
 from ti_tui.screens.base import fit_footer

@@ -25,7 +25,7 @@ from ti_tui.widgets.field_row import FieldRow
 from ti_tui.widgets.picture import PictureView
 
 if TYPE_CHECKING:
-    from ti_tui.dataset.survey import Look
+    from ti_tui.dataset.photograph_checks import Look
 
 OWN_FILE = "own file"
 TEMPLATE = "dataset.template"

@@ -28,7 +28,7 @@ from ti_tui.widgets.field_row import FieldRow
 from ti_tui.widgets.picture import PictureView
 
 if TYPE_CHECKING:
-    from ti_tui.dataset.survey import Look
+    from ti_tui.dataset.photograph_checks import Look
     from ti_tui.screens.wizard.draft_screen import DraftScreen
     from ti_tui.setup.crop_desk import CropDesk
 

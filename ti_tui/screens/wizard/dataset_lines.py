@@ -17,7 +17,7 @@ from ti_tui.widgets.canvas import Line, cut
 from ti_tui.widgets.field_row import MARKS, told
 
 if TYPE_CHECKING:
-    from ti_tui.dataset.survey import Look
+    from ti_tui.dataset.photograph_checks import Look
     from ti_tui.setup.crop_desk import CropDesk
 
 LABEL = 15

@@ -20,7 +20,8 @@ from ti_tui.setup.findings import Findings
 from ti_tui.setup.photographs import Basis
 
 if TYPE_CHECKING:
-    from ti_tui.dataset.survey import Look, LookCache, Survey
+    from ti_tui.dataset.photograph_checks import Look
+    from ti_tui.dataset.survey import LookCache, Survey
     from ti_tui.setup.assess import PictureDesk
 
 JUDGE_SECONDS = 0.25

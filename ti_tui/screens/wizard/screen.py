@@ -21,7 +21,7 @@ from ti_tui.widgets.canvas import Canvas
 from ti_tui.widgets.step_rail import StepRail
 
 if TYPE_CHECKING:
-    from ti_tui.dataset.survey import Look
+    from ti_tui.dataset.photograph_checks import Look
 
 
 class WizardScreen(DraftScreen):
