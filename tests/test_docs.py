@@ -19,7 +19,7 @@ from tools.write_docs import pages
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-MODULE = re.compile(r"python -m ([\w.]+)")
+MODULE = re.compile(r"python -m\s+([\w.]+)")
 COMMAND = re.compile(r"`ti-tui ([a-z]+)\b|^ {4}ti-tui ([a-z]+)\b", re.MULTILINE)
 QUOTED = re.compile(r"`([\w./-]+)`")
 FOLDERS = ("ti_tui", "tests", "tools", "benchmarks", "themes", "docs", ".ci")
