@@ -28,6 +28,23 @@ def number(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def percent(share: float | None, error: float | None = None, *, digits: int | None = 0, sign: bool = False) -> str:
+    """`46 %`, `46 ± 8 %`, `+46 %`; "" for None.
+
+    error: its standard error; digits: after the point, None gives one where the share is small.
+    """
+    if share is None:
+        return ""
+    plus = "+" if sign else ""
+    if abs(share) > 100:
+        # Of a run that burst; digits say nothing more.
+        return f"{share * 100:{plus}.0e} %"
+    if digits is None:
+        digits = 1 if abs(share) < 0.1 else 0
+    around = f" ± {min(error, 100) * 100:.0f}" if error else ""
+    return f"{share * 100:{plus}.{digits}f}{around} %"
+
+
 def start_in_words(init: str, start: str) -> str:
     """What vectors start from, `init` and `start` being those of the run file: `"woman"`, `the mean of "red cup"`."""
     if not init:

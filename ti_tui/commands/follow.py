@@ -9,8 +9,9 @@ from typing import Protocol
 import click
 
 from ti_tui.commands import show
-from ti_tui.monitoring.event_text import describe, gain_in_words, smooth
+from ti_tui.monitoring.event_text import describe, gain_in_words
 from ti_tui.run.events import Event, EventReader
+from ti_tui.run.smoothing import smoothed
 
 POLL_SECONDS = 0.2
 LINE_SECONDS = 5.0
@@ -75,8 +76,8 @@ class PlainLines:
 
     def _step(self, event: Event) -> None:
         self._mean, self._pace = (
-            smooth(self._mean, event.get("loss")),
-            smooth(self._pace, event.get("seconds")),
+            smoothed(self._mean, event.get("loss")),
+            smoothed(self._pace, event.get("seconds")),
         )
         last = event["step"] == self._total
         if event.t < self._next and not last:
@@ -118,7 +119,7 @@ class ProgressBar:
             case "eval":
                 self._evaluated = gain_in_words(event)
             case "step":
-                self._mean = smooth(self._mean, event.get("loss"))
+                self._mean = smoothed(self._mean, event.get("loss"))
                 detail = f"loss {self._mean or 0:.4f}{self._evaluated}  rate {event['rate']:g}"
                 self._progress.update(self._task, completed=event["step"], detail=detail)
             case "request" if event.get("total_steps"):

@@ -12,7 +12,7 @@ from textwrap import fill
 import click
 
 from ti_tui.commands import show
-from ti_tui.formatting import printable, start_in_words
+from ti_tui.formatting import percent, printable, start_in_words
 from ti_tui.jobs.probing import (
     ProbeOpened,
     TrialDone,
@@ -36,7 +36,6 @@ from ti_tui.run.rate_search import (
     choose,
     flaw_of,
     judge_warmup,
-    percent,
     propose,
     steps_each,
 )
@@ -169,7 +168,8 @@ def _progress(going: TrialProgress, planned: int) -> str:
 
 def _tried(trial: Trial, number: int) -> str:
     ramp = f", ramp over {trial.warmup}" if trial.warmup else ""
-    return f"{number}. rate {trial.rate:g}{ramp}: {percent(trial.gain)} less error after {trial.last.steps} steps"
+    gain = percent(trial.gain, digits=None)
+    return f"{number}. rate {trial.rate:g}{ramp}: {gain} less error after {trial.last.steps} steps"
 
 
 def _parted(trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
@@ -205,7 +205,7 @@ def _row(trial: Trial, steps: Sequence[int]) -> str:
 
 
 def _gain(reading: TrialReading | None) -> str:
-    return "-" if reading is None else percent(reading.gain)
+    return "-" if reading is None else percent(reading.gain, digits=None)
 
 
 def _print_proposal(now: Scheme, scheme: Scheme, step: int, warmup: Warmup | None) -> None:

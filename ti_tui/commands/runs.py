@@ -11,8 +11,8 @@ import click
 
 from ti_tui.commands import show
 from ti_tui.commands.columns import GAP, cut_front, lines_of, natural_widths, terminal_width
-from ti_tui.formatting import printable
-from ti_tui.results.outcome import Outcome, outcome_of, pace_in_words, percent
+from ti_tui.formatting import percent, printable
+from ti_tui.results.outcome import Outcome, outcome_of, pace_in_words
 from ti_tui.results.run_settings import SettingDifference
 from ti_tui.results.runs_table import (
     compared,

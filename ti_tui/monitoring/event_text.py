@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from ti_tui.formatting import number, seconds
+from ti_tui.formatting import number, percent, seconds
 from ti_tui.run.evaluations import Evaluation
 from ti_tui.run.events import Event, LineReader, parse_lines
 from ti_tui.run.folder import RunFolder
@@ -38,19 +38,12 @@ class EventTail:
         return told
 
 
-def smooth(mean: float | None, value: float | None, weight: float = 0.1) -> float | None:
-    """Exponential mean; a value that was not a number changes nothing."""
-    if value is None:
-        return mean
-    return value if mean is None else mean + weight * (value - mean)
-
-
 def gain_in_words(event: Event) -> str:
     """What an `eval` event adds to a line about a step: the eval loss, and how much less it is than at the start."""
     found = Evaluation.from_values(event.values)
     if found is None:
         return ""
-    return f"  eval {found.loss:.4f}" + ("" if found.gain is None else f" ({found.gain * 100:+.0f} % gain)")
+    return f"  eval {found.loss:.4f}" + ("" if found.gain is None else f" ({percent(found.gain, sign=True)} gain)")
 
 
 def describe(event: Event, *, brief: bool = False) -> str | None:

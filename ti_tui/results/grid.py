@@ -17,6 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from ti_tui import __version__, atomic
 from ti_tui.dataset.crop import upright_rgb
 from ti_tui.dataset.scan import DatasetError, load_pixels, open_picture
+from ti_tui.formatting import percent
 from ti_tui.jobs.clip_model import Scores
 from ti_tui.results.comparison import Comparison
 
@@ -61,7 +62,7 @@ class Heading:
     @property
     def gained(self) -> str:
         """`+12 %`; "" where it is not known."""
-        return "" if self.gain is None else f"{self.gain * 100:+.0f} %"
+        return percent(self.gain, sign=True)
 
     def lines(self, start: str) -> list[str]:
         """The lines under the step. start: what step 0 shows, in words."""

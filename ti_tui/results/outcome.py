@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ti_tui.embeddings.files import FORMS, SUFFIXES
-from ti_tui.formatting import number
+from ti_tui.formatting import number, percent
 from ti_tui.results.comparison import gain_at
 from ti_tui.run.evaluations import Evaluation
 from ti_tui.run.folder import RunFolder, Status
@@ -123,17 +123,6 @@ def reason_in_words(outcome: Outcome, start: str) -> str:
         return verdict.reason
     said = f"{percent(gain)} less" if gain >= 0 else f"{percent(-gain)} more"
     return f"{said} error than {start} after {number(outcome.evaluation.step, 'step')}"
-
-
-def percent(share: float | None, error: float | None = None, *, sign: bool = False) -> str:
-    """`46 %`, `46 ± 8 %`, `+46 %`; "" for None. error: its standard error."""
-    if share is None:
-        return ""
-    if abs(share) > 100:
-        # Of a run that burst; digits say nothing more.
-        return f"{share * 100:{'+' if sign else ''}.0e} %"
-    around = f" ± {min(error, 100) * 100:.0f}" if error else ""
-    return f"{share * 100:{'+' if sign else ''}.0f}{around} %"
 
 
 def pace_in_words(seconds: float | None) -> str:

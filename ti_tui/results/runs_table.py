@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ti_tui.dataset.caption_files import read_sidecar
-from ti_tui.formatting import seconds, start_in_words
+from ti_tui.formatting import percent, seconds, start_in_words
 from ti_tui.results.comparison import training_pictures
-from ti_tui.results.outcome import Outcome, pace_in_words, percent
+from ti_tui.results.outcome import Outcome, pace_in_words
 from ti_tui.results.run_settings import SettingDifference, differences
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.hardware import GIB

@@ -12,13 +12,13 @@ from typing import Any
 
 from ti_tui.run.evaluations import Evaluation
 from ti_tui.run.events import MOST_STEPS, Event, goes_back_to, step_of
+from ti_tui.run.smoothing import smoothed
 from ti_tui.run.verdicts import NAMES, Verdict
 
 SERIES_POINTS = 8192
 RECENT_STEPS = 4000
 PACE_STEPS = 100
 MOST_NOTICES = 1000
-SMOOTHING = 0.1
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,7 @@ class RunHistory:
             return
         self.loss.append(step, loss)
         self.recent.append(step, loss)
-        self.smooth = _smoothed(self.smooth, loss)
+        self.smooth = smoothed(self.smooth, loss)
 
     def _add_run(self, event: Event) -> None:
         self.outcome, self.message = "", ""
@@ -336,7 +336,7 @@ class RunHistory:
             self.rate = self.rates.last
             self.smooth = None
             for loss in self.recent.values or self.loss.values[-1:]:
-                self.smooth = _smoothed(self.smooth, loss)
+                self.smooth = smoothed(self.smooth, loss)
             self.bad_steps = [bad for bad in self.bad_steps if bad <= step]
         # These may name a step beyond the last `step` event: the log of a killed trainer loses its last second.
         self.evaluations = [one for one in self.evaluations if one.step <= step]
@@ -348,10 +348,6 @@ class RunHistory:
         self.checkpoints = [row for row in self.checkpoints if row.step <= step]
         self.samples = {at: files for at, files in self.samples.items() if at <= step}
         self.step = step
-
-
-def _smoothed(mean: float | None, value: float) -> float:
-    return value if mean is None else mean + SMOOTHING * (value - mean)
 
 
 def _number(value: Any) -> float | None:

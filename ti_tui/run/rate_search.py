@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from ti_tui.formatting import percent
 from ti_tui.run.scheme import Scheme, Segment
 from ti_tui.run.verdicts import LEAST_FOLLOWING
 
@@ -118,9 +119,10 @@ class Warmup:
             "none": "Warm-up makes no difference here",
         }[self.effect]
         return (
-            f"{says}: after {plain.steps} steps {percent(plain.gain)} less error without it and "
-            f"{percent(ramped.gain)} with a ramp over {self.ramped.warmup} steps (length {plain.length:.1f} and "
-            f"{ramped.length:.1f}, prompt {self.plain.follows:.2f} and {self.ramped.follows:.2f})."
+            f"{says}: after {plain.steps} steps {percent(plain.gain, digits=None)} less error without it and "
+            f"{percent(ramped.gain, digits=None)} with a ramp over {self.ramped.warmup} steps "
+            f"(length {plain.length:.1f} and {ramped.length:.1f}, "
+            f"prompt {self.plain.follows:.2f} and {self.ramped.follows:.2f})."
         )
 
 
@@ -241,11 +243,6 @@ def steps_to_gain(trial: Trial) -> float:
             return before + max(share, 0.0) * (reading.steps - before)
         before, gained = reading.steps, reading.gain
     return float(trial.last.steps)
-
-
-def percent(share: float) -> str:
-    """`12 %`; one digit more where it is small."""
-    return f"{share * 100:.{1 if abs(share) < 0.1 else 0}f} %"
 
 
 def _best_gain(trials: Sequence[Trial], before: TrialReading) -> float:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from ti_tui.formatting import percent
 from ti_tui.run.evaluations import Evaluation
 
 Name = Literal["learning", "learned", "overtraining", "not learning", "diverging"]
@@ -86,7 +87,7 @@ def judge(history: Sequence[Evaluation], start: str, before: Verdict | None = No
         if reason := rule():
             same = before is not None and (before.name, before.reason) == (name, reason)
             return before if same else Verdict(history[-1].step, name, reason)
-    return Verdict(history[-1].step, "learning", f"{_percent(history[-1].gain)} less error than {start}")
+    return Verdict(history[-1].step, "learning", f"{percent(history[-1].gain)} less error than {start}")
 
 
 def best_of(history: Sequence[Evaluation], steps: Sequence[int]) -> int | None:
@@ -117,7 +118,7 @@ def _diverging(history: Sequence[Evaluation], start: str) -> str:
     limit = min(WORSE_GAIN, -2 * (last.gain_error or 0.0))
     if max(last.gain or 0.0, before.gain or 0.0) >= limit:
         return ""
-    return f"{_percent(-(last.gain or 0.0))} more error than {start}, twice running: the rate is too high"
+    return f"{percent(-(last.gain or 0.0))} more error than {start}, twice running: the rate is too high"
 
 
 def _not_learning(history: Sequence[Evaluation], start: str) -> str:
@@ -127,7 +128,7 @@ def _not_learning(history: Sequence[Evaluation], start: str) -> str:
         return ""
     moved = last.moved or 0.0
     if moved < SMALL_MOVE:
-        far = _percent(moved, 1 if moved < 0.1 else 0)
+        far = percent(moved, digits=None)
         return f"after {last.step} steps the vectors have moved by {far} of their length: the rate is too small"
     if after < LONG_PATIENCE * PATIENT_EVALUATIONS:
         return ""
@@ -145,7 +146,7 @@ def _overtraining(history: Sequence[Evaluation], start: str, before: Verdict | N
     least = (1 + LEAST_FOLLOWING) / 2 if again else LEAST_FOLLOWING
     if len(followed) > FOLLOWED_TIMES and max(followed[-FOLLOWED_TIMES:]) < least:
         return (
-            f"the other words of a prompt move the picture by {_percent(followed[-1])} of what they do beside {start}: "
+            f"the other words of a prompt move the picture by {percent(followed[-1])} of what they do beside {start}: "
             "these vectors drown them"
         )
     if (last.longest or 0.0) > LONGEST and (last.gain or 0.0) >= LEAST_GAIN:
@@ -168,10 +169,10 @@ def _overtraining(history: Sequence[Evaluation], start: str, before: Verdict | N
         return ""
     since = held[best + WINDOW - 1][0]
     return (
-        f"since step {since} the gain on kept-back pictures fell from {_percent(held_means[best], 1)} to "
-        f"{_percent(held_means[-1], 1)}, "
-        f"while that on the others went from {_percent(own_means[best], 1)} to "
-        f"{_percent(own_means[-1], 1)}"
+        f"since step {since} the gain on kept-back pictures fell from {percent(held_means[best], digits=1)} to "
+        f"{percent(held_means[-1], digits=1)}, "
+        f"while that on the others went from {percent(own_means[best], digits=1)} to "
+        f"{percent(own_means[-1], digits=1)}"
     )
 
 
@@ -195,7 +196,7 @@ def _learned(history: Sequence[Evaluation], start: str, before: Verdict | None) 
     if share >= STILL_VARIANCE or more >= STILL_GAIN:
         return ""
     return (
-        f"{_percent(gain)} less error than {start}; at the pace of the last {steps} steps as many again would bring "
+        f"{percent(gain)} less error than {start}; at the pace of the last {steps} steps as many again would bring "
         f"{max(0.0, more) * 100:.1f} points"
     )
 
@@ -224,7 +225,3 @@ def _trend(values: Sequence[float]) -> float:
     weights = [place - middle for place in range(len(values))]
     slope = sum(weight * value for weight, value in zip(weights, values, strict=True)) / sum(w * w for w in weights)
     return slope * (len(values) - 1)
-
-
-def _percent(share: float, digits: int = 0) -> str:
-    return f"{share * 100:.{digits}f} %"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ti_tui.formatting import size
+from ti_tui.formatting import percent, size
 from ti_tui.results.comparison import thinned
-from ti_tui.results.outcome import file_bytes, percent, trained_gain
+from ti_tui.results.outcome import file_bytes, trained_gain
 from ti_tui.results.report.markup import Html, join, table, tag
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.history import CheckpointRow, RunHistory

@@ -6,12 +6,12 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ti_tui.formatting import start_in_words
-from ti_tui.results.outcome import percent
+from ti_tui.formatting import percent, start_in_words
 from ti_tui.results.report.chart import MOST_POINTS, Chart, Marks, Point, ReportCurve
 from ti_tui.run.evaluations import BANDS, Evaluation
 from ti_tui.run.history import RunHistory, Series
 from ti_tui.run.recipe import RunFile
+from ti_tui.run.smoothing import smooth_curve
 from ti_tui.run.verdicts import LEAST_FOLLOWING, LONGEST
 
 MOST_VERDICTS = 8
@@ -69,7 +69,7 @@ def _loss(history: RunHistory) -> Chart | None:
     points = history.loss.points()
     if not points:
         return None
-    smoothed = _smoothed(points)
+    smoothed = list(zip(history.loss.steps, smooth_curve(history.loss.values), strict=True))
     curves = [_thin(history.loss), ReportCurve("smoothed", "smooth", smoothed)]
     says = f"Each step draws other noise, so single values jump; smoothed it went from {_four(smoothed[0][1])} to " + (
         f"{_four(smoothed[-1][1])}."
@@ -166,16 +166,6 @@ def _thin(series: Series) -> ReportCurve:
         around.append((min(series.lows[part]), max(series.highs[part])))
     alone = all(low == high for low, high in around)
     return ReportCurve("train loss of each step", "raw", points, () if alone else around)
-
-
-def _smoothed(points: Sequence[Point]) -> list[Point]:
-    """Exponential mean from left to right."""
-    weight = max(0.01, min(0.2, 20 / len(points)))
-    mean, found = points[0][1], []
-    for step, value in points:
-        mean += weight * (value - mean)
-        found.append((step, mean))
-    return found
 
 
 def _corners(points: Sequence[Point]) -> list[Point]:

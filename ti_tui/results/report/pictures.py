@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ti_tui.dataset.caption_files import read_sidecar
-from ti_tui.formatting import number
+from ti_tui.formatting import number, percent
 from ti_tui.results.comparison import Comparison, previews, thinned, training_pictures
 from ti_tui.results.gallery import subject_word
-from ti_tui.results.outcome import file_bytes, percent, trained_gain
+from ti_tui.results.outcome import file_bytes, trained_gain
 from ti_tui.results.report.markup import Html, tag
 from ti_tui.results.report.thumbnails import Thumbnail, thumbnails
 from ti_tui.run.folder import RunFolder

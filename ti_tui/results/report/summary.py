@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ti_tui.formatting import clock, number, seconds, start_in_words
-from ti_tui.results.outcome import DAY, Outcome, ResultFiles, pace_in_words, percent, reason_in_words, trained_gain
+from ti_tui.formatting import clock, number, percent, seconds, start_in_words
+from ti_tui.results.outcome import DAY, Outcome, ResultFiles, pace_in_words, reason_in_words, trained_gain
 from ti_tui.results.report.markup import Html, tag
 from ti_tui.run.hardware import GIB
 from ti_tui.run.recipe import RunFile

@@ -6,8 +6,8 @@ import os
 import textwrap
 from pathlib import Path
 
-from ti_tui.formatting import location, number, printable, size, start_in_words
-from ti_tui.results.outcome import pace_in_words, percent, reason_in_words, trained_gain
+from ti_tui.formatting import location, number, percent, printable, size, start_in_words
+from ti_tui.results.outcome import pace_in_words, reason_in_words, trained_gain
 from ti_tui.results.report.page import Report
 from ti_tui.results.report.summary import state_in_words
 

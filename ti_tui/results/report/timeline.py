@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ti_tui.formatting import clock, number, seconds
+from ti_tui.formatting import clock, number, percent, seconds
 from ti_tui.results.comparison import thinned
-from ti_tui.results.outcome import DAY, Outcome, pace_in_words, percent
+from ti_tui.results.outcome import DAY, Outcome, pace_in_words
 from ti_tui.results.report.markup import Html, table, tag
 from ti_tui.run.hardware import GIB
 from ti_tui.run.history import Notice, RunHistory

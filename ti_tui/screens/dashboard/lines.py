@@ -11,14 +11,15 @@ from rich.cells import cell_len
 from ti_tui.formatting import clock, printable, seconds
 from ti_tui.run.device_monitor import DeviceReading
 from ti_tui.run.folder import Status
+from ti_tui.run.hardware import GIB
 from ti_tui.run.history import CheckpointRow, RunHistory
 from ti_tui.run.scheme import Scheme
+from ti_tui.run.smoothing import smooth_curve
 from ti_tui.screens.dashboard import verdict_lines
 from ti_tui.widgets.canvas import Line, Piece, cut
 from ti_tui.widgets.chart import Axis, Curve, chart, nice_axis, spark
 from ti_tui.widgets.field_row import wrapped
 
-GIB = 1024**3
 STATES = {
     "starting": ("◌", "accent"),
     "loading": ("◌", "accent"),
@@ -152,8 +153,7 @@ def curves(view: View, width: int, height: int) -> list[Line]:
     drawn = [Curve("loss", steps, values, "chart-raw", band=True)]
     if view.overlay and view.scheme is not None:
         drawn.insert(0, _rate_curve(view.scheme, x))
-    smoothed = smooth_curve(values, weight=max(0.01, min(0.2, 20 / max(len(values), 1))))
-    drawn.append(Curve("smoothed", steps, smoothed, "chart-smooth"))
+    drawn.append(Curve("smoothed", steps, smooth_curve(values), "chart-smooth"))
     evals = [(step, loss) for step, loss in history.evals if low_step <= step <= high_step]
     if evals:
         mark = "●" if len(evals) <= width // 5 else ""
@@ -180,16 +180,6 @@ def _legend(view: View, width: int, *, evals: bool) -> Line:
         legend += [(text, style), ("  ", "")]
         used += len(text) + 2
     return legend
-
-
-def smooth_curve(values: Sequence[float], weight: float) -> list[float]:
-    """Exponential mean from left to right."""
-    result: list[float] = []
-    mean = values[0] if len(values) else 0.0
-    for value in values:
-        mean += weight * (value - mean)
-        result.append(mean)
-    return result
 
 
 def meter(view: View, width: int) -> list[Line]:

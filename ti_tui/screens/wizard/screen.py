@@ -11,6 +11,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import Footer, Rule, Static
 
 from ti_tui.formatting import clock, printable
+from ti_tui.run.hardware import GIB
 from ti_tui.screens.base import fit_footer
 from ti_tui.screens.wizard.dataset import DatasetPane
 from ti_tui.screens.wizard.draft_screen import DraftScreen
@@ -266,8 +267,7 @@ class WizardScreen(DraftScreen):
         hardware = self.findings.hardware
         said = ""
         if hardware is not None:
-            gib = 1024**3
-            free, total = hardware.free_bytes / gib, hardware.total_bytes / gib
+            free, total = hardware.free_bytes / GIB, hardware.total_bytes / GIB
             said = f"{hardware.name}   {free:.1f} of {total:.1f} GiB free "
         title = f"   {self.draft.occasion or 'new embedding'}"
         width = max(0, self.size.width - len(f" ti_tui{title}") - len(said))
