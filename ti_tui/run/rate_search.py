@@ -17,8 +17,6 @@ from ti_tui.formatting import percent
 from ti_tui.run.scheme import Scheme, Segment
 from ti_tui.run.verdicts import LEAST_FOLLOWING
 
-ADAM_LIKE = frozenset({"adam", "adamax", "adamw", "adamw8bit", "nadam", "radam"})
-"""Optimizers that move each component by about the rate at each step, whatever the gradient's size."""
 STEPS, FEWEST_STEPS, MOST_STEPS = 120, 48, 5000
 """Steps of a usual probe, and what can be asked for."""
 TRIALS = 6

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ti_tui.run.optimizers import OPTIMIZERS
 from ti_tui.run.scheme import DEFAULT_SCHEME, Scheme, Segment, segment_values
 
 FORMAT = 1
@@ -166,7 +167,7 @@ class TrainingTable(Table):
     accumulation: Auto | Annotated[int, Field(ge=1, le=1024)] = _field(
         "auto", "Micro-batches per step; auto makes one step use every image once.", label="Accumulate", basic=True
     )
-    optimizer: str = _field("adamw", "adamw, adamw8bit, prodigy, or any class of torch.optim.", min_length=1)
+    optimizer: str = _field("adamw", f"{', '.join(OPTIMIZERS)}.", min_length=1)
     optimizer_arguments: dict[str, ArgumentValue] = _field(
         dict, "Further arguments of the optimizer, such as { betas = [0.9, 0.99] }."
     )

@@ -28,14 +28,10 @@ from ti_tui.paths import is_there
 from ti_tui.run.file import lines_of, load
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.model import ModelFacts, check_vae, families, find_model, inspect_model, with_prediction
+from ti_tui.run.optimizers import OPTIMIZERS, find_optimizer
 from ti_tui.run.problems import Problems, ProblemsError, nearest
 from ti_tui.run.recipe import RunFile
 
-OPTIMIZERS = ("adamw", "adamw8bit", "prodigy")
-TORCH_OPTIMIZERS = (
-    "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "ASGD", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD",
-)  # fmt: skip
-PACKAGE_OF = {"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt"}
 SDXL_LEAST = 640
 KEEP_FREE_BYTES = 50 * 1024**2
 RUN_FOLDER = "run_folder"
@@ -295,16 +291,21 @@ def _is_there(folder: RunFolder, text: str) -> bool:
 
 def _check_packages(run: RunFile, problems: Problems) -> None:
     name = run.training.optimizer
-    package = PACKAGE_OF.get(name.lower())
-    if package and importlib.util.find_spec(package) is None:
+    optimizer = find_optimizer(name)
+    if optimizer is None:
+        guess = nearest(name, OPTIMIZERS)
+        meant = f"Did you mean {guess}? " if guess else ""
         problems.error(
-            f"{name} needs {package}", field="training.optimizer", remedy=f"Install it: pip install {package}"
+            f"there is no optimizer {name!r}",
+            field="training.optimizer",
+            remedy=f"{meant}Known are {', '.join(OPTIMIZERS)}.",
         )
-    known = {*OPTIMIZERS, *(optimizer.lower() for optimizer in TORCH_OPTIMIZERS)}
-    if name.lower() not in known:
-        guess = nearest(name, known)
-        remedy = f"Did you mean {guess}?" if guess else f"Known are {', '.join((*OPTIMIZERS, *TORCH_OPTIMIZERS))}."
-        problems.error(f"there is no optimizer {name!r}", field="training.optimizer", remedy=remedy)
+    elif not optimizer.installed:
+        problems.error(
+            f"{name} needs {optimizer.package}",
+            field="training.optimizer",
+            remedy=f"Install it: pip install {optimizer.package}",
+        )
     if run.training.attention == "xformers" and importlib.util.find_spec("xformers") is None:
         problems.error(
             "xformers is not installed",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ti_tui.run.optimizers import OPTIMIZERS
 from ti_tui.run.problems import Problem, ProblemsError
 from ti_tui.run.recipe import TrainingTable
 
@@ -18,8 +20,9 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimizer of the run file over the learned rows only. Raises ProblemsError for unusable arguments."""
     arguments: dict[str, Any] = {"lr": learning_rate}
+    row = OPTIMIZERS[training.optimizer.lower()]
     try:
-        kind = _class_of(training.optimizer)
+        kind = getattr(importlib.import_module(row.module), row.name)
     except ImportError as error:
         raise ProblemsError([Problem("error", str(error), "training.optimizer")]) from None
     if "weight_decay" in inspect.signature(kind).parameters:
@@ -132,16 +135,3 @@ class LossScale:
         """Take over a saved scale, unless it is that of a run without one (bf16, fp32)."""
         if self.active and state.get("active"):
             self.factor, self.good_steps = float(state["factor"]), int(state["good_steps"])
-
-
-def _class_of(name: str) -> Any:
-    lower = name.lower()
-    if lower == "adamw8bit":
-        from bitsandbytes.optim import AdamW8bit
-
-        return AdamW8bit
-    if lower == "prodigy":
-        from prodigyopt import Prodigy
-
-        return Prodigy
-    return next(value for key, value in vars(torch.optim).items() if key.lower() == lower and isinstance(value, type))
