@@ -15,6 +15,7 @@ from PIL import Image
 from ti_tui.captions.models import CaptionerError, CaptionerModel, how_to_get
 from ti_tui.jobs.captioning import Device
 from ti_tui.run.hardware import find_hardware
+from ti_tui.run.model_folder import COPY_AGAIN
 
 MOST_TOKENS = 40
 BEAMS = 3
@@ -207,7 +208,7 @@ def _weights(model: CaptionerModel, dtype: torch.dtype) -> Any:
     if missing:
         raise CaptionerError(
             f"the weights in {model.path} lack {len(missing)} tensors ({missing[0]}, ...)",
-            remedy="Copy the whole folder again.",
+            remedy=COPY_AGAIN,
         )
     return loaded.eval()
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import socket
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,8 @@ from typing import Any
 from ti_tui.errors import UserError
 from ti_tui.paths import is_there, user_path
 from ti_tui.run.model import HUB_ID
-from ti_tui.run.weight_shapes import Shapes, WeightsError, read_shapes
+from ti_tui.run.model_folder import COPY_AGAIN, PROCESSOR, WEIGHTS, ModelFolder
+from ti_tui.run.weight_shapes import Shapes
 from ti_tui.settings import config_folder, load_settings
 
 ENVIRONMENT = "TI_TUI_CAPTIONER"
@@ -120,19 +119,20 @@ def how_to_get() -> str:
 
 def check_captioner(path: Path) -> CaptionerModel:
     """Look into a captioner's folder: kind, files, weights, vocabulary. Raises CaptionerError with what to do."""
-    folder = _inside_cache(path)
-    _check_is_folder(folder)
-    config = _read_json(folder / "config.json") if (folder / "config.json").is_file() else None
+    path = _inside_cache(path)
+    _check_is_folder(path)
+    folder = ModelFolder(path, CaptionerError)
+    config = folder.table("config.json") if folder.has("config.json") else None
     if config is not None:
         _check_kind(folder, config)
-    _check_files(folder)
+    _check_files(path)
     assert config is not None
     kind = KINDS[config["model_type"]]
-    shapes, safetensors = _weights(folder)
-    _check_weights(folder, kind, shapes)
+    shapes, safetensors = folder.weights()
+    _check_weights(path, kind, shapes)
     _check_vocabulary(folder)
     parameters = sum(math.prod(shape) for shape in shapes.values())
-    return CaptionerModel(folder, config["model_type"], parameters, safetensors)
+    return CaptionerModel(path, config["model_type"], parameters, safetensors)
 
 
 def _named(text: str, where: str) -> Path:
@@ -191,29 +191,26 @@ def _salesforce(path: Path) -> CaptionerError:
     )
 
 
-def _check_kind(folder: Path, config: dict[str, Any]) -> None:
+def _check_kind(folder: ModelFolder, config: dict[str, Any]) -> None:
     model_type = config.get("model_type")
     supported = ", ".join(f"{kind.name} ({name})" for name, kind in KINDS.items())
     if not isinstance(model_type, str) or model_type not in KINDS:
         what = f"is a {model_type!r} model" if model_type else "does not say in config.json what model it is"
-        raise CaptionerError(f"{folder} {what}; captions can be made with {supported}", remedy=how_to_get())
-    if config.get("auto_map"):
-        instead = "florence-community/Florence-2-base" if model_type == "florence2" else FIRST_CHOICE
-        raise CaptionerError(
-            f"{folder} needs code that comes with it (auto_map in config.json), and such code is never run here",
-            remedy=f"Use {instead}: it needs none.",
-        )
+        raise CaptionerError(f"{folder.path} {what}; captions can be made with {supported}", remedy=how_to_get())
+    instead = "florence-community/Florence-2-base" if model_type == "florence2" else FIRST_CHOICE
+    folder.refuse_code(config, f"Use {instead}: it needs none.")
     made_for = config.get("architectures")
     if isinstance(made_for, list) and made_for and KINDS[model_type].model_class not in made_for:
         raise CaptionerError(
-            f"{folder} is made for something else than captions ({', '.join(map(str, made_for))})", remedy=how_to_get()
+            f"{folder.path} is made for something else than captions ({', '.join(map(str, made_for))})",
+            remedy=how_to_get(),
         )
 
 
 _NEEDED: tuple[tuple[str, ...], ...] = (
     ("config.json",),
-    ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json"),
-    ("preprocessor_config.json", "processor_config.json"),
+    (*WEIGHTS, *(f"{name}.index.json" for name in WEIGHTS)),
+    PROCESSOR,
     ("tokenizer.json", "vocab.txt", "vocab.json"),
 )
 """Of each line one file must be there; the first two are named to people."""
@@ -228,7 +225,7 @@ def _check_files(folder: Path) -> None:
     missing = [choices for choices in _NEEDED if not names & set(choices)]
     if not missing:
         if not {"tokenizer.json", "vocab.txt"} & names and "merges.txt" not in names:
-            raise CaptionerError(f"{folder} lacks merges.txt", remedy="Copy the whole folder again.")
+            raise CaptionerError(f"{folder} lacks merges.txt", remedy=COPY_AGAIN)
         return
     old = sorted(name for name in names if name.endswith(".pth"))
     if old:
@@ -251,29 +248,6 @@ def _in_words(files: Any) -> str:
     return ", ".join(" or ".join(choices[:2]) for choices in files)
 
 
-def _weights(folder: Path) -> tuple[Shapes, bool]:
-    """(shapes by tensor name, whether from safetensors); safetensors come first, as transformers takes them."""
-    shapes: Shapes = {}
-    safetensors = any((folder / f"model.safetensors{end}").is_file() for end in ("", ".index.json"))
-    stem = "model.safetensors" if safetensors else "pytorch_model.bin"
-    try:
-        for file in [folder / stem] if (folder / stem).is_file() else _shards(folder / f"{stem}.index.json"):
-            shapes |= read_shapes(file)
-    except WeightsError as error:
-        raise CaptionerError(error.message, remedy=error.remedy) from None
-    return shapes, safetensors
-
-
-def _shards(index: Path) -> Iterator[Path]:
-    table = _read_json(index).get("weight_map")
-    names = sorted({str(name) for name in table.values()}) if isinstance(table, dict) else []
-    missing = [name for name in names if not (index.parent / name).is_file()]
-    if missing or not names:
-        lacks = f"lacks {', '.join(missing)}" if missing else f"has an empty {index.name}"
-        raise CaptionerError(f"the captioner {index.parent} {lacks}", remedy="Copy the whole folder again.")
-    yield from (index.parent / name for name in names)
-
-
 def _check_weights(folder: Path, kind: CaptionerKind, shapes: Shapes) -> None:
     if any(name.startswith("visual_encoder.") for name in shapes):
         raise _salesforce(folder)
@@ -286,55 +260,42 @@ def _check_weights(folder: Path, kind: CaptionerKind, shapes: Shapes) -> None:
         )
 
 
-def _check_vocabulary(folder: Path) -> None:
+def _check_vocabulary(folder: ModelFolder) -> None:
     """Refuse a tokenizer that lost its vocabulary; see FEWEST_TOKENS."""
     tokens, unknown = _vocabulary(folder)
     if tokens < FEWEST_TOKENS or unknown:
         says = f"it knows {tokens} tokens" if tokens < FEWEST_TOKENS else f"it does not know {', '.join(unknown)}"
         raise CaptionerError(
-            f"the tokenizer in {folder} has lost its vocabulary ({says}): captions would be nonsense",
+            f"the tokenizer in {folder.path} has lost its vocabulary ({says}): captions would be nonsense",
             remedy="Copy the whole folder again, with tokenizer.json and vocab.txt.",
         )
 
 
-def _vocabulary(folder: Path) -> tuple[int, list[str]]:
+def _vocabulary(folder: ModelFolder) -> tuple[int, list[str]]:
     """(tokens that the tokenizer knows, words of SENTENCE that it does not)."""
-    if (folder / "tokenizer.json").is_file():
+    if folder.has("tokenizer.json"):
         from tokenizers import Tokenizer
 
         try:
-            tokenizer = Tokenizer.from_file(os.fsdecode(folder / "tokenizer.json"))
-            unknown_token = _read_json(folder / "tokenizer.json")["model"].get("unk_token")
+            tokenizer = Tokenizer.from_file(os.fsdecode(folder.path / "tokenizer.json"))
+            unknown_token = folder.table("tokenizer.json")["model"].get("unk_token")
             encoded = tokenizer.encode(SENTENCE, add_special_tokens=False)
         except CaptionerError:
             raise
         except Exception as error:
             # The library has only Exception for whatever is wrong with the file.
             raise CaptionerError(
-                f"{folder / 'tokenizer.json'} cannot be read: {error}", remedy="Copy the whole folder again."
+                f"{folder.path / 'tokenizer.json'} cannot be read: {error}", remedy=COPY_AGAIN
             ) from None
         spans = [span for token, span in zip(encoded.tokens, encoded.offsets, strict=True) if token == unknown_token]
         # A word in pieces is known by them; no piece at all is no word.
         unknown = [SENTENCE[start:end] for start, end in spans] if encoded.tokens else [SENTENCE]
         return tokenizer.get_vocab_size(), unknown
-    if (folder / "vocab.txt").is_file():
+    if folder.has("vocab.txt"):
         try:
-            known = set((folder / "vocab.txt").read_text(encoding="utf-8").split())
+            known = set((folder.path / "vocab.txt").read_text(encoding="utf-8").split())
         except (OSError, UnicodeDecodeError) as error:
-            raise CaptionerError(f"{folder / 'vocab.txt'} cannot be read: {error}") from None
+            raise CaptionerError(f"{folder.path / 'vocab.txt'} cannot be read: {error}") from None
         return len(known), [word for word in SENTENCE.split() if word not in known]
     # Byte-pair vocabularies know every byte, so no word is unknown to them.
-    return len(_read_json(folder / "vocab.json")), []
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    again = "Copy the whole folder again."
-    try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise CaptionerError(f"{path} cannot be read: {error.strerror or error}", remedy=again) from None
-    except (ValueError, RecursionError) as error:
-        raise CaptionerError(f"{path} is damaged (no JSON: {error})", remedy=again) from None
-    if not isinstance(values, dict):
-        raise CaptionerError(f"{path} is damaged (no table)", remedy=again)
-    return values
+    return len(folder.table("vocab.json")), []

@@ -15,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from ti_tui.dataset.tokens import PromptTokenizer, TokenizerError
-from ti_tui.jobs.clip_model import AGAIN, JudgeError, JudgeModel, Scores, check_judge
+from ti_tui.jobs.clip_model import JudgeError, JudgeModel, Scores, check_judge
+from ti_tui.run.model_folder import COPY_AGAIN
 from ti_tui.training.device import is_out_of_memory
 
 AT_ONCE = 8
@@ -39,7 +40,7 @@ class ImageJudge:
         self._model.text_model.eos_token_id = self._tokenizer.end
         self._vocabulary = int(self._model.config.text_config.vocab_size)
         if self._tokenizer.size > self._vocabulary:
-            raise JudgeError(f"the tokenizer in {folder} has more words than the model knows", remedy=AGAIN)
+            raise JudgeError(f"the tokenizer in {folder} has more words than the model knows", remedy=COPY_AGAIN)
 
     def scores(
         self, images: Sequence[Image.Image], prompts: Sequence[str], references: Sequence[Image.Image] | Tensor
@@ -122,7 +123,9 @@ def _model(facts: JudgeModel, dtype: torch.dtype) -> Any:
         output_loading_info=True,
     )
     if missing := sorted(report["missing_keys"]):
-        raise JudgeError(f"the weights in {facts.path} lack {len(missing)} tensors ({missing[0]}, ...)", remedy=AGAIN)
+        raise JudgeError(
+            f"the weights in {facts.path} lack {len(missing)} tensors ({missing[0]}, ...)", remedy=COPY_AGAIN
+        )
     return model.eval().requires_grad_(False)
 
 
@@ -139,4 +142,4 @@ def _told_in_words(facts: JudgeModel) -> Iterator[None]:
         if is_out_of_memory(error):
             raise
         first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise JudgeError(f"the CLIP model in {facts.path} cannot be loaded: {first}", remedy=AGAIN) from error
+        raise JudgeError(f"the CLIP model in {facts.path} cannot be loaded: {first}", remedy=COPY_AGAIN) from error
