@@ -59,8 +59,8 @@ def test_the_layout_of_the_hub_is_known(tmp_path_factory: Factory, tmp_path: Pat
 
 def test_looking_loads_no_torch(tmp_path_factory: Factory) -> None:
     code = (
-        "import sys; from pathlib import Path; from ti_tui.setup import caption_model, captioning;"
-        f"caption_model.check_captioner(Path({str(shared(tmp_path_factory))!r}));"
+        "import sys; from pathlib import Path; from ti_tui.captions import models; import ti_tui.jobs.captioning;"
+        f"models.check_captioner(Path({str(shared(tmp_path_factory))!r}));"
         "print(*{'torch', 'transformers', 'textual', 'numpy'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
