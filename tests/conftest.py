@@ -25,6 +25,10 @@ from ti_tui.setup.create import create_run
 # Shared machines stall now and then; how long one example takes is no property of the code.
 hypothesis.settings.register_profile("ours", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("ours")
+# For tools.mutation, which runs a test hundreds of times and is to come to the same figures each time.
+hypothesis.settings.register_profile(
+    "mutation", hypothesis.settings.get_profile("ours"), max_examples=20, derandomize=True, database=None
+)
 
 
 LONG = ("test_whole_way.py", "test_demo_model.py")

@@ -55,8 +55,8 @@ MODULES: dict[str, tuple[str, ...]] = {
 }
 """Modules of ti_tui, and the files in tests/ that are to hold them."""
 
-SLOW = "not coefficients_are_those and not read_only_run and not is_not_installed"
-"""Tests that measure or train: no mutant needs them."""
+SLOW = "not coefficients_are_those and not read_only_run and not is_not_installed and not million_lines"
+"""Tests of seconds, whose behaviour others test too."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -86,7 +86,7 @@ def mutable_copy(modules: Sequence[str]) -> Iterator[None]:
         "source_paths": ["ti_tui"],
         "only_mutate": [f"ti_tui/{module}.py" for module in modules],
         "also_copy": ["tests", "themes", "benchmarks", "docs", "tools", "README.md"],
-        "pytest_add_cli_args": ["-n0", "-p", "no:cacheprovider", "-k", SLOW],
+        "pytest_add_cli_args": ["-n0", "-p", "no:cacheprovider", "--hypothesis-profile=mutation", "-k", SLOW],
         "pytest_add_cli_args_test_selection": [f"tests/{test}" for test in tests],
         "use_git_change_detection": False,
         "track_dependencies": False,
@@ -127,7 +127,8 @@ def run_mutants(sample: int, seed: int) -> dict[str, str]:
     for path, names in by_path.items():
         stream = random.Random(f"{seed} {path}")
         chosen += sorted(stream.sample(sorted(names), min(sample, len(names)))) if sample else names
-    mutmut._run(chosen, None)
+    with contextlib.redirect_stdout(sys.stderr):
+        mutmut._run(chosen, None)
     wanted, found = set(chosen), {}
     for data, name, _result in mutmut.collect_source_file_mutation_data(mutant_names=())[0]:
         if name in wanted:

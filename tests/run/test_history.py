@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ti_tui.run.events import KINDS, Event, EventWriter, as_one_run, parse_lines
-from ti_tui.run.history import RECENT_STEPS, CheckpointRow, RunHistory, SampleFile, Series
+from ti_tui.run.history import RECENT_STEPS, CheckpointRow, RecentSeries, RunHistory, SampleFile, Series
 from ti_tui.run.history_reader import HistoryReader
 
 
@@ -343,3 +343,130 @@ def test_reading_a_history_loads_no_large_library() -> None:
     code = f"import sys, ti_tui.run.history_reader; print(*{large} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == ""
+
+
+def test_the_first_steps_after_going_back_make_the_mean_anew() -> None:
+    history = folded([run(), step(1, 1.0), step(2, 9.0), run(1), step(2, 2.0)])
+    assert history.smooth == pytest.approx(1.1) and history.loss.points() == [(1, 1.0), (2, 2.0)]
+    assert history.rate == 0.005
+    history.add([run(0)])
+    assert history.smooth is None and history.rate is None and history.step == 0
+
+
+def test_values_that_no_trainer_writes_are_passed_over() -> None:
+    history = folded([run(), step(1), step(2, 1e300, rate=True, seconds=-1.0), step(-1), step(3, loss="0.1")])
+    assert history.bad_steps == [2, 3] and history.step == 3
+    assert history.rate == 0.005 and [at for at, _ in history.rates.points()] == [1, 3]
+    assert history.seconds_per_step == 2.0
+    history.add([Event(float("nan"), "step", {"step": 4}), Event(1.0, "step", {"step": True})])
+    assert history.step == 3
+    odd = {"total_steps": -1, "images": 1.5, "epoch_steps": 0.0, "family": 3, "plan": [], "reasons": {"a": 1}}
+    history.add([Event(60.0, "run", {"step": 3, **odd})])
+    assert (history.total_steps, history.images, history.epoch_steps, history.family) == (0, 0, None, "")
+    assert history.plan == {} and history.reasons == {"a": "1"} and history.epoch() is None
+
+
+def test_notices_keep_the_last_thousand() -> None:
+    history = folded(Event(1.0, "warning", {"message": str(number)}) for number in range(1005))
+    assert len(history.warnings) == 1000 and history.warnings[0].message == "5" and history.warnings[-1].step == 0
+    history.add(step(at, None) for at in range(1, 1006))
+    assert len(history.bad_steps) == 1000 and history.bad_steps[0] == 6
+
+
+def test_the_pace_is_the_median_of_the_last_hundred_steps() -> None:
+    history = folded([run(), *(step(at, seconds=50.0) for at in range(1, 61)), *(step(at) for at in range(61, 121))])
+    assert history.seconds_per_step == 2.0
+    history.add([step(121, seconds=0.0)])
+    assert history.seconds_per_step == 2.0 and history.left_seconds() == 0
+
+
+def evaluation(at: int, loss: float = 0.2, **values: Any) -> Event:
+    return Event(float(at), "eval", {"step": at, "loss": loss, **values})
+
+
+def test_evaluations_stay_in_order_and_a_second_one_of_a_step_replaces_the_first() -> None:
+    history = folded(
+        [run(), evaluation(0), evaluation(20), evaluation(10, 0.5), evaluation(10, 0.4), evaluation(20, 0.1)]
+    )
+    assert history.evals == [(0, 0.2), (10, 0.4), (20, 0.1)]
+    found = [history.evaluation_at(at) for at in (-1, 0, 9, 10, 25)]
+    assert [one and one.step for one in found] == [None, 0, 0, 10, 20]
+    history.add([Event(1.0, "eval", {"step": -1, "loss": 1.0}), Event(1.0, "eval", {"step": 30})])
+    assert len(history.evaluations) == 3
+
+
+def test_verdicts_are_kept_and_taken_back() -> None:
+    said = [Event(float(at), "verdict", {"step": at, "verdict": name, "reason": f"since {at}"})
+            for at, name in ((10, "learning"), (20, "learned"), (30, "splendid"))]  # fmt: skip
+    history = folded([run(), *said])
+    assert history.verdict is not None and (history.verdict.step, history.verdict.reason) == (20, "since 20")
+    history.add([run(10)])
+    assert history.verdict is not None and history.verdict.name == "learning"
+    history.add([run(9)])
+    assert history.verdict is None
+
+
+def test_checkpoints_say_which_is_best_and_how_the_newest_vectors_are() -> None:
+    saved = [Event(float(at), "checkpoint", {"step": at, "best": best, "health": [{"norm": at}, 3]})
+             for at, best in ((10, 10), (20, 20), (30, None))]  # fmt: skip
+    history = folded([run(), *saved])
+    assert (history.best_step, history.health, history.health_step) == (20, ({"norm": 30},), 30)
+    history.add([run(30)])
+    assert (history.best_step, history.health_step) == (20, 30)
+    history.add([run(20)])
+    assert (history.best_step, history.health, history.health_step) == (20, (), 0)
+    history.add([run(19)])
+    assert history.best_step is None and [row.step for row in history.checkpoints] == [10]
+    assert folded([Event(1.0, "checkpoint", {"best": 3})]).best_step is None
+
+
+def test_checkpoints_stay_in_order_and_a_second_one_of_a_step_replaces_the_first() -> None:
+    saved = [Event(1.0, "checkpoint", {"step": at, "loss": loss, "eval_loss": loss, "files": [str(loss)]})
+             for at, loss in ((20, 1.0), (10, 2.0), (20, 3.0))]  # fmt: skip
+    history = folded([run(), *saved])
+    assert history.checkpoints == [
+        CheckpointRow(10, 2.0, 2.0, None, ("2.0",)), CheckpointRow(20, 3.0, 3.0, None, ("3.0",)),
+    ]  # fmt: skip
+    installed = Event(2.0, "checkpoint", {"step": 20, "installed": "/a"})
+    history.add([installed, saved[2]])
+    assert history.checkpoints[-1] == CheckpointRow(20, 3.0, 3.0, None, ("3.0",), "/a")
+    odd = Event(3.0, "checkpoint", {"step": 30, "norms": [[1, "x"], "y", [None, 2]], "files": "z"})
+    history.add([odd])
+    assert history.checkpoints[-1] == CheckpointRow(30, None, None, 1.5, ())
+
+
+def test_samples_of_a_step_that_comes_again_are_taken_back() -> None:
+    drawn = [Event(1.0, "sample", {"step": at, "files": ["a", 3], "prompts": ["p", "q", "r"]}) for at in (0, 5, 10)]
+    history = folded([run(), *drawn, Event(1.0, "sample", {"files": ["x"]})])
+    assert history.samples[5] == (SampleFile("a", "p"), SampleFile("3", "q")) and list(history.samples) == [0, 5, 10]
+    history.add([run(5)])
+    assert list(history.samples) == [0, 5]
+
+
+def test_an_end_has_its_outcome_or_failed() -> None:
+    history = folded([run(), Event(9.0, "end", {"outcome": "done", "message": "m"})])
+    assert (history.outcome, history.phase, history.message, history.last_t) == ("done", "done", "m", 9.0)
+    assert folded([Event(9.0, "end")]).outcome == "failed"
+
+
+def test_recent_steps_are_kept_in_full_and_half_of_them_go_at_once() -> None:
+    recent = RecentSeries(limit=3)
+    for at in range(1, 7):
+        recent.append(at, float(at))
+    assert list(recent.steps) == [1, 2, 3, 4, 5, 6]
+    recent.append(7, 7.0)
+    assert recent.points() == [(at, float(at)) for at in (4, 5, 6, 7)]
+    assert list(recent.lows) == list(recent.highs) == [4.0, 5.0, 6.0, 7.0]
+    recent.truncate_after(5)
+    assert recent.last == 5.0 and len(recent) == 2
+
+
+def test_a_thinned_point_keeps_its_lowest_and_its_highest() -> None:
+    series = Series(limit=2)
+    for at, value in enumerate([1.0, 5.0, 3.0, -2.0, 4.0], start=1):
+        series.append(at, value)
+    assert series.points() == [(4, 1.75), (5, 4.0)]
+    assert list(series.lows) == [-2.0, 4.0] and list(series.highs) == [5.0, 4.0]
+    series.append(6, 8.0)
+    assert (list(series.lows)[-1], list(series.highs)[-1], series.last) == (4.0, 8.0, 6.0)
+    assert len(Series(limit=3).steps) == 0 and Series(limit=3).last is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from ti_tui.run.file import from_values
 from ti_tui.run.hardware import GIB, Hardware
-from ti_tui.run.memory import MIB, ComputeMode, Recompute, coefficients, predict
+from ti_tui.run.memory import MIB, ComputeMode, MemoryPlan, Recompute, coefficients, is_known, keeps_text, predict
 from ti_tui.run.memory_fit import smaller
 from ti_tui.run.model import ModelFacts
 from ti_tui.run.plan import Plan, make_plan
@@ -149,6 +150,88 @@ def test_each_smaller_way_needs_less() -> None:
         seen.append(predict("sd1", way, resolution=512, precision="fp16", cuda=True).training)
         way = smaller(way)
     assert seen == sorted(seen, reverse=True) and len(set(seen)) == len(seen) == 7
+
+
+def mib(value: float) -> Any:
+    return pytest.approx(value * MIB, abs=2)
+
+
+def test_a_prediction_is_the_sum_of_what_was_measured() -> None:
+    table = coefficients()["sd1"]
+    image = table["ways"]["lean-none"]["image"]
+    memory = predict("sd1", ComputeMode(3), resolution=512, precision="fp16", cuda=True, prompts=4)
+    assert memory.unet == mib(table["unet"]) and memory.context == mib(500)
+    assert memory.text == mib(table["text"] + 4 * table["prompt"])
+    assert memory.activations == mib(3 * image)
+    assert memory.training == memory.unet + memory.text + memory.activations + memory.context
+    assert memory.caching == mib(2 * (table["vae"] + table["encode"]) + 500)
+    assert memory.previews == mib(memory.unet / MIB + memory.text / MIB + 500 + table["vae"] + table["decode"])
+    assert memory.peak == max(memory.training, memory.caching, memory.previews)
+    assert predict("sd1", ComputeMode(1, "lean", "all"), resolution=512, precision="fp16", cuda=True).peak > memory.unet
+
+
+def test_full_precision_takes_twice_as_much_but_for_8_bit_weights_and_the_encoding_of_images() -> None:
+    def predicted(precision: Any, bits: Any) -> MemoryPlan:
+        return predict("sd1", ComputeMode(2, bits=bits), resolution=512, precision=precision, cuda=True)
+
+    half, full = predicted("bf16", 16), predicted("fp32", 16)
+    assert predicted("fp16", 16) == half
+    assert (full.unet, full.text, full.activations) == tuple(
+        pytest.approx(2 * value, abs=2) for value in (half.unet, half.text, half.activations)
+    )
+    assert (full.context, full.caching) == (half.context, half.caching)
+    half, full = predicted("bf16", 8), predicted("fp32", 8)
+    assert half.unet == full.unet == mib(coefficients()["sd1"]["unet_8bit"])
+
+
+def test_memory_grows_with_the_area_but_for_the_pieces_of_the_vae() -> None:
+    table = coefficients()["sd1"]
+
+    def predicted(resolution: int, **more: Any) -> MemoryPlan:
+        return predict("sd1", ComputeMode(1, "plain"), resolution=resolution, precision="fp16", cuda=True, **more)
+
+    small, large = predicted(512), predicted(1024)
+    assert large.activations == pytest.approx(4 * small.activations, abs=4)
+    assert large.caching == mib(2 * (table["vae"] + 4 * table["encode"]) + 500)
+    tiled = predicted(1024, tiled=True)
+    assert tiled.caching == mib(2 * (table["vae"] + table["encode_tiled"]) + 500)
+    assert tiled.training == large.training
+    # Guided, two images go through the U-Net at once: here they need more than a tile of the VAE.
+    rest = (large.unet + large.text) / MIB + 500
+    assert tiled.previews == mib(rest + max(2 * table["forward"] * 4, table["vae"] + table["decode_tiled"]))
+    assert large.previews == mib(rest + table["vae"] + 4 * table["decode"])
+    matrices = table["ways"]["plain-none"]["matrices"]
+    assert predicted(1024, attention="plain").activations - large.activations == mib(16 * matrices)
+    assert predicted(1024, attention="xformers") == large
+
+
+def test_beside_the_card_the_text_takes_none_of_its_memory() -> None:
+    beside = predict("sd1", ComputeMode(1, text_on_cpu=True), resolution=512, precision="fp16", cuda=True)
+    assert beside.text == 0
+    assert predict("sd1", ComputeMode(1), resolution=512, precision="fp32", cuda=False).context == mib(820)
+
+
+@pytest.mark.parametrize(
+    ("way", "prompts", "kept"),
+    [
+        (ComputeMode(1), 4, True),
+        (ComputeMode(1), 5, False),
+        (ComputeMode(6), 6, True),
+        (ComputeMode(6), 7, False),
+        (ComputeMode(6, recompute="some"), 1, False),
+    ],
+)
+def test_few_prompts_are_kept_for_backward_where_nothing_is_recomputed(
+    way: ComputeMode, prompts: int, kept: bool
+) -> None:
+    assert keeps_text(prompts, way) is kept
+    text = coefficients()["sd1"]["text"] + coefficients()["sd1"]["prompt"] * prompts * kept
+    assert predict("sd1", way, resolution=512, precision="fp16", cuda=True, prompts=prompts).text == mib(text)
+
+
+def test_models_of_an_unpublished_size_are_not_known() -> None:
+    assert is_known(SD1) and is_known(SDXL)
+    assert not is_known(replace(SD1, widths=(64,))) and not is_known(replace(SDXL, widths=(768,)))
 
 
 def chain(way: ComputeMode) -> list[ComputeMode]:
