@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ti_tui.run.events import KINDS, Event, EventReader, EventWriter, as_one_run, parse_lines
+from ti_tui.run import events as events_module
+from ti_tui.run.events import KINDS, Event, EventReader, EventWriter, LineReader, as_one_run, goes_back_to, parse_lines
+from ti_tui.run.events import step_of as event_step
 
 
 def test_what_is_written_is_read_once(tmp_path: Path) -> None:
@@ -166,3 +168,126 @@ def test_any_events_round_trip_in_order(tmp_path_factory: pytest.TempPathFactory
         wanted.append((kind, clean))
     writer.close()
     assert [(event.kind, event.values) for event in EventReader(path).read_all()] == wanted
+
+
+def test_an_event_line_has_its_time_to_the_millisecond_and_no_blanks(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "e.jsonl"
+    writer = EventWriter(path, clock=lambda: 100.12345)
+    writer.write("warning", message="zügig", step=1)
+    writer.close()
+    assert path.read_text(encoding="utf-8") == '{"t":100.123,"kind":"warning","message":"zügig","step":1}\n'
+
+
+def test_one_number_that_is_not_finite_is_told_once_wherever_it_stands(tmp_path: Path) -> None:
+    nan = float("nan")
+    writer = EventWriter(tmp_path / "e.jsonl")
+    writer.write("eval", bands=[0.5, nan, (nan, 1.0)], more={"a": nan, "b": [2]}, loss=1.0)
+    writer.close()
+    found, warning = EventReader(tmp_path / "e.jsonl").read_new()
+    assert found.values == {"bands": [0.5, None, [None, 1.0]], "more": {"a": None, "b": [2]}, "loss": 1.0}
+    assert "bands, more are not" in warning["message"] and warning["step"] is None
+    writer = EventWriter(tmp_path / "one.jsonl")
+    writer.write("step", step=7, loss=nan)
+    # Flushed at once although it is a step: something is wrong.
+    assert EventReader(tmp_path / "one.jsonl").read_new()[1]["message"] == "loss is not a finite number"
+
+
+def test_what_was_written_can_be_flushed_before_its_time(tmp_path: Path) -> None:
+    writer, reader = EventWriter(tmp_path / "e.jsonl", clock=lambda: 0.5), EventReader(tmp_path / "e.jsonl")
+    writer.write("step", step=1)
+    assert reader.read_new() == []
+    writer.flush()
+    assert [event["step"] for event in reader.read_new()] == [1]
+
+
+def test_a_line_that_was_whole_is_not_closed_again(tmp_path: Path) -> None:
+    path = tmp_path / "e.jsonl"
+    path.write_text('{"t":1,"kind":"a"}\n')
+    EventWriter(path).close()
+    assert path.read_text() == '{"t":1,"kind":"a"}\n'
+    EventWriter(tmp_path / "empty.jsonl").close()
+    assert (tmp_path / "empty.jsonl").read_bytes() == b""
+
+
+def test_lines_that_are_no_events_are_passed_over() -> None:
+    lines = [b"", b"[1]", b'{"t":1}', b'{"kind":"a"}', b'{"t":"x","kind":"a"}', b'{"t":1,"kind":3}', b"{", b' {"t":1}',
+             b'{"t":1e999,"kind":"end"}', b'{"t":2,"kind":"b","step":4}']  # fmt: skip
+    assert list(parse_lines(lines)) == [Event(float("inf"), "end"), Event(2.0, "b", {"step": 4})]
+
+
+def test_values_of_an_event_are_had_by_name() -> None:
+    event = Event(1.0, "step", {"step": 4})
+    assert event["step"] == 4 and event.get("loss") is None and event.get("loss", 3) == 3
+    with pytest.raises(KeyError):
+        event["loss"]
+
+
+@pytest.mark.parametrize(
+    ("value", "step"),
+    [(0, 0), (7, 7), (2**62 - 1, 2**62 - 1), (2**62, None), (-1, None), (True, None), ("7", None), (None, None)],
+)
+def test_the_step_of_an_event_is_one_that_a_run_can_have(value: Any, step: int | None) -> None:
+    assert event_step(Event(1.0, "step", {"step": value})) == step
+
+
+def test_a_run_goes_back_with_a_new_trainer_or_a_step_that_was_there() -> None:
+    def back(kind: str, at: int, **values: Any) -> int | None:
+        return goes_back_to(Event(1.0, kind, values), at)
+
+    assert back("run", 9, step=4) == 4 and back("run", 9) == 0 and back("run", 9, step="x") == 0
+    assert back("step", 9, step=10) is None
+    assert back("step", 9, step=9) == 8 and back("step", 9, step=3) == 2
+    assert back("step", 9) is None and back("eval", 9, step=3) is None
+
+
+def test_what_was_said_stays_when_a_run_goes_back() -> None:
+    kinds = ["step", "eval", "verdict", "checkpoint", "sample", "warning", "request"]
+    events = [Event(1.0, kind, {"step": at}) for at in (3, 4) for kind in kinds]
+    kept = as_one_run([*events, Event(2.0, "run", {"step": 3})])
+    assert [(event.kind, event["step"]) for event in kept] == [
+        *((kind, 3) for kind in kinds), ("warning", 4), ("request", 4), ("run", 3),
+    ]  # fmt: skip
+    without = [Event(1.0, "step", {"step": 5}), Event(1.0, "eval", {}), Event(2.0, "run", {"step": 0})]
+    assert [event.kind for event in as_one_run(without)] == ["eval", "run"]
+
+
+def test_a_reader_counts_its_restarts_and_what_waits(tmp_path: Path) -> None:
+    path = tmp_path / "e"
+    reader = LineReader(path)
+    assert reader.waiting_bytes() == 0 and reader.read_new() == []
+    path.write_bytes(b"one\ntwo\nhal")
+    assert reader.waiting_bytes() == 11
+    assert reader.read_new() == [b"one", b"two"] and reader.waiting_bytes() == 3 and reader.restarts == 0
+    path.write_bytes(b"1\n")
+    assert reader.waiting_bytes() == 0
+    assert reader.read_new() == [b"1"] and reader.restarts == 1 and reader.offset == 2
+    (tmp_path / "new").write_bytes(b"a\nb\n")
+    os.replace(tmp_path / "new", path)
+    assert reader.read_new() == [b"a", b"b"] and reader.restarts == 2
+
+
+def test_a_reader_takes_about_as_much_as_it_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "e").write_bytes(b"12345\n" * 10)
+    reader = LineReader(tmp_path / "e")
+    assert [len(reader.read_new(limit_bytes=size)) for size in (6, 12, 17, 5, 1000)] == [1, 2, 2, 1, 4]
+    (tmp_path / "e").write_bytes(b"a" * 20)
+    assert reader.read_new(limit_bytes=10) == [] and reader.offset == 0
+
+
+def test_a_reader_from_the_end_begins_after_the_last_whole_line(tmp_path: Path) -> None:
+    path = tmp_path / "e"
+    path.write_bytes(b"one\ntwo\nhal")
+    reader = LineReader(path, from_end=True)
+    assert reader.offset == 8 and reader.read_new() == []
+    with path.open("ab") as file:
+        file.write(b"f\n")
+    assert reader.read_new() == [b"half"] and reader.restarts == 0
+    assert LineReader(tmp_path / "none", from_end=True).offset == 0
+    path.write_bytes(b"no newline")
+    assert LineReader(path, from_end=True).offset == 0
+
+
+def test_a_reader_from_the_end_looks_back_a_piece_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events_module, "CHUNK_BYTES", 8)
+    (tmp_path / "e").write_bytes(b"one\ntwo\nthree\nhal")
+    assert LineReader(tmp_path / "e", from_end=True).offset == 14
