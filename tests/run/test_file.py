@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ti_tui.run.file import RunFileError, change_field, from_values, load, parse_run_file, save, to_toml, with_value
+from ti_tui.run.file import (
+    RunFileError,
+    change_field,
+    from_values,
+    lines_of,
+    load,
+    parse_run_file,
+    problem_with,
+    save,
+    to_toml,
+    toml_text,
+    value_of,
+    with_value,
+)
+from ti_tui.run.problems import Problem
 from ti_tui.run.recipe import TABLES, RunFile
 from ti_tui.run.toml_lines import key_lines
 
@@ -249,3 +264,191 @@ def test_a_field_in_a_table_of_one_line_is_changed_too(tmp_path: Path) -> None:
         after = load(path)
         assert after.dataset.masks and after.dataset.images == "a # b"
         assert after.model_copy(update={"dataset": before.dataset}) == before
+
+
+@pytest.mark.parametrize(
+    ("more", "field", "line", "remedy"),
+    [
+        ("[scheme]\nsegments=[{learning_rate=0.1, steps=5, stps=3}]", "scheme.segments", 9, "Did you mean steps?"),
+        ("[scheme]\nsegments=[{learning_rate=0.1, steps=5, x=3}]", "scheme.segments", 9, "Write { learning_rate = "),
+        ("[scheme]\nsegments=[{learning_rate=0.1, steps=0}]", "scheme.segments", 9, ""),
+        ("[scheme]\nsegments=[{learning_rate=0.1, steps=5}, 7]", "scheme.segments", 9, "Write { learning_rate = "),
+        ("[scheme]\nsegments=[{learning_rate=0.1}]", "scheme.segments", 9, "Write { learning_rate = "),
+        ("[save]\n\nformats=['safetensor']", "save.formats", 10, "Did you mean safetensors?"),
+        ("[training]\nprecision='fp15'", "training.precision", 9, "Did you mean fp16?"),
+        ("[training]\nprecision='zzz'", "training.precision", 9, ""),
+        ("[training]\nprecision=3", "training.precision", 9, ""),
+        ("[training]\nxyz=3", "training.xyz", 9, "[training] has: batch_size, accumulation, "),
+        ("[training]\nsead=3", "training.sead", 9, "Did you mean seed?"),
+        ("[training]\nflip=true", "training.flip", 9, "It belongs under [dataset]."),
+        ("[traning]", "traning", 8, "Did you mean [training]?"),
+        ("[qqq]", "qqq", 8, ""),
+        ("[vectors]", "vectors", 8, "It belongs under [embedding]."),
+        ("[training]\nmin_timestep=5\nmax_timestep=5", "training.min_timestep", 9, ""),
+        ("[scheme]\nwarmup_steps=11", "scheme.warmup_steps", 9, ""),
+        ("[model.x]", "model.x", 8, "[model] has: base, "),
+    ],
+)
+def test_each_mistake_has_its_field_its_line_and_its_remedy(more: str, field: str, line: int, remedy: str) -> None:
+    (problem,) = parsed_problems(SMALLEST + more)
+    assert (problem.severity, problem.file, problem.field, problem.line) == ("error", HERE, field, line)
+    assert problem.remedy.startswith(remedy) and bool(problem.remedy) == bool(remedy)
+
+
+def parsed_problems(text: str) -> list[Problem]:
+    with pytest.raises(RunFileError) as caught:
+        parse_run_file(text, HERE)
+    return caught.value.problems
+
+
+def test_a_mistake_in_toml_has_the_line_that_the_parser_names() -> None:
+    (problem,) = parsed_problems('format = 1\n[model]\nbase = "m" x\n')
+    assert problem.line == 3 and problem.file == HERE and problem.remedy
+    assert "(at line" not in problem.message and not problem.field
+    (problem,) = parsed_problems("format = 1\nx = [")
+    assert problem.line is None
+
+
+def test_a_missing_format_is_one_problem_however_wrong_the_rest_is() -> None:
+    texts_and_lines = (("[model]\nx = 1\n", None), ("\nformat = true\n", 2), ("format = 2\n[x]", 1), ("format = -1", 1))
+    for text, line in texts_and_lines:
+        (problem,) = parsed_problems(text)
+        assert (problem.field, problem.line, problem.file) == ("format", line, HERE) and problem.remedy
+
+
+def test_a_missing_field_says_what_it_takes_and_is_for() -> None:
+    (problem,) = parsed_problems(SMALLEST.replace('token = "zkz"', ""))
+    assert (problem.field, problem.line, problem.message) == ("embedding.token", 6, "is missing")
+    assert "text in quotes" in problem.remedy
+    assert str(TABLES["embedding"].model_fields["token"].description) in problem.remedy
+    missing = parsed_problems("format = 1\n")
+    assert [problem.field for problem in missing] == ["model", "dataset", "embedding"]
+    assert [problem.remedy for problem in missing] == [
+        "Add [model] with base.", "Add [dataset] with images.", "Add [embedding] with token.",
+    ]  # fmt: skip
+
+
+def test_a_table_that_is_no_table_says_how_to_write_one() -> None:
+    (problem,) = parsed_problems(SMALLEST.replace("format = 1", "format = 1\ntraining = 3"))
+    assert (problem.field, problem.line) == ("training", 2) and "[training]" in problem.remedy
+
+
+def test_fields_are_compared_only_where_each_is_right_by_itself() -> None:
+    one = parsed_problems(SMALLEST + "[training]\nseed=-1\nmin_timestep=999\nmax_timestep=9")
+    assert [problem.field for problem in one] == ["training.seed"]
+    both = parsed_problems(SMALLEST + "[scheme]\nwarmup_steps=99\n[training]\nmin_timestep=900\nmax_timestep=9\n")
+    assert [problem.field for problem in both] == ["scheme.warmup_steps", "training.min_timestep"]
+
+
+@pytest.mark.parametrize(("letters", "shown"), [(58, "'" + "x" * 58 + "'"), (59, "'" + "x" * 56 + "...")])
+def test_a_long_value_is_shortened_in_a_message(letters: int, shown: str) -> None:
+    (problem,) = parsed_problems(f'{SMALLEST}[training]\nseed = "{"x" * letters}"\n')
+    assert problem.message.startswith(f"{shown} is not a whole number")
+    (problem,) = parsed_problems(f"{SMALLEST}[training]\nseed = true\n")
+    assert problem.message.startswith("true is not")
+
+
+def test_problems_of_a_union_are_told_once() -> None:
+    assert len(parsed_problems(SMALLEST + '[training]\nbatch_size = "all"\naccumulation = 0.5\n')) == 2
+
+
+def test_the_problem_with_one_value_alone() -> None:
+    assert problem_with("training.seed", 5) is None and problem_with("scheme.warmup_steps", 10**6) is None
+    found = problem_with("training.seed", -5)
+    assert found is not None and found.field == "training.seed" and found.message.startswith("-5 is not")
+    assert problem_with("training.nope", 1) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "value"),
+    [
+        ("embedding.token", '"zkz"', "zkz"),
+        ("embedding.token", "true", "true"),
+        ("training.seed", "hello world", "hello world"),
+        ("training.loss", "l1", "l1"),
+        ("training.batch_size", "4", 4),
+        ("training.batch_size", '"auto"', "auto"),
+    ],
+)
+def test_a_value_is_meant_as_toml_where_it_is(name: str, typed: str, value: Any) -> None:
+    assert value_of(name, typed) == value
+
+
+@pytest.mark.parametrize("name", ["seed", "training", "training.", "nope.seed", "training.nope", ".seed"])
+def test_a_name_that_the_run_file_does_not_have_is_refused(name: str) -> None:
+    with pytest.raises(RunFileError) as caught:
+        value_of(name, "1")
+    (problem,) = caught.value.problems
+    assert problem.field == name and problem.remedy and problem.severity == "error"
+
+
+def test_a_typed_value_joins_those_that_are_there() -> None:
+    values: dict[str, Any] = {"training": {"loss": "l1"}}
+    with_value(values, "training.seed", "3")
+    with_value(values, "dataset.flip", "true")
+    assert values == {"training": {"loss": "l1", "seed": 3}, "dataset": {"flip": True}}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("a", '"a"'),
+        ('a"b', '"a\\"b"'),
+        (True, "true"),
+        (1.5, "1.5"),
+        ([], "[]"),
+        (["a", "b"], '["a", "b"]'),
+        (["x" * 30], '["' + "x" * 30 + '"]'),
+        (["x" * 22, "b"], '["' + "x" * 22 + '", "b"]'),
+        (["x" * 23, "b"], '[\n  "' + "x" * 23 + '",\n  "b",\n]'),
+        ({}, "{}"),
+        ({"a": 1, "b c": [True]}, '{ a = 1, "b c" = [true] }'),
+        (TABLES["save"](), None),
+    ],
+)
+def test_values_are_written_as_toml(value: Any, text: str | None) -> None:
+    written = toml_text(value)
+    assert text is None or written == text
+    plain = value.model_dump() if text is None else value
+    assert tomllib.loads(f"x = {written}")["x"] == plain
+
+
+def test_a_run_file_is_written_table_by_table_with_what_each_field_takes() -> None:
+    text = to_toml(parse_run_file(SMALLEST, HERE))
+    assert text.startswith("# ") and "\n\nformat = 1\n\n[model]\n# " in text and text.endswith("\n")
+    rows = text.split("\n")
+
+    def comment(field: str) -> str:
+        return rows[key_lines(text)[field] - 2]
+
+    assert comment("embedding.vectors").endswith("(a whole number from 1 to 75)")
+    assert comment("dataset.resolution").endswith("(a whole number from 16 to 4096, a multiple of 8; pixels)")
+    # Where it is plain what a field takes, nothing is added.
+    for field in ("model.base", "scheme.segments", "training.optimizer_arguments"):
+        table, key = field.split(".")
+        assert comment(field) == f"# {TABLES[table].model_fields[key].description}"
+
+
+def test_the_lines_of_a_file_that_cannot_be_read_are_none(tmp_path: Path) -> None:
+    assert lines_of(tmp_path / "none") == {}
+    (tmp_path / "run.toml").write_bytes(b"a = 1\n\xff")
+    assert lines_of(tmp_path / "run.toml") == {}
+    (tmp_path / "run.toml").write_text(SMALLEST)
+    assert lines_of(tmp_path / "run.toml")["dataset.images"] == 5
+
+
+def test_a_field_of_a_table_that_is_not_there_is_written_with_all_others(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(SMALLEST)
+    change_field(path, "training.seed", 7)
+    assert load(path).training.seed == 7 and "[training]" in path.read_text()
+    assert path.read_text() == to_toml(load(path))
+
+
+def test_a_file_with_a_byte_order_mark_is_read_and_a_folder_is_not(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_bytes(b"\xef\xbb\xbf" + SMALLEST.encode())
+    assert load(tmp_path / "run.toml").model.base == "m"
+    for path in (tmp_path, tmp_path / "none.toml"):
+        with pytest.raises(RunFileError) as caught:
+            load(path)
+        assert caught.value.problems[0].file == path
