@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -205,3 +205,111 @@ def test_a_folder_that_cannot_be_written_to_is_told_in_words() -> None:
         pass
     with pytest.raises(atomic.CannotWrite, match="cannot write"):
         RunFolder("/proc/run").create()
+
+
+def test_every_path_of_a_run_has_its_place() -> None:
+    root = Path("/runs/one")
+    folder = RunFolder(root)
+    found = {name: getattr(folder, name) for name in ("file", "images", "models", "events", "log", "states", "samples",
+                                                      "cache", "requests", "status_file", "lock_file")}  # fmt: skip
+    assert {name: path.relative_to(root).as_posix() for name, path in found.items()} == {
+        "file": "run.toml", "images": "img", "models": "model", "events": "log/events.jsonl", "log": "log/trainer.log",
+        "states": "state", "samples": "sample", "cache": "cache", "requests": "requests", "status_file": "status.json",
+        "lock_file": "lock.json",
+    }  # fmt: skip
+    assert folder.state(7) == root / "state" / "step00000007" and folder.sample(7) == root / "sample" / "step00000007"
+    assert folder.embedding("zkz", None) == root / "model" / "zkz.safetensors"
+    assert folder.embedding("zkz", 7, ".pt") == root / "model" / "zkz-step00000007.pt"
+    assert folder.best("zkz") == root / "model" / "zkz-best.safetensors"
+    assert folder.best("zkz", ".pt") == root / "model" / "zkz-best.pt"
+    assert folder.path("a/b") == root / "a" / "b" and folder.path("/a/b") == Path("/a/b")
+    assert folder.path("~/b") == Path.home() / "b"
+    assert RunFolder("~/x").root == Path.home() / "x" and RunFolder("x").root == Path.cwd() / "x"
+
+
+@pytest.mark.parametrize("name", ["step", "step-1", "step1x", "stepp1", "xstep1", "step\u00b2", "step\u0661", ""])
+def test_names_that_are_no_steps(name: str) -> None:
+    assert step_of(name) is None
+
+
+def test_a_run_without_checkpoints_has_none(tmp_path: Path) -> None:
+    assert RunFolder(tmp_path).checkpoints() == []
+
+
+def status(**values: Any) -> Status:
+    me = ProcessId.mine()
+    return replace(Status(me.pid, me.started, me.host, "training", 5, 10, 1.0, 2.0, "m"), **values)
+
+
+def test_a_status_is_read_as_it_was_written(folder: RunFolder) -> None:
+    assert folder.read_status() is None and folder.current_status() is None
+    for durable in (True, False):
+        folder.write_status(status(), durable=durable)
+        assert folder.read_status() == folder.current_status() == status()
+    assert status().process == ProcessId.mine()
+    # Keys of a newer program are passed over.
+    folder.status_file.write_text(json.dumps({**asdict(status()), "more": 1}))
+    assert folder.read_status() == status()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"pid": "1"}, {"pid": 10**15}, {"step": 1.5}, {"step": -(10**15)}, {"total_steps": None}, {"started": "x"},
+     {"updated": 1e15}, {"phase": 3}, {"host": None}, {"message": 1}, {"process_started": 2}],
+)  # fmt: skip
+def test_a_status_changed_by_hand_is_not_believed(folder: RunFolder, odd: dict[str, Any]) -> None:
+    folder.status_file.write_text(json.dumps({**asdict(status()), **odd}))
+    assert folder.read_status() is None
+
+
+def test_only_a_phase_of_a_live_trainer_is_corrected(folder: RunFolder) -> None:
+    phases = {"starting": True, "loading": True, "caching": True, "training": True, "sampling": True, "saving": True,
+              "done": False, "stopped": False, "failed": False}  # fmt: skip
+    for phase, going in phases.items():
+        killed = status(pid=2**22 + 1, phase=phase)
+        assert killed.going is going
+        folder.write_status(killed)
+        found = folder.current_status()
+        assert found is not None and found.phase == ("failed" if going else phase)
+        assert found.step == 5 and (found.message != "m") is going
+        elsewhere = status(phase=phase, host="elsewhere")
+        folder.write_status(elsewhere)
+        assert folder.current_status() == elsewhere, "what cannot be seen from here is believed"
+
+
+def test_a_lock_is_gone_afterwards_and_anothers_is_left(folder: RunFolder) -> None:
+    with folder.lock():
+        assert json.loads(folder.lock_file.read_text()) == asdict(ProcessId.mine())
+    assert not folder.lock_file.exists()
+    with folder.lock():
+        folder.lock_file.write_text('{"pid": 1, "started": "0", "host": "elsewhere"}')
+    assert folder.lock_file.exists() and folder.trainer() == ProcessId(1, "0", "elsewhere")
+    assert {path.name for path in folder.root.iterdir() if path.name.startswith(".")} == set()
+
+
+def test_a_lock_that_cannot_be_read_is_respected_unless_it_is_empty(folder: RunFolder) -> None:
+    folder.lock_file.write_text("{")
+    assert folder.trainer() is None
+    with pytest.raises(RunLocked, match="cannot be read"), folder.lock():
+        pass
+    folder.lock_file.write_text("")
+    with folder.lock():
+        assert folder.trainer() == ProcessId.mine()
+
+
+def test_without_hard_links_a_lock_is_made_all_the_same(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(*_given: Any) -> None:
+        raise PermissionError("no hard links here")
+
+    monkeypatch.setattr(os, "link", link)
+    with folder.lock():
+        assert folder.trainer() == ProcessId.mine() and folder.lock_file.stat().st_mode & 0o777 == 0o600
+        with pytest.raises(RunLocked, match="already works"), folder.lock():
+            pass
+    assert not folder.lock_file.exists()
+
+
+def test_a_lock_is_made_with_its_folder(tmp_path: Path) -> None:
+    made = RunFolder(tmp_path / "new" / "run")
+    with made.lock():
+        assert made.root.stat().st_mode & 0o777 == 0o700

@@ -18,6 +18,8 @@ from ti_tui.run.scheme import (
     format_scheme,
     parse,
     readings,
+    segment_values,
+    segments_from_values,
     step_rules,
 )
 
@@ -291,3 +293,37 @@ def test_step_rules_of_what_they_cannot_say_are_refused() -> None:
     for scheme in (Scheme(parts, warmup_steps=1), Scheme(parts, shape="cosine")):
         with pytest.raises(SchemeError, match="step_rules"):
             step_rules(scheme)
+
+
+def test_what_is_ahead_of_a_step_and_how_it_is_changed() -> None:
+    scheme = parse("0.05:10, 0.02:20, 0.01:5", "for")
+    assert scheme.segments_after(0) == scheme.segments
+    assert scheme.segments_after(9) == (Segment(0.05, 1), *scheme.segments[1:])
+    assert scheme.segments_after(10) == scheme.segments[1:]
+    assert scheme.segments_after(31) == (Segment(0.01, 4),) and scheme.segments_after(35) == ()
+    other = (Segment(0.3, 7), Segment(0.1, 2))
+    assert scheme.continued(10, other).segments == (Segment(0.05, 10), *other)
+    assert scheme.continued(12, other).segments == (Segment(0.05, 10), Segment(0.02, 2), *other)
+    assert scheme.continued(0, other).segments == other
+    # The same rate goes on as one segment.
+    same = (Segment(0.02, 7), Segment(0.1, 2))
+    assert scheme.continued(12, same).segments == (Segment(0.05, 10), Segment(0.02, 9), Segment(0.1, 2))
+    for step in range(36):
+        ahead = scheme.segments_after(step)
+        assert not ahead or scheme.continued(step, ahead) == scheme
+
+
+def test_a_warm_up_stays_in_a_continued_scheme_as_far_as_it_fits() -> None:
+    scheme, ahead = Scheme((Segment(0.1, 10),), warmup_steps=5, shape="cosine"), (Segment(0.01, 3),)
+    assert scheme.continued(8, ahead) == Scheme((Segment(0.1, 8), Segment(0.01, 3)), 5)
+    assert scheme.continued(3, ahead) == Scheme((Segment(0.1, 3), Segment(0.01, 3)), 3)
+    assert scheme.continued(0, ahead) == Scheme(ahead, 0)
+
+
+def test_segments_are_read_from_the_values_they_were_written_as() -> None:
+    segments = (Segment(0.1, 10), Segment(0.01, 3))
+    values = segment_values(segments)
+    assert values == [{"learning_rate": 0.1, "steps": 10}, {"learning_rate": 0.01, "steps": 3}]
+    assert segments_from_values(values) == segments
+    with pytest.raises(SchemeError):
+        segments_from_values([{"learning_rate": 0.1, "steps": 0}])
