@@ -20,7 +20,7 @@ from ti_tui.captions.journal import history_of
 from ti_tui.captions.phrases import load_phrases, save_phrases, with_phrase
 from ti_tui.captions.prompt import PromptReader, reader_for, remarks
 from ti_tui.dataset.caption_edits import ReplaceError, Replacement, clean_line, framed, replace_in
-from ti_tui.dataset.photograph_checks import Look
+from ti_tui.dataset.photograph_checks import SurveyedFile
 from ti_tui.dataset.scan import Picture
 from ti_tui.dataset.survey import survey
 from ti_tui.dataset.tokens import PromptTokenizer
@@ -31,9 +31,9 @@ SIDECARS = {"b.png": "a cup, on a table"}
 WORDS = st.text(st.sampled_from("ab ,.é猫👩\u200d👧[]{}\\'\"\t\n\u200b"), max_size=12)
 
 
-def seen(name: str, folder: Path = Path("/photos")) -> Look:
+def seen(name: str, folder: Path = Path("/photos")) -> SurveyedFile:
     """A picture as the scan gives it."""
-    return Look(name, folder / name, Picture(folder / name, 64, 64, SIDECARS.get(name, "")))
+    return SurveyedFile(name, folder / name, Picture(folder / name, 64, 64, SIDECARS.get(name, "")))
 
 
 class Disk:

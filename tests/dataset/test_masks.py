@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ti_tui.dataset.crop import cut_mask, load_crops
-from ti_tui.dataset.crop_boxes import Box, Crop, CropChoice, CropMode, Face, Sight, crops_for
+from ti_tui.dataset.crop_boxes import Box, Crop, CropChoice, CropMode, Face, PictureContent, crops_for
 from ti_tui.dataset.masks import FEATHER, load_mask, mask_file, mask_pieces, trouble_with_file, weights_of
 from ti_tui.dataset.scan import DatasetError, scan
 
@@ -135,7 +135,7 @@ def test_a_mask_is_cut_with_the_box_of_its_picture(
         path = Path(folder) / "a.png"
         image.save(path)
         mask.save(Path(folder) / "a-mask.png")
-        crops = crops_for(Sight(source), size, CropChoice(mode, box))
+        crops = crops_for(PictureContent(source), size, CropChoice(mode, box))
         pictures, pieces = load_crops(path, crops), mask_pieces(path, crops)
     for picture, piece, crop in zip(pictures, pieces, crops, strict=True):
         red = np.asarray(picture).astype(int)
@@ -163,7 +163,7 @@ def test_the_mask_of_a_face_holds_the_face_and_fades_outside_the_head(
     width = 0.75 * height
     face = Face(middle[0] * 1000 - width / 2, middle[1] * 800 - height / 2, width, height)
     choice = CropChoice("whole") if padded else CropChoice("manual", Box(100, 0, 800, 800))
-    (crop,) = crops_for(Sight(source, (face,)), size, choice)
+    (crop,) = crops_for(PictureContent(source, (face,)), size, choice)
     (mask,) = mask_pieces(Path("not opened"), [crop], face)
     assert mask is not None and mask.size == size
     # Where face and head come to lie is found by cutting drawings of them the same way.

@@ -384,7 +384,7 @@ def test_the_centre_is_cropped_as_the_trainer_crops_pictures_of_its_own(tmp_path
         image.save(tmp_path / name)
         one = survey(tmp_path, faces="none").measured(name)
         assert one is not None
-        crop = crop_for(one.sight, (128, 128), CropChoice("centre"))
+        crop = crop_for(one.content, (128, 128), CropChoice("centre"))
         expected = np.asarray(load_fitted(tmp_path / name, (128, 128)))
         assert (np.asarray(load_crops(tmp_path / name, [crop])[0]) == expected).all()
 

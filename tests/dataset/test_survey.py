@@ -19,11 +19,11 @@ from ti_tui.dataset.caption_files import MOST_BYTES, one_line, read_sidecar
 from ti_tui.dataset.crop import load_crops
 from ti_tui.dataset.crop_boxes import AUTO, CropChoice, crop_for, crops_for
 from ti_tui.dataset.parallel import Room, in_order
-from ti_tui.dataset.photograph_checks import Look
+from ti_tui.dataset.photograph_checks import SurveyedFile
 from ti_tui.dataset.picture_file import DatasetError
 from ti_tui.dataset.picture_quality import measure
 from ti_tui.dataset.scan import scan
-from ti_tui.dataset.survey import LookCache, Survey, check_count, survey
+from ti_tui.dataset.survey import Survey, SurveyCache, check_count, survey
 
 
 @pytest.fixture(scope="module")
@@ -111,9 +111,9 @@ def test_a_look_says_what_is_wrong_and_what_was_measured(bad: tuple[Path, list[B
 
 def test_the_look_goes_on_only_while_it_is_wanted(bad: tuple[Path, list[Bad], Survey]) -> None:
     folder, _, found = bad
-    seen: list[Look] = []
+    seen: list[SurveyedFile] = []
 
-    def three(look: Look) -> bool:
+    def three(look: SurveyedFile) -> bool:
         seen.append(look)
         return len(seen) < 3
 
@@ -126,7 +126,7 @@ def test_what_was_measured_is_remembered_until_the_file_changes(
 ) -> None:
     photo("coffee").save(tmp_path / "a.jpg")
     photo("rocket").save(tmp_path / "b.jpg")
-    memory: LookCache = {}
+    memory: SurveyCache = {}
     first = survey(tmp_path, faces="none", memory=memory)
     measured: list[str] = []
 
@@ -150,7 +150,7 @@ def test_what_cannot_be_read_is_remembered_unless_it_may_be_another_the_next_tim
     whole = (tmp_path / "cut.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "page.jpg").write_text("<html></html>")
-    memory: LookCache = {}
+    memory: SurveyCache = {}
     measured: list[str] = []
     away = True
 
@@ -294,7 +294,7 @@ def test_pictures_of_any_kind_and_size_are_measured_and_cropped(
     one = measure(path)
     assert one.size == size
     for choice in (AUTO, CropChoice("whole"), CropChoice("split")):
-        images = load_crops(path, crops_for(one.sight, (64, 64), choice))
+        images = load_crops(path, crops_for(one.content, (64, 64), choice))
         assert {(image.size, image.mode) for image in images} == {((64, 64), "RGB")}
 
 
@@ -307,7 +307,7 @@ def test_measures_are_those_of_the_upright_picture(tmp_path: Path, turn: int) ->
     Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
     one = measure(tmp_path / "a.png")
     assert one.size == ((500, 300) if turn < 5 else (300, 500)) and one.turned == (turn > 1)
-    crop = crop_for(one.sight, (64, 64))
+    crop = crop_for(one.content, (64, 64))
     # The noise is at the right before turning; where it is after it is what PIL's own turning says.
     from PIL import ImageOps
 
@@ -393,4 +393,4 @@ def test_a_crop_of_what_was_measured_needs_nothing_else(tmp_path: Path) -> None:
     one = found.looks[0].measured
     assert one is not None
     for choice in (AUTO, CropChoice("centre"), CropChoice("whole")):
-        assert crop_for(one.sight, (512, 512), choice).source == (900, 600)
+        assert crop_for(one.content, (512, 512), choice).source == (900, 600)

@@ -985,9 +985,9 @@ def test_a_kill_while_typing_loses_at_most_the_line_that_is_typed(photos: Path, 
 def _captions_after_a_restart(draft: Draft, folder: Path) -> dict[str, str]:
     from ti_tui.captions.desk import CaptionDesk
     from ti_tui.captions.journal import history_of
-    from ti_tui.dataset.photograph_checks import Look
+    from ti_tui.dataset.photograph_checks import SurveyedFile
     from ti_tui.dataset.scan import scan
 
-    pictures = [Look(picture.path.name, picture.path, picture) for picture in scan(folder).pictures]
+    pictures = [SurveyedFile(picture.path.name, picture.path, picture) for picture in scan(folder).pictures]
     desk = CaptionDesk(draft, pictures, history=history_of(folder))
     return {name: desk.caption(name) for name in desk.names}

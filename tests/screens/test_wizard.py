@@ -23,7 +23,7 @@ from ti_tui.errors import UserError
 from ti_tui.paths import BadPath
 from ti_tui.screens.wizard.screen import WizardScreen
 from ti_tui.setup.draft import Draft, bad_draft_path, draft_path, load_draft, save_draft
-from ti_tui.setup.photographs import Basis, is_person
+from ti_tui.setup.photographs import SurveySettings, is_person
 from ti_tui.widgets.canvas import Canvas
 
 pytestmark = pytest.mark.usefixtures("card")
@@ -687,7 +687,7 @@ def test_a_new_resolution_says_anew_what_is_too_small_and_the_cursor_stays(home:
 def test_whether_the_subject_is_a_person_is_asked_of_the_class_word() -> None:
     assert is_person("woman") and is_person("a young Woman, smiling") and is_person("man")
     assert not is_person("dog") and not is_person("manor") and not is_person("")
-    assert Basis.of(Draft(class_word="girl")).person and not Basis.of(Draft()).person
+    assert SurveySettings.of(Draft(class_word="girl")).person and not SurveySettings.of(Draft()).person
 
 
 def test_a_runs_folder_that_cannot_be_looked_at_ends_no_search(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from ti_tui.dataset.caption_edits import clean_line, framed
 from ti_tui.setup.draft import Draft
 
 if TYPE_CHECKING:
-    from ti_tui.dataset.photograph_checks import Look
+    from ti_tui.dataset.photograph_checks import SurveyedFile
 
 CaptionMark = Literal["out", "changed", "reviewed", "none", "open"]
 """Left out; reviewed, but the picture is another since; reviewed; no caption; a caption that nobody looked at."""
@@ -56,7 +56,7 @@ class CaptionDesk:
     def __init__(
         self,
         draft: Draft,
-        pictures: Sequence[Look],
+        pictures: Sequence[SurveyedFile],
         *,
         save: Callable[[], None] = lambda: None,
         history: Path | None = None,

@@ -65,12 +65,12 @@ def _holds_pictures(folder: Path) -> bool:
 
 
 def _check_photographs(folder: Path, resolution: int, *, person: bool, subfolders: bool) -> None:
-    from ti_tui.dataset.photograph_checks import Look
+    from ti_tui.dataset.photograph_checks import SurveyedFile
     from ti_tui.dataset.survey import check_count, survey
 
     with show.waiting_for(str(folder)) as heard:
 
-        def each(look: Look) -> bool:
+        def each(look: SurveyedFile) -> bool:
             heard()
             return True
 

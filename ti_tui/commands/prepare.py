@@ -20,7 +20,7 @@ from ti_tui.run.folder import RunFolder, RunFolderError
 if TYPE_CHECKING:
     from ti_tui.dataset.crop_boxes import CropChoice, CropMode, Framing
     from ti_tui.dataset.manifest import Manifest
-    from ti_tui.dataset.photograph_checks import Look
+    from ti_tui.dataset.photograph_checks import SurveyedFile
     from ti_tui.dataset.picture_choices import Masks
     from ti_tui.dataset.prepare import Prepared
 
@@ -106,7 +106,7 @@ def command(
         named = [*leave_out, *take_back, *force, *single]
         _raise_if_unknown(user_path(images), named, before, subfolders=asked.subfolders)
 
-        def each(look: Look) -> bool:
+        def each(look: SurveyedFile) -> bool:
             heard()
             return True
 

@@ -98,7 +98,7 @@ class Face:
 
 
 @dataclass(frozen=True)
-class Sight:
+class PictureContent:
     """What is known about a picture that helps to crop it.
 
     size:    upright, in pixels.
@@ -200,22 +200,22 @@ class Crop:
         return self.rule in ("keep", "whole") and not self.padded and self.upscale <= 1
 
 
-def crops_for(sight: Sight, size: PixelSize, choice: CropChoice = AUTO) -> tuple[Crop, ...]:
+def crops_for(content: PictureContent, size: PixelSize, choice: CropChoice = AUTO) -> tuple[Crop, ...]:
     """The pieces of a picture that become pictures of `size`: one, or several for the mode `split`."""
-    if choice.mode == "split" and len(boxes := split_boxes(sight.size, size)) > 1:
-        return tuple(Crop(box, size, sight.size, "split") for box in boxes)
-    return (crop_for(sight, size, choice),)
+    if choice.mode == "split" and len(boxes := split_boxes(content.size, size)) > 1:
+        return tuple(Crop(box, size, content.size, "split") for box in boxes)
+    return (crop_for(content, size, choice),)
 
 
-def crop_for(sight: Sight, size: PixelSize, choice: CropChoice = AUTO) -> Crop:
+def crop_for(content: PictureContent, size: PixelSize, choice: CropChoice = AUTO) -> Crop:
     """The one piece of a picture that becomes a picture of `size` (width, height).
 
     A mode that cannot be had (a face where there is none, `keep` at another size, `split` of a picture that is
     nearly square) is done as `auto`; the rule of the crop says what was done. Every box lies in the picture and has
     the shape of `size`; only a `manual` one may have fewer pixels than `size` where the picture has enough.
     """
-    source = sight.size
-    faces = sight.useful_faces
+    source = content.size
+    faces = content.useful_faces
     number = min(choice.face, len(faces) - 1)
 
     def crop(box: Box, rule: CropRule, face: int | None = None) -> Crop:
@@ -226,7 +226,7 @@ def crop_for(sight: Sight, size: PixelSize, choice: CropChoice = AUTO) -> Crop:
     if choice.mode == "whole":
         return crop(Box(0.0, 0.0, *source), "whole")
     if choice.mode == "face" and faces:
-        return crop(_framed(sight, size, faces[number], choice.framing), "face", number)
+        return crop(_framed(content, size, faces[number], choice.framing), "face", number)
     if source == size:
         return crop(Box(0.0, 0.0, *source), "keep")
     largest = largest_box(source, size)
@@ -236,7 +236,7 @@ def crop_for(sight: Sight, size: PixelSize, choice: CropChoice = AUTO) -> Crop:
         return crop(largest, "centre")
     if faces:
         return crop(_around(source, largest, faces[number]), "face", number)
-    return crop(*_by_detail(sight, largest))
+    return crop(*_by_detail(content, largest))
 
 
 def largest_box(source: PixelSize, size: PixelSize) -> Box:
@@ -286,24 +286,24 @@ def _around(source: PixelSize, box: Box, face: Face) -> Box:
     return Box(left, top, box.width, box.height).inside(source)
 
 
-def _framed(sight: Sight, size: PixelSize, face: Face, framing: Framing) -> Box:
+def _framed(content: PictureContent, size: PixelSize, face: Face, framing: Framing) -> Box:
     """A box of so many heights of the face around it, never with fewer pixels than are needed if there are more."""
-    largest = largest_box(sight.size, size)
+    largest = largest_box(content.size, size)
     height = min(max(FRAMINGS[framing] * face.height, size[1]), largest.height)
     width = min(height * largest.width / largest.height, largest.width)
-    return _around(sight.size, Box(0.0, 0.0, width, height), face)
+    return _around(content.size, Box(0.0, 0.0, width, height), face)
 
 
-def _by_detail(sight: Sight, box: Box) -> tuple[Box, CropRule]:
+def _by_detail(content: PictureContent, box: Box) -> tuple[Box, CropRule]:
     """`box` moved along the longer side to where the edges are; the middle pulls a little."""
-    tall = sight.size[1] - box.height > sight.size[0] - box.width
-    profile = sight.profile[tall]
-    window = box.height / sight.size[1] if tall else box.width / sight.size[0]
+    tall = content.size[1] - box.height > content.size[0] - box.width
+    profile = content.profile[tall]
+    window = box.height / content.size[1] if tall else box.width / content.size[0]
     anchor = 0.5 - (HIGHER if tall else 0.0)
     flat = not profile or sum(profile) / len(profile) < FLAT
     middle = anchor if flat else _window(profile, window, anchor)
     start = min(max(middle - window / 2, 0.0), 1.0 - window)
-    moved = replace(box, top=start * sight.size[1]) if tall else replace(box, left=start * sight.size[0])
+    moved = replace(box, top=start * content.size[1]) if tall else replace(box, left=start * content.size[0])
     return moved, "centre" if flat else "detail"
 
 

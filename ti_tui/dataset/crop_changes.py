@@ -10,8 +10,8 @@ from ti_tui.dataset.crop_boxes import (
     Box,
     CropChoice,
     CropMode,
+    PictureContent,
     PixelSize,
-    Sight,
     crop_for,
     largest_box,
     same_shape,
@@ -31,27 +31,27 @@ def least_box(source: PixelSize, size: PixelSize) -> tuple[float, float]:
     return width, width * largest.height / largest.width
 
 
-def moved(choice: CropChoice, sight: Sight, size: PixelSize, across: float, down: float) -> CropChoice:
+def moved(choice: CropChoice, content: PictureContent, size: PixelSize, across: float, down: float) -> CropChoice:
     """The box moved by parts of itself (STEP, FINE; negative is left and up), as far as the picture goes."""
-    box = _drawn(choice, sight, size)
+    box = _drawn(choice, content, size)
     box = replace(box, left=box.left + across * box.width, top=box.top + down * box.height)
-    return replace(choice, mode="manual", box=box.inside(sight.size))
+    return replace(choice, mode="manual", box=box.inside(content.size))
 
 
-def resized(choice: CropChoice, sight: Sight, size: PixelSize, times: float) -> CropChoice:
+def resized(choice: CropChoice, content: PictureContent, size: PixelSize, times: float) -> CropChoice:
     """The box made `times` as large around its middle, between `least_box` and the largest that fits."""
-    box = _drawn(choice, sight, size)
-    largest, least = largest_box(sight.size, size), least_box(sight.size, size)
+    box = _drawn(choice, content, size)
+    largest, least = largest_box(content.size, size), least_box(content.size, size)
     width = min(max(box.width * times, min(least[0], box.width)), largest.width)
     height = min(width * largest.height / largest.width, largest.height)
     across, down = box.middle
     grown = Box(across - width / 2, down - height / 2, width, height)
-    return replace(choice, mode="manual", box=grown.inside(sight.size))
+    return replace(choice, mode="manual", box=grown.inside(content.size))
 
 
-def next_face(choice: CropChoice, sight: Sight) -> CropChoice:
+def next_face(choice: CropChoice, content: PictureContent) -> CropChoice:
     """Follow the next face; without faces nothing changes."""
-    count = len(sight.useful_faces)
+    count = len(content.useful_faces)
     if not count:
         return choice
     if choice.mode not in ("auto", "face"):
@@ -66,26 +66,26 @@ def next_framing(choice: CropChoice) -> CropChoice:
     return replace(choice, mode="face", box=None, framing=following)
 
 
-def next_mode(choice: CropChoice, sight: Sight, size: PixelSize, *, split: bool = True) -> CropChoice:
+def next_mode(choice: CropChoice, content: PictureContent, size: PixelSize, *, split: bool = True) -> CropChoice:
     """The next mode that this picture can have. split: whether cutting it into several is one of them."""
-    modes = [mode for mode in modes_for(sight, size) if split or mode != "split"]
+    modes = [mode for mode in modes_for(content, size) if split or mode != "split"]
     at = modes.index(choice.mode) if choice.mode in modes else -1
     return CropChoice(modes[(at + 1) % len(modes)], face=choice.face, framing=choice.framing)
 
 
-def modes_for(sight: Sight, size: PixelSize) -> tuple[CropMode, ...]:
+def modes_for(content: PictureContent, size: PixelSize) -> tuple[CropMode, ...]:
     """The modes that make a difference for this picture; `auto` comes first."""
     modes: list[CropMode] = ["auto"]
-    if sight.useful_faces:
+    if content.useful_faces:
         modes.append("face")
-    if not same_shape(sight.size, size):
+    if not same_shape(content.size, size):
         modes += ["centre", "whole"]
-    if len(split_boxes(sight.size, size)) > 1:
+    if len(split_boxes(content.size, size)) > 1:
         modes.append("split")
     return tuple(modes)
 
 
-def _drawn(choice: CropChoice, sight: Sight, size: PixelSize) -> Box:
+def _drawn(choice: CropChoice, content: PictureContent, size: PixelSize) -> Box:
     """The box that a person sees and changes; of a padded picture the largest that could be cut."""
-    crop = crop_for(sight, size, choice)
-    return largest_box(sight.size, size) if crop.padded else crop.box
+    crop = crop_for(content, size, choice)
+    return largest_box(content.size, size) if crop.padded else crop.box

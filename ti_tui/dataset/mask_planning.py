@@ -8,7 +8,7 @@ from pathlib import Path
 from ti_tui.dataset.crop_boxes import CropChoice
 from ti_tui.dataset.manifest import Entry, MaskOrigin, MaskSource, PreparedFile
 from ti_tui.dataset.masks import ENDINGS, mask_file
-from ti_tui.dataset.photograph_checks import Look
+from ti_tui.dataset.photograph_checks import SurveyedFile
 from ti_tui.dataset.picture_choices import Masks
 from ti_tui.dataset.picture_file import DatasetError, shown
 from ti_tui.run.hashes import file_hash
@@ -38,7 +38,7 @@ def no_finder() -> DatasetError:
     )
 
 
-def mask_origin(look: Look, masks: Masks) -> MaskOrigin | None:
+def mask_origin(look: SurveyedFile, masks: Masks) -> MaskOrigin | None:
     """What kind of mask a picture gets; None if it gets none."""
     if masks == "none":
         return None
@@ -46,11 +46,11 @@ def mask_origin(look: Look, masks: Masks) -> MaskOrigin | None:
         return look.mask
     if masks == "found" or look.measured is None or "mask" in look.kinds:
         return None
-    return "face" if look.measured.sight.useful_faces else None
+    return "face" if look.measured.content.useful_faces else None
 
 
 def mask_source(
-    look: Look, masks: Masks, choice: CropChoice, content: str, before: Entry, problems: Problems
+    look: SurveyedFile, masks: Masks, choice: CropChoice, content: str, before: Entry, problems: Problems
 ) -> MaskSource | None:
     """What the masks of a picture are made from; None if it gets none. content: SHA-256 of the picture."""
     origin = mask_origin(look, masks)
@@ -60,7 +60,7 @@ def mask_source(
         return MaskSource("transparency", content)
     if masks != "faces" or look.measured is None or "mask" in look.kinds:
         return None
-    if faces := look.measured.sight.useful_faces:
+    if faces := look.measured.content.useful_faces:
         return MaskSource("face", face=faces[min(choice.face, len(faces) - 1)])
     known = before.mask if before.mask is not None and before.mask.face is not None else None
     if look.measured.faces is None and known is not None and content == before.sha256:

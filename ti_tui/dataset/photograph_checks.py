@@ -43,7 +43,7 @@ MaskPlace = Literal["", "file", "transparency"]
 
 
 @dataclass(frozen=True)
-class Look:
+class SurveyedFile:
     """A file that was looked at.
 
     name:     its path in the folder, with `/`; what other parts call the picture.
@@ -93,13 +93,13 @@ class PhotographChecks:
 
     def check(
         self, path: Path, repeats: int, measured: Measured | DatasetError, mask: DatasetError | None = None
-    ) -> Look:
+    ) -> SurveyedFile:
         """What there is to say about the file at `path`. mask: what is wrong with the one beside it."""
         name = name_in(self.folder, path)
         problems = Problems()
         if isinstance(measured, DatasetError):
             tell_unreadable(path, measured, problems, self.about)
-            return Look(name, path, None, None, tuple(problems))
+            return SurveyedFile(name, path, None, None, tuple(problems))
         forced = self.force == "all" or name in self.force
         self._file(path, measured, problems)
         usable = self._size(path, measured, problems, forced=forced)
@@ -118,7 +118,7 @@ class PhotographChecks:
         own: MaskPlace = ""
         if mask is None:
             own = "file" if mask_file(path) is not None else "transparency" if "transparent" in measured.forms else ""
-        return Look(name, path, picture, measured, tuple(problems), own)
+        return SurveyedFile(name, path, picture, measured, tuple(problems), own)
 
     def target(self, size: PixelSize) -> PixelSize:
         """What a picture of `size` is trained at."""
@@ -215,7 +215,7 @@ class PhotographChecks:
             self._sharpness(path, one, problems)
         if not self.person or one.faces is None:
             return
-        found = one.sight.useful_faces
+        found = one.content.useful_faces
         tallest = max((face.height for face in one.faces), default=0.0)
         if not one.faces:
             self._tell(problems, "info", path, "shows no face that could be found", "faces", "Look at its crop.")

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ti_tui.dataset.crop import Profiled, on_white, to_8_bits, to_srgb, turned
-from ti_tui.dataset.crop_boxes import Face, PixelSize, Profile, Sight
+from ti_tui.dataset.crop_boxes import Face, PictureContent, PixelSize, Profile
 from ti_tui.dataset.duplicates import Fingerprint, fingerprint
 from ti_tui.dataset.faces import LONGEST
 from ti_tui.dataset.parallel import Room
@@ -67,9 +67,9 @@ class Measured:
     edges: tuple[Profile, Profile]
 
     @property
-    def sight(self) -> Sight:
+    def content(self) -> PictureContent:
         """What a crop goes by."""
-        return Sight(self.size, self.faces, self.edges)
+        return PictureContent(self.size, self.faces, self.edges)
 
 
 def measure(path: Path, *, find_faces: FaceLook | None = None, room: Room | None = None) -> Measured:

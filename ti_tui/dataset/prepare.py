@@ -27,7 +27,7 @@ from ti_tui.dataset.mask_planning import FIELD as MASKS_FIELD
 from ti_tui.dataset.mask_planning import no_finder
 from ti_tui.dataset.masks import mask_file, mask_pieces
 from ti_tui.dataset.parallel import Room, in_order
-from ti_tui.dataset.photograph_checks import Look
+from ti_tui.dataset.photograph_checks import SurveyedFile
 from ti_tui.dataset.picture_choices import PictureChoices
 from ti_tui.dataset.picture_file import DatasetError, open_picture, shown
 from ti_tui.dataset.prepare_plan import (
@@ -38,7 +38,7 @@ from ti_tui.dataset.prepare_plan import (
     caption_beside,
     plan_preparation,
 )
-from ti_tui.dataset.survey import Faces, LookCache, Survey, survey
+from ti_tui.dataset.survey import Faces, Survey, SurveyCache, survey
 from ti_tui.paths import is_there, user_path
 from ti_tui.run.problems import Problems
 
@@ -94,8 +94,8 @@ def prepare(
     step: int = 64,
     record: Path | None = None,
     finder: FaceFinder | None = None,
-    memory: LookCache | None = None,
-    each: Callable[[Look], bool] | None = None,
+    memory: SurveyCache | None = None,
+    each: Callable[[SurveyedFile], bool] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
     """Write the pictures of `source` as 0001.png, 0002.png, ... at the size they are trained at.

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from ti_tui.dataset.caption_files import decode, one_line
 from ti_tui.dataset.crop import size_for
-from ti_tui.dataset.crop_boxes import MOST, Crop, CropChoice, PixelSize, Sight, crops_for
+from ti_tui.dataset.crop_boxes import MOST, Crop, CropChoice, PictureContent, PixelSize, crops_for
 from ti_tui.dataset.manifest import CaptionOrigin, Entry, Manifest, PreparedFile
 from ti_tui.dataset.mask_planning import MaskPlan, mask_source, plan_masks
 from ti_tui.dataset.masks import ENDINGS as MASK_ENDINGS
-from ti_tui.dataset.photograph_checks import Look
+from ti_tui.dataset.photograph_checks import SurveyedFile
 from ti_tui.dataset.picture_choices import PictureChoices
 from ti_tui.dataset.picture_file import DatasetError, shown
 from ti_tui.dataset.scan import Picture, choose
@@ -38,7 +38,7 @@ class PlannedPicture:
     before:  as it stood there.
     """
 
-    look: Look
+    look: SurveyedFile
     crops: tuple[Crop, ...]
     caption: str
     entry: Entry
@@ -118,7 +118,7 @@ class _Planner:
         self._numbers = _Numbers(entry.number for entry in entries)
         self._left_out = set(choices.left_out)
 
-    def add(self, look: Look, picture: Picture | None) -> None:
+    def add(self, look: SurveyedFile, picture: Picture | None) -> None:
         """Plan for one file of the source; picture: None if it is not to be trained."""
         before = self._before.get(look.name, Entry())
         forced = self._choices.forced == "all" or look.name in self._choices.forced or before.forced
@@ -162,20 +162,22 @@ class _Planner:
         self.plan.obsolete += [Obsolete(mask) for mask in entry.masks]
         self.plan.others[name] = replace(entry, made=(), mask=None, masks=())
 
-    def _crops(self, look: Look, entry: Entry) -> tuple[Crop, ...]:
+    def _crops(self, look: SurveyedFile, entry: Entry) -> tuple[Crop, ...]:
         assert look.measured is not None
         manifest = self._manifest
         choice = entry.choice or manifest.choice
         target = size_for(look.measured.size, manifest.resolution, buckets=manifest.buckets, step=manifest.step)
-        return pieces(look.measured.sight, target, choice, split=not manifest.buckets)
+        return pieces(look.measured.content, target, choice, split=not manifest.buckets)
 
-    def _allowed(self, look: Look, entry: Entry, crops: tuple[Crop, ...]) -> bool:
+    def _allowed(self, look: SurveyedFile, entry: Entry, crops: tuple[Crop, ...]) -> bool:
         """Say what there is to say about the way a picture is cropped; whether it may be."""
         told = check_crops(look, entry.choice or self._manifest.choice, crops, forced=entry.forced)
         self._problems.add(told)
         return not told.errors
 
-    def _train(self, look: Look, picture: Picture, crops: tuple[Crop, ...], entry: Entry, before: Entry) -> None:
+    def _train(
+        self, look: SurveyedFile, picture: Picture, crops: tuple[Crop, ...], entry: Entry, before: Entry
+    ) -> None:
         assert look.measured is not None
         folder = self._destination / f"{picture.repeats}_{self._manifest.name}"
         number = entry.number or self._numbers.free(folder)
@@ -223,7 +225,7 @@ class _Planner:
         self.plan.planned.append(PlannedPicture(look, crops, caption, entry, before, again, masks.again))
 
     def _masks(
-        self, look: Look, pictures: tuple[PreparedFile, ...], entry: Entry, content: str, before: Entry
+        self, look: SurveyedFile, pictures: tuple[PreparedFile, ...], entry: Entry, content: str, before: Entry
     ) -> MaskPlan:
         choice = entry.choice or self._manifest.choice
         source = mask_source(look, self._manifest.masks, choice, content, before, self._problems)
@@ -263,14 +265,16 @@ class _Planner:
         return new, origin if new else "", there or ""
 
 
-def pieces(sight: Sight, size: PixelSize, choice: CropChoice, *, split: bool = True) -> tuple[Crop, ...]:
+def pieces(content: PictureContent, size: PixelSize, choice: CropChoice, *, split: bool = True) -> tuple[Crop, ...]:
     """The pieces of a picture that are trained. split: whether a picture may be cut into several."""
     if not split and choice.mode == "split":
         choice = replace(choice, mode="auto")
-    return crops_for(sight, size, choice)
+    return crops_for(content, size, choice)
 
 
-def check_crops(look: Look, choice: CropChoice, crops: Sequence[Crop], *, forced: bool, field: str = FIELD) -> Problems:
+def check_crops(
+    look: SurveyedFile, choice: CropChoice, crops: Sequence[Crop], *, forced: bool, field: str = FIELD
+) -> Problems:
     """What there is to say about the way a picture is cropped; with an error it is not trained."""
     problems, path, crop = Problems(), look.path, crops[0]
     name, times = shown(path), max(crop.upscale for crop in crops)

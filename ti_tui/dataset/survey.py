@@ -28,7 +28,7 @@ from ti_tui.dataset.listing import (
 )
 from ti_tui.dataset.masks import trouble_with_file
 from ti_tui.dataset.parallel import Room, in_order
-from ti_tui.dataset.photograph_checks import Look, PhotographChecks
+from ti_tui.dataset.photograph_checks import PhotographChecks, SurveyedFile
 from ti_tui.dataset.picture_choices import Forced
 from ti_tui.dataset.picture_file import DatasetError, OutOfReach, shown
 from ti_tui.dataset.picture_quality import Measured, measure
@@ -40,7 +40,7 @@ MOST_NAMED = 5
 
 FileKey = tuple[str, int, int]
 """Path, size in bytes and time of change (ns): the same key is taken for the same content."""
-LookCache = MutableMapping[FileKey, Measured | DatasetError]
+SurveyCache = MutableMapping[FileKey, Measured | DatasetError]
 """What was measured of a file, or why it cannot be used."""
 Faces = Literal["all", "needed", "none"]
 """In which pictures faces are looked for; `needed`: in those of which something has to be cut off."""
@@ -54,7 +54,7 @@ class Survey:
     """
 
     folder: Path
-    looks: tuple[Look, ...]
+    looks: tuple[SurveyedFile, ...]
     problems: Problems
     complete: bool = True
     below: int = 0
@@ -69,11 +69,11 @@ class Survey:
         return next((look.measured for look in self.looks if look.name == name), None)
 
     @property
-    def strays(self) -> tuple[Look, ...]:
+    def strays(self) -> tuple[SurveyedFile, ...]:
         """Files that are called like pictures and were not even opened, such as pipes and raw files."""
         known = {look.path for look in self.looks}
         return tuple(
-            Look(name_in(self.folder, problem.subject), problem.subject, None, None, (problem,))
+            SurveyedFile(name_in(self.folder, problem.subject), problem.subject, None, None, (problem,))
             for problem in self.problems.errors
             if problem.subject is not None and problem.subject not in known
         )
@@ -98,8 +98,8 @@ def survey(
     force: Forced = (),
     faces: Faces = "all",
     finder: FaceFinder | None = None,
-    memory: LookCache | None = None,
-    each: Callable[[Look], bool] | None = None,
+    memory: SurveyCache | None = None,
+    each: Callable[[SurveyedFile], bool] | None = None,
 ) -> Survey:
     """Look at every picture in `folder` and in its kohya sub-folders `<repeats>_<name>`.
 
@@ -121,7 +121,7 @@ def survey(
         for path in pictures_in(place.folder, problems, field, strange=True)
     ]
     checks = PhotographChecks(folder, field, resolution, buckets, step, person, leave_out, force)
-    looks: list[Look] = []
+    looks: list[SurveyedFile] = []
     with contextlib.ExitStack() as stack:
         # Pillow prints warnings about odd metadata; what matters is whether the pixels can be read.
         stack.enter_context(warnings.catch_warnings(action="ignore"))
@@ -185,7 +185,7 @@ class _FaceLook:
 class _Measuring:
     """Measures files in any thread; what was found before is taken from memory."""
 
-    def __init__(self, memory: LookCache | None, find_faces: _FaceLook | None) -> None:
+    def __init__(self, memory: SurveyCache | None, find_faces: _FaceLook | None) -> None:
         self._memory = memory
         self._find_faces = find_faces
         self._room = Room()
@@ -226,7 +226,7 @@ class _Measuring:
             return error
 
 
-def _tell_of_grey(looks: list[Look], problems: Problems, field: str) -> None:
+def _tell_of_grey(looks: list[SurveyedFile], problems: Problems, field: str) -> None:
     """The pictures that are grey, if most others are not."""
     usable = [look for look in looks if look.measured is not None and look.picture is not None]
     grey = [look for look in usable if look.measured is not None and look.measured.grey]
@@ -239,7 +239,7 @@ def _tell_of_grey(looks: list[Look], problems: Problems, field: str) -> None:
             problems.warning(text, field=field, remedy=remedy, subject=look.path, kind="grey")
 
 
-def _with_all_told(looks: list[Look], problems: Problems) -> tuple[Look, ...]:
+def _with_all_told(looks: list[SurveyedFile], problems: Problems) -> tuple[SurveyedFile, ...]:
     """The looks with what was found about them only when all had been looked at."""
     later: dict[Path, list[Problem]] = defaultdict(list)
     for problem in problems:
@@ -249,7 +249,7 @@ def _with_all_told(looks: list[Look], problems: Problems) -> tuple[Look, ...]:
 
 
 def _tell_of_folder(
-    folder: Path, looks: list[Look], problems: Problems, field: str, *, subfolders: bool, below: int
+    folder: Path, looks: list[SurveyedFile], problems: Problems, field: str, *, subfolders: bool, below: int
 ) -> None:
     """What concerns more than one picture, or none."""
     pictures = [look.picture for look in looks if look.picture is not None]

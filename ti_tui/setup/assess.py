@@ -12,10 +12,10 @@ from ti_tui.dataset.faces import installed as faces_installed
 from ti_tui.dataset.manifest import MaskOrigin
 from ti_tui.dataset.mask_planning import FIELD as MASKS_FIELD
 from ti_tui.dataset.mask_planning import no_finder
-from ti_tui.dataset.photograph_checks import Look
+from ti_tui.dataset.photograph_checks import SurveyedFile
 from ti_tui.dataset.picture_choices import Masks
 from ti_tui.dataset.scan import Picture, Scan, choose, name_in
-from ti_tui.dataset.survey import LookCache, Survey, survey
+from ti_tui.dataset.survey import Survey, SurveyCache, survey
 from ti_tui.errors import UserError
 from ti_tui.formatting import location, number, printable
 from ti_tui.run import file as run_file
@@ -32,7 +32,7 @@ from ti_tui.setup.crop_desk import CropDesk
 from ti_tui.setup.draft import DEFAULT_RUNS, Draft
 from ti_tui.setup.fields import recipe_fields
 from ti_tui.setup.findings import Findings
-from ti_tui.setup.photographs import OF_PICTURES, Basis, in_short
+from ti_tui.setup.photographs import OF_PICTURES, SurveySettings, in_short
 
 LARGEST_RATE = 0.5
 MOST_NAMED = 3
@@ -44,26 +44,26 @@ REQUIRED = {
 }
 
 
-class PictureDesk:
+class Surveyor:
     """Looks at folders of photographs. memory: what it found, valid as long as the files stay as they are."""
 
     def __init__(self) -> None:
-        self.memory: LookCache = {}
+        self.memory: SurveyCache = {}
 
-    def look(self, folder: Path, basis: Basis, each: Callable[[Look], bool]) -> Survey:
+    def survey(self, folder: Path, settings: SurveySettings, each: Callable[[SurveyedFile], bool]) -> Survey:
         """Look at every picture in `folder`; `each` is told of every file and says whether to go on.
 
         Raises DatasetError.
         """
         return survey(
             folder,
-            resolution=basis.resolution,
-            buckets=basis.buckets,
+            resolution=settings.resolution,
+            buckets=settings.buckets,
             field="photographs",
-            subfolders=basis.subfolders,
-            person=basis.person,
-            leave_out=basis.left_out,
-            force=basis.forced,
+            subfolders=settings.subfolders,
+            person=settings.person,
+            leave_out=settings.left_out,
+            force=settings.forced,
             memory=self.memory,
             each=each,
         )
@@ -230,7 +230,7 @@ def _of_masks(masks: Masks, origins: Sequence[MaskOrigin], pictures: Sequence[Pi
     return []
 
 
-def _of_pictures(looks: Sequence[Look], told: Mapping[str, Problems], *, hard: bool) -> list[Problem]:
+def _of_pictures(looks: Sequence[SurveyedFile], told: Mapping[str, Problems], *, hard: bool) -> list[Problem]:
     """What was found about single pictures, summed up: each has its own words beside it in the first step."""
     refused = [look for look in looks if look.picture is None or told[look.name].errors]
     odd = Counter(

@@ -11,7 +11,7 @@ from typing import Any
 
 from ti_tui.dataset.picture_choices import PictureChoices
 from ti_tui.dataset.prepare import Prepared, prepare
-from ti_tui.dataset.survey import LookCache
+from ti_tui.dataset.survey import SurveyCache
 from ti_tui.run import file as run_file
 from ti_tui.run.folder import RunFolder, RunFolderError
 from ti_tui.run.model import ModelFacts, find_model, inspect_model, with_prediction
@@ -39,7 +39,7 @@ def create_run(
     choices: PictureChoices = ALL_THAT_CAN_BE_USED,
     *,
     class_word: str | None = None,
-    memory: LookCache | None = None,
+    memory: SurveyCache | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Created:
     """Make the run folder `root` from photographs in `images` and the run file's `values` (nested tables).

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from ti_tui.dataset import crop_changes
 from ti_tui.dataset.crop import size_for
-from ti_tui.dataset.crop_boxes import AUTO, Crop, CropChoice, CropMode, CropRule, PixelSize, Sight
+from ti_tui.dataset.crop_boxes import AUTO, Crop, CropChoice, CropMode, CropRule, PictureContent, PixelSize
 from ti_tui.dataset.manifest import MaskOrigin
 from ti_tui.dataset.mask_planning import mask_origin
-from ti_tui.dataset.photograph_checks import Look
+from ti_tui.dataset.photograph_checks import SurveyedFile
 from ti_tui.dataset.prepare_plan import check_crops, pieces
 from ti_tui.run.problems import Problems
 from ti_tui.setup.draft import Draft
-from ti_tui.setup.photographs import Basis
+from ti_tui.setup.photographs import SurveySettings
 
 RULES: dict[CropRule, str] = {
     "face": "around the face",
@@ -56,11 +56,11 @@ class CropDesk:
     looks: at the photographs; those that can be used are on the desk, in their order, left-out ones too.
     """
 
-    def __init__(self, draft: Draft, looks: Iterable[Look]) -> None:
+    def __init__(self, draft: Draft, looks: Iterable[SurveyedFile]) -> None:
         self.draft = draft
         self._looks = {look.name: look for look in looks if look.picture is not None}
         self.names = tuple(self._looks)
-        self._basis = Basis.of(draft)
+        self._settings = SurveySettings.of(draft)
         self._undo: list[_State] = []
 
     # What there is
@@ -69,15 +69,15 @@ class CropDesk:
         """The picture's file."""
         return self._looks[name].path
 
-    def sight(self, name: str) -> Sight:
+    def content(self, name: str) -> PictureContent:
         """What the crop of a picture goes by."""
         measured = self._looks[name].measured
         assert measured is not None, "a picture that can be used has been measured"
-        return measured.sight
+        return measured.content
 
     def target(self, name: str) -> PixelSize:
         """The size that it is trained at, in pixels."""
-        return size_for(self.sight(name).size, self._basis.resolution, buckets=self._basis.buckets)
+        return size_for(self.content(name).size, self._settings.resolution, buckets=self._settings.buckets)
 
     def choice(self, name: str) -> CropChoice:
         """How it is to be cropped."""
@@ -94,7 +94,7 @@ class CropDesk:
 
     def crops(self, name: str) -> tuple[Crop, ...]:
         """The pieces that are trained; one, but for a picture that is split."""
-        return pieces(self.sight(name), self.target(name), self.choice(name), split=not self._basis.buckets)
+        return pieces(self.content(name), self.target(name), self.choice(name), split=not self._settings.buckets)
 
     def problems(self, name: str) -> Problems:
         """What there is to say about its crop; with an error it is not trained."""
@@ -111,9 +111,9 @@ class CropDesk:
 
     def modes(self, name: str) -> tuple[CropMode, ...]:
         """The modes that make a difference for it."""
-        split = not self._basis.buckets
+        split = not self._settings.buckets
         return tuple(
-            one for one in crop_changes.modes_for(self.sight(name), self.target(name)) if split or one != "split"
+            one for one in crop_changes.modes_for(self.content(name), self.target(name)) if split or one != "split"
         )
 
     # Changes
@@ -121,21 +121,23 @@ class CropDesk:
     def move(self, name: str, across: float, down: float) -> bool:
         """Move the box by parts of itself, as far as the picture goes; whether it is elsewhere now."""
         return self._nudge(
-            name, crop_changes.moved(self.choice(name), self.sight(name), self.target(name), across, down)
+            name, crop_changes.moved(self.choice(name), self.content(name), self.target(name), across, down)
         )
 
     def resize(self, name: str, times: float) -> bool:
         """Make the box so many times as large; whether it has another size now."""
-        return self._nudge(name, crop_changes.resized(self.choice(name), self.sight(name), self.target(name), times))
+        return self._nudge(name, crop_changes.resized(self.choice(name), self.content(name), self.target(name), times))
 
     def next_mode(self, name: str) -> None:
         """Crop it in the next of the modes that make a difference for it."""
-        split = not self._basis.buckets
-        self._choose(name, crop_changes.next_mode(self.choice(name), self.sight(name), self.target(name), split=split))
+        split = not self._settings.buckets
+        self._choose(
+            name, crop_changes.next_mode(self.choice(name), self.content(name), self.target(name), split=split)
+        )
 
     def next_face(self, name: str) -> None:
         """Follow the next face."""
-        self._choose(name, crop_changes.next_face(self.choice(name), self.sight(name)))
+        self._choose(name, crop_changes.next_face(self.choice(name), self.content(name)))
 
     def next_framing(self, name: str) -> None:
         """Take less or more around the face."""

@@ -50,7 +50,7 @@ SHORT = {
 
 
 @dataclass(frozen=True)
-class Basis:
+class SurveySettings:
     """All that a look at the photographs depends on; where it is another, they have to be looked at again."""
 
     photographs: str
@@ -62,7 +62,7 @@ class Basis:
     subfolders: bool
 
     @classmethod
-    def of(cls, draft: Draft) -> Basis:
+    def of(cls, draft: Draft) -> SurveySettings:
         """What `draft` says."""
         init = draft.class_word or str(draft.fields.get("embedding.init", ""))
         return cls(

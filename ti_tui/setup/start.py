@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ti_tui.dataset.survey import LookCache
+from ti_tui.dataset.survey import SurveyCache
 from ti_tui.errors import UserError
 from ti_tui.run.folder import RunFolder, RunLocked
 from ti_tui.run.process import start_detached
@@ -20,7 +20,7 @@ START_SECONDS = 30.0
 
 
 def make_run(
-    draft: Draft, root: Path, *, memory: LookCache | None = None, progress: Callable[[int, int], None] | None = None
+    draft: Draft, root: Path, *, memory: SurveyCache | None = None, progress: Callable[[int, int], None] | None = None
 ) -> Created:
     """Make the run that `draft` describes at `root`: folder, prepared pictures, captions, run file.
 

@@ -200,15 +200,15 @@ class CropReview(ReviewBase, Screen[str | None]):
             self._changed("Undone.")
 
     def _has_face(self) -> bool:
-        sight = self.desk.sight(self.current)
-        if not sight.useful_faces:
-            missing = sight.faces is None and not faces.installed()
+        content = self.desk.content(self.current)
+        if not content.useful_faces:
+            missing = content.faces is None and not faces.installed()
             self.say(
                 "Faces cannot be looked for: pip install 'ti_tui[faces]'."
                 if missing
                 else "No face was found that is large enough to follow."
             )
-        return bool(sight.useful_faces)
+        return bool(content.useful_faces)
 
     def _changed(self, said: str = "") -> None:
         self.save_soon()
@@ -243,9 +243,9 @@ class CropReview(ReviewBase, Screen[str | None]):
         width, height = canvas.size.width, canvas.size.height
         if not width:
             return
-        choice, sight = self.desk.choice(name), self.desk.sight(name)
+        choice, content = self.desk.choice(name), self.desk.content(name)
         shown: list[Line] = [
-            lines.facts(name, self.desk.crops(name), len(sight.useful_faces), width),
+            lines.facts(name, self.desk.crops(name), len(content.useful_faces), width),
             lines.modes(choice, self.desk.modes(name)),
         ]
         if self.said:

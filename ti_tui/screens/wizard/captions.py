@@ -25,7 +25,7 @@ from ti_tui.widgets.field_row import FieldRow
 from ti_tui.widgets.picture import PictureView
 
 if TYPE_CHECKING:
-    from ti_tui.dataset.photograph_checks import Look
+    from ti_tui.dataset.photograph_checks import SurveyedFile
 
 OWN_FILE = "own file"
 TEMPLATE = "dataset.template"
@@ -78,7 +78,7 @@ class CaptionsPane(FormPane):
     def __init__(self, draft: Draft) -> None:
         super().__init__(draft)
         self._desk: CaptionDesk | None = None
-        self._pictures: list[Look] = []
+        self._pictures: list[SurveyedFile] = []
         self._names: list[str] = []
         self._at = 0
 

@@ -28,7 +28,7 @@ from ti_tui.widgets.field_row import FieldRow
 from ti_tui.widgets.picture import PictureView
 
 if TYPE_CHECKING:
-    from ti_tui.dataset.photograph_checks import Look
+    from ti_tui.dataset.photograph_checks import SurveyedFile
     from ti_tui.screens.wizard.draft_screen import DraftScreen
     from ti_tui.setup.crop_desk import CropDesk
 
@@ -76,7 +76,7 @@ class DatasetPane(FormPane):
 
     def __init__(self, draft: Draft) -> None:
         super().__init__(draft)
-        self._seen: list[Look] = []
+        self._seen: list[SurveyedFile] = []
         self._desk: CropDesk | None = None
         self._looking = False
         self._masks_asked = False
@@ -134,7 +134,7 @@ class DatasetPane(FormPane):
             return self.draft.choices.subfolders or self.drafting.below > 0
         return True
 
-    def fill(self, seen: Sequence[Look], *, looking: bool) -> None:
+    def fill(self, seen: Sequence[SurveyedFile], *, looking: bool) -> None:
         """Show these pictures, in place of those that are shown; looking: more may come."""
         self._looking = looking
         self._desk = None
@@ -145,7 +145,7 @@ class DatasetPane(FormPane):
         self._show_pictures(seen)
         self._count()
 
-    def add(self, look: Look) -> None:
+    def add(self, look: SurveyedFile) -> None:
         """One more picture was looked at."""
         self._seen.append(look)
         pictures = self.query_one("#pictures", OptionList)
@@ -155,7 +155,7 @@ class DatasetPane(FormPane):
             pictures.highlighted = 0
         self._count()
 
-    def looked(self, seen: Sequence[Look]) -> None:
+    def looked(self, seen: Sequence[SurveyedFile]) -> None:
         """The folder was looked at to its end."""
         self.fill(seen, looking=False)
         # Only as the answer to an enter for this very folder: the cursor never moves by itself.
@@ -275,14 +275,14 @@ class DatasetPane(FormPane):
         return not self.draft.photographs
 
     @property
-    def _current(self) -> Look | None:
+    def _current(self) -> SurveyedFile | None:
         at = self.query_one("#pictures", OptionList).highlighted
         return self._seen[at] if at is not None and at < len(self._seen) else None
 
     def _show_recent(self) -> None:
         self.query_one("#recent").display = bool(self._recent) and not self.draft.photographs
 
-    def _show_pictures(self, seen: Sequence[Look]) -> None:
+    def _show_pictures(self, seen: Sequence[SurveyedFile]) -> None:
         """Put these into the list; the cursor stays on its picture."""
         pictures, current = self.query_one("#pictures", OptionList), self._current
         self._seen = list(seen)
@@ -328,7 +328,7 @@ class DatasetPane(FormPane):
         # On a small screen the pictures need the room.
         self.query_one("#advice").display = not self._seen or self.screen.size.height >= TALL
 
-    def _show_choices(self, trained: Sequence[Look]) -> None:
+    def _show_choices(self, trained: Sequence[SurveyedFile]) -> None:
         """The choices that there are about the whole folder: sub-folders, masks."""
         lines = [line for line in (self._subfolder_line(), self._mask_line(trained)) if line]
         canvas = self.query_one("#choices", Canvas)
@@ -344,7 +344,7 @@ class DatasetPane(FormPane):
         said += "" if self._seen or self._looking or taken else ", none in the folder itself"
         return choice_line("s" if self._seen else "alt+s", "sub-folders", ("off", "on"), "on" if taken else "off", said)
 
-    def _mask_line(self, trained: Sequence[Look]) -> Line:
+    def _mask_line(self, trained: Sequence[SurveyedFile]) -> Line:
         """Which masks were chosen and how many pictures get one, if there are any or they were asked for."""
         chosen, have = self.draft.choices.masks, sum(map(self._photographs.has_mask, trained))
         if self._looking or not trained or not (self._masks_asked or chosen != "found" or have):

@@ -17,7 +17,7 @@ from ti_tui.widgets.canvas import Line, cut
 from ti_tui.widgets.field_row import MARKS, told
 
 if TYPE_CHECKING:
-    from ti_tui.dataset.photograph_checks import Look
+    from ti_tui.dataset.photograph_checks import SurveyedFile
     from ti_tui.setup.crop_desk import CropDesk
 
 LABEL = 15
@@ -32,20 +32,20 @@ class PhotographLines:
     draft: Draft
     desk: CropDesk | None
 
-    def is_refused(self, look: Look) -> bool:
+    def is_refused(self, look: SurveyedFile) -> bool:
         """Whether it cannot be used as it is."""
         return look.picture is None or bool(self._crop_problems(look).errors)
 
-    def is_left_out(self, look: Look) -> bool:
+    def is_left_out(self, look: SurveyedFile) -> bool:
         """Whether a person left it out."""
         return look.name in self.draft.choices.left_out
 
-    def has_mask(self, look: Look) -> bool:
+    def has_mask(self, look: SurveyedFile) -> bool:
         """Whether it is trained with a mask."""
         desk = self._desk_of(look)
         return desk is not None and not self.is_refused(look) and desk.mask(look.name) is not None
 
-    def row(self, look: Look) -> Content:
+    def row(self, look: SurveyedFile) -> Content:
         """Its row in the list: mark, name, size, the one thing to say about it."""
         name, measured = _label(look.name, LABEL), look.measured
         # A file that cannot be read has no size; why it cannot has the room.
@@ -58,14 +58,14 @@ class PhotographLines:
         shown = Content(f"{name}{masked}")
         return Content.assemble((f"{mark} ", style), shown, (f"{size} ", "$muted"), (said, style))
 
-    def about(self, look: Look, width: int) -> list[Line]:
+    def about(self, look: SurveyedFile, width: int) -> list[Line]:
         """All that was found about it, and how it is used."""
         lines: list[Line] = [[(_label(look.name, width), "b")]]
         for problem in worst_first(self._problems(look)):
             lines += told(without_name(problem), width)
         return [*lines, *([("· ", "muted"), (cut(text, width - 2), "muted")] for text in self._usage(look))]
 
-    def _usage(self, look: Look) -> Iterator[str]:
+    def _usage(self, look: SurveyedFile) -> Iterator[str]:
         if look.name in self.draft.choices.forced:
             yield "used all the same; k takes that back"
         desk = self._desk_of(look)
@@ -76,14 +76,14 @@ class PhotographLines:
             if mask := desk.mask(look.name):
                 yield f"mask: {MADE_FROM[mask]}"
 
-    def _problems(self, look: Look) -> list[Problem]:
+    def _problems(self, look: SurveyedFile) -> list[Problem]:
         return [*look.problems, *self._crop_problems(look)]
 
-    def _crop_problems(self, look: Look) -> Problems:
+    def _crop_problems(self, look: SurveyedFile) -> Problems:
         desk = self._desk_of(look)
         return desk.problems(look.name) if desk is not None else Problems()
 
-    def _desk_of(self, look: Look) -> CropDesk | None:
+    def _desk_of(self, look: SurveyedFile) -> CropDesk | None:
         """The desk, once the picture lies on it."""
         return self.desk if self.desk is not None and look.name in self.desk.names else None
 

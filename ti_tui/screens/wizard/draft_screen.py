@@ -17,12 +17,12 @@ from ti_tui.screens.base import AppAccess, WorkerErrors
 from ti_tui.screens.wizard.pane import DraftChanged
 from ti_tui.setup.draft import Draft, drop_draft, save_draft
 from ti_tui.setup.findings import Findings
-from ti_tui.setup.photographs import Basis
+from ti_tui.setup.photographs import SurveySettings
 
 if TYPE_CHECKING:
-    from ti_tui.dataset.photograph_checks import Look
-    from ti_tui.dataset.survey import LookCache, Survey
-    from ti_tui.setup.assess import PictureDesk
+    from ti_tui.dataset.photograph_checks import SurveyedFile
+    from ti_tui.dataset.survey import Survey, SurveyCache
+    from ti_tui.setup.assess import Surveyor
 
 JUDGE_SECONDS = 0.25
 SAVE_SECONDS = 0.6
@@ -31,7 +31,7 @@ SAVE_SECONDS = 0.6
 class PictureSeen(Message):
     """One photograph was looked at."""
 
-    def __init__(self, number: int, look: Look) -> None:
+    def __init__(self, number: int, look: SurveyedFile) -> None:
         super().__init__()
         self.number, self.look = number, look
 
@@ -64,24 +64,24 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
         super().__init__()
         self.draft = draft or Draft()
         self.findings = Findings()
-        self.seen: list[Look] = []
+        self.seen: list[SurveyedFile] = []
         self.looking = False
         self.started = False
         self._survey: Survey | None = None
-        self._basis: Basis | None = None
+        self._survey_settings: SurveySettings | None = None
         self._wrong: tuple[str, str] = ("", "")
         self._changes = 0
         self._judged = -1
         self._look_number = 0
         self._folder_changed = 0
         self._unsaved = self._kept = False
-        self._desk: PictureDesk | None = None
+        self._surveyor: Surveyor | None = None
         self._delayed: dict[str, Any] = {}
 
     @property
-    def memory(self) -> LookCache | None:
+    def memory(self) -> SurveyCache | None:
         """What was measured of photographs so far."""
-        return self._desk.memory if self._desk is not None else None
+        return self._surveyor.memory if self._surveyor is not None else None
 
     @property
     def below(self) -> int:
@@ -91,7 +91,7 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
     def fill_pictures(self) -> None:
         """Show the pictures in `seen`, in place of those that are shown."""
 
-    def add_picture(self, look: Look) -> None:
+    def add_picture(self, look: SurveyedFile) -> None:
         """Show one more picture."""
 
     def pictures_looked(self) -> None:
@@ -161,25 +161,25 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
         self._look_number += 1
         self._changes += 1
         self._folder_changed = self._changed_at()
-        self._basis = Basis.of(self.draft)
+        self._survey_settings = SurveySettings.of(self.draft)
         self.looking = bool(self.draft.photographs)
         if not again:
             self._survey, self._wrong, self.seen = None, ("", ""), []
             self.fill_pictures()
         if self.looking:
-            self._look_at(self._look_number, self._basis, again=again)
+            self._look_at(self._look_number, self._survey_settings, again=again)
         else:
             self._judge()
 
     @work(thread=True, exclusive=True, group="look", exit_on_error=False)
-    def _look_at(self, number: int, basis: Basis, *, again: bool) -> None:
-        from ti_tui.setup.assess import PictureDesk
+    def _look_at(self, number: int, survey_settings: SurveySettings, *, again: bool) -> None:
+        from ti_tui.setup.assess import Surveyor
 
         worker = get_current_worker()
-        self._desk = self._desk or PictureDesk()
-        folder = basis.photographs
+        self._surveyor = self._surveyor or Surveyor()
+        folder = survey_settings.photographs
 
-        def each(look: Look) -> bool:
+        def each(look: SurveyedFile) -> bool:
             if not worker.is_cancelled and not again:
                 self.post_message(PictureSeen(number, look))
             return not worker.is_cancelled
@@ -188,7 +188,7 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
             source = Draft(photographs=folder).source()
             if source is None:
                 raise UserError(f"{folder!r} is not a path")
-            survey = self._desk.look(source, basis, each)
+            survey = self._surveyor.survey(source, survey_settings, each)
         except UserError as error:
             self.post_message(FolderLooked(number, None, error.message, error.remedy))
             return
@@ -220,8 +220,13 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
         self._judge()
 
     def _judge(self) -> None:
-        basis, before = Basis.of(self.draft), self._basis
-        if not self.looking and before is not None and basis != before and basis.photographs == before.photographs:
+        survey_settings, before = SurveySettings.of(self.draft), self._survey_settings
+        if (
+            not self.looking
+            and before is not None
+            and survey_settings != before
+            and survey_settings.photographs == before.photographs
+        ):
             # Nothing is measured twice: it takes a moment, and then the draft is judged.
             self._look(again=True)
         else:

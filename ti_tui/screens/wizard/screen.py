@@ -22,7 +22,7 @@ from ti_tui.widgets.canvas import Canvas
 from ti_tui.widgets.step_rail import StepRail
 
 if TYPE_CHECKING:
-    from ti_tui.dataset.photograph_checks import Look
+    from ti_tui.dataset.photograph_checks import SurveyedFile
 
 
 class WizardScreen(DraftScreen):
@@ -244,7 +244,7 @@ class WizardScreen(DraftScreen):
         if dataset := self._dataset():
             dataset.fill(self.seen, looking=self.looking)
 
-    def add_picture(self, look: Look) -> None:
+    def add_picture(self, look: SurveyedFile) -> None:
         if dataset := self._dataset():
             dataset.add(look)
 

@@ -27,7 +27,7 @@ from ti_tui.widgets.canvas import Canvas, Line
 from ti_tui.widgets.field_row import MARKS, wrapped
 
 if TYPE_CHECKING:
-    from ti_tui.dataset.survey import LookCache
+    from ti_tui.dataset.survey import SurveyCache
     from ti_tui.screens.wizard.draft_screen import DraftScreen
 
 START, WRITE = "start", "write"
@@ -156,7 +156,7 @@ class TrainPane(WorkerErrors, StepPane):
         self.app.push_screen(Reader("run.toml, as it will be written", highlight(text, language="toml"), plain=text))
 
     @work(thread=True, exclusive=True, group="make", exit_on_error=False)
-    def _make(self, draft: Draft, root: Path, memory: LookCache | None, *, start: bool) -> None:
+    def _make(self, draft: Draft, root: Path, memory: SurveyCache | None, *, start: bool) -> None:
         """Make the run and start its trainer. Messages say how far it is and how it ended."""
         from ti_tui.setup.start import make_run, start_trainer
 
