@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.fixtures.tiny_blip import KINDS, old_layout, shared
 from ti_tui.captioning import models
-from ti_tui.captioning.models import Cancelled, LoadedModel, choose_device
+from ti_tui.captioning.models import Cancelled, LoadedModel, device_with_room
 from ti_tui.captioning.worker import LONG_SIDE, Worker, load_picture
 from ti_tui.captions.models import CaptionerError, CaptionerModel, check_captioner
 from ti_tui.run.hardware import Hardware
@@ -132,12 +132,12 @@ def test_a_card_is_taken_if_the_captioner_has_room_on_it(
     monkeypatch.setattr(models.psutil, "virtual_memory", lambda: type("", (), {"available": 32 * GB}))
     model = replace(blip, parameters=int(parameters * GB))
     said: list[str] = []
-    assert choose_device(model, "auto", said.append) == device
+    assert device_with_room(model, "auto", said.append) == device
     assert bool(said) == (device == "cpu")
     if device == "cpu":
         assert "RTX 2060 has" in said[0] and "works on the CPU" in said[0]
         with pytest.raises(CaptionerError, match="GB free"):
-            choose_device(model, "cuda", said.append)
+            device_with_room(model, "cuda", said.append)
 
 
 def test_a_model_that_does_not_fit_in_memory_is_not_loaded(
@@ -151,7 +151,7 @@ def test_a_model_that_does_not_fit_in_memory_is_not_loaded(
 def test_without_a_card_none_can_be_asked_for(blip: CaptionerModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(CaptionerError, match="no NVIDIA card"):
-        choose_device(blip, "cuda", print)
+        device_with_room(blip, "cuda", print)
 
 
 def test_when_a_cards_memory_runs_out_it_takes_smaller_steps_and_then_the_cpu(

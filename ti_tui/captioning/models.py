@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import psutil
@@ -14,6 +14,8 @@ from PIL import Image
 
 from ti_tui.captions.models import CaptionerError, CaptionerModel, how_to_get
 from ti_tui.jobs.captioning import Device
+from ti_tui.out_of_memory import is_out_of_memory
+from ti_tui.pretrained import load_pretrained, loading_errors, quiet_transformers
 from ti_tui.run.hardware import find_hardware
 from ti_tui.run.model_folder import COPY_AGAIN
 
@@ -43,11 +45,10 @@ class LoadedModel:
         """Load it. Raises CaptionerError."""
         self._facts = model
         self._say = say
-        self.device = choose_device(model, wanted, say)
+        self.device = device_with_room(model, wanted, say)
         self.beams = BEAMS
         self.batch = CARD_BATCH if self.device == "cuda" and model.parameters < LARGE_PARAMETERS else 1
-        transformers.logging.set_verbosity_error()
-        transformers.logging.disable_progress_bar()
+        quiet_transformers()
         try:
             self._processor = _processor(model)
             self._model = _weights(model, self._dtype)
@@ -155,7 +156,7 @@ class LoadedModel:
         _free_memory()
 
 
-def choose_device(model: CaptionerModel, wanted: Device, say: Callable[[str], None]) -> Literal["cuda", "cpu"]:
+def device_with_room(model: CaptionerModel, wanted: Device, say: Callable[[str], None]) -> Literal["cuda", "cpu"]:
     """Where the model is loaded: a card with room for it, else the CPU. Raises CaptionerError if neither has it."""
     if wanted != "cpu":
         card = find_hardware("auto")
@@ -175,14 +176,6 @@ def choose_device(model: CaptionerModel, wanted: Device, say: Callable[[str], No
     return "cpu"
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the card, or the machine, has no memory left."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    words = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
-
-
 def _processor(model: CaptionerModel) -> Any:
     with _told_in_words(model):
         # trust_remote_code must be said: left open, transformers asks on the terminal. backend: no torchvision.
@@ -193,38 +186,23 @@ def _processor(model: CaptionerModel) -> Any:
 
 def _weights(model: CaptionerModel, dtype: torch.dtype) -> Any:
     with _told_in_words(model):
-        loaded, report = getattr(transformers, model.kind.model_class).from_pretrained(
-            model.path,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=model.safetensors,
-            weights_only=True,
-            dtype=dtype,
-            output_loading_info=True,
-        )
+        loaded, lacking = load_pretrained(model.kind.model_class, model.path, dtype, safetensors=model.safetensors)
     # Biases and scales that old files leave out are made up harmlessly; a whole matrix is not.
     parameters = dict(loaded.named_parameters())
-    missing = sorted(name for name in report["missing_keys"] if name in parameters and parameters[name].dim() > 1)
+    missing = [name for name in lacking if name in parameters and parameters[name].dim() > 1]
     if missing:
         raise CaptionerError(
-            f"the weights in {model.path} lack {len(missing)} tensors ({missing[0]}, ...)",
-            remedy=COPY_AGAIN,
+            f"the weights in {model.path} lack {len(missing)} tensors ({missing[0]}, ...)", remedy=COPY_AGAIN
         )
-    return loaded.eval()
+    return loaded
 
 
-@contextlib.contextmanager
-def _told_in_words(model: CaptionerModel) -> Iterator[None]:
-    """The libraries' errors, of many classes and many lines, as one for people."""
-    try:
-        yield
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        raise CaptionerError(
-            f"the captioner in {model.path} cannot be loaded: {_first_line(error)}",
-            remedy="Copy the whole folder again: its files may be damaged, or of two models.",
-        ) from error
+def _told_in_words(model: CaptionerModel) -> contextlib.AbstractContextManager[None]:
+    return loading_errors(
+        f"the captioner in {model.path}",
+        CaptionerError,
+        "Copy the whole folder again: its files may be damaged, or of two models.",
+    )
 
 
 def _cpu_bytes(model: CaptionerModel) -> float:
@@ -243,11 +221,6 @@ def _no_memory(model: CaptionerModel) -> CaptionerError:
 def _begun(text: str, first_words: str) -> str:
     """`text` with the first words in front: some models leave them out of what they say."""
     return text if text.lower().startswith(first_words.lower()) else f"{first_words} {text}"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
 def _free_memory() -> None:

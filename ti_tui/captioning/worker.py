@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,8 +11,8 @@ from PIL import Image
 
 from ti_tui.captioning.models import Cancelled, LoadedModel
 from ti_tui.captions.models import CaptionerModel
-from ti_tui.dataset.crop import upright_rgb
-from ti_tui.dataset.scan import DatasetError, load_pixels, open_picture
+from ti_tui.dataset.crop import load_upright
+from ti_tui.dataset.scan import DatasetError
 from ti_tui.errors import UserError
 from ti_tui.jobs.captioning import Device
 
@@ -80,11 +79,6 @@ def load_picture(path: Path) -> Image.Image:
     # A pipe or a device would block for ever.
     if not path.is_file():
         raise DatasetError("is not a regular file" if path.exists() else "is not there any more")
-    with warnings.catch_warnings(action="ignore"), open_picture(path) as image:
-        load_pixels(image)
-        try:
-            upright = upright_rgb(image)
-        except Exception as error:
-            raise DatasetError(f"is damaged ({error}); copy it again") from None
+    upright = load_upright(path)
     upright.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
     return upright

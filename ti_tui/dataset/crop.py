@@ -95,6 +95,16 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     return _rgb(turned(image, orientation(image)))
 
 
+def load_upright(path: Path) -> Image.Image:
+    """The whole picture in a file, upright, in RGB. Raises DatasetError with the reason in words."""
+    with warnings.catch_warnings(action="ignore"), open_picture(path) as image:
+        load_pixels(image)
+        try:
+            return upright_rgb(image)
+        except Exception as error:
+            raise DatasetError(f"is damaged ({error}); copy it again") from None
+
+
 def fit(image: Image.Image, size: PixelSize) -> Image.Image:
     """Crop the largest centred piece of the wanted shape and resize it once (Lanczos)."""
     return _resized(image, largest_box(image.size, size), size)

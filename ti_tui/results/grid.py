@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from ti_tui import __version__, atomic
-from ti_tui.dataset.crop import upright_rgb
-from ti_tui.dataset.scan import DatasetError, load_pixels, open_picture
+from ti_tui.dataset.crop import load_upright
+from ti_tui.dataset.scan import DatasetError
 from ti_tui.formatting import percent
 from ti_tui.jobs.clip_model import Scores
 from ti_tui.results.comparison import Comparison
@@ -241,9 +240,7 @@ def _font(size: int, texts: Sequence[str]) -> Font:
 def _opened(path: Path) -> Image.Image | None:
     """The picture in RGB, no larger than the largest cell; None for one that is gone or damaged."""
     try:
-        with warnings.catch_warnings(action="ignore"), open_picture(path) as opened:
-            load_pixels(opened)
-            image = upright_rgb(opened)
+        image = load_upright(path)
     except (DatasetError, OSError):
         return None
     image.thumbnail((MOST, MOST), Image.Resampling.LANCZOS)

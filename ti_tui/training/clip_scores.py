@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ from torch import Tensor
 
 from ti_tui.dataset.tokens import PromptTokenizer, TokenizerError
 from ti_tui.jobs.clip_model import JudgeError, JudgeModel, Scores, check_judge
+from ti_tui.pretrained import load_pretrained, loading_errors, quiet_transformers
 from ti_tui.run.model_folder import COPY_AGAIN
-from ti_tui.training.device import is_out_of_memory
 
 AT_ONCE = 8
 """Pictures that go through the model together."""
@@ -32,7 +31,7 @@ class ImageJudge:
         self.device = torch.device(device)
         # Half precision moves a cosine by 0.0005; a CPU is slower with it.
         self._dtype = torch.float16 if self.device.type == "cuda" else torch.float32
-        with _told_in_words(facts):
+        with loading_errors(f"the CLIP model in {folder}", JudgeError, COPY_AGAIN):
             self._processor = _processor(facts)
             self._tokenizer = _tokenizer(facts)
             self._model = _model(facts, self._dtype).to(self.device)
@@ -104,42 +103,17 @@ def _processor(facts: JudgeModel) -> Any:
 
 
 def _tokenizer(facts: JudgeModel) -> PromptTokenizer:
-    return PromptTokenizer.from_folder(facts.path, length=facts.positions)
+    try:
+        return PromptTokenizer.from_folder(facts.path, length=facts.positions)
+    except TokenizerError as error:
+        raise JudgeError(error.message, remedy=error.remedy) from None
 
 
 def _model(facts: JudgeModel, dtype: torch.dtype) -> Any:
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    # trust_remote_code must be said: left open, transformers asks on the terminal.
-    model, report = transformers.CLIPModel.from_pretrained(
-        facts.path,
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=facts.safetensors,
-        weights_only=True,
-        dtype=dtype,
-        output_loading_info=True,
-    )
-    if missing := sorted(report["missing_keys"]):
+    quiet_transformers()
+    model, missing = load_pretrained("CLIPModel", facts.path, dtype, safetensors=facts.safetensors)
+    if missing:
         raise JudgeError(
             f"the weights in {facts.path} lack {len(missing)} tensors ({missing[0]}, ...)", remedy=COPY_AGAIN
         )
-    return model.eval().requires_grad_(False)
-
-
-@contextlib.contextmanager
-def _told_in_words(facts: JudgeModel) -> Iterator[None]:
-    """The libraries' errors, of many classes and many lines, as one for people."""
-    try:
-        yield
-    except JudgeError:
-        raise
-    except TokenizerError as error:
-        raise JudgeError(error.message, remedy=error.remedy) from None
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise JudgeError(f"the CLIP model in {facts.path} cannot be loaded: {first}", remedy=COPY_AGAIN) from error
+    return model.requires_grad_(False)

@@ -7,7 +7,6 @@ the end finished or refused. The end of stdin ends the process.
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,13 +105,11 @@ def _picture(path: Path) -> Image.Image:
     """The picture upright in RGB, at most LONG_SIDE pixels long. Raises ComparingError."""
     from PIL import Image
 
-    from ti_tui.dataset.crop import upright_rgb
-    from ti_tui.dataset.scan import DatasetError, load_pixels, open_picture
+    from ti_tui.dataset.crop import load_upright
+    from ti_tui.dataset.scan import DatasetError
 
     try:
-        with warnings.catch_warnings(action="ignore"), open_picture(path) as opened:
-            load_pixels(opened)
-            upright = upright_rgb(opened)
+        upright = load_upright(path)
     except DatasetError as error:
         raise ComparingError(f"{path} {error.message}", remedy=error.remedy) from None
     upright.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+# The trainer's modules find all about the device here.
+from ti_tui.out_of_memory import is_out_of_memory as is_out_of_memory
 from ti_tui.run.hardware import Hardware, cpu
 from ti_tui.run.memory import CONTEXT_MIB, MIB, Attention, Precision
 from ti_tui.run.problems import Problem, ProblemsError
@@ -107,17 +109,6 @@ def free_memory(device: torch.device) -> None:
     """Give back what the allocator keeps but nothing uses."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the device (or, on a CPU, the machine) has no memory left."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
-
-
-_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "_ALLOC_FAILED")
-"""How torch's allocators, CUDA, cuBLAS and cuDNN say it."""
 
 
 def _peak_resident() -> int:

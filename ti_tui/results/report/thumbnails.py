@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from ti_tui.dataset.crop import upright_rgb
-from ti_tui.dataset.scan import DatasetError, load_pixels, open_picture
+from ti_tui.dataset.crop import load_upright
+from ti_tui.dataset.scan import DatasetError
 
 BUDGET_BYTES = 2_200_000
 """Of all pictures together as they stand in the page."""
@@ -51,9 +50,7 @@ def thumbnails(paths: Iterable[Path], *, budget_bytes: int = BUDGET_BYTES) -> Ma
 def _opened(path: Path, side: int) -> Image.Image | None:
     """The picture in RGB, no larger than `side`; None for one that is gone or damaged."""
     try:
-        with warnings.catch_warnings(action="ignore"), open_picture(path) as opened:
-            load_pixels(opened)
-            image = upright_rgb(opened)
+        image = load_upright(path)
     except (DatasetError, OSError):
         return None
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
