@@ -113,7 +113,7 @@ def run_mutants(sample: int, seed: int) -> dict[str, str]:
 
     mutmut.set_mutant_under_test("mutant_generation")
     Path("mutants").mkdir()
-    with contextlib.redirect_stdout(None):
+    with contextlib.redirect_stdout(sys.stderr):
         mutmut.copy_src_dir()
         mutmut.copy_also_copy_files()
         mutmut.setup_source_paths()
@@ -127,8 +127,10 @@ def run_mutants(sample: int, seed: int) -> dict[str, str]:
     for path, names in by_path.items():
         stream = random.Random(f"{seed} {path}")
         chosen += sorted(stream.sample(sorted(names), min(sample, len(names)))) if sample else names
-    with contextlib.redirect_stdout(sys.stderr):
-        mutmut._run(chosen, None)
+    # Its progress is written there, wherever stdout is redirected to; ours is for the figures.
+    before, sys.__stdout__ = sys.__stdout__, sys.stderr  # type: ignore[misc]
+    mutmut._run(chosen, None)
+    sys.stdout = sys.__stdout__ = before  # type: ignore[misc]
     wanted, found = set(chosen), {}
     for data, name, _result in mutmut.collect_source_file_mutation_data(mutant_names=())[0]:
         if name in wanted:

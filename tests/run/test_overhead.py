@@ -112,7 +112,7 @@ def test_samples_cost_nothing_where_they_are_off_unreadable_or_of_an_unknown_mod
     assert planned(10).previews == 0.0
     assert planned(10, sample=50, facts=TINY).previews == 0.0
     one = planned(10, sample=50).previews
-    assert planned(10, sample=50, prompts=("a [name]", "a --w big")).previews == one
+    assert planned(10, sample=50, prompts=("a --w big", "a [name]")).previews == one
 
 
 def test_evaluations_take_what_samples_leave_of_a_tenth() -> None:
