@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ti_tui.formatting import percent
 from ti_tui.run.rate_search import (
     CLOSE,
     HOLD_SHARE,
@@ -24,7 +25,6 @@ from ti_tui.run.rate_search import (
     flaw_of,
     judge_warmup,
     next_rate,
-    percent,
     propose,
     readings_at,
     rung,
@@ -281,7 +281,7 @@ def test_readings_of_a_trial_are_at_a_quarter_half_and_the_end() -> None:
 
 
 def test_shares_in_percent_have_a_digit_more_where_they_are_small() -> None:
-    assert [percent(share) for share in (0.0, 0.0123, 0.0999, 0.1, -0.05, -0.5)] == [
+    assert [percent(share, digits=None) for share in (0.0, 0.0123, 0.0999, 0.1, -0.05, -0.5)] == [
         "0.0 %", "1.2 %", "10.0 %", "10 %", "-5.0 %", "-50 %",
     ]  # fmt: skip
 
