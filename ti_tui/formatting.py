@@ -1,4 +1,4 @@
-"""Numbers and durations as people say them; commands and screens write them alike."""
+"""Numbers, durations and texts as people read them; commands and screens write them alike."""
 
 from __future__ import annotations
 
@@ -70,3 +70,19 @@ def location(path: Path) -> str:
     """A path as people write it: the home folder as ~."""
     home = Path.home()
     return f"~/{path.relative_to(home)}" if path != home and path.is_relative_to(home) else str(path)
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """`text` in lines of at most `width` cells, broken between words where that can be; one line at least."""
+    # What only writes numbers need not load rich.
+    from rich.cells import cell_len, chop_cells
+
+    lines = [""]
+    for word in text.replace("\n", " ").split(" "):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if cell_len(longer) <= width:
+            lines[-1] = longer
+            continue
+        pieces = [word] if cell_len(word) <= width else chop_cells(word, width)
+        lines = [*([] if lines == [""] else lines), *pieces]
+    return lines

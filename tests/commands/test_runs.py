@@ -19,9 +19,9 @@ from tests.conftest import MakeRun, edit
 from tests.screens.conftest import MakeHistory, history, home  # noqa: F401
 from ti_tui import settings
 from ti_tui.cli import cli
-from ti_tui.commands.columns import cut_front, lines_of, wrapped
+from ti_tui.commands.columns import cut_front, lines_of
 from ti_tui.errors import UserError
-from ti_tui.formatting import percent
+from ti_tui.formatting import percent, wrapped
 from ti_tui.results.runs_table import compared, distinct_names, not_comparable, setting_rows
 from ti_tui.run import file as run_file
 from ti_tui.run.folder import RunFolder

@@ -6,7 +6,9 @@ import shutil
 import sys
 from collections.abc import Sequence
 
-from rich.cells import cell_len, chop_cells, set_cell_size
+from rich.cells import cell_len, set_cell_size
+
+from ti_tui.formatting import wrapped
 
 GAP = 2
 PLAIN_WIDTH = 80
@@ -31,19 +33,6 @@ def lines_of(rows: Sequence[Sequence[str]], widths: Sequence[int], *, right: Seq
                 for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
             ]
             lines.append((" " * GAP).join(pieces).rstrip())
-    return lines
-
-
-def wrapped(text: str, width: int) -> list[str]:
-    """`text` in lines of at most `width` cells, broken between words where that can be; one line at least."""
-    lines = [""]
-    for word in text.split(" "):
-        longer = f"{lines[-1]} {word}" if lines[-1] else word
-        if cell_len(longer) <= width:
-            lines[-1] = longer
-            continue
-        pieces = [word] if cell_len(word) <= width else chop_cells(word, width)
-        lines = [*([] if lines == [""] else lines), *pieces]
     return lines
 
 

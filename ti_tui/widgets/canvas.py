@@ -12,9 +12,14 @@ from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
+from ti_tui.formatting import wrapped
+
 Piece = tuple[str, str]
 """A text and the names of its styles: theme variables such as `muted` or `accent`, and `b`, `i`, `u`, `r`."""
 Line = Sequence[Piece]
+
+LEAST_WIDTH = 10
+"""Texts are broken for no less than this, also while a widget has no size yet."""
 
 _FLAGS = {"b": Style(bold=True), "i": Style(italic=True), "u": Style(underline=True), "r": Style(reverse=True)}
 
@@ -132,6 +137,12 @@ def cut(text: str, width: int) -> str:
     if cell_len(text) <= width:
         return text + " " * (width - cell_len(text))
     return set_cell_size(text, max(0, width - 1)) + "…" if width > 0 else ""
+
+
+def marked(mark: str, text: str, style: str, width: int, *, most: int | None = None) -> list[Line]:
+    """`text` in lines of `width` cells, at the most so many, beside a mark that stands before the first of them."""
+    parts = wrapped(text, max(LEAST_WIDTH, width))[:most]
+    return [[(mark if at == 0 else " " * len(mark), f"{style} b"), (part, style)] for at, part in enumerate(parts)]
 
 
 def _cells(strip: Strip) -> list[tuple[str, Style | None]]:

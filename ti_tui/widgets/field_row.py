@@ -11,7 +11,7 @@ from textual.widgets import Static
 
 from ti_tui.run.problems import Problem
 from ti_tui.setup.fields import FOLDERS, FieldSpec
-from ti_tui.widgets.canvas import Canvas, Line
+from ti_tui.widgets.canvas import Canvas, Line, marked
 from ti_tui.widgets.controls import ChoiceRow, Control, Edited, EditingFinished, Flags, LineList, TextLine
 
 MOST_PROBLEMS = 2
@@ -141,15 +141,7 @@ class FieldRow(Vertical):
 def told(problem: Problem, width: int) -> list[Line]:
     """A problem in lines of at most `width` cells, with the mark of its severity."""
     letter, style = MARKS[problem.severity]
-    parts = wrapped(problem.sentence, width - 2)
-    return [[(f"{letter} " if at == 0 else "  ", f"{style} b"), (part, style)] for at, part in enumerate(parts)]
-
-
-def wrapped(text: str, width: int) -> list[str]:
-    """`text` in lines of at most `width` letters; long words, such as paths, are cut."""
-    import textwrap
-
-    return textwrap.wrap(text, max(10, width)) or [""]
+    return marked(f"{letter} ", problem.sentence, style, width - 2)
 
 
 def _control(spec: FieldSpec, text: str, placeholder: str) -> Control:

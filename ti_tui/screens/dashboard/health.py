@@ -11,16 +11,15 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import Screen
 from textual.widgets import Footer, Rule
 
-from ti_tui.formatting import number, printable
+from ti_tui.formatting import number, printable, wrapped
 from ti_tui.monitoring.followed_run import FollowedRun
 from ti_tui.run.evaluations import BANDS, Evaluation
 from ti_tui.run.history import RunHistory
 from ti_tui.run.verdicts import LEAST_FOLLOWING
 from ti_tui.screens.base import AppAccess
 from ti_tui.screens.dashboard import verdict_lines
-from ti_tui.widgets.canvas import Canvas, Line, Piece, cut
+from ti_tui.widgets.canvas import LEAST_WIDTH, Canvas, Line, Piece, cut, marked
 from ti_tui.widgets.chart import Axis, Curve, chart, spark
-from ti_tui.widgets.field_row import wrapped
 
 if TYPE_CHECKING:
     from ti_tui.embeddings.health import Health
@@ -106,7 +105,7 @@ def gain_chart(history: RunHistory, width: int, height: int) -> list[Line]:
     """Gain over the start in percent, on images that are trained on and on those that are kept back."""
     known = [one for one in history.evaluations if one.gain is not None]
     if len(known) < 2 or width < LEAST_CHART:
-        said = wrapped("The gain is drawn here from the second evaluation on.", max(10, width - 2))
+        said = wrapped("The gain is drawn here from the second evaluation on.", max(LEAST_WIDTH, width - 2))
         return [[("", "")], *([("  " + part, "muted")] for part in said)]
     steps = [one.step for one in known]
     own = [(one.gain or 0.0) * 100 for one in known]
@@ -202,8 +201,7 @@ def vector_lines(history: RunHistory, width: int) -> list[Line]:
         nearest = values.get("nearest")
         lines += _vector_table(health, nearest if isinstance(nearest, list) else [], width)
         for said in health.findings():
-            parts = wrapped(said, width - 4)
-            lines += [[(" ! " if i == 0 else "   ", "warning b"), (part, "warning")] for i, part in enumerate(parts)]
+            lines += marked(" ! ", said, "warning", width - 4)
     return lines
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
-from ti_tui.formatting import clock, printable, seconds
+from ti_tui.formatting import clock, printable, seconds, wrapped
 from ti_tui.run.device_monitor import DeviceReading
 from ti_tui.run.folder import Status
 from ti_tui.run.hardware import GIB
@@ -16,9 +16,8 @@ from ti_tui.run.history import CheckpointRow, RunHistory
 from ti_tui.run.scheme import Scheme
 from ti_tui.run.smoothing import smooth_curve
 from ti_tui.screens.dashboard import verdict_lines
-from ti_tui.widgets.canvas import Line, Piece, cut
+from ti_tui.widgets.canvas import LEAST_WIDTH, Line, Piece, cut, marked
 from ti_tui.widgets.chart import Axis, Curve, chart, nice_axis, spark
-from ti_tui.widgets.field_row import wrapped
 
 STATES = {
     "starting": ("◌", "accent"),
@@ -146,7 +145,7 @@ def curves(view: View, width: int, height: int) -> list[Line]:
     first = next((i for i, step in enumerate(series.steps) if step > low_step), len(series.steps))
     steps, values = series.steps[first:], series.values[first:]
     if not len(steps):
-        said = wrapped("The loss is drawn here from the first steps on.", max(10, width - 4))
+        said = wrapped("The loss is drawn here from the first steps on.", max(LEAST_WIDTH, width - 4))
         top = max(0, height // 2 - 1)
         return [[("  " + (said[row - top] if 0 <= row - top < len(said) else ""), "muted")] for row in range(height)]
     x = Axis(low_step, high_step)
@@ -239,7 +238,7 @@ def about(view: View, width: int, told: Sequence[tuple[float, str]], rows: int) 
     lines.append([(" Log", "muted")])
     shown: list[Line] = []
     for t, text in reversed(told):
-        parts = wrapped(printable(text), width - 9)
+        parts = wrapped(printable(text), max(LEAST_WIDTH, width - 9))
         style = "warning" if text.startswith("warning") else ""
         entry: list[Line] = [
             [(f" {clock(t) if i == 0 else '':<6} ", "muted"), (part, style)] for i, part in enumerate(parts[:3])
@@ -268,8 +267,7 @@ def checkpoint(row: CheckpointRow, gain: str, *, best: bool, installed: bool, la
 def result(view: View, file: str, width: int) -> list[Line]:
     """What came out of a run that has ended, and how to use it or go on."""
     if view.wrong:
-        text = wrapped(f"run.toml cannot be used: {printable(view.wrong)}", width - 4)[:3]
-        return [[("! " if i == 0 else "  ", "error b"), (part, "error")] for i, part in enumerate(text)]
+        return marked("! ", f"run.toml cannot be used: {printable(view.wrong)}", "error", width - 4, most=3)
     status = view.status
     if status is None:
         if view.step:
@@ -302,10 +300,8 @@ def result(view: View, file: str, width: int) -> list[Line]:
                 [("■ ", "warning b"), (said, "b"), ("t", "accent b"), (" goes on from there, to the same result.", "")]
             ]
         case "failed":
-            text = wrapped(printable(status.message) or "the trainer ended without a word", width - 4)[:4]
-            said_lines: list[Line] = [
-                [("! " if i == 0 else "  ", "error b"), (part, "error")] for i, part in enumerate(text)
-            ]
+            said = printable(status.message) or "the trainer ended without a word"
+            said_lines = marked("! ", said, "error", width - 4, most=4)
             how = f" goes on from step {view.saves[-1]}   " if view.saves else " starts it from the beginning   "
             return [*said_lines, [("  t", "accent b"), (how, "muted"), ("l", "accent b"), (" shows the log", "muted")]]
     return []
@@ -318,8 +314,7 @@ def warnings(view: View, read: int, width: int) -> list[Line]:
         return []
     newest = unread[-1]
     more = f" (and {len(unread) - 1} before)" if len(unread) > 1 else ""
-    text = wrapped(f"step {newest.step}: {printable(newest.message)}{more}", width - 22)[:2]
-    lines: list[Line] = [[("! " if i == 0 else "  ", "warning b"), (part, "warning")] for i, part in enumerate(text)]
+    lines = marked("! ", f"step {newest.step}: {printable(newest.message)}{more}", "warning", width - 22, most=2)
     lines[0] = [*lines[0], ("   w", "accent b"), (" read", "muted")]
     return lines
 

@@ -7,9 +7,8 @@ from textual.widgets import Input
 
 from ti_tui.run.scheme import Scheme, SchemeError, format_scheme, parse
 from ti_tui.screens.dialogs import FormDialog
-from ti_tui.widgets.canvas import Canvas
+from ti_tui.widgets.canvas import Canvas, marked
 from ti_tui.widgets.chart import Axis, Curve, chart, nice_axis
-from ti_tui.widgets.field_row import wrapped
 
 
 class SchemeChange(FormDialog[str | None]):
@@ -54,8 +53,8 @@ class SchemeChange(FormDialog[str | None]):
         try:
             scheme = self._changed(self._typed)
         except SchemeError as error:
-            parts = wrapped(f"{error.message}. {error.remedy}".strip(), max(20, said.size.width - 2))
-            said.draw([[("! " if i == 0 else "  ", "error b"), (part, "error")] for i, part in enumerate(parts)])
+            text = f"{error.message}. {error.remedy}".strip()
+            said.draw(marked("! ", text, "error", max(20, said.size.width - 2)))
             curve.draw([])
             return
         more = scheme.total_steps - self._scheme.total_steps

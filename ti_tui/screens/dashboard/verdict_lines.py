@@ -6,8 +6,7 @@ from ti_tui.formatting import printable
 from ti_tui.run.evaluations import Evaluation
 from ti_tui.run.history import RunHistory
 from ti_tui.run.verdicts import Verdict
-from ti_tui.widgets.canvas import Line, Piece
-from ti_tui.widgets.field_row import wrapped
+from ti_tui.widgets.canvas import Line, Piece, marked
 
 MARKS = {
     "learning": ("·", "muted"),
@@ -70,5 +69,4 @@ def lines(history: RunHistory, width: int, *, going: bool, ends_itself: bool = F
     said = f"{verdict.name} at step {verdict.step}: {printable(verdict.reason)}"
     if what := advice(verdict, history.best_step, going=going, ends_itself=ends_itself):
         said += f". {what[0].upper()}{what[1:]}."
-    text = wrapped(said, width - 4)[:3]
-    return [[(f"{mark} " if i == 0 else "  ", f"{style} b"), (part, style)] for i, part in enumerate(text)]
+    return marked(f"{mark} ", said, style, width - 4, most=3)

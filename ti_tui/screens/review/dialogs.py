@@ -13,12 +13,11 @@ from textual.widgets import Static
 
 from ti_tui.captions.phrases import MOST
 from ti_tui.dataset.caption_edits import Replaced, ReplaceError, Replacement, replace_in
-from ti_tui.formatting import number, printable
+from ti_tui.formatting import number, printable, wrapped
 from ti_tui.screens.dialogs import FormDialog, labelled
 from ti_tui.screens.review.listing import common_start
 from ti_tui.widgets.canvas import Canvas, Line, cut
 from ti_tui.widgets.controls import ChoiceRow, EditingFinished, Flags, TextLine
-from ti_tui.widgets.field_row import wrapped
 
 WHOLE, IGNORE, REGEX = "whole word", "ignore case", "regex"
 EXAMPLES = 3

@@ -24,10 +24,10 @@ from ti_tui.screens.wizard.pane import DraftChanged, NextStep, StepPane
 from ti_tui.setup.draft import Draft
 from ti_tui.setup.fields import FieldError, recipe_fields
 from ti_tui.setup.findings import Findings
-from ti_tui.widgets.canvas import Canvas
+from ti_tui.widgets.canvas import Canvas, marked
 from ti_tui.widgets.chart import Axis, Curve, chart, nice_axis
 from ti_tui.widgets.controls import ChoiceRow, Edited, EditingFinished, TextLine
-from ti_tui.widgets.field_row import FieldRow, wrapped
+from ti_tui.widgets.field_row import FieldRow
 from ti_tui.widgets.segment_table import SegmentTable
 
 OWN = "own"
@@ -235,9 +235,8 @@ class SchemePane(StepPane):
 
     def _reading_lines(self) -> list[list[tuple[str, str]]]:
         if self._wrong:
-            parts = wrapped(self._wrong, max(20, self.size.width - 26))
             return [
-                [(" " * 18, ""), ("✗ " if i == 0 else "  ", "error b"), (part, "error")] for i, part in enumerate(parts)
+                [(" " * 18, ""), *line] for line in marked("✗ ", self._wrong, "error", max(20, self.size.width - 26))
             ]
         try:
             both: SchemeReadings | None = readings(self._text)

@@ -15,7 +15,7 @@ from textual.widgets.option_list import Option
 from textual.worker import get_current_worker
 
 from ti_tui.errors import UserError
-from ti_tui.formatting import location, number, printable
+from ti_tui.formatting import location, number, printable, wrapped
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.problems import Problem, worst_first
 from ti_tui.screens.base import WorkerErrors
@@ -23,8 +23,8 @@ from ti_tui.screens.wizard.pane import DraftChanged, GoTo, StepPane, scrolled
 from ti_tui.setup.draft import Draft, drop_draft
 from ti_tui.setup.findings import Findings
 from ti_tui.setup.steps import STEPS, step_of
-from ti_tui.widgets.canvas import Canvas, Line
-from ti_tui.widgets.field_row import MARKS, wrapped
+from ti_tui.widgets.canvas import Canvas, Line, marked
+from ti_tui.widgets.field_row import MARKS
 
 if TYPE_CHECKING:
     from ti_tui.dataset.survey import SurveyCache
@@ -255,11 +255,7 @@ class TrainPane(WorkerErrors, StepPane):
     def _show_progress(self) -> None:
         width = max(30, self.size.width - 6)
         if self._failed:
-            lines = [
-                [("! " if i == 0 else "  ", "error b"), (part, "error")]
-                for i, part in enumerate(wrapped(self._failed, width))
-            ]
-            self.query_one("#progress", Canvas).draw(lines)
+            self.query_one("#progress", Canvas).draw(marked("! ", self._failed, "error", width))
         else:
             said = self._busy or ("looking at the last change ..." if self._wish else "")
             self.query_one("#progress", Canvas).draw([[(f"  {said}", "accent")]] if said else [])
