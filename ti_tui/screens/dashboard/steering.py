@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 from textual import work
 from textual.binding import Binding
 from textual.message import Message
@@ -88,12 +91,9 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
         if trainer is None:
             self.notify("No trainer runs here.", timeout=3)
             return
-        try:
+        with self._refusals_said():
             requests.ask_to_stop(self.followed.folder, trainer)
-        except UserError as error:
-            self._say(str(error), wrong=True)
-            return
-        self._say("It saves an exact checkpoint and ends; t goes on from there.")
+            self._say("It saves an exact checkpoint and ends; t goes on from there.")
 
     def action_train(self) -> None:
         from ti_tui.screens.dialogs import Answer, QuestionDialog
@@ -152,13 +152,10 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
 
             now, pace = self.followed.history.step, self.followed.history.seconds_per_step
             soon = round(SOON_SECONDS / pace) if pace and self.followed.going else 0
-            try:
+            with self._refusals_said():
                 scheme = change_scheme(self.followed.folder, step, text, now=now, ahead_steps=soon)
-            except UserError as error:
-                self._say(str(error), wrong=True)
-                return
-            self._say(f"The rates ahead are changed: {scheme.total_steps} steps in all.")
-            self.look_again()
+                self._say(f"The rates ahead are changed: {scheme.total_steps} steps in all.")
+                self.look_again()
 
         self.app.push_screen(SchemeChange(self.followed.scheme, step), changed)
 
@@ -225,17 +222,14 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
         chosen = self.chosen()
         newest = chosen is None or chosen is self.followed.rows[0]
         ended = self.followed.status is not None and self.followed.status.phase == "done"
-        try:
+        with self._refusals_said():
             # Of a run that is done the newest is the file that the last line names.
             path = embedding_at(self.followed.folder, None) if newest and ended else None
             path = path or embedding_at(self.followed.folder, chosen.step if chosen else None)
-        except UserError as error:
-            self._say(str(error), wrong=True)
-            return
-        if path is None:
-            self.notify("There is no embedding yet.", timeout=3)
-        else:
-            self.ti_tui.copy(str(path), "the path")
+            if path is None:
+                self.notify("There is no embedding yet.", timeout=3)
+            else:
+                self.ti_tui.copy(str(path), "the path")
 
     def action_delete(self) -> None:
         from ti_tui.screens.dialogs import Answer, QuestionDialog
@@ -250,12 +244,9 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
                 return
             from ti_tui.monitoring.steering import delete_checkpoint
 
-            try:
+            with self._refusals_said():
                 delete_checkpoint(self.followed.folder, chosen.step)
-            except UserError as error:
-                self._say(str(error), wrong=True)
-                return
-            self.look_again()
+                self.look_again()
 
         question = QuestionDialog(
             f"Delete the checkpoint of step {chosen.step}?",
@@ -309,12 +300,17 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
         if self.followed.status is None or self.followed.status.phase not in {"training", "sampling", "saving"}:
             self._say("The trainer is not at its steps yet.")
             return
-        try:
+        with self._refusals_said():
             requests.submit(self.followed.folder, kind)
+            self._say(said)
+
+    @contextlib.contextmanager
+    def _refusals_said(self) -> Iterator[None]:
+        """Says what cannot be done, where that is found out."""
+        try:
+            yield
         except UserError as error:
             self._say(str(error), wrong=True)
-            return
-        self._say(said)
 
     def _say(self, text: str, *, wrong: bool = False) -> None:
         # One at a time: a second key's answer takes the place of the first's.
