@@ -1,0 +1,16 @@
+"""Texts as people read them."""
+
+from __future__ import annotations
+
+from ti_tui.formatting import wrapped
+
+
+def test_a_text_is_broken_between_words_and_a_name_stays_whole() -> None:
+    assert wrapped("the prompt-following is low", 16) == ["the", "prompt-following", "is low"]
+    assert wrapped("one\ntwo", 10) == ["one two"]
+    assert wrapped("", 10) == [""]
+
+
+def test_what_is_longer_than_a_line_is_cut_by_cells() -> None:
+    assert wrapped("see /a/long/path.txt", 8) == ["see", "/a/long/", "path.txt"]
+    assert wrapped("写真写真", 4) == ["写真", "写真"]
