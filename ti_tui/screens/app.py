@@ -19,7 +19,7 @@ from ti_tui import settings
 from ti_tui.crash import write_crash
 from ti_tui.formatting import location, printable
 from ti_tui.run.folder import RunFolder
-from ti_tui.screens.base import BaseApp
+from ti_tui.screens.base import NARROW, BaseApp
 from ti_tui.themes import shipped_and_own, variable_defaults
 from ti_tui.widgets.graphics import Protocol, choose_protocol, extra_installed, probe_terminal
 from ti_tui.widgets.picture import PictureCache
@@ -37,7 +37,7 @@ class TiTuiApp(BaseApp, inherit_bindings=False):
 
     TITLE = "ti_tui"
     ENABLE_COMMAND_PALETTE = True
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (NARROW, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]
     BINDINGS = [
         Binding("ctrl+q", "quit", "Quit", show=False, id="app.quit"),
