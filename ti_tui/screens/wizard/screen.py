@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Footer, Rule, Static
 
-from ti_tui.formatting import clock, printable
+from ti_tui.formatting import clock, location, printable
 from ti_tui.run.hardware import GIB
 from ti_tui.screens.base import fit_footer
 from ti_tui.screens.wizard.dataset import DatasetPane
@@ -23,6 +24,14 @@ from ti_tui.widgets.step_rail import StepRail
 
 if TYPE_CHECKING:
     from ti_tui.dataset.photograph_checks import SurveyedFile
+
+PICKED = {
+    "embedding.init": frozenset({".safetensors", ".pt", ".bin", ".png", ".webp"}),
+    "template_file": frozenset({".txt"}),
+    "model.base": frozenset({".safetensors", ".ckpt"}),
+    "model.vae": frozenset({".safetensors", ".ckpt", ".pt"}),
+}
+"""The endings of the files that can be picked for a field; for the others it is a folder."""
 
 
 class WizardScreen(DraftScreen):
@@ -313,37 +322,23 @@ class WizardScreen(DraftScreen):
         return True
 
     def _pick_for(self, name: str) -> None:
+        from ti_tui.dataset.picture_file import SUFFIXES
         from ti_tui.screens.dialogs import PathPicker, start_of
 
-        embeddings = frozenset({".safetensors", ".pt", ".bin", ".png", ".webp"})
-        pictures = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic"})
-        suffixes = {
-            "embedding.init": embeddings,
-            "template_file": frozenset({".txt"}),
-            "model.base": frozenset({".safetensors", ".ckpt"}),
-            "model.vae": frozenset({".safetensors", ".ckpt", ".pt"}),
-        }.get(name, frozenset())
         pane = self.open_pane
         if not isinstance(pane, FormPane):
             return
         row = next(row for row in pane.rows() if row.spec.name == name)
 
-        def picked(path: Any) -> None:
+        def picked(path: Path | None) -> None:
             if path is not None:
-                row.control.show_text(cut_home(path))
-                pane.take(name, cut_home(path))
+                row.control.show_text(location(path))
+                pane.take(name, location(path))
             row.entry.focus()
 
-        start = start_of(self.draft.text(name))
-        counted = pictures if name == "photographs" else frozenset()
+        start, suffixes = start_of(self.draft.text(name)), PICKED.get(name, frozenset())
+        counted = SUFFIXES if name == "photographs" else frozenset()
         self.app.push_screen(PathPicker(row.spec.label, start, suffixes=suffixes, counted=counted), picked)
-
-
-def cut_home(path: Any) -> str:
-    """A picked path as it would be typed."""
-    from ti_tui.formatting import location
-
-    return location(path)
 
 
 def _pane(step: StepId, draft: Draft) -> StepPane:
