@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -14,6 +16,7 @@ PACKAGE = Path(ti_tui.__file__).parent
 FILES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))
 }
+TYPE_NAME = re.compile(r"[A-Z]\w*[a-z]\w*")
 LARGEST_SETUP = 3500
 
 
@@ -34,6 +37,19 @@ def imports(path: Path) -> Iterator[str]:
             yield from (name for name in names if name in FILES)
 
 
+def public_types(path: Path) -> Iterator[str]:
+    """The classes and type aliases at the top of a file; type variables are no types of their own."""
+    for node in tree(path).body:
+        match node:
+            case ast.Assign(value=ast.Call(func=ast.Name(id="TypeVar"))):
+                continue
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                if TYPE_NAME.fullmatch(name):
+                    yield name
+            case ast.ClassDef(name=name) if not name.startswith("_"):
+                yield name
+
+
 def lines_of(path: Path) -> int:
     """How long a file is."""
     return len(path.read_text(encoding="utf-8").splitlines())
@@ -46,6 +62,15 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         raise AssertionError(" <- ".join(error.args[1])) from None
+
+
+def test_a_public_type_name_means_one_thing() -> None:
+    owners = defaultdict(list)
+    for module, path in FILES.items():
+        for name in public_types(path):
+            owners[name].append(module)
+    assert {"RunFolder", "Draft", "Line"} <= owners.keys()
+    assert {name: modules for name, modules in owners.items() if len(modules) > 1} == {}
 
 
 def test_the_wizards_room_stays_small() -> None:
