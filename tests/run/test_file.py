@@ -380,6 +380,7 @@ def test_a_name_that_the_run_file_does_not_have_is_refused(name: str) -> None:
         value_of(name, "1")
     (problem,) = caught.value.problems
     assert problem.field == name and problem.remedy and problem.severity == "error"
+    assert "None" not in problem.remedy
 
 
 def test_a_typed_value_joins_those_that_are_there() -> None:

@@ -50,6 +50,22 @@ def test_what_is_no_request_is_moved_aside_and_the_others_are_taken(folder: RunF
     assert requests.take(folder) == []
 
 
+def test_a_request_that_another_taker_was_quicker_to_take_is_passed_over(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in ("save", "sample"):
+        requests.submit(folder, kind)  # type: ignore[arg-type]
+    rename = os.rename
+
+    def quicker(source: Path, target: Path) -> None:
+        if "-save-" in source.name:
+            source.unlink()
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", quicker)
+    assert [request.kind for request in requests.take(folder)] == ["sample"]
+
+
 def test_files_that_are_being_written_or_taken_are_left_alone(folder: RunFolder) -> None:
     names = {".1-save.json", ".1-save.json.7.taken", "note.txt", "1-save.json.tmp"}
     for name in names:
