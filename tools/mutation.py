@@ -6,8 +6,8 @@ MODULES, such as `run/scheme`; without any all are mutated. The figures hold for
 fixed seed, or for all of them with `--sample 0`. The tree stays as it is: all happens in a copy.
 
 Not counted are changes to wording (inside a string that holds a blank, and in the arguments of an error that is
-raised), to the arguments `encoding=` and `strict=`, and in functions of AT_IMPORT. mutmut does not change constants of a
-module, nor functions with a decorator (properties, cached functions).
+raised), to the arguments `encoding=` and `strict=`, and in functions of AT_IMPORT. mutmut does not change constants of
+a module, nor functions with a decorator (properties, cached functions).
 """
 
 from __future__ import annotations
