@@ -25,7 +25,7 @@ from ti_tui.training.compute_mode import compile_unet, set_compute_mode
 from ti_tui.training.device import DTYPES, use_fast_arithmetic
 from ti_tui.training.latents import Latents
 from ti_tui.training.objective import NoiseSchedule, draw, losses
-from ti_tui.training.optimizers import LossScale, clip_gradients, gradient_length, make_optimizer
+from ti_tui.training.optimizers import LossScale, clip_gradients, gradient_norm, make_optimizer
 from ti_tui.training.previews import conditions_for
 from ti_tui.training.quantised import quantise
 from ti_tui.training.text import Context, TextGradients, TextSide
@@ -221,7 +221,7 @@ def our_step(job: Job, terms: Terms) -> Callable[[], float]:
             row.grad.div_(scale.factor)
         # While the device is at work; what follows waits for it.
         ahead.append(prepare())
-        length, value = float(gradient_length(rows)), float(loss.detach())
+        length, value = float(gradient_norm(rows)), float(loss.detach())
         if not math.isfinite(length):
             return value if scale.overflowed() else math.nan
         clip_gradients(rows, length, training.max_gradient_norm)

@@ -187,18 +187,18 @@ def train_ours(job: Job, meter: Meter) -> None:
     from ti_tui.run.events import EventReader
     from ti_tui.run.folder import RunFolder
     from ti_tui.training.__main__ import main as train
-    from ti_tui.training.trainer import Trainer
+    from ti_tui.training.recovery import Recovery
 
-    train_step: Callable[[Trainer], bool] = Trainer._train_step
+    take_step = Recovery.step
 
-    def measured_step(trainer: Trainer) -> bool:
+    def measured_step(recovery: Recovery, rate_at: Callable[[int], float]) -> Any:
         if not job.steps:
             meter.ready = time.time()
-            return False
+            return None
         with meter.step():
-            return train_step(trainer)
+            return take_step(recovery, rate_at)
 
-    with patch.object(Trainer, "_train_step", measured_step):
+    with patch.object(Recovery, "step", measured_step):
         if train(str(job.run)):
             raise RuntimeError("the trainer failed")
     phases = [event for event in EventReader(RunFolder(job.run).events).read_all() if event.kind == "phase"]

@@ -114,8 +114,8 @@ def judged(checked: Any, concept: str, seed: int, steps: int) -> Outcome:
     from ti_tui.run.history import RunHistory
     from ti_tui.run.verdicts import best_of, judge, ranks
     from ti_tui.training.checkpoints import load_state
+    from ti_tui.training.opening import open_session
     from ti_tui.training.reporter import Reporter
-    from ti_tui.training.session import open_session
 
     folder = checked.folder
     events = as_one_run(EventReader(folder.events).read_all())

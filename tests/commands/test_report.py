@@ -35,7 +35,7 @@ from ti_tui.run import file as run_file
 from ti_tui.run.evaluations import Evaluation
 from ti_tui.run.events import KINDS
 from ti_tui.run.folder import RunFolder
-from ti_tui.run.verdicts import NAMES
+from ti_tui.run.verdicts import VerdictName
 
 MOST_BYTES = 3_000_000
 NASTY = "</script><script>alert('x')</script> \"quoted\" & <b onclick=go()>"
@@ -328,7 +328,7 @@ def test_a_long_run_is_thinned(tmp_path: Path) -> None:
 
 NAMES_TOO = (*(field.name for field in fields(Evaluation)), "verdict", "reason", "health", "best")
 more_values = st.dictionaries(st.sampled_from(NAMES_TOO), st.integers(0, 9) | st.floats() | anything, max_size=6)
-verdicts = st.fixed_dictionaries({"step": st.integers(0, 9), "verdict": st.sampled_from(sorted(NAMES))})
+verdicts = st.fixed_dictionaries({"step": st.integers(0, 9), "verdict": st.sampled_from(sorted(VerdictName))})
 odd_health = {"norms": [None, 1e308], "effective_rank": 0, "word_norms": [0] * 5, "nearest": [[{}], None]}
 healths = st.just({"step": 3, "health": [odd_health], "files": [3], "best": 7})
 

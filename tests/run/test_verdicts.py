@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ti_tui.run.evaluations import Evaluation
-from ti_tui.run.verdicts import NAMES, Verdict, best_of, judge, ranks
+from ti_tui.run.verdicts import Verdict, VerdictName, best_of, judge, ranks
 
 Gain = Callable[[int], float]
 START = '"woman"'
@@ -169,7 +169,7 @@ def test_any_history_has_a_verdict_or_none(history: list[Evaluation]) -> None:
     before = None
     for count in range(len(history) + 1):
         before = judge(history[:count], START, before)
-        assert before is None or (before.name in NAMES and (before.reason or before.name == "learning"))
+        assert before is None or (before.name in VerdictName and (before.reason or before.name == "learning"))
     best_of(history, [one.step for one in history])
 
 

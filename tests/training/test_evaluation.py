@@ -47,11 +47,11 @@ def test_kept_back_pictures_are_asked_about_and_never_trained_on(make_run: MakeR
     trainer = open_trainer(make_run(**{"evaluation.hold_out": 1, "evaluation.every_steps": 2}))
     session = trainer.session
     (held,) = session.checked.kept_back
-    trained = {sample.picture for step in range(40) for sample in session.sampler.step(step)}
+    trained = {sample.picture for step in range(40) for sample in session.data.sampler.step(step)}
     assert trained == {0, 1, 2, 3} - {held}
     assert session.plan.images == session.plan.effective_batch == 3
     assert session.evaluator is not None
-    own, kept = session.latents[held, False].mean, [one for one in session.evaluator.questions if one.held]
+    own, kept = session.data.latents[held, False].mean, [one for one in session.evaluator.questions if one.held]
     assert kept and all(torch.equal(one.latent, own) for one in kept)
     others = [one for one in session.evaluator.questions if not one.held]
     assert len(others) >= 2 * len(kept) and not any(torch.equal(one.latent, own) for one in others)

@@ -15,8 +15,7 @@ from tests.fixtures.limited_memory import LimitedMemory
 from tests.training.running import Train, events, open_trainer
 from ti_tui.errors import TrainingError
 from ti_tui.run.folder import RunFolder
-from ti_tui.training import latents
-from ti_tui.training import session as session_module
+from ti_tui.training import latents, opening
 
 
 def warnings(folder: RunFolder) -> list[str]:
@@ -144,7 +143,7 @@ def test_an_evaluation_is_tried_again_and_then_left_out(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
     folder, calls = make_run(**{"evaluation.every_steps": 3}), []
-    losses = session_module.losses
+    losses = opening.losses
 
     def too_large(*given: Any, batch_size: int, prompt: str | None) -> list[float]:
         calls.append(batch_size)
@@ -152,7 +151,7 @@ def test_an_evaluation_is_tried_again_and_then_left_out(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return losses(*given, batch_size=batch_size, prompt=prompt)
 
-    monkeypatch.setattr(session_module, "losses", too_large)
+    monkeypatch.setattr(opening, "losses", too_large)
     assert open_trainer(folder).run() == "done"
     assert [event["step"] for event in events(folder, "eval")] == ([0, 3, 6] if times == 1 else [3, 6])
     assert warnings(folder) == ["the eval loss did not fit into memory and was left out"] * (times - 1)
@@ -188,13 +187,13 @@ def test_previews_that_cannot_fit_are_left_out_and_told(make_run: MakeRun, monke
 
 
 def test_a_compiler_that_fails_is_done_without(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ti_tui.training import compute_mode, session
+    from ti_tui.training import compute_mode
 
     def backend(_graph: Any, _inputs: Any) -> Any:
         raise RuntimeError("no compiler here\nwith a long story")
 
     monkeypatch.setattr(
-        session, "compile_unet", lambda unet, _how: compute_mode.compile_unet(unet, "blocks", backend=backend)
+        opening, "compile_unet", lambda unet, _how: compute_mode.compile_unet(unet, "blocks", backend=backend)
     )
     plain, folder = make_run(name="plain"), make_run(**{"training.compile": "blocks"})
     assert open_trainer(folder).run() == "done"

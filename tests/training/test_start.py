@@ -35,7 +35,7 @@ def rows_in_tables(session: Session, words: str) -> list[Tensor]:
     """Rows [k, width] of the words in each encoder's own table."""
     return [
         encoder.get_input_embeddings().weight[tokenizer.words(words)].detach()
-        for encoder, tokenizer in zip(session.text.encoders, session.checked.tokenizers, strict=True)
+        for encoder, tokenizer in zip(session.model.text.encoders, session.checked.tokenizers, strict=True)
     ]
 
 
@@ -43,7 +43,7 @@ def outputs(session: Session, words: str) -> list[Tensor]:
     """What the U-Net reads of each encoder at the words' places, in a prompt as the trainer makes them."""
     count = len(session.checked.tokenizers[0].words(words))
     with torch.no_grad():
-        hidden = session.text.encode(session.text.ids([words])).hidden[0, 1 : count + 1]
+        hidden = session.model.text.encode(session.model.text.ids([words])).hidden[0, 1 : count + 1]
     return list(hidden.split([row.shape[1] for row in session.rows], dim=1))
 
 
@@ -85,7 +85,9 @@ def test_cross_reads_the_layer_that_clip_skip_names(make_run: MakeRun) -> None:
 @pytest.mark.parametrize("model", ["sd1", "sdxl"])
 def test_a_kept_norm_gives_cross_the_vocabularys_length(make_run: MakeRun, model: str, norm: str) -> None:
     session = open_trainer(make_run(model, **{"embedding.start": "cross", "embedding.norm": norm})).session
-    for start, read, encoder in zip(starts(session), outputs(session, "woman"), session.text.encoders, strict=True):
+    for start, read, encoder in zip(
+        starts(session), outputs(session, "woman"), session.model.text.encoders, strict=True
+    ):
         median = encoder.get_input_embeddings().weight.norm(dim=1).median()
         torch.testing.assert_close(start.norm(dim=1), median.detach().expand(2))
         torch.testing.assert_close(torch.cosine_similarity(start, read), torch.ones(2))
@@ -230,5 +232,5 @@ def test_each_start_gives_rows_for_any_words_and_later_ones_do_not_change_earlie
 def test_a_prompt_with_vectors_from_cross_reads_as_one_with_any_others(make_run: MakeRun) -> None:
     """However long its vectors are, the token takes its places and the end mark stays where it was."""
     session = open_trainer(make_run(**{"embedding.start": "cross"})).session
-    hidden = session.text.encode(session.text.ids([f"a photo of {NAME} on a table"])).hidden
+    hidden = session.model.text.encode(session.model.text.ids([f"a photo of {NAME} on a table"])).hidden
     assert hidden.shape == (1, 77, 64) and bool(hidden.isfinite().all())

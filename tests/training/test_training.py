@@ -24,22 +24,26 @@ from ti_tui.run import requests
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.plan import Plan, make_plan
 from ti_tui.setup.check import check_run
-from ti_tui.training import step as step_module
+from ti_tui.training import loop
 from ti_tui.training.batches import micro_batches, share
+from ti_tui.training.data import Data, Inputs
+from ti_tui.training.loop import train_step
 from ti_tui.training.norms import Norms
 from ti_tui.training.placeholder import PlaceholderEmbedding
+from ti_tui.training.recovery import Recovery
 from ti_tui.training.reporter import Reporter
-from ti_tui.training.session import Session
+from ti_tui.training.session import Model, Session
 from ti_tui.training.trainer import Trainer
 
 
 def gradients_of(trainer: Trainer) -> float:
-    """Put the gradient of the first step into the rows; returns its loss."""
+    """Put the gradient of the first step into the rows, which stay as they are at a rate of 0; returns its loss."""
     session = trainer.session
-    prepared = step_module.prepare(session, session.step, 0, session.plan.batch_size)
-    loss = step_module.accumulate(session, prepared, session.plan.way, lambda: False)
-    assert loss is not None
-    return float(step_module.sum_over_processes(session, loss))
+    inputs = session.data.inputs(session.step, 0, session.plan.batch_size)
+    training, mode = session.checked.run.training, session.plan.way
+    taken = train_step(session.model, session.progress, training, inputs, rate=0.0, mode=mode)
+    assert taken is not None
+    return taken.loss
 
 
 def same(a: RunFolder, b: RunFolder) -> bool:
@@ -83,7 +87,7 @@ def test_folder_and_single_file_train_to_the_same_bits(make_run: MakeRun, train:
 def test_only_the_rows_change_and_every_frozen_tensor_stays_bit_identical(make_run: MakeRun) -> None:
     trainer = open_trainer(make_run("sdxl", scheme="0.1:3"))
     session = trainer.session
-    parts = [session.unet, *session.text.encoders]
+    parts = [session.model.unet, *session.model.text.encoders]
     before = [
         {key: value.clone() for key, value in part.state_dict().items() if not key.endswith(".rows")} for part in parts
     ]
@@ -105,7 +109,7 @@ def test_the_gradient_is_that_of_the_full_table_method(make_run: MakeRun) -> Non
     loss = gradients_of(trainer)
     ours = session.rows[0].grad.clone()
 
-    encoder = session.text.encoders[0]
+    encoder = session.model.text.encoders[0]
     spliced = encoder.get_input_embeddings()
     assert isinstance(spliced, PlaceholderEmbedding)
     table = nn.Embedding(spliced.table.num_embeddings + 2, 64)
@@ -113,17 +117,19 @@ def test_the_gradient_is_that_of_the_full_table_method(make_run: MakeRun) -> Non
         table.weight[:-2] = spliced.table.weight
         table.weight[-2:] = session.rows[0]
     encoder.set_input_embeddings(table)
-    samples = session.sampler.step(0)
-    context = encoder(torch.cat([session.ids_of(session.prompt_of(sample))[0] for sample in samples])).last_hidden_state
+    samples = session.data.sampler.step(0)
+    context = encoder(
+        torch.cat([session.data.ids_of(session.data.prompt_of(sample))[0] for sample in samples])
+    ).last_hidden_state
     from ti_tui.training.objective import draw
 
     total = 0.0
     for index, sample in enumerate(samples):
-        latents = session.latents_of(sample)
+        latents = session.data.latents_of(sample)
         drawn = draw(sample.seed, tuple(latents.mean.shape), 0.0)
         clean, timestep = latents.draw(drawn.latent)[None], torch.tensor([sample.timestep])
-        noisy = session.schedule.noisy(clean, drawn.noise[None], timestep)
-        answer = session.unet(noisy, timestep, encoder_hidden_states=context[index : index + 1]).sample
+        noisy = session.model.schedule.noisy(clean, drawn.noise[None], timestep)
+        answer = session.model.unet(noisy, timestep, encoder_hidden_states=context[index : index + 1]).sample
         total = total + (answer - drawn.noise[None]).square().mean() / len(samples)
     total.backward()
     assert total.item() == pytest.approx(loss, rel=1e-5)
@@ -149,12 +155,12 @@ def test_auto_uses_each_image_once_a_step_also_when_the_batch_does_not_divide(ma
     trainer = open_trainer(make_run(**{"training.batch_size": 3}))
     assert trainer.session.plan.effective_batch == 4
     for step in range(5):
-        assert sorted(sample.picture for sample in trainer.session.sampler.step(step)) == [0, 1, 2, 3]
+        assert sorted(sample.picture for sample in trainer.session.data.sampler.step(step)) == [0, 1, 2, 3]
 
 
 def test_every_image_comes_once_an_epoch_across_step_borders(make_run: MakeRun) -> None:
     session = open_trainer(make_run(**{"training.batch_size": 3, "training.accumulation": 1})).session
-    pictures = [sample.picture for step in range(8) for sample in session.sampler.step(step)]
+    pictures = [sample.picture for step in range(8) for sample in session.data.sampler.step(step)]
     for epoch in range(6):
         assert sorted(pictures[epoch * 4 : epoch * 4 + 4]) == [0, 1, 2, 3]
     assert len({tuple(pictures[epoch * 4 : epoch * 4 + 4]) for epoch in range(6)}) > 1
@@ -163,16 +169,16 @@ def test_every_image_comes_once_an_epoch_across_step_borders(make_run: MakeRun) 
 def test_stratified_timesteps_cover_every_part_and_uniform_ones_need_not(make_run: MakeRun) -> None:
     session = open_trainer(make_run()).session
     for step in range(50):
-        timesteps = sorted(sample.timestep for sample in session.sampler.step(step))
+        timesteps = sorted(sample.timestep for sample in session.data.sampler.step(step))
         assert [timestep // 250 for timestep in timesteps] == [0, 1, 2, 3]
     session = open_trainer(make_run(name="uniform", **{"training.timesteps": "uniform"})).session
-    parts = [sorted(sample.timestep // 250 for sample in session.sampler.step(step)) for step in range(50)]
+    parts = [sorted(sample.timestep // 250 for sample in session.data.sampler.step(step)) for step in range(50)]
     assert any(part != [0, 1, 2, 3] for part in parts)
 
 
 def test_the_timestep_range_is_kept(make_run: MakeRun) -> None:
     session = open_trainer(make_run(**{"training.min_timestep": 400, "training.max_timestep": 410})).session
-    timesteps = {sample.timestep for step in range(40) for sample in session.sampler.step(step)}
+    timesteps = {sample.timestep for step in range(40) for sample in session.data.sampler.step(step)}
     assert timesteps <= set(range(400, 410)) and len(timesteps) > 5
 
 
@@ -352,15 +358,15 @@ def test_numbers_that_are_not_finite_undo_the_step_and_training_goes_on(
 ) -> None:
     folder = make_run(scheme="0.01:6")
     trainer = open_trainer(folder)
-    loss, spoiled = step_module.loss_of, []
+    original, spoiled = loop.losses, []
 
-    def spoil(session: Any, batch: Any, context: Any) -> torch.Tensor:
+    def spoil(*given: Any) -> torch.Tensor:
         if trainer.session.step == 3 and not spoiled:
             spoiled.append(True)
-            return loss(session, batch, context) * float("nan")
-        return loss(session, batch, context)
+            return original(*given) * float("nan")
+        return original(*given)
 
-    monkeypatch.setattr(step_module, "loss_of", spoil)
+    monkeypatch.setattr(loop, "losses", spoil)
     assert trainer.run() == "done"
     (warning,) = events(folder, "warning")
     assert "the loss is not a number at step 4: undone, back at step 2" in warning["message"]
@@ -372,15 +378,15 @@ def test_training_stops_with_the_last_good_vectors_if_it_repeats(
     make_run: MakeRun, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_run(scheme="0.01:6")
-    original, calls = step_module.losses, []
+    original, calls = loop.losses, []
 
     def spoil(*given: Any) -> torch.Tensor:
         calls.append(1)
         return original(*given) * float("inf" if len(calls) > 4 else 1)
 
-    monkeypatch.setattr(step_module, "losses", spoil)
+    monkeypatch.setattr(loop, "losses", spoil)
     assert train(folder) == 3
-    monkeypatch.setattr(step_module, "losses", original)
+    monkeypatch.setattr(loop, "losses", original)
     status = folder.read_status()
     assert status is not None and status.phase == "failed"
     assert "3 times over" in status.message and "Lower the learning rate" in status.message
@@ -396,7 +402,7 @@ def test_bf16_and_fp16_train_with_fp32_rows(make_run: MakeRun, train: Train) -> 
         trainer = open_trainer(folder)
         assert trainer.session.rows[0].dtype == torch.float32
         assert (
-            trainer.session.unet.dtype
+            trainer.session.model.unet.dtype
             == {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         )
         gradients_of(trainer)
@@ -409,9 +415,9 @@ def test_bf16_and_fp16_train_with_fp32_rows(make_run: MakeRun, train: Train) -> 
 def test_an_overflow_lowers_the_loss_scale_and_uses_up_no_step(make_run: MakeRun) -> None:
     folder = make_run(scheme="0.05:2, 0.01:2", **{"training.precision": "fp16"})
     trainer = open_trainer(folder)
-    trainer.session.loss_scale.factor = 2.0**40
+    trainer.session.progress.loss_scale.factor = 2.0**40
     assert trainer.run() == "done"
-    assert trainer.session.loss_scale.factor < 2.0**40
+    assert trainer.session.progress.loss_scale.factor < 2.0**40
     assert [event["rate"] for event in events(folder, "step")] == [0.05, 0.05, 0.01, 0.01]
     assert not events(folder, "warning")
 
@@ -431,14 +437,14 @@ def test_out_of_memory_makes_smaller_micro_batches_with_the_same_result(
     whole, folder = make_run(name="whole"), make_run()
     assert train(whole) == 0
     trainer = open_trainer(folder)
-    loss = step_module.loss_of
+    predict = Model.predict
 
-    def too_large(session: Any, batch: Any, context: Any) -> torch.Tensor:
-        if len(batch) > 1:
+    def too_large(model: Model, noisy: torch.Tensor, *given: Any) -> torch.Tensor:
+        if len(noisy) > 1:
             raise error
-        return loss(session, batch, context)
+        return predict(model, noisy, *given)
 
-    monkeypatch.setattr(step_module, "loss_of", too_large)
+    monkeypatch.setattr(Model, "predict", too_large)
     assert trainer.run() == "done"
     said = [event["message"].removeprefix("out of memory: ") for event in events(folder, "warning")]
     assert [message[:16] for message in said] == ["layers keep only", "2 images at once", "1 image at once "]
@@ -568,15 +574,15 @@ def test_masks_weigh_the_loss_place_by_place(make_run: MakeRun) -> None:
     with_masks(masked, left)
     trainers = [open_trainer(plain), open_trainer(masked)]
     session = trainers[1].session
-    sample = session.sampler.step(0)[0]
-    mask = session.mask_of(sample)
+    sample = session.data.sampler.step(0)[0]
+    mask = session.data.mask_of(sample)
     assert mask is not None and mask.shape[0] == 1
     middle = mask.shape[2] // 2
     torch.testing.assert_close(mask[..., :middle], torch.full_like(mask[..., :middle], 2.0))
     assert float(mask[..., middle:].abs().max()) == 0
     losses = [gradients_of(trainer) for trainer in trainers]
     assert losses[0] != losses[1]
-    assert trainers[0].session.mask_of(sample) is None
+    assert trainers[0].session.data.mask_of(sample) is None
 
 
 def test_a_mask_of_all_is_no_mask(make_run: MakeRun, train: Train) -> None:
@@ -589,7 +595,7 @@ def test_a_mask_of_all_is_no_mask(make_run: MakeRun, train: Train) -> None:
 def test_a_mirrored_picture_has_its_mask_mirrored(make_run: MakeRun) -> None:
     folder = make_run(**{"dataset.flip": True, "dataset.mask_outside": 0.0})
     with_masks(folder, left)
-    masks = open_trainer(folder).session.masks
+    masks = open_trainer(folder).session.data.masks
     for (picture, flipped), mask in masks.items():
         if flipped:
             torch.testing.assert_close(mask, masks[picture, False].flip(2))
@@ -609,14 +615,14 @@ def test_masks_that_are_missing_or_wrong_are_told_before_the_start(make_run: Mak
 def test_pictures_of_different_shapes_are_trained_in_buckets(make_run: MakeRun, train: Train, photos: Path) -> None:
     folder = make_run(**{"dataset.buckets": True, "dataset.resolution": 128})
     trainer = open_trainer(folder)
-    sizes = {latents.size for latents in trainer.session.latents.values()}
+    sizes = {latents.size for latents in trainer.session.data.latents.values()}
     assert len(sizes) > 1
     assert trainer.run() == "done"
 
 
 def test_regularisation_pictures_count_with_their_weight(make_run: MakeRun, photos: Path) -> None:
     trainer = open_trainer(make_run(**{"dataset.regularisation": str(photos), "training.prior_loss_weight": 0.5}))
-    samples = trainer.session.sampler.step(0)
+    samples = trainer.session.data.sampler.step(0)
     assert [sample.weight for sample in samples] == [0.25] * 4 + [0.125] * 4
     assert [sample.regularisation for sample in samples] == [False] * 4 + [True] * 4
     assert trainer.run() == "done"
@@ -632,7 +638,7 @@ def test_training_goes_on_from_an_embedding_file(make_run: MakeRun, train: Train
 
 def test_init_words_are_spread_over_the_vectors(make_run: MakeRun) -> None:
     session = open_trainer(make_run(**{"embedding.init": "red cat", "embedding.vectors": 4})).session
-    table = session.text.encoders[0].get_input_embeddings().table.weight
+    table = session.model.text.encoders[0].get_input_embeddings().table.weight
     words = session.checked.tokenizers[0].words("red cat")
     assert len(words) == 2
     expected = torch.stack([table[words[0]], table[words[0]], table[words[1]], table[words[1]]])
@@ -696,12 +702,12 @@ def test_the_placeholder_leaves_every_other_word_as_it_was() -> None:
 def test_the_pooled_text_of_sdxl_is_that_of_the_prompts_end(make_run: MakeRun) -> None:
     """Learned ids are the highest of all: with the published config's end id the pooled text would be taken there."""
     session: Session = open_trainer(make_run("sdxl")).session
-    encoder = session.text.encoders[1]
-    ids = session.text.ids([f"a photo of {NAME} on a table"])
+    encoder = session.model.text.encoders[1]
+    ids = session.model.text.ids([f"a photo of {NAME} on a table"])
     output = encoder(ids[1], output_hidden_states=True)
     end = ids[1][0].tolist().index(session.checked.tokenizers[1].end)
     expected = encoder.text_projection(output.last_hidden_state[:, end])
-    torch.testing.assert_close(session.text.encode(ids).pooled, expected)
+    torch.testing.assert_close(session.model.text.encode(ids).pooled, expected)
 
 
 def test_the_eval_loss_is_taken_on_the_same_set_and_does_not_touch_training(make_run: MakeRun, train: Train) -> None:
@@ -730,17 +736,25 @@ def test_a_run_goes_on_exactly_after_a_step_was_undone(
     make_run: MakeRun, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, parts = make_run(name="whole"), make_run(name="parts")
-    loss = step_module.loss_of
+    step = Recovery.step
 
-    def spoil_once(session: Any, batch: Any, context: Any) -> torch.Tensor:
-        value = loss(session, batch, context)
-        folder = session.checked.folder
-        if session.step == 2 and not (folder.root / "spoiled").exists():
-            (folder.root / "spoiled").touch()
-            return value * float("nan")
-        return value
+    def spoil_once(recovery: Recovery, rate_at: Any) -> Any:
+        session, original = recovery._session, loop.losses
+        mark = session.checked.folder.root / "spoiled"
 
-    monkeypatch.setattr(step_module, "loss_of", spoil_once)
+        def spoiled(*given: Any) -> torch.Tensor:
+            first = not mark.exists()
+            mark.touch()
+            return original(*given) * (float("nan") if first else 1)
+
+        if session.step == 2:
+            monkeypatch.setattr(loop, "losses", spoiled)
+        try:
+            return step(recovery, rate_at)
+        finally:
+            monkeypatch.setattr(loop, "losses", original)
+
+    monkeypatch.setattr(Recovery, "step", spoil_once)
     assert train(whole) == 0
     for stop_at in (3, 4):
         stop_at_step(parts, stop_at, train)
@@ -769,19 +783,19 @@ def test_whatever_goes_wrong_the_steps_that_were_done_are_kept(
 ) -> None:
     whole, folder = make_run(name="whole"), make_run(**{"save.every_steps": 0})
     assert train(whole) == 0
-    loss = step_module.loss_of
+    inputs = Data.inputs
 
-    def breaks(session: Any, batch: Any, context: Any) -> torch.Tensor:
-        if session.step == 4:
+    def breaks(data: Data, number: int, *given: Any) -> Inputs:
+        if number == 4:
             raise RuntimeError("the driver fell over")
-        return loss(session, batch, context)
+        return inputs(data, number, *given)
 
-    monkeypatch.setattr(step_module, "loss_of", breaks)
+    monkeypatch.setattr(Data, "inputs", breaks)
     assert train(folder) == 3
     assert folder.checkpoints() == [4]
     status = folder.read_status()
     assert status is not None and "the driver fell over" in status.message
-    monkeypatch.setattr(step_module, "loss_of", loss)
+    monkeypatch.setattr(Data, "inputs", inputs)
     assert train(folder) == 0
     assert same(whole, folder)
 
@@ -817,15 +831,15 @@ def test_changed_optimizer_settings_hold_for_a_resumed_run(
     stop_at_step(folder, 2, train)
     edit(folder, old, new)
     session = open_trainer(folder).session
-    assert session.step == 2 and session.optimizer.param_groups[0][key] == value
-    assert session.optimizer.state_dict()["state"], "the moments are those of the checkpoint"
+    assert session.step == 2 and session.progress.optimizer.param_groups[0][key] == value
+    assert session.progress.optimizer.state_dict()["state"], "the moments are those of the checkpoint"
 
 
 def test_a_run_continued_in_fp16_starts_with_a_real_loss_scale(make_run: MakeRun, train: Train) -> None:
     folder = make_run(**{"training.precision": "fp32"})
     stop_at_step(folder, 2, train)
     edit(folder, 'precision = "fp32"', 'precision = "fp16"')
-    assert open_trainer(folder).session.loss_scale.factor == 2.0**14
+    assert open_trainer(folder).session.progress.loss_scale.factor == 2.0**14
 
 
 @pytest.mark.parametrize("optimizer", ["Rprop", "NAdam", "Adafactor"])
@@ -862,7 +876,7 @@ def test_previews_are_decoded_in_pieces_of_512_pixels_where_the_plan_says_so(
         made = make_plan(*given)
         return replace(made, fit=replace(made.fit, tiled_previews=True))
 
-    monkeypatch.setattr("ti_tui.training.session.make_plan", tight)
+    monkeypatch.setattr("ti_tui.training.opening.make_plan", tight)
     vae = open_trainer(make_run("sdxl.safetensors")).session.previewer.open_vae()
     assert vae.use_tiling and (vae.tile_sample_min_size, vae.tile_latent_min_size) == (512, 64)
 

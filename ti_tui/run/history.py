@@ -13,7 +13,7 @@ from typing import Any
 from ti_tui.run.evaluations import Evaluation
 from ti_tui.run.events import MOST_STEPS, Event, goes_back_to, step_of
 from ti_tui.run.smoothing import smoothed
-from ti_tui.run.verdicts import NAMES, Verdict
+from ti_tui.run.verdicts import Verdict
 
 SERIES_POINTS = 8192
 RECENT_STEPS = 4000
@@ -284,9 +284,9 @@ class RunHistory:
         self.evaluations[at : at + again] = [found]
 
     def _add_verdict(self, event: Event) -> None:
-        step, name = step_of(event), _text(event, "verdict")
-        if step is not None and name in NAMES:
-            self.verdicts.append(Verdict(step, name, _text(event, "reason")))  # type: ignore[arg-type]
+        verdict = Verdict.from_values(event.values) if step_of(event) is not None else None
+        if verdict is not None:
+            self.verdicts.append(verdict)
             del self.verdicts[:-MOST_NOTICES]
 
     def _add_checkpoint(self, event: Event) -> None:

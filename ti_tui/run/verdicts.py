@@ -8,15 +8,35 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from enum import StrEnum
+from typing import Any
 
 from ti_tui.formatting import percent
 from ti_tui.run.evaluations import Evaluation
 
-Name = Literal["learning", "learned", "overtraining", "not learning", "diverging"]
-NAMES: frozenset[str] = frozenset(get_args(Name))
+
+class VerdictName(StrEnum):
+    """What can be said of a run; the values stand in the event log."""
+
+    LEARNING = "learning"
+    LEARNED = "learned"
+    OVERTRAINING = "overtraining"
+    NOT_LEARNING = "not learning"
+    DIVERGING = "diverging"
+
+
+class Cause(StrEnum):
+    """What a verdict comes from, where something follows from it; the values stand in the event log."""
+
+    RATE_TOO_HIGH = "rate too high"
+    RATE_TOO_LOW = "rate too low"
+    NOTHING_IN_COMMON = "nothing in common"
+    PROMPT_DROWNED = "prompt drowned"
+    TOO_LONG = "vectors too long"
+    LEARNED_BY_HEART = "learned by heart"
+
 
 WINDOW = 8
 """Evaluations that a trend is read from."""
@@ -59,13 +79,41 @@ class Verdict:
     """What is to be said after `step` steps, and why; `best` is the step whose vectors were best, if it matters."""
 
     step: int
-    name: Name
+    name: VerdictName
     reason: str
+    cause: Cause | None = None
 
     @property
     def ends(self) -> bool:
         """Whether going on is not worth it as things stand."""
-        return self.name != "learning"
+        return self.name != VerdictName.LEARNING
+
+    @property
+    def has_result(self) -> bool:
+        """Whether a run that ended for it has an embedding to show."""
+        return self.name not in (VerdictName.DIVERGING, VerdictName.NOT_LEARNING)
+
+    def values(self) -> dict[str, Any]:
+        """For the event log."""
+        found = {"step": self.step, "verdict": str(self.name), "reason": self.reason}
+        return found if self.cause is None else {**found, "cause": str(self.cause)}
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Verdict | None:
+        """What `values()` gave, from a log that anyone may have written; None if it is no verdict."""
+        step, reason = values.get("step"), values.get("reason")
+        try:
+            name = VerdictName(str(values.get("verdict")))
+        except ValueError:
+            return None
+        if type(step) is not int:
+            return None
+        cause = next((one for one in Cause if one == values.get("cause")), None)
+        return cls(step, name, reason if isinstance(reason, str) else "", cause)
+
+
+_Found = tuple[str, Cause | None] | None
+"""A rule's reason and its cause; None where it has nothing to say."""
 
 
 def judge(history: Sequence[Evaluation], start: str, before: Verdict | None = None) -> Verdict | None:
@@ -76,18 +124,18 @@ def judge(history: Sequence[Evaluation], start: str, before: Verdict | None = No
     """
     if len(history) < 2 or history[-1].gain is None:
         return None
-    rules: tuple[Callable[[], str], ...] = (
-        lambda: _diverging(history, start),
-        lambda: _not_learning(history, start),
-        lambda: _overtraining(history, start, before),
-        lambda: _learned(history, start, before),
+    rules: tuple[tuple[VerdictName, Callable[[], _Found]], ...] = (
+        (VerdictName.DIVERGING, lambda: _diverging(history, start)),
+        (VerdictName.NOT_LEARNING, lambda: _not_learning(history, start)),
+        (VerdictName.OVERTRAINING, lambda: _overtraining(history, start, before)),
+        (VerdictName.LEARNED, lambda: _learned(history, start, before)),
     )
-    names: tuple[Name, ...] = ("diverging", "not learning", "overtraining", "learned")
-    for name, rule in zip(names, rules, strict=True):
-        if reason := rule():
+    for name, rule in rules:
+        if found := rule():
+            reason, cause = found
             same = before is not None and (before.name, before.reason) == (name, reason)
-            return before if same else Verdict(history[-1].step, name, reason)
-    return Verdict(history[-1].step, "learning", f"{percent(history[-1].gain)} less error than {start}")
+            return before if same else Verdict(history[-1].step, name, reason, cause)
+    return Verdict(history[-1].step, VerdictName.LEARNING, f"{percent(history[-1].gain)} less error than {start}")
 
 
 def best_of(history: Sequence[Evaluation], steps: Sequence[int]) -> int | None:
@@ -111,54 +159,62 @@ def ranks(history: Sequence[Evaluation]) -> Iterator[tuple[int, float]]:
         yield one.step, gain * min(1.0, followed / ENOUGH_FOLLOWING) if gain > 0 else gain
 
 
-def _diverging(history: Sequence[Evaluation], start: str) -> str:
+def _diverging(history: Sequence[Evaluation], start: str) -> _Found:
     last, before = history[-1], history[-2]
     if (last.longest or 0.0) > RUNAWAY:
-        return f"the longest vector has {last.longest:.0f} times the length of a word: the rate is too high"
+        reason = f"the longest vector has {last.longest:.0f} times the length of a word: the rate is too high"
+        return reason, Cause.RATE_TOO_HIGH
     limit = min(WORSE_GAIN, -2 * (last.gain_error or 0.0))
     if max(last.gain or 0.0, before.gain or 0.0) >= limit:
-        return ""
-    return f"{percent(-(last.gain or 0.0))} more error than {start}, twice running: the rate is too high"
+        return None
+    reason = f"{percent(-(last.gain or 0.0))} more error than {start}, twice running: the rate is too high"
+    return reason, Cause.RATE_TOO_HIGH
 
 
-def _not_learning(history: Sequence[Evaluation], start: str) -> str:
+def _not_learning(history: Sequence[Evaluation], start: str) -> _Found:
     last, after = history[-1], len(history) - 1
     highest = max(one.gain or 0.0 for one in history)
     if last.step < PATIENT_STEPS or after < PATIENT_EVALUATIONS or highest >= SMALL_GAIN:
-        return ""
+        return None
     moved = last.moved or 0.0
     if moved < SMALL_MOVE:
         far = percent(moved, digits=None)
-        return f"after {last.step} steps the vectors have moved by {far} of their length: the rate is too small"
+        reason = f"after {last.step} steps the vectors have moved by {far} of their length: the rate is too small"
+        return reason, Cause.RATE_TOO_LOW
     if after < LONG_PATIENCE * PATIENT_EVALUATIONS:
-        return ""
-    return (
+        return None
+    reason = (
         f"the vectors have moved, but the error is still that of {start}: the pictures may have nothing in common, or "
         "the rate is too high to settle"
     )
+    return reason, Cause.NOTHING_IN_COMMON
 
 
-def _overtraining(history: Sequence[Evaluation], start: str, before: Verdict | None) -> str:
+def _overtraining(history: Sequence[Evaluation], start: str, before: Verdict | None) -> _Found:
     last = history[-1]
     # Once said, it is taken back only when half of what was lost is back: a verdict must not flicker.
-    again = before is not None and before.name == "overtraining"
+    again = before is not None and before.name == VerdictName.OVERTRAINING
     followed = [one.follows for one in history if one.follows is not None]
     least = (1 + LEAST_FOLLOWING) / 2 if again else LEAST_FOLLOWING
     if len(followed) > FOLLOWED_TIMES and max(followed[-FOLLOWED_TIMES:]) < least:
-        return (
+        reason = (
             f"the other words of a prompt move the picture by {percent(followed[-1])} of what they do beside {start}: "
             "these vectors drown them"
         )
+        return reason, Cause.PROMPT_DROWNED
     if (last.longest or 0.0) > LONGEST and (last.gain or 0.0) >= LEAST_GAIN:
-        return f"the longest vector has {last.longest:.0f} times the length of a word: it may drown the prompt's others"
+        reason = (
+            f"the longest vector has {last.longest:.0f} times the length of a word: it may drown the prompt's others"
+        )
+        return reason, Cause.TOO_LONG
     held = [(one.step, one.held_gain) for one in history if one.held_gain is not None]
     own = [one.gain or 0.0 for one in history]
     if len(held) != len(history) or len(held) < 2 * WINDOW:
-        return ""
+        return None
     held_means, own_means = _means([gain for _, gain in held]), _means(own)
     best = max(range(len(held_means)), key=held_means.__getitem__)
     if held_means[best] < LEAST_GAIN:
-        return ""
+        return None
     fall = held_means[best] - held_means[-1]
     noise = _noise([gain for _, gain in held]) / WINDOW**0.5
     enough = 0.5 if again else 1.0
@@ -166,39 +222,45 @@ def _overtraining(history: Sequence[Evaluation], start: str, before: Verdict | N
         fall < enough * max(HELD_FALL * held_means[best], LEAST_FALL, NOISES * noise)
         or own_means[-1] < enough * own_means[best]
     ):
-        return ""
+        return None
     since = held[best + WINDOW - 1][0]
-    return (
+    reason = (
         f"since step {since} the gain on kept-back pictures fell from {percent(held_means[best], digits=1)} to "
         f"{percent(held_means[-1], digits=1)}, "
         f"while that on the others went from {percent(own_means[best], digits=1)} to "
         f"{percent(own_means[-1], digits=1)}"
     )
+    return reason, Cause.LEARNED_BY_HEART
 
 
-def _learned(history: Sequence[Evaluation], start: str, before: Verdict | None) -> str:
+def _learned(history: Sequence[Evaluation], start: str, before: Verdict | None) -> _Found:
     gain = history[-1].gain or 0.0
     followed = [one.follows for one in history if one.follows is not None]
     if followed and followed[-1] < LEAST_FOLLOWING:
         # It looks like its pictures, and may be of no use in a prompt.
-        return ""
-    if before is not None and before.name == "learned" and _risen_since(history, before.step) < 2 * STILL_GAIN:
+        return None
+    if (
+        before is not None
+        and before.name == VerdictName.LEARNED
+        and _risen_since(history, before.step) < 2 * STILL_GAIN
+    ):
         # Once said, it is taken back only for what was gained since, not for a trend: a verdict must not flicker.
-        return before.reason
+        return before.reason, None
     # Later in the run a trend is slower, and read from more of it.
     window = max(WINDOW, len(history) // 4)
     if len(history) <= window or gain < LEAST_GAIN:
-        return ""
+        return None
     losses = [one.loss for one in history]
     share = statistics.pvariance(losses[-window:]) / max(statistics.pvariance(losses), 1e-18)
     steps = history[-1].step - history[-window].step
     more = _trend([one.score or 0.0 for one in history[-window:]]) / steps * history[-1].step
     if share >= STILL_VARIANCE or more >= STILL_GAIN:
-        return ""
-    return (
+        return None
+    reason = (
         f"{percent(gain)} less error than {start}; at the pace of the last {steps} steps as many again would bring "
         f"{max(0.0, more) * 100:.1f} points"
     )
+    return reason, None
 
 
 def _risen_since(history: Sequence[Evaluation], step: int) -> float:

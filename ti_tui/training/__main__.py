@@ -59,7 +59,7 @@ def train(folder: RunFolder, report: Reporter, stop: threading.Event) -> int:
 
             ahead = None if checked.facts is None else read_unet_ahead(checked.facts, _expected_dtype(checked))
             from ti_tui.training.device import make_accelerator
-            from ti_tui.training.session import StoppedWhileLoading
+            from ti_tui.training.opening import StoppedWhileLoading
             from ti_tui.training.trainer import Trainer
 
         for problem in checked.problems:

@@ -6,7 +6,7 @@ import hashlib
 import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -229,7 +229,7 @@ class Evaluator:
             "scenes": self._scenes_at_start,
             "history": [one.values() for one in self.history],
             "ended_for": self.ended_for,
-            "verdict": None if self.verdict is None else asdict(self.verdict),
+            "verdict": None if self.verdict is None else self.verdict.values(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -242,7 +242,7 @@ class Evaluator:
         known = (Evaluation.from_values(values) for values in state["history"])
         self.history = [one for one in known if one is not None]
         self.ended_for = list(state["ended_for"])
-        self.verdict = None if state["verdict"] is None else Verdict(**state["verdict"])
+        self.verdict = None if state["verdict"] is None else _verdict_of(state["verdict"])
 
     def _begin(self, rows: Sequence[Tensor]) -> None:
         """What is compared with: the start vectors, and an empty prompt."""
@@ -298,6 +298,11 @@ class Evaluator:
         pairs = list(zip(rows, self.starts, strict=True))
         way = sum(float((row.detach() - start).square().sum()) for row, start in pairs)
         return math.sqrt(way / max(sum(float(start.square().sum()) for _, start in pairs), 1e-24))
+
+
+def _verdict_of(values: Mapping[str, Any]) -> Verdict | None:
+    # Older checkpoints call it by its field.
+    return Verdict.from_values({"verdict": values.get("name"), **values})
 
 
 def _gain(pairs: Sequence[tuple[float, float]]) -> tuple[float | None, float | None]:

@@ -82,7 +82,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def gradient_length(rows: Sequence[nn.Parameter]) -> Tensor:
+def gradient_norm(rows: Sequence[nn.Parameter]) -> Tensor:
     """Length of the gradient of all rows together; not finite if a single number in it is not."""
     gradients = [row.grad for row in rows if row.grad is not None]
     return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))

@@ -31,13 +31,13 @@ from ti_tui.run.rate_search import (
 )
 from ti_tui.run.scheme import Scheme, Segment
 from ti_tui.setup.check import Checked
-from ti_tui.training import step
-from ti_tui.training.device import is_out_of_memory, make_accelerator
+from ti_tui.training.device import make_accelerator
 from ti_tui.training.evaluation import Evaluator
-from ti_tui.training.optimizers import clip_gradients, gradient_length, make_optimizer, restore_optimizer, set_rate
-from ti_tui.training.recovery import Passes
+from ti_tui.training.loop import NotFinite
+from ti_tui.training.opening import StoppedWhileLoading, open_session
+from ti_tui.training.optimizers import make_optimizer, restore_optimizer
+from ti_tui.training.recovery import Recovery
 from ti_tui.training.reporter import Reporter
-from ti_tui.training.session import StoppedWhileLoading, open_session
 
 TELL_SECONDS = 0.5
 EVALUATED_EVERY = 10_000
@@ -60,17 +60,17 @@ class Prober:
         accelerator = make_accelerator(checked.run.training.device)
         teller = Teller(checked.folder, answer)
         self._session = session = open_session(_for_probing(checked), accelerator, teller, stopped, read_only=True)
-        self._passes = Passes(session, teller.warn, stopped)
+        self._recovery = Recovery(session, teller.warn, stopped)
         self.step = session.step
         self._rows = [row.detach().clone() for row in session.rows]
-        self._optimizer = copy.deepcopy(session.optimizer.state_dict())
-        self._loss_scale = session.loss_scale.state()
+        self._optimizer = copy.deepcopy(session.progress.optimizer.state_dict())
+        self._loss_scale = session.progress.loss_scale.state()
         assert session.evaluator is not None
         starts = session.evaluator.starts
         self._evaluator, self._following = self._look_around()
         lengths = [
             (float(start.norm(dim=1).median()), usual, start.shape[1])
-            for start, usual in zip(starts, session.norms.lengths, strict=True)
+            for start, usual in zip(starts, session.model.norms.lengths, strict=True)
         ]
         # One rate serves both text encoders of SDXL.
         spreads = [max(length, usual) / math.sqrt(width) for length, usual, width in lengths]
@@ -83,7 +83,13 @@ class Prober:
         scheme = Scheme((Segment(rate, steps),), warmup)
         readings: list[TrialReading] = []
         for done in range(1, steps + 1):
-            if not self._train_step(scheme.rate_at(done - 1)):
+            try:
+                taken = self._recovery.step(lambda step: scheme.rate_at(step - self.step))
+            except NotFinite:
+                break
+            if taken is None:
+                raise Stopped
+            if not all(bool(row.isfinite().all()) for row in self._session.rows):
                 break
             told(done)
             if done in readings_at(steps):
@@ -121,53 +127,23 @@ class Prober:
     def _evaluated(self, evaluator: Evaluator, steps: int) -> Any:
         if self._stopped():
             raise Stopped
-        found = self._passes.beside(lambda: evaluator.evaluate(steps, self._session.rows), spare=evaluator.spare_memory)
+        found = self._recovery.extra(
+            lambda: evaluator.evaluate(steps, self._session.rows), spare=evaluator.spare_memory
+        )
         if found is None:
             raise ProbingError("the fixed set that rates are compared on does not fit into memory")
         return found
 
     def _put_back(self, rate: float) -> None:
-        session = self._session
+        session, progress = self._session, self._session.progress
         with torch.no_grad():
             for row, mine in zip(session.rows, self._rows, strict=True):
                 row.copy_(mine)
-        session.optimizer = make_optimizer(session.rows, session.checked.run.training, rate)
+        progress.optimizer = make_optimizer(session.rows, session.checked.run.training, rate)
         if self._optimizer["state"]:
-            restore_optimizer(session.optimizer, copy.deepcopy(self._optimizer))
-        session.loss_scale.restore(self._loss_scale)
-        session.step = self.step
-
-    def _train_step(self, rate: float) -> bool:
-        """One optimizer step as the trainer does it; False if its numbers are not finite. Raises Stopped."""
-        session = self._session
-        while True:
-            loss_here, shortage = None, ""
-            try:
-                loss_here = self._passes.accumulate(0)
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                # Its text only: the error itself would keep the step's tensors alive.
-                shortage = str(error) or type(error).__name__
-            if shortage:
-                self._passes.make_room(shortage)
-                continue
-            if loss_here is None:
-                raise Stopped
-            loss = float(step.sum_over_processes(session, loss_here))
-            length = float(gradient_length(session.rows))
-            if math.isfinite(loss) and math.isfinite(length):
-                break
-            if not math.isfinite(loss) or not session.loss_scale.overflowed():
-                return False
-        set_rate(session.optimizer, rate)
-        session.norms.before_step(session.rows)
-        clip_gradients(session.rows, length, session.checked.run.training.max_gradient_norm)
-        session.optimizer.step()
-        session.norms.put_back(session.rows)
-        session.step += 1
-        session.loss_scale.succeeded()
-        return all(bool(row.isfinite().all()) for row in session.rows)
+            restore_optimizer(progress.optimizer, copy.deepcopy(self._optimizer))
+        progress.loss_scale.restore(self._loss_scale)
+        progress.step, progress.tries, progress.failed_at = self.step, 0, -1
 
 
 class Teller(Reporter):

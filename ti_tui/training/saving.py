@@ -35,14 +35,14 @@ class Saving:
         self._report = report
         self._vocabularies: list[Vocabulary] = []
 
-    def write(self, retry: dict[str, int]) -> None:
+    def write(self) -> None:
         """The exact state first, which must not be lost, then the embedding in every form. Raises TrainingError."""
         session, run, folder = self._session, self._session.checked.run, self._session.checked.folder
         if not folder.file.exists():
             raise TrainingError(f"the run folder {folder.root} was deleted or moved while training")
         # A run that goes on from here never writes the steps before it again.
         self._report.flush()
-        state = checkpoints.save_state(folder, session.state(retry))
+        state = checkpoints.save_state(folder, session.state())
         paths = checkpoints.export(folder, session.embedding(), session.step, run.save.formats)
         self._mark_best()
         evaluated = session.evaluator.history if session.evaluator is not None else []
@@ -51,17 +51,17 @@ class Saving:
             step=session.step,
             state=state.relative_to(folder.root).as_posix(),
             files=[path.relative_to(folder.root).as_posix() for path in paths],
-            loss=session.loss,
+            loss=session.progress.loss,
             eval_loss=evaluated[-1].loss if evaluated else None,
             best=self.best,
             norms=[[round(float(norm), 4) for norm in row.detach().float().norm(dim=1)] for row in session.rows],
             health=self._health(),
         )
 
-    def write_if_new(self, retry: dict[str, int]) -> None:
+    def write_if_new(self) -> None:
         """At the end of whatever kind: nothing that was learned is lost."""
         if self._session.step not in (0, *self._session.checked.folder.checkpoints()):
-            self.write(retry)
+            self.write()
 
     def drop_old(self) -> None:
         """Leave only the last `save.keep` checkpoints, and the best."""
@@ -94,7 +94,7 @@ class Saving:
             self._report.warn(f"not installed: {error}")
             return
         self._report.event(
-            "checkpoint", step=session.step, files=[], installed=str(target), loss=session.loss, norms=[]
+            "checkpoint", step=session.step, files=[], installed=str(target), loss=session.progress.loss, norms=[]
         )
 
     def _mark_best(self) -> None:
@@ -112,7 +112,7 @@ class Saving:
         session = self._session
         if not self._vocabularies:
             # The token table stays where it is; a piece at a time is looked at here.
-            tables = [encoder.get_input_embeddings().weight for encoder in session.text.encoders]
+            tables = [encoder.get_input_embeddings().weight for encoder in session.model.text.encoders]
             self._vocabularies = [Vocabulary(partial(_pieces, table)) for table in tables]
         starts = session.evaluator.starts if session.evaluator is not None else [None] * len(session.rows)
         found = []

@@ -7,14 +7,14 @@ from ti_tui.results.outcome import DAY, Outcome, ResultFiles, pace_in_words, rea
 from ti_tui.results.report.markup import Html, tag
 from ti_tui.run.hardware import GIB
 from ti_tui.run.recipe import RunFile
-from ti_tui.run.verdicts import Name
+from ti_tui.run.verdicts import VerdictName
 
-MEANINGS: dict[Name, tuple[str, str]] = {
-    "learning": ("Still learning", "More steps may bring more."),
-    "learned": ("Learned", "More steps refine it at most."),
-    "overtraining": ("Overtrained", "Take the best checkpoint, not the last."),
-    "not learning": ("Not learning", "The vectors are about as good as the words that they started from."),
-    "diverging": ("Diverging", "Lower the rates by ten and start again."),
+MEANINGS: dict[VerdictName, tuple[str, str]] = {
+    VerdictName.LEARNING: ("Still learning", "More steps may bring more."),
+    VerdictName.LEARNED: ("Learned", "More steps refine it at most."),
+    VerdictName.OVERTRAINING: ("Overtrained", "Take the best checkpoint, not the last."),
+    VerdictName.NOT_LEARNING: ("Not learning", "The vectors are about as good as the words that they started from."),
+    VerdictName.DIVERGING: ("Diverging", "Lower the rates by ten and start again."),
 }
 """What each verdict is called as a heading, and what follows from it."""
 STATES = {

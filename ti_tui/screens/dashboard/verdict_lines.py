@@ -5,7 +5,7 @@ from __future__ import annotations
 from ti_tui.formatting import printable
 from ti_tui.run.evaluations import Evaluation
 from ti_tui.run.history import RunHistory
-from ti_tui.run.verdicts import Verdict
+from ti_tui.run.verdicts import Cause, Verdict
 from ti_tui.widgets.canvas import Line, Piece, marked
 
 MARKS = {
@@ -53,7 +53,7 @@ def advice(verdict: Verdict, best: int | None, *, going: bool, ends_itself: bool
             return f"more steps refine it at most; {keep}" if keep else "more steps refine it at most"
         case "overtraining":
             return f"take an earlier one: {keep}" if keep else "lower the rates, or take fewer vectors"
-        case "not learning" if "too small" in verdict.reason:
+        case "not learning" if verdict.cause is Cause.RATE_TOO_LOW:
             return "raise the rates (e)" if going else "raise the rates"
         case "diverging":
             return "lower the rates by ten and start again: x stops" if going else "lower the rates by ten"

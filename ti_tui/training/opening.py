@@ -1,0 +1,292 @@
+"""Opens a run to train it: model, vectors, latents, eval set, optimizer, and the checkpoint that it resumes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from ti_tui.dataset.crop import bucket_for
+from ti_tui.dataset.masks import load_mask, weights_of
+from ti_tui.dataset.scan import Picture, Scan
+from ti_tui.dataset.templates import fill
+from ti_tui.run.hashes import weights_hash
+from ti_tui.run.plan import Plan, make_plan
+from ti_tui.run.problems import Problem
+from ti_tui.setup.check import Checked, CheckFailed, check_run
+from ti_tui.training import checkpoints, identity
+from ti_tui.training.batches import Sampler
+from ti_tui.training.compute_mode import compile_unet
+from ti_tui.training.data import Data, LatentsByImage
+from ti_tui.training.device import choose_device, hardware_of
+from ti_tui.training.evaluation import EvalItem, Evaluator, fixed_set, losses, scene_effects
+from ti_tui.training.frozen_parts import frozen_parts, open_previewer
+from ti_tui.training.latents import Encoder, LatentCache, Latents, ToEncode
+from ti_tui.training.models import ModelSource, download
+from ti_tui.training.norms import Norms
+from ti_tui.training.objective import NoiseSchedule
+from ti_tui.training.optimizers import LossScale, make_optimizer
+from ti_tui.training.processes import Processes
+from ti_tui.training.reporter import Reporter
+from ti_tui.training.session import Model, Progress, Session
+from ti_tui.training.weights import ReadAhead
+
+
+class StoppedWhileLoading(Exception):
+    """A stop was asked before the first step; there is nothing to save."""
+
+
+def open_session(
+    checked: Checked,
+    accelerator: Accelerator,
+    report: Reporter,
+    stop_asked: Callable[[], bool],
+    ahead: ReadAhead | None = None,
+    *,
+    read_only: bool = False,
+) -> Session:
+    """Load and prepare everything, in the order that needs the least memory: VAE, latents, then the rest.
+
+    ahead:     the U-Net's weights, if they are being read already.
+    read_only: nothing in the run's folder is touched, neither cached latents nor what a kill left of a checkpoint.
+    Raises UserError for whatever keeps the run from starting.
+    """
+    run, folder = checked.run, checked.folder
+    report.phase("loading", "checking the model")
+    checked = _with_model(checked, report)
+    facts, pictures = checked.facts, checked.pictures
+    assert facts is not None and pictures is not None
+    device = choose_device(accelerator, run.training.device)
+    processes = Processes(accelerator, device)
+    plan = _shared_plan(checked, accelerator, device)
+    vae = folder.path(run.model.vae) if run.model.vae else None
+    source = ModelSource(facts, vae, checked.tokenizers[0].end, ahead)
+
+    latents, regularisation = _all_latents(
+        checked, source, accelerator, plan, device, report, stop_asked, read_only=read_only
+    )
+    masks = _masks(checked, latents, facts.scale) if run.dataset.masks else {}
+    text, unet = frozen_parts(checked, source, plan, device, report)
+    tables = [encoder.get_input_embeddings().weight for encoder in text.encoders]
+    model = Model(
+        unet,
+        text,
+        NoiseSchedule(source.noise_schedule().alphas_cumprod, source.ask_prediction(unet)).to(device),
+        Norms.of(run.embedding.norm, tables, text.rows),
+        device,
+        channels_last=run.training.channels_last == "on",
+    )
+    data = Data(
+        pictures,
+        checked.regularisation,
+        checked.templates,
+        _sampler(checked, plan),
+        latents,
+        regularisation,
+        masks,
+        text,
+        device,
+        facts.scale,
+        noise_offset=run.training.noise_offset,
+        process=(processes.index, processes.count),
+    )
+    model_hash = weights_hash(facts.path)
+    session = Session(
+        checked=checked,
+        plan=plan,
+        processes=processes,
+        model=model,
+        data=data,
+        progress=Progress(
+            make_optimizer(text.rows, run.training, plan.scheme.rate_at(0)),
+            LossScale(active=plan.precision == "fp16"),
+        ),
+        previewer=open_previewer(checked, source, plan, text, unet, model.schedule.prediction, stop_asked),
+        evaluator=_evaluator(checked, plan, model, data) if plan.evaluation_steps else None,
+        recipe=identity.recipe(checked, model_hash, plan),
+        metadata=identity.metadata(checked, plan, model_hash),
+    )
+    source.close()
+    compile_unet(unet, plan.compile)
+    _go_on(session, report, mend=not read_only)
+    return session
+
+
+def _shared_plan(checked: Checked, accelerator: Accelerator, device: torch.device) -> Plan:
+    """The plan, the same in every process: for the least card of all. An explicit batch holds for each process."""
+    assert checked.facts is not None and checked.pictures is not None
+    hardware = hardware_of(device)
+    count = accelerator.num_processes
+    if count > 1:
+        mine = torch.tensor([[hardware.free_bytes, hardware.bf16]], device=accelerator.device, dtype=torch.int64)
+        least = accelerator.gather(mine).amin(dim=0)
+        hardware = replace(hardware, free_bytes=int(least[0]), bf16=bool(least[1]))
+    plan = make_plan(checked.run, checked.facts, checked.images, hardware)
+    if checked.run.training.accumulation == "auto":
+        return plan
+    return replace(plan, effective_batch=plan.effective_batch * count)
+
+
+def _all_latents(
+    checked: Checked,
+    source: ModelSource,
+    accelerator: Accelerator,
+    plan: Plan,
+    device: torch.device,
+    report: Reporter,
+    stop_asked: Callable[[], bool],
+    *,
+    read_only: bool,
+) -> tuple[LatentsByImage, LatentsByImage]:
+    """Latents of the training set and of the regularisation set; the VAE is gone from the device afterwards."""
+    report.phase("caching", "encoding the pictures")
+    facts, pictures, more = source.facts, checked.pictures, checked.regularisation
+    assert pictures is not None
+    path, part = (source.vae, "") if source.vae else (facts.path, "" if facts.single_file else "vae")
+    on_disk = checked.run.training.cache_latents == "disk"
+    place = checked.folder.cache if on_disk else None
+    cache = LatentCache(place, weights_hash(path, part=part), read_only=read_only)
+
+    def progress(done: int, total: int) -> None:
+        report.progress(f"encoded {done} of {total} pictures")
+        if stop_asked() and accelerator.num_processes == 1:
+            raise StoppedWhileLoading
+
+    # float32: it runs once, and half precision costs detail (and overflows in SDXL's VAE).
+    encoder = Encoder(lambda: source.load_vae(torch.float32), device, tiled=plan.fit.tiled_caching, warn=report.warn)
+
+    def latents_of(scan: Scan) -> LatentsByImage:
+        """Latents of every picture (and its mirror image), on the device: a few hundred KB each."""
+        flips = [False, True] if checked.run.dataset.flip else [False]
+        wanted = [(index, flipped) for index in range(len(scan.pictures)) for flipped in flips]
+        items = [
+            ToEncode(scan.pictures[index].path, _size_of(scan.pictures[index], checked), flipped)
+            for index, flipped in wanted
+        ]
+        found = cache.get(items, encoder, progress=progress)
+        return {key: Latents(one.mean.to(device), one.std.to(device)) for key, one in zip(wanted, found, strict=True)}
+
+    with accelerator.main_process_first():
+        try:
+            return latents_of(pictures), latents_of(more) if more else {}
+        finally:
+            encoder.close()
+
+
+def _with_model(checked: Checked, report: Reporter) -> Checked:
+    """`checked` with the model found: a hub id that was not here is downloaded now."""
+    if checked.facts is not None:
+        return checked
+    base = checked.run.model.base
+    report.phase("loading", f"downloading {base} from the hub")
+    download(base)
+    again = check_run(checked.folder, decode=False)
+    again.raise_errors()
+    if again.facts is None:
+        raise CheckFailed([Problem("error", f"{base} was downloaded but cannot be found", "model.base")])
+    return again
+
+
+def _masks(checked: Checked, latents: LatentsByImage, scale: int) -> dict[tuple[int, bool], Tensor]:
+    """Weights of the loss for every picture that has latents; 1 everywhere for one without a mask."""
+    assert checked.pictures is not None
+    found: dict[tuple[int, bool], Tensor] = {}
+    for (index, flipped), one in latents.items():
+        width, height = one.size
+        mask = load_mask(checked.pictures.pictures[index].path, (width * scale, height * scale))
+        if mask is None:
+            found[index, flipped] = torch.ones((1, height, width), device=one.mean.device)
+            continue
+        weights = weights_of(mask, one.size, checked.run.dataset.mask_outside)
+        placed = weights[:, ::-1].copy() if flipped else weights
+        found[index, flipped] = torch.from_numpy(placed).unsqueeze(0).to(one.mean.device)
+    return found
+
+
+def _size_of(picture: Picture, checked: Checked) -> tuple[int, int]:
+    dataset, facts = checked.run.dataset, checked.facts
+    if not dataset.buckets or facts is None:
+        return dataset.resolution, dataset.resolution
+    return bucket_for(picture.width, picture.height, dataset.resolution, step=facts.multiple)
+
+
+def _sampler(checked: Checked, plan: Plan) -> Sampler:
+    run, pictures = checked.run, checked.pictures
+    assert pictures is not None
+    return Sampler(
+        repeats=[
+            0 if place in checked.kept_back else picture.repeats for place, picture in enumerate(pictures.pictures)
+        ],
+        regularisation=len(checked.regularisation.pictures) if checked.regularisation else 0,
+        templates=len(checked.templates),
+        flip=run.dataset.flip,
+        effective_batch=plan.effective_batch,
+        training=run.training,
+    )
+
+
+def _evaluator(checked: Checked, plan: Plan, model: Model, data: Data) -> Evaluator:
+    """Measures the eval loss: on every image with the first template, held-out ones apart."""
+    training = checked.run.training
+    trained: list[EvalItem] = []
+    held: list[EvalItem] = []
+    for place, one in enumerate(data.images.pictures):
+        asked = (data.latents[place, False], fill(data.templates[0], one.caption), data.masks.get((place, False)))
+        (held if place in checked.kept_back else trained).append(asked)
+    timesteps = (training.min_timestep, training.max_timestep)
+    questions = fixed_set(trained, held, training.seed, count=plan.beside.asked, timesteps=timesteps)
+    return Evaluator(
+        questions,
+        ask=lambda prompt, batch_size: losses(
+            questions, model.unet, model.text, model.schedule, data.scale, batch_size=batch_size, prompt=prompt
+        ),
+        scenes=lambda batch_size: scene_effects(
+            tuple(questions[0].latent.shape),
+            model.unet,
+            model.text,
+            data.scale,
+            training.seed,
+            batch_size=batch_size,
+        ),
+        batch_size=plan.batch_size,
+        starts=[row.detach().clone() for row in model.rows],
+        lengths=model.norms.lengths,
+    )
+
+
+def _go_on(session: Session, report: Reporter, *, mend: bool) -> None:
+    """Restore the newest checkpoint, if there is one. Raises CheckFailed if it is of another shape."""
+    if session.processes.is_main:
+        state, notes = checkpoints.latest_state(session.checked.folder, mend=mend)
+        for note in notes:
+            report.warn(note)
+        session.processes.wait()
+    else:
+        session.processes.wait()
+        state, _ = checkpoints.latest_state(session.checked.folder, mend=mend)
+    if state is None:
+        return
+    have, want = [tuple(row.shape) for row in state.rows], [tuple(row.shape) for row in session.rows]
+    if have != want:
+        widths = [" + ".join(str(shape[1]) for shape in shapes) for shapes in (have, want)]
+        field = "embedding.vectors" if widths[0] == widths[1] else "model.base"
+        has, wants = (
+            f"{shapes[0][0]} vectors of width {width}" for shapes, width in zip((have, want), widths, strict=True)
+        )
+        message = f"the checkpoint at step {state.step} has {has}, the run {wants}"
+        remedy = "Put the value back, or start a new run with `ti-tui init`."
+        raise CheckFailed([Problem("error", message, field, remedy)])
+    # What an older program did not write down is not known to have changed.
+    changed = [key for key in session.recipe if key in state.recipe and state.recipe[key] != session.recipe[key]]
+    if changed:
+        report.warn(
+            f"changed since step {state.step}: {', '.join(changed)}; the run goes on, but not as if uninterrupted"
+        )
+    if not session.restore(state):
+        report.warn("the optimizer is another one than at the checkpoint: its moments start fresh")
+    total = session.plan.total_steps
+    if state.step > total:
+        report.warn(f"the scheme ends at step {total}, before the checkpoint at {state.step}, whose vectors are kept")
