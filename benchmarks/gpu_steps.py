@@ -22,13 +22,17 @@ from ti_tui.run.hardware import nvml_handle
 from ti_tui.run.memory import Backward, ComputeMode, Precision, Recompute
 from ti_tui.run.recipe import Family, TrainingTable
 from ti_tui.training.compute_mode import compile_unet, set_compute_mode
+from ti_tui.training.data import Inputs, MicroBatch
 from ti_tui.training.device import DTYPES, use_fast_arithmetic
 from ti_tui.training.latents import Latents
-from ti_tui.training.objective import NoiseSchedule, draw, losses
-from ti_tui.training.optimizers import LossScale, clip_gradients, gradient_norm, make_optimizer
+from ti_tui.training.loop import NotFinite, train_step
+from ti_tui.training.norms import Norms
+from ti_tui.training.objective import NoiseSchedule, draw
+from ti_tui.training.optimizers import LossScale, make_optimizer
 from ti_tui.training.previews import conditions_for
 from ti_tui.training.quantised import quantise
-from ti_tui.training.text import Context, TextGradients, TextSide
+from ti_tui.training.session import Model, Progress
+from ti_tui.training.text import Context, TextSide
 
 VECTORS = 4
 RATE = 0.005
@@ -180,54 +184,45 @@ def make_schedule(device: torch.device) -> NoiseSchedule:
 
 
 def our_step(job: Job, terms: Terms) -> Callable[[], float]:
-    """A step as the trainer does it; returns the loss."""
-    device, side, way = torch.device(terms.device), terms.side(job), job.way
+    """The trainer's own step on made-up inputs; returns the loss (0 where fp16 overflowed)."""
+    device, side, mode = torch.device(terms.device), terms.side(job), job.way
     unet = make_unet(job, terms)
     place, form = ("cpu", torch.float32) if job.text_on_cpu else (terms.device, terms.dtype)
     encoders = make_encoders(job, terms, place, form)
     rows = [nn.Parameter(0.01 * torch.randn(VECTORS, one.config.hidden_size, device=place)) for one in encoders]
     text = TextSide(encoders, [], rows, family=job.family, token="it", clip_skip=1)
-    training, schedule, scale = TrainingTable(), make_schedule(device), LossScale(active=terms.precision == "fp16")
-    optimizer = make_optimizer(rows, training, RATE)
+    training = TrainingTable()
+    progress = Progress(make_optimizer(rows, training, RATE), LossScale(active=terms.precision == "fp16"))
+    norms = Norms("free", (), ())
+    model = Model(unet, text, make_schedule(device), norms, device, channels_last=job.channels_last)
     shape = (4, side // 8, side // 8)
     posterior = Latents(torch.randn(shape, device=device), torch.full(shape, 0.1, device=device))
     ids = [[one.to(place) for one in prompt] for prompt in make_ids(job, terms)]
-    index = torch.arange(job.batch, device=device)
-    order = torch.channels_last if job.channels_last else torch.contiguous_format
+    weights = torch.full((job.batch,), 1 / job.batch, device=device)
+    prompts = torch.arange(job.batch, device=device)
 
     def sent(tensor: Tensor) -> Tensor:
         return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
-    def prepare() -> tuple[Tensor, Tensor, Tensor]:
+    def prepare() -> Inputs:
         drawn = [draw(seed, shape, 0.0) for seed in range(job.batch)]
         units, noise = sent(torch.stack([one.latent for one in drawn])), sent(torch.stack([one.noise for one in drawn]))
-        latents, timesteps = posterior.draw(units), sent(torch.randint(0, 1000, (job.batch,)))
-        noisy = schedule.noisy(latents, noise, timesteps).to(unet.dtype, memory_format=order)
-        return noisy, schedule.target(latents, noise, timesteps), timesteps
+        timesteps, sizes = sent(torch.randint(0, 1000, (job.batch,))), [(side, side)] * job.batch
+        batch = MicroBatch(posterior.draw(units), noise, timesteps, weights, prompts, None, sizes)
+        return Inputs(progress.step, 0, job.batch, [batch], ids)
 
     ahead = [prepare()]
 
     def step() -> float:
-        noisy, target, timesteps = ahead.pop()
-        for row in rows:
-            row.grad = torch.zeros_like(row)
-        prompts = TextGradients(text, ids, way, device)
-        conditions = conditions_for(prompts.context.rows(index), [(side, side)] * job.batch, unet)
-        loss = losses(unet(noisy, timesteps, **conditions).sample, target, training).mean()
-        (loss * scale.factor).backward()
-        prompts.backward()
-        for row in rows:
-            assert row.grad is not None
-            row.grad.div_(scale.factor)
-        # While the device is at work; what follows waits for it.
-        ahead.append(prepare())
-        length, value = float(gradient_norm(rows)), float(loss.detach())
-        if not math.isfinite(length):
-            return value if scale.overflowed() else math.nan
-        clip_gradients(rows, length, training.max_gradient_norm)
-        optimizer.step()
-        scale.succeeded()
-        return value
+        try:
+            taken = train_step(
+                model, progress, training, ahead.pop(), rate=RATE, mode=mode,
+                while_computing=lambda: ahead.append(prepare()),
+            )  # fmt: skip
+        except NotFinite as error:
+            return 0.0 if error.overflow and progress.loss_scale.overflowed() else math.nan
+        assert taken is not None
+        return taken.loss
 
     return step
 

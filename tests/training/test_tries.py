@@ -13,7 +13,9 @@ from tests.conftest import MakeRun, result
 from tests.training.running import Train, events, open_trainer, stop_at_step
 from ti_tui.errors import TrainingError
 from ti_tui.run.folder import RunFolder
-from ti_tui.training import step as step_module
+from ti_tui.training import loop
+from ti_tui.training.data import Data
+from ti_tui.training.recovery import Recovery
 
 FAST = {"evaluation.every_steps": 0}
 Spoils = Callable[[int], bool]
@@ -23,19 +25,23 @@ Spoils = Callable[[int], bool]
 @pytest.fixture
 def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[[Spoils], list[int]]:
     """Makes losses not-a-number; returns the steps done at each of the spoiled ones."""
-    original = step_module.loss_of
+    losses, step = loop.losses, Recovery.step
 
     def begin(spoils: Spoils) -> list[int]:
         spoiled: list[int] = []
 
-        def loss_of(session: Any, batch: Any, context: Any) -> Tensor:
-            loss = original(session, batch, context)
-            if not spoils(session.step):
-                return loss
-            spoiled.append(session.step)
-            return loss * float("nan")
+        def taken(recovery: Recovery, rate_at: Callable[[int], float]) -> Any:
+            def spoiling(*given: Any) -> Tensor:
+                done = recovery._session.step
+                if not spoils(done):
+                    return losses(*given)
+                spoiled.append(done)
+                return losses(*given) * float("nan")
 
-        monkeypatch.setattr(step_module, "loss_of", loss_of)
+            monkeypatch.setattr(loop, "losses", spoiling)
+            return step(recovery, rate_at)
+
+        monkeypatch.setattr(Recovery, "step", taken)
         return spoiled
 
     return begin
@@ -88,21 +94,21 @@ def test_tries_are_counted_anew_after_a_step_that_works(
 
 
 def test_each_try_draws_other_noise(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, attempts = step_module.prepare, []
+    original, attempts = Data.inputs, []
 
-    def prepare(session: Any, number: int, attempt: int, batch_size: int) -> Any:
+    def inputs(data: Data, number: int, attempt: int, batch_size: int) -> Any:
         attempts.append((number, attempt))
-        prepared = original(session, number, attempt, batch_size)
+        prepared = original(data, number, attempt, batch_size)
         for batch in prepared.micro_batches:
-            batch.target.fill_(float("nan"))
+            batch.noise.fill_(float("nan"))
         return prepared
 
-    monkeypatch.setattr(step_module, "prepare", prepare)
+    monkeypatch.setattr(Data, "inputs", inputs)
     trainer = open_trainer(make_run(**FAST))
     with pytest.raises(TrainingError):
         trainer.run()
     assert attempts == [(0, 0), (0, 1), (0, 2)]
-    samples = [trainer.session.sampler.step(0, attempt) for attempt in range(3)]
+    samples = [trainer.session.data.sampler.step(0, attempt) for attempt in range(3)]
     assert len({tuple(one.seed for one in drawn) for drawn in samples}) == 3
     assert len({tuple(one.picture for one in drawn) for drawn in samples}) == 1, "of the same images"
 
