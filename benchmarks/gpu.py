@@ -152,7 +152,7 @@ def predicted(job: Job, terms: Terms) -> int | None:
     if job.reference or terms.tiny or terms.device != "cuda":
         return None
     side = terms.side(job)
-    plan = predict(job.family, job.way, resolution=side, precision=terms.precision, cuda=True, prompts=job.batch)
+    plan = predict(job.family, job.mode, resolution=side, precision=terms.precision, cuda=True, prompts=job.batch)
     return plan.training
 
 

@@ -72,7 +72,7 @@ class Job:
     limit: int | None = None
 
     @property
-    def way(self) -> ComputeMode:
+    def mode(self) -> ComputeMode:
         return ComputeMode(self.batch, self.backward, self.recompute, self.bits, self.text_on_cpu)
 
     @property
@@ -134,7 +134,7 @@ def make_unet(job: Job, terms: Terms) -> Any:
     if job.channels_last:
         unet.to(memory_format=torch.channels_last)
     if not job.reference:
-        set_compute_mode(unet, job.way)
+        set_compute_mode(unet, job.mode)
     elif job.recompute != "none":
         unet.train().enable_gradient_checkpointing()
     if job.compile != "off":
@@ -185,7 +185,7 @@ def make_schedule(device: torch.device) -> NoiseSchedule:
 
 def our_step(job: Job, terms: Terms) -> Callable[[], float]:
     """The trainer's own step on made-up inputs; returns the loss (0 where fp16 overflowed)."""
-    device, side, mode = torch.device(terms.device), terms.side(job), job.way
+    device, side, mode = torch.device(terms.device), terms.side(job), job.mode
     unet = make_unet(job, terms)
     place, form = ("cpu", torch.float32) if job.text_on_cpu else (terms.device, terms.dtype)
     encoders = make_encoders(job, terms, place, form)

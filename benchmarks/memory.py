@@ -248,8 +248,8 @@ def as_toml(table: dict[str, dict[str, Any]]) -> str:
     for family, values in table.items():
         lines += ["", f"[{family}]"]
         lines += [f"{name} = {_plain(value)}" for name, value in values.items() if name != "ways"]
-        for name, way in values["ways"].items():
-            numbers = ", ".join(f"{key} = {_plain(value)}" for key, value in way.items())
+        for name, mode in values["ways"].items():
+            numbers = ", ".join(f"{key} = {_plain(value)}" for key, value in mode.items())
             lines.append(f"ways.{name} = {{ {numbers} }}")
     return "\n".join(lines) + "\n"
 

@@ -37,7 +37,7 @@ def plan(hardware: Hardware, images: int, facts: ModelFacts = SD1, resolution: i
 
 def test_an_rtx_2060_gets_fp16_and_several_images_at_once_without_recomputing() -> None:
     made = plan(RTX_2060, 23)
-    assert (made.precision, made.way.recompute, made.way.bits) == ("fp16", "none", 16)
+    assert (made.precision, made.mode.recompute, made.mode.bits) == ("fp16", "none", 16)
     assert made.batch_size >= 4 and made.effective_batch == 23
     assert made.memory is not None and made.memory.training <= RTX_2060.free_bytes
     assert "one step uses each of the 23 images once" in made.reasons["step"]
@@ -50,11 +50,11 @@ def test_a_newer_card_gets_bf16() -> None:
 def test_what_does_not_fit_is_computed_twice_and_then_told() -> None:
     small = Hardware("cuda", "card", 3 * GIB, int(2.9 * GIB), bf16=False)
     made = plan(small, 4)
-    assert made.way.recompute != "none" and made.way.bits == 16 and "computed twice" in made.reasons["memory"]
+    assert made.mode.recompute != "none" and made.mode.bits == 16 and "computed twice" in made.reasons["memory"]
     tiny = Hardware("cuda", "card", GIB, int(0.9 * GIB), bf16=False)
     made = plan(tiny, 4)
     assert "this may run out of memory" in made.reasons["memory"]
-    assert (made.batch_size, made.way.recompute, made.way.bits, made.way.text_on_cpu) == (1, "all", 8, True)
+    assert (made.batch_size, made.mode.recompute, made.mode.bits, made.mode.text_on_cpu) == (1, "all", 8, True)
 
 
 def test_a_limit_on_the_cards_memory_is_kept() -> None:

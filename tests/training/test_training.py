@@ -40,7 +40,7 @@ def gradients_of(trainer: Trainer) -> float:
     """Put the gradient of the first step into the rows, which stay as they are at a rate of 0; returns its loss."""
     session = trainer.session
     inputs = session.data.inputs(session.step, 0, session.plan.batch_size)
-    training, mode = session.checked.run.training, session.plan.way
+    training, mode = session.checked.run.training, session.plan.mode
     taken = train_step(session.model, session.progress, training, inputs, rate=0.0, mode=mode)
     assert taken is not None
     return taken.loss

@@ -85,7 +85,7 @@ def is_known(facts: ModelFacts) -> bool:
 
 def predict(
     family: Family,
-    way: ComputeMode,
+    mode: ComputeMode,
     *,
     resolution: int,
     precision: Precision,
@@ -101,17 +101,17 @@ def predict(
     tiled:      pictures are encoded and decoded in pieces.
     """
     table = coefficients()[family]
-    kind = table["ways"][f"{way.backward}-{way.recompute}"]
+    kind = table["ways"][f"{mode.backward}-{mode.recompute}"]
     area = (resolution / table["resolution"]) ** 2
     size = 1.0 if precision != "fp32" else 2.0
     image = kind["image"] * area
     if attention == "plain":
         image += kind["matrices"] * area**2
     # 8-bit weights are as large beside fp32 as beside fp16.
-    unet = table["unet"] * size if way.bits == 16 else table["unet_8bit"]
+    unet = table["unet"] * size if mode.bits == 16 else table["unet_8bit"]
     # A step with many prompts, or one that computes twice anyway, keeps nothing of them; see TextGradients.
-    kept = prompts if keeps_text(prompts, way) else 0
-    text = 0.0 if way.text_on_cpu else (table["text"] + table["prompt"] * kept) * size
+    kept = prompts if keeps_text(prompts, mode) else 0
+    text = 0.0 if mode.text_on_cpu else (table["text"] + table["prompt"] * kept) * size
     fixed = CONTEXT_MIB if cuda else PROCESS_MIB
     caching = 2 * (table["vae"] + _pass(table, "encode", area, tiled)) + fixed
     decode = (table["vae"] + _pass(table, "decode", area, tiled)) * size
@@ -120,14 +120,14 @@ def predict(
     return MemoryPlan(
         *(
             int(mib * MIB)
-            for mib in (unet, text, (image * way.batch_size + kind["fixed"]) * size, fixed, caching, previews)
+            for mib in (unet, text, (image * mode.batch_size + kind["fixed"]) * size, fixed, caching, previews)
         )
     )
 
 
-def keeps_text(prompts: int, way: ComputeMode) -> bool:
+def keeps_text(prompts: int, mode: ComputeMode) -> bool:
     """Whether the text encoder(s) keep their activations while the U-Net runs; else they encode again for backward."""
-    return way.recompute == "none" and prompts <= max(way.batch_size, TEXT_CHUNK)
+    return mode.recompute == "none" and prompts <= max(mode.batch_size, TEXT_CHUNK)
 
 
 def _pass(table: dict[str, Any], name: str, area: float, tiled: bool) -> float:

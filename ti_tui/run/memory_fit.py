@@ -59,7 +59,7 @@ class Fit:
     tiled_caching, tiled_previews: pictures are encoded, and previews decoded, in pieces.
     """
 
-    way: ComputeMode
+    mode: ComputeMode
     memory: MemoryPlan | None
     tiled_caching: bool = False
     tiled_previews: bool = False
@@ -90,57 +90,57 @@ def find_fit(
         return Fit(ways[0], None)
     limit, cuda = limit_of(run, hardware), hardware.kind == "cuda"
 
-    def needs(way: ComputeMode, *, tiled: bool = False) -> MemoryPlan:
+    def needs(mode: ComputeMode, *, tiled: bool = False) -> MemoryPlan:
         return predict(
-            facts.family, way, resolution=run.dataset.resolution, precision=precision, attention=attention,
-            cuda=cuda, prompts=max(effective, way.batch_size), tiled=tiled,
+            facts.family, mode, resolution=run.dataset.resolution, precision=precision, attention=attention,
+            cuda=cuda, prompts=max(effective, mode.batch_size), tiled=tiled,
         )  # fmt: skip
 
-    def cost(way: ComputeMode) -> tuple[float, int]:
-        return _work(way, facts, effective or way.batch_size, cuda), needs(way).training
+    def cost(mode: ComputeMode) -> tuple[float, int]:
+        return _work(mode, facts, effective or mode.batch_size, cuda), needs(mode).training
 
-    def fits(way: ComputeMode) -> bool:
-        spare = way.backward == "plain" and run.training.lean_backward == "auto"
-        return needs(way).training <= limit * (PLAIN_SHARE if spare else 1.0)
+    def fits(mode: ComputeMode) -> bool:
+        spare = mode.backward == "plain" and run.training.lean_backward == "auto"
+        return needs(mode).training <= limit * (PLAIN_SHARE if spare else 1.0)
 
-    fitting = [way for way in ways if fits(way)]
+    fitting = [mode for mode in ways if fits(mode)]
     # The VAE is not there while the others train, so its own need only decides how pictures pass it.
-    way = min(fitting, key=cost) if fitting else min(ways, key=lambda way: needs(way).training)
-    whole, pieces = needs(way), needs(way, tiled=True)
+    mode = min(fitting, key=cost) if fitting else min(ways, key=lambda mode: needs(mode).training)
+    whole, pieces = needs(mode), needs(mode, tiled=True)
     caching, previews = whole.caching > limit, whole.previews > limit
     memory = replace(
         whole,
         caching=(pieces if caching else whole).caching,
         previews=(pieces if previews else whole).previews,
     )
-    _explain(way, memory, limit, bool(fitting), reasons)
+    _explain(mode, memory, limit, bool(fitting), reasons)
     if caching or previews:
         what = [name for name, tiled in (("pictures are encoded", caching), ("previews decoded", previews)) if tiled]
         reasons["VAE"] = f"{' and '.join(what)} in pieces of 512 pixels: whole ones would not fit"
-    return Fit(way, memory, caching, previews)
+    return Fit(mode, memory, caching, previews)
 
 
-def recompute_in_words(way: ComputeMode) -> str:
+def recompute_in_words(mode: ComputeMode) -> str:
     """What of the activations is computed twice, in a few words."""
     return {
         "none": "nothing recomputed",
         "some": "some activations computed twice",
         "all": "activations computed twice",
-    }[way.recompute]
+    }[mode.recompute]
 
 
-def smaller(way: ComputeMode) -> ComputeMode | None:
+def smaller(mode: ComputeMode) -> ComputeMode | None:
     """The way to go on with after running out of memory, None where none is left; what it computes stays the same.
 
     The cheapest first: the lean backward, then half the micro-batch, then more recomputation.
     """
-    if way.backward == "plain":
-        return replace(way, backward="lean")
-    if way.batch_size > 1:
-        return replace(way, batch_size=(way.batch_size + 1) // 2)
+    if mode.backward == "plain":
+        return replace(mode, backward="lean")
+    if mode.batch_size > 1:
+        return replace(mode, batch_size=(mode.batch_size + 1) // 2)
     amounts = AMOUNTS["auto"]
-    if way.recompute != amounts[-1]:
-        return replace(way, recompute=amounts[amounts.index(way.recompute) + 1])
+    if mode.recompute != amounts[-1]:
+        return replace(mode, recompute=amounts[amounts.index(mode.recompute) + 1])
     return None
 
 
@@ -165,42 +165,42 @@ def _even(size: int, effective: int) -> int:
     return math.ceil(effective / math.ceil(effective / size)) if effective else size
 
 
-def _work(way: ComputeMode, facts: ModelFacts, images: int, cuda: bool) -> float:
+def _work(mode: ComputeMode, facts: ModelFacts, images: int, cuda: bool) -> float:
     """Predicted time of an image, in TFLOP."""
     kinds: dict[str, Any] = coefficients()[facts.family]["ways"]
     image: float = kinds["plain-none"]["work"]
-    each: float = kinds[f"{way.backward}-{way.recompute}"]["work"]
-    if way.backward == "lean":
+    each: float = kinds[f"{mode.backward}-{mode.recompute}"]["work"]
+    if mode.backward == "lean":
         each *= LEAN["cuda" if cuda else "cpu"]
-    if way.text_on_cpu:
+    if mode.text_on_cpu:
         each += image * TEXT_ON_CPU
-    if way.bits == 8:
+    if mode.bits == 8:
         each += image * EIGHT_BITS
-    extra = PER_MICRO_BATCH + (EXPANDING if way.bits == 8 else 0.0)
-    return each + extra * image * math.ceil(images / way.batch_size) / images
+    extra = PER_MICRO_BATCH + (EXPANDING if mode.bits == 8 else 0.0)
+    return each + extra * image * math.ceil(images / mode.batch_size) / images
 
 
-def _explain(way: ComputeMode, memory: MemoryPlan, limit: int, fits: bool, reasons: dict[str, str]) -> None:
+def _explain(mode: ComputeMode, memory: MemoryPlan, limit: int, fits: bool, reasons: dict[str, str]) -> None:
     need = f"{memory.training / GIB:.1f}"
     if fits:
-        reasons["memory"] = f"{need} of {limit / GIB:.1f} GiB (predicted), {recompute_in_words(way)}"
+        reasons["memory"] = f"{need} of {limit / GIB:.1f} GiB (predicted), {recompute_in_words(mode)}"
     else:
         reasons["memory"] = f"{need} GiB are predicted and {limit / GIB:.1f} are free: this may run out of memory"
     parts = [f"U-Net {memory.unet / GIB:.1f}", f"activations {memory.activations / GIB:.1f}"]
     parts += [f"text {memory.text / GIB:.1f}"] * bool(memory.text) + [f"context {memory.context / GIB:.1f}"]
     reasons["holds"] = ", ".join(parts) + " GiB"
-    if way.backward == "lean":
+    if mode.backward == "lean":
         reasons["backward"] = "lean: frozen layers keep only what the gradient needs; the result is the same"
-    elif way.recompute == "none":
+    elif mode.recompute == "none":
         reasons["backward"] = "plain: there is room for all that layers keep, and it is the fastest"
     else:
         reasons["backward"] = "plain: of blocks that are computed twice little is kept anyway"
-    if way.recompute != "none":
+    if mode.recompute != "none":
         reasons["recompute"] = {
             "some": "the finest blocks are computed twice: more images at once, or it would not fit",
             "all": "all blocks are computed twice: it would not fit otherwise; 30 % more work",
-        }[way.recompute]
-    if way.bits == 8:
+        }[mode.recompute]
+    if mode.bits == 8:
         reasons["U-Net"] = "8-bit weights: half the memory, without which this card would be too small"
-    if way.text_on_cpu:
+    if mode.text_on_cpu:
         reasons["text encoder"] = "on the CPU: the card has no room for it; slower"

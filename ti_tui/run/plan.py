@@ -47,12 +47,12 @@ class Plan:
     reasons: dict[str, str] = field(default_factory=dict)
 
     @property
-    def way(self) -> ComputeMode:
-        return self.fit.way
+    def mode(self) -> ComputeMode:
+        return self.fit.mode
 
     @property
     def batch_size(self) -> int:
-        return self.fit.way.batch_size
+        return self.fit.mode.batch_size
 
     @property
     def memory(self) -> MemoryPlan | None:
@@ -119,7 +119,7 @@ class Plan:
             "device_name": self.hardware.name,
             "precision": self.precision,
             "attention": self.attention,
-            **asdict(self.way),
+            **asdict(self.mode),
             "compile": self.compile,
             "accumulation": self.accumulation,
             "effective_batch": self.effective_batch,
@@ -142,7 +142,7 @@ def make_plan(run: RunFile, facts: ModelFacts, images: int, hardware: Hardware) 
     effective = _effective_batch(run, images, reasons)
     attention: Attention = "sdpa" if training.attention == "auto" else training.attention
     fit = find_fit(run, facts, hardware, precision, attention, effective, reasons)
-    batch_size = fit.way.batch_size
+    batch_size = fit.mode.batch_size
     if training.accumulation != "auto":
         effective = batch_size * training.accumulation
     accumulation = math.ceil(effective / batch_size)

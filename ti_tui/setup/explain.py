@@ -120,7 +120,7 @@ def _batch(name: str, plan: Plan) -> str:
         limit = plan.hardware.free_bytes / GIB
         if plan.memory is None:
             return str(plan.batch_size)
-        how = recompute_in_words(plan.way)
+        how = recompute_in_words(plan.mode)
         return f"{plan.batch_size}  ({plan.memory.training / GIB:.1f} of {limit:.1f} GiB predicted, {how})"
     last = plan.effective_batch - plan.batch_size * (plan.accumulation - 1)
     each = f"{plan.batch_size} x {plan.accumulation}"

@@ -127,8 +127,8 @@ def _memory(plan: Plan) -> ReceiptLine:
     where = "card" if plan.hardware.kind == "cuda" else "machine's memory"
     if plan.memory is None:
         return ReceiptLine("Memory", f"{free:.1f} of {total:.1f} GiB free", plan.reasons.get("memory", ""))
-    how = recompute_in_words(plan.way)
-    if plan.way.bits == 8:
+    how = recompute_in_words(plan.mode)
+    if plan.mode.bits == 8:
         how += ", 8-bit U-Net"
     need = plan.memory.training / GIB
     fits = how if need <= free else "more than is free: it may run out"

@@ -15,11 +15,11 @@ from ti_tui.training.recompute import set_recompute
 RECOMPILES = 256
 
 
-def set_compute_mode(unet: Any, way: ComputeMode) -> None:
+def set_compute_mode(unet: Any, mode: ComputeMode) -> None:
     """Take over `way`'s backward and recomputation. A lean backward stays: plain only keeps more."""
-    if way.backward == "lean":
+    if mode.backward == "lean":
         make_lean(unet)
-    set_recompute(unet, way.recompute)
+    set_recompute(unet, mode.recompute)
 
 
 def compile_unet(unet: Any, how: Compile, *, backend: Any = "inductor") -> None:

@@ -31,7 +31,7 @@ def frozen_parts(
     report.phase("loading", "loading the text encoder and the U-Net")
     run, facts, dtype = checked.run, source.facts, DTYPES[plan.precision]
     # A CPU is as fast in float32, and many are far slower in half precision.
-    place, form = (torch.device("cpu"), torch.float32) if plan.way.text_on_cpu else (device, dtype)
+    place, form = (torch.device("cpu"), torch.float32) if plan.mode.text_on_cpu else (device, dtype)
     encoders = [source.text_encoder(index, form).to(place) for index in range(len(facts.widths))]
     text = TextSide(
         encoders,
@@ -43,14 +43,14 @@ def frozen_parts(
     )
     unet = source.unet(dtype)
     use_fast_arithmetic(device, sum(parameter.numel() for parameter in unet.parameters()))
-    if plan.way.bits == 8:
+    if plan.mode.bits == 8:
         # Before it goes to a card that could not hold it otherwise.
         quantise(unet)
     unet = unet.to(device)
     if run.training.channels_last == "on":
         unet = unet.to(memory_format=torch.channels_last)
     set_attention(unet, plan.attention)
-    set_compute_mode(unet, plan.way)
+    set_compute_mode(unet, plan.mode)
     return text, unet
 
 

@@ -47,7 +47,7 @@ def recipe(checked: Checked, model_hash: str, plan: Plan) -> dict[str, Any]:
         "norm": run.embedding.norm,
         "effective_batch": plan.effective_batch,
         # What the plan took, not what was asked for: of the ways to fit, this one alone changes the numbers.
-        "unet_bits": plan.way.bits,
+        "unet_bits": plan.mode.bits,
         "training": training,
     }
 

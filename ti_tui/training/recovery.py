@@ -37,7 +37,7 @@ class Recovery:
         stop_requested: Callable[[], bool],
         undo: Undo | None = None,
     ) -> None:
-        self.mode = session.plan.way
+        self.mode = session.plan.mode
         self._session = session
         self._warn = warn
         self._stop_requested = stop_requested

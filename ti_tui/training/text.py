@@ -102,12 +102,12 @@ class TextGradients:
     device: the U-Net's; the encoder(s) may be on another.
     """
 
-    def __init__(self, text: TextSide, ids: Sequence[list[Tensor]], way: ComputeMode, device: torch.device) -> None:
+    def __init__(self, text: TextSide, ids: Sequence[list[Tensor]], mode: ComputeMode, device: torch.device) -> None:
         self._text = text
-        chunk = max(way.batch_size, TEXT_CHUNK)
+        chunk = max(mode.batch_size, TEXT_CHUNK)
         self._chunks = [ids[start : start + chunk] for start in range(0, len(ids), chunk)]
         self._kept: Context | None = None
-        if keeps_text(len(ids), way):
+        if keeps_text(len(ids), mode):
             self._kept = self._encode(ids)
             self.context = self._kept.detached(device)
         else:

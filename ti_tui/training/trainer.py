@@ -127,7 +127,7 @@ class Trainer:
         session, device = self.session, self.session.model.device
         used, peak = memory_used(device)
         predicted = None
-        if (memory := session.plan.memory) is not None and self._recovery.mode == session.plan.way:
+        if (memory := session.plan.memory) is not None and self._recovery.mode == session.plan.mode:
             # A card's own counter does not see the context.
             predicted = memory.training - (memory.context if device.type == "cuda" else 0)
         self._report.event("memory", used_bytes=used, peak_bytes=peak, predicted_bytes=predicted, step=session.step)
