@@ -90,7 +90,7 @@ def print_shares() -> None:
         values = {"format": 1, "model": {"base": "m"}, "embedding": {"token": "zkz"},
                   "dataset": {"images": "i", "resolution": resolution}}  # fmt: skip
         for images in (3, 5, 10, 20, 30):
-            beside = make_plan(from_values(values, Path("run.toml")), one, images, card).beside
+            beside = make_plan(from_values(values, Path("run.toml")), one, images, card).overhead
             together = beside.previews + beside.evaluation
             print(f"{name:<32}{images:>8}{beside.previews:>10.1%}{beside.evaluation:>11.1%}{together:>10.1%}")
 

@@ -145,7 +145,7 @@ def judged(checked: Any, concept: str, seed: int, steps: int) -> Outcome:
     best = best_of(history.evaluations, range(100, steps + 1, 100))
     checkpoints = []
     for step in sorted(wanted | ({best} if best else set())):
-        rows = evaluator.starts if step == 0 else load_state(folder, step).rows
+        rows = evaluator.initial if step == 0 else load_state(folder, step).rows
         with torch.no_grad():
             for row, saved in zip(session.rows, rows, strict=True):
                 row.copy_(saved)

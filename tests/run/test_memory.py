@@ -290,16 +290,16 @@ def test_pictures_pass_the_vae_in_pieces_where_whole_ones_would_not_fit() -> Non
 
 @pytest.mark.parametrize("images", [5, 8, 20, 30])
 def test_what_goes_on_beside_takes_a_tenth_of_the_time_at_most(images: int) -> None:
-    beside = plan(6, images).beside
-    assert beside.previews > 0 and 0 < beside.evaluation <= 0.05
-    assert beside.previews + beside.evaluation <= 0.10
+    overhead = plan(6, images).overhead
+    assert overhead.previews > 0 and 0 < overhead.evaluation <= 0.05
+    assert overhead.previews + overhead.evaluation <= 0.10
 
 
 def test_many_previews_are_told_and_leave_the_eval_loss_a_hundredth() -> None:
     run = recipe(sample={"every_steps": 5, "prompts": ["a [name]", "a [name] at night"]})
-    beside = make_plan(run, SD1, 5, card(6)).beside
-    assert beside.previews > 0.3 and beside.evaluation <= 0.01
-    assert f"previews {beside.previews * 100:.2g} %" in beside.describe()
+    overhead = make_plan(run, SD1, 5, card(6)).overhead
+    assert overhead.previews > 0.3 and overhead.evaluation <= 0.01
+    assert f"previews {overhead.previews * 100:.2g} %" in overhead.describe()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from tests.training.running import Train, events, open_trainer, stop_at_step
 from ti_tui.dataset.hold_out import kept_back
 from ti_tui.run.events import EventReader, as_one_run
 from ti_tui.run.folder import RunFolder
-from ti_tui.training.evaluation import BANDS, fixed_set, identity
+from ti_tui.training.evaluation import BANDS, eval_items, items_hash
 from ti_tui.training.latents import Latents
 
 
@@ -51,9 +51,9 @@ def test_kept_back_pictures_are_asked_about_and_never_trained_on(make_run: MakeR
     assert trained == {0, 1, 2, 3} - {held}
     assert session.plan.images == session.plan.effective_batch == 3
     assert session.evaluator is not None
-    own, kept = session.data.latents[held, False].mean, [one for one in session.evaluator.questions if one.held]
+    own, kept = session.data.latents[held, False].mean, [one for one in session.evaluator.items if one.held]
     assert kept and all(torch.equal(one.latent, own) for one in kept)
-    others = [one for one in session.evaluator.questions if not one.held]
+    others = [one for one in session.evaluator.items if not one.held]
     assert len(others) >= 2 * len(kept) and not any(torch.equal(one.latent, own) for one in others)
 
 
@@ -149,18 +149,18 @@ def test_a_fixed_set_spreads_its_timesteps_and_asks_about_each_picture_alike(
     count: int, pictures: int, held: int, seed: int
 ) -> None:
     asked = [(Latents(torch.full((4, 2, 2), float(place)), torch.zeros(4, 2, 2)), "", None) for place in range(12)]
-    questions = fixed_set(asked[:pictures], asked[9 : 9 + held], seed, count=count, timesteps=(0, 1000))
-    assert len(questions) == count and any(one.held for one in questions) == (held > 0)
+    items = eval_items(asked[:pictures], asked[9 : 9 + held], seed, count=count, timesteps=(0, 1000))
+    assert len(items) == count and any(one.held for one in items) == (held > 0)
     for part in (False, True):
-        mine = [one for one in questions if one.held is part]
+        mine = [one for one in items if one.held is part]
         if mine:
             stretches = sorted(one.timestep * len(mine) // 1000 for one in mine)
             assert stretches == list(range(len(mine))), "one in each equal part of the range"
             times = [sum(float(one.latent[0, 0, 0]) == value for one in mine) for value in range(12)]
             known = [number for number in times if number]
             assert max(known) - min(known) <= 1
-    again = fixed_set(asked[:pictures], asked[9 : 9 + held], seed, count=count, timesteps=(0, 1000))
-    assert identity(questions) == identity(again)
+    again = eval_items(asked[:pictures], asked[9 : 9 + held], seed, count=count, timesteps=(0, 1000))
+    assert items_hash(items) == items_hash(again)
 
 
 @given(st.integers(0, 60), st.integers(0, 2**60))

@@ -43,7 +43,7 @@ class Plan:
     save_epochs: int
     sample_steps: int
     sample_epochs: int
-    beside: Overhead
+    overhead: Overhead
     reasons: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -62,7 +62,7 @@ class Plan:
     @property
     def evaluation_steps(self) -> int:
         """Steps between evaluations of the fixed set; 0 takes none."""
-        return self.beside.evaluation_steps
+        return self.overhead.evaluation_steps
 
     @property
     def total_steps(self) -> int:
@@ -138,7 +138,7 @@ def make_plan(run: RunFile, facts: ModelFacts, images: int, hardware: Hardware) 
     """Decide everything that the run file leaves to `auto`. `images` counts repeats."""
     training = run.training
     reasons: dict[str, str] = {"device": hardware.describe()}
-    precision = _precision(training.precision, hardware, reasons)
+    precision = choose_precision(training.precision, hardware, reasons)
     effective = _effective_batch(run, images, reasons)
     attention: Attention = "sdpa" if training.attention == "auto" else training.attention
     fit = find_fit(run, facts, hardware, precision, attention, effective, reasons)
@@ -147,7 +147,7 @@ def make_plan(run: RunFile, facts: ModelFacts, images: int, hardware: Hardware) 
         effective = batch_size * training.accumulation
     accumulation = math.ceil(effective / batch_size)
     reasons["step"] = _step_in_words(batch_size, accumulation, effective, images)
-    beside = plan_overhead(run, facts, effective, reasons)
+    overhead = plan_overhead(run, facts, effective, reasons)
     return Plan(
         hardware=hardware,
         scheme=run.scheme.scheme(),
@@ -162,12 +162,13 @@ def make_plan(run: RunFile, facts: ModelFacts, images: int, hardware: Hardware) 
         save_epochs=run.save.every_epochs,
         sample_steps=run.sample.every_steps if run.sample.prompts else 0,
         sample_epochs=run.sample.every_epochs if run.sample.prompts else 0,
-        beside=beside,
+        overhead=overhead,
         reasons=reasons,
     )
 
 
-def _precision(wanted: str, hardware: Hardware, reasons: dict[str, str]) -> Precision:
+def choose_precision(wanted: str, hardware: Hardware, reasons: dict[str, str]) -> Precision:
+    """The number format that `training.precision` comes to on this device; `reasons` gets the line that says why."""
     if wanted in ("fp32", "bf16", "fp16"):
         reasons["precision"] = f"{wanted}, as the run file says"
         return wanted  # type: ignore[return-value]

@@ -19,7 +19,7 @@ from ti_tui.errors import UserError
 from ti_tui.run.file import lines_of
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.hardware import find_hardware
-from ti_tui.run.plan import make_plan
+from ti_tui.run.plan import choose_precision
 from ti_tui.run.problems import Problems, ProblemsError
 from ti_tui.setup.check import Checked, check_run
 from ti_tui.training.reporter import Reporter
@@ -91,13 +91,11 @@ def train(folder: RunFolder, report: Reporter, stop: threading.Event) -> int:
 
 
 def _expected_dtype(checked: Checked) -> Any:
-    """Of the U-Net, as the plan for this machine will most probably have it; nothing is lost but time if it has not."""
+    """Of the U-Net, as the plan will most probably have it; nothing is lost but time if it has not."""
     from ti_tui.training.device import DTYPES
 
-    run, facts = checked.run, checked.facts
-    assert facts is not None and checked.pictures is not None
-    plan = make_plan(run, facts, checked.images, find_hardware(run.training.device))
-    return DTYPES[plan.precision]
+    training = checked.run.training
+    return DTYPES[choose_precision(training.precision, find_hardware(training.device), {})]
 
 
 @contextlib.contextmanager

@@ -32,12 +32,12 @@ SCENES = ("on a white background", "on a black background", "on a blue backgroun
 SCENE_TIMESTEPS = (900, 600)
 """Where a picture's surroundings are decided."""
 
-EvalItem = tuple[Latents, str, Tensor | None]
+EvalSource = tuple[Latents, str, Tensor | None]
 """A picture that is asked about: its latents, its prompt, the weights of its loss [1, h, w]."""
 
 
 @dataclass(frozen=True)
-class EvalSet:
+class EvalItem:
     """One fixed item: a picture's mean latent and its noise [4, h, w], a timestep, a prompt, weights [1, h, w].
 
     held: whether the picture is one that is not trained on.
@@ -51,10 +51,10 @@ class EvalSet:
     held: bool = False
 
 
-def fixed_set(
-    trained: Sequence[EvalItem], held: Sequence[EvalItem], seed: int, *, count: int, timesteps: tuple[int, int]
-) -> list[EvalSet]:
-    """`count` questions, a part of them about pictures that are kept back; the same seed gives the same set.
+def eval_items(
+    trained: Sequence[EvalSource], held: Sequence[EvalSource], seed: int, *, count: int, timesteps: tuple[int, int]
+) -> list[EvalItem]:
+    """`count` items, a part of them about pictures that are kept back; the same seed gives the same set.
 
     timesteps: the range [low, high) that is trained. Each part spreads its timesteps evenly over it.
     """
@@ -66,8 +66,8 @@ def fixed_set(
 
 
 def _part(
-    pictures: Sequence[EvalItem], seed: int, count: int, timesteps: tuple[int, int], *, held: bool
-) -> Iterator[EvalSet]:
+    pictures: Sequence[EvalSource], seed: int, count: int, timesteps: tuple[int, int], *, held: bool
+) -> Iterator[EvalItem]:
     low, high = timesteps
     # A stride near the golden section, coprime to the count: each picture meets little noise and much.
     stride = next((s for s in range(max(1, round(count * 0.618)), count) if math.gcd(s, count) == 1), 1)
@@ -76,12 +76,12 @@ def _part(
         noise = draw(seed_for(seed, "noise", index), tuple(latents.mean.shape), 0.0).noise
         place = (index * stride % count + 0.5) / count
         timestep = int(low + place * (high - low))
-        yield EvalSet(latents.mean, noise.to(latents.mean.device), timestep, prompt, weights, held)
+        yield EvalItem(latents.mean, noise.to(latents.mean.device), timestep, prompt, weights, held)
 
 
 @torch.no_grad()
 def losses(
-    questions: Sequence[EvalSet],
+    items: Sequence[EvalItem],
     unet: Any,
     text: TextSide,
     schedule: NoiseSchedule,
@@ -90,17 +90,17 @@ def losses(
     batch_size: int = 1,
     prompt: str | None = None,
 ) -> list[float]:
-    """Mean squared error of each question, weighted by masks only; `batch_size` of one picture size at once.
+    """Mean squared error of each item, weighted by masks only; `batch_size` of one picture size at once.
 
-    prompt: asked with instead of the questions' own, such as "" for what the model knows without a word.
+    prompt: asked with instead of the items' own, such as "" for what the model knows without a word.
     """
-    found = [0.0] * len(questions)
+    found = [0.0] * len(items)
     contexts = {
         one: text.encode(text.ids([one]))
-        for one in dict.fromkeys(question.prompt if prompt is None else prompt for question in questions)
+        for one in dict.fromkeys(item.prompt if prompt is None else prompt for item in items)
     }
-    for places in _batches(questions, batch_size):
-        batch = [questions[place] for place in places]
+    for places in _batches(items, batch_size):
+        batch = [items[place] for place in places]
         latent = torch.stack([one.latent for one in batch])
         noise = torch.stack([one.noise for one in batch])
         timesteps = torch.tensor([one.timestep for one in batch], device=latent.device)
@@ -147,20 +147,20 @@ def scene_effects(
     return effects
 
 
-def _batches(questions: Sequence[EvalSet], batch_size: int) -> Iterator[list[int]]:
-    """Places of questions whose pictures have one size, as many as fit at once."""
+def _batches(items: Sequence[EvalItem], batch_size: int) -> Iterator[list[int]]:
+    """Places of items whose pictures have one size, as many as fit at once."""
     by_size: dict[tuple[int, ...], list[int]] = {}
-    for place, one in enumerate(questions):
+    for place, one in enumerate(items):
         by_size.setdefault(tuple(one.latent.shape), []).append(place)
     for places in by_size.values():
         for start in range(0, len(places), batch_size):
             yield places[start : start + batch_size]
 
 
-def identity(questions: Sequence[EvalSet]) -> str:
-    """What tells two sets apart: only answers to the same questions can be compared."""
+def items_hash(items: Sequence[EvalItem]) -> str:
+    """What tells two sets apart: only answers to the same items can be compared."""
     total = hashlib.sha256()
-    for one in questions:
+    for one in items:
         total.update(f"{one.timestep}|{one.prompt}|{one.held}|{tuple(one.latent.shape)}\n".encode())
         total.update(one.latent.detach().float().cpu().numpy().tobytes()[:256])
     return total.hexdigest()[:16]
@@ -168,21 +168,22 @@ def identity(questions: Sequence[EvalSet]) -> str:
 
 @dataclass
 class Evaluator:
-    """Asks the fixed set again and again, and keeps what it found: the history that verdicts are made from.
+    """Measures the eval loss of the vectors, and keeps what it found: the history that verdicts are made from.
 
-    ask:     the loss of each question, with the questions' prompts or with another one instead, so many at once.
-    scenes:  scene_effects(), so many at once.
-    starts:  the vectors that the run started from, for each text encoder; `lengths`: of a usual word there.
-    history: every evaluation so far, ascending; `verdict`: what they come to; `ended_for`: those that the run has
-             ended for already.
+    losses_of:         the loss of each item, with the items' own prompts or with another one, in batches of a size.
+    effects_of_scenes: scene_effects(), in batches of a size.
+    initial:           the vectors that the run started from, for each text encoder.
+    median_norms:      of the words in each text encoder's vocabulary.
+    history:           every evaluation so far, ascending; `verdict`: what they come to; `ended_for`: the verdicts that
+                       the run has ended for already.
     """
 
-    questions: list[EvalSet]
-    ask: Callable[[str | None, int], list[float]]
-    scenes: Callable[[int], list[float]]
+    items: list[EvalItem]
+    losses_of: Callable[[str | None, int], list[float]]
+    effects_of_scenes: Callable[[int], list[float]]
     batch_size: int
-    starts: list[Tensor]
-    lengths: tuple[float, ...]
+    initial: list[Tensor]
+    median_norms: tuple[float, ...]
     verdict: Verdict | None = None
     ended_for: list[str] = field(default_factory=list)
     history: list[Evaluation] = field(default_factory=list)
@@ -194,11 +195,11 @@ class Evaluator:
         """Ask the set about `rows` as they are after `step` steps, and remember the answer."""
         if not self._at_start:
             self._begin(rows)
-        found = self._at_start if step == 0 else self.ask(None, self.batch_size)
+        found = self._at_start if step == 0 else self.losses_of(None, self.batch_size)
         self.forget_from(step)
         follows = None
         if len(self.history) % FOLLOWING_EVERY == 0:
-            effects = self._scenes_at_start if step == 0 else self.scenes(self.batch_size)
+            effects = self._scenes_at_start if step == 0 else self.effects_of_scenes(self.batch_size)
             ratios = [now / max(then, 1e-12) for now, then in zip(effects, self._scenes_at_start, strict=True)]
             follows = statistics.fmean(ratios)
         evaluation = replace(self._judged(step, found, rows), follows=follows).rounded()
@@ -217,13 +218,13 @@ class Evaluator:
             self.verdict = None
 
     def spare_memory(self) -> None:
-        """From now on one question at a time."""
+        """From now on one item at a time."""
         self.batch_size = 1
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint: a resumed run goes on with the same history, and compares with the same start."""
         return {
-            "questions": identity(self.questions),
+            "questions": items_hash(self.items),
             "start": self._at_start,
             "empty": self._empty,
             "scenes": self._scenes_at_start,
@@ -233,9 +234,9 @@ class Evaluator:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over `state`, unless it is about other questions."""
+        """Take over `state`, unless it is about other items."""
         # An older program's checkpoint has none.
-        if state.get("questions") != identity(self.questions):
+        if state.get("questions") != items_hash(self.items):
             return
         self._at_start, self._empty = list(state["start"]), list(state["empty"])
         self._scenes_at_start = list(state["scenes"])
@@ -249,23 +250,23 @@ class Evaluator:
         with torch.no_grad():
             # A run that goes on from a checkpoint of an older program has other rows by now.
             now = [row.detach().clone() for row in rows]
-            for row, start in zip(rows, self.starts, strict=True):
+            for row, start in zip(rows, self.initial, strict=True):
                 row.copy_(start)
             try:
-                self._at_start, self._empty = self.ask(None, self.batch_size), self.ask("", self.batch_size)
-                self._scenes_at_start = self.scenes(self.batch_size)
+                self._at_start, self._empty = self.losses_of(None, self.batch_size), self.losses_of("", self.batch_size)
+                self._scenes_at_start = self.effects_of_scenes(self.batch_size)
             finally:
                 for row, mine in zip(rows, now, strict=True):
                     row.copy_(mine)
 
     def _judged(self, step: int, found: list[float], rows: Sequence[Tensor]) -> Evaluation:
-        own = [place for place, one in enumerate(self.questions) if not one.held]
-        kept_back = [place for place, one in enumerate(self.questions) if one.held]
+        own = [place for place, one in enumerate(self.items) if not one.held]
+        kept_back = [place for place, one in enumerate(self.items) if one.held]
         gain, error = _gain([(found[place], self._at_start[place]) for place in own])
         held, held_error = _gain([(found[place], self._at_start[place]) for place in kept_back])
         lengths = [
             row.detach().float().norm(dim=1).cpu() / max(usual, 1e-12)
-            for row, usual in zip(rows, self.lengths, strict=True)
+            for row, usual in zip(rows, self.median_norms, strict=True)
         ]
         together = torch.cat(lengths)
         return Evaluation(
@@ -279,7 +280,7 @@ class Evaluator:
             length=float(together.median()),
             longest=float(together.max()),
             moved=self._moved(rows),
-            rank=effective_rank((rows[0].detach() - self.starts[0]).float().cpu().numpy()),
+            rank=effective_rank((rows[0].detach() - self.initial[0]).float().cpu().numpy()),
         )
 
     def _bands(self, found: list[float]) -> tuple[float | None, ...]:
@@ -287,7 +288,7 @@ class Evaluator:
         for band in range(BANDS):
             pairs = [
                 (found[place], self._empty[place])
-                for place, one in enumerate(self.questions)
+                for place, one in enumerate(self.items)
                 if one.timestep * BANDS // TIMESTEPS == band
             ]
             gain, _ = _gain(pairs)
@@ -295,7 +296,7 @@ class Evaluator:
         return tuple(bands)
 
     def _moved(self, rows: Sequence[Tensor]) -> float:
-        pairs = list(zip(rows, self.starts, strict=True))
+        pairs = list(zip(rows, self.initial, strict=True))
         way = sum(float((row.detach() - start).square().sum()) for row, start in pairs)
         return math.sqrt(way / max(sum(float(start.square().sum()) for _, start in pairs), 1e-24))
 

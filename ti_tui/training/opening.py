@@ -22,7 +22,7 @@ from ti_tui.training.batches import Sampler
 from ti_tui.training.compute_mode import compile_unet
 from ti_tui.training.data import Data, LatentsByImage
 from ti_tui.training.device import choose_device, hardware_of
-from ti_tui.training.evaluation import EvalItem, Evaluator, fixed_set, losses, scene_effects
+from ti_tui.training.evaluation import EvalSource, Evaluator, eval_items, losses, scene_effects
 from ti_tui.training.frozen_parts import frozen_parts, open_previewer
 from ti_tui.training.latents import Encoder, LatentCache, Latents, ToEncode
 from ti_tui.training.models import ModelSource, download
@@ -231,20 +231,20 @@ def _sampler(checked: Checked, plan: Plan) -> Sampler:
 def _evaluator(checked: Checked, plan: Plan, model: Model, data: Data) -> Evaluator:
     """Measures the eval loss: on every image with the first template, held-out ones apart."""
     training = checked.run.training
-    trained: list[EvalItem] = []
-    held: list[EvalItem] = []
+    trained: list[EvalSource] = []
+    held: list[EvalSource] = []
     for place, one in enumerate(data.images.pictures):
         asked = (data.latents[place, False], fill(data.templates[0], one.caption), data.masks.get((place, False)))
         (held if place in checked.kept_back else trained).append(asked)
     timesteps = (training.min_timestep, training.max_timestep)
-    questions = fixed_set(trained, held, training.seed, count=plan.beside.asked, timesteps=timesteps)
+    items = eval_items(trained, held, training.seed, count=plan.overhead.asked, timesteps=timesteps)
     return Evaluator(
-        questions,
-        ask=lambda prompt, batch_size: losses(
-            questions, model.unet, model.text, model.schedule, data.scale, batch_size=batch_size, prompt=prompt
+        items,
+        losses_of=lambda prompt, batch_size: losses(
+            items, model.unet, model.text, model.schedule, data.scale, batch_size=batch_size, prompt=prompt
         ),
-        scenes=lambda batch_size: scene_effects(
-            tuple(questions[0].latent.shape),
+        effects_of_scenes=lambda batch_size: scene_effects(
+            tuple(items[0].latent.shape),
             model.unet,
             model.text,
             data.scale,
@@ -252,8 +252,8 @@ def _evaluator(checked: Checked, plan: Plan, model: Model, data: Data) -> Evalua
             batch_size=batch_size,
         ),
         batch_size=plan.batch_size,
-        starts=[row.detach().clone() for row in model.rows],
-        lengths=model.norms.lengths,
+        initial=[row.detach().clone() for row in model.rows],
+        median_norms=model.norms.lengths,
     )
 
 

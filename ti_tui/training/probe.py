@@ -66,11 +66,11 @@ class Prober:
         self._optimizer = copy.deepcopy(session.progress.optimizer.state_dict())
         self._loss_scale = session.progress.loss_scale.state()
         assert session.evaluator is not None
-        starts = session.evaluator.starts
+        initial = session.evaluator.initial
         self._evaluator, self._following = self._look_around()
         lengths = [
             (float(start.norm(dim=1).median()), usual, start.shape[1])
-            for start, usual in zip(starts, session.model.norms.lengths, strict=True)
+            for start, usual in zip(initial, session.model.norms.lengths, strict=True)
         ]
         # One rate serves both text encoders of SDXL.
         spreads = [max(length, usual) / math.sqrt(width) for length, usual, width in lengths]
@@ -108,7 +108,14 @@ class Prober:
         if self.step:
             own.history = []
             follows = self._evaluated(own, self.step).follows
-        here = Evaluator(own.questions, own.ask, own.scenes, own.batch_size, starts=self._rows, lengths=own.lengths)
+        here = Evaluator(
+            own.items,
+            own.losses_of,
+            own.effects_of_scenes,
+            own.batch_size,
+            initial=self._rows,
+            median_norms=own.median_norms,
+        )
         return here, 1.0 if follows is None else follows
 
     def _read(self, steps: int) -> TrialReading:

@@ -114,7 +114,7 @@ class Saving:
             # The token table stays where it is; a piece at a time is looked at here.
             tables = [encoder.get_input_embeddings().weight for encoder in session.model.text.encoders]
             self._vocabularies = [Vocabulary(partial(_pieces, table)) for table in tables]
-        starts = session.evaluator.starts if session.evaluator is not None else [None] * len(session.rows)
+        starts = session.evaluator.initial if session.evaluator is not None else [None] * len(session.rows)
         found = []
         for row, start, vocabulary, tokenizer in zip(
             session.rows, starts, self._vocabularies, session.checked.tokenizers, strict=True
