@@ -17,6 +17,7 @@ FILES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))
 }
 TYPE_NAME = re.compile(r"[A-Z]\w*[a-z]\w*")
+LONGEST_FILE = 400
 LARGEST_SETUP = 3500
 
 
@@ -71,6 +72,11 @@ def test_a_public_type_name_means_one_thing() -> None:
             owners[name].append(module)
     assert {"RunFolder", "Draft", "Line"} <= owners.keys()
     assert {name: modules for name, modules in owners.items() if len(modules) > 1} == {}
+
+
+def test_no_file_is_too_long_to_read() -> None:
+    lengths = {module: lines_of(path) for module, path in FILES.items()}
+    assert {module: length for module, length in lengths.items() if length > LONGEST_FILE} == {}
 
 
 def test_the_wizards_room_stays_small() -> None:

@@ -43,17 +43,17 @@ def plan(gib: float, images: int = 20, facts: ModelFacts = SD1, resolution: int 
 
 def test_6_gb_hold_four_images_with_nothing_recomputed() -> None:
     made = plan(6)
-    assert made.batch_size >= 4 and made.way.recompute == "none" and made.way.bits == 16
+    assert made.batch_size >= 4 and made.mode.recompute == "none" and made.mode.bits == 16
 
 
 def test_4_gb_hold_two_images() -> None:
     made = plan(4)
-    assert made.batch_size >= 2 and made.way.bits == 16
+    assert made.batch_size >= 2 and made.mode.bits == 16
 
 
 def test_2_gb_get_8_bit_weights() -> None:
     made = plan(2)
-    assert made.way.bits == 8 and "8-bit" in made.reasons["U-Net"]
+    assert made.mode.bits == 8 and "8-bit" in made.reasons["U-Net"]
     assert made.memory is not None and made.memory.training <= 1.9 * GIB
 
 
@@ -61,11 +61,11 @@ def test_sdxl_fits_6_gb_at_1024() -> None:
     made = plan(6, facts=SDXL, resolution=1024)
     assert "may run out" not in made.reasons["memory"]
     assert made.memory is not None and made.memory.peak <= 5.7 * GIB
-    assert made.way.bits == 8 and made.way.recompute == "all"
+    assert made.mode.bits == 8 and made.mode.recompute == "all"
 
 
 def test_where_there_is_room_layers_keep_what_they_like() -> None:
-    assert plan(24).way == ComputeMode(7, "plain", "none", 16)
+    assert plan(24).mode == ComputeMode(7, "plain", "none", 16)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_plan_fits_or_says_that_it_does_not(gib: float, images: int, facts: Mo
 
 @given(st.floats(2, 24), st.floats(0, 24))
 def test_more_memory_never_takes_a_way_that_costs_more(gib: float, more: float) -> None:
-    small, large = plan(gib).way, plan(gib + more).way
+    small, large = plan(gib).mode, plan(gib + more).mode
     amounts = ("none", "some", "all")
     assert large.bits >= small.bits and small.text_on_cpu >= large.text_on_cpu
     if large.bits == small.bits:
@@ -128,8 +128,8 @@ def test_more_memory_never_takes_a_way_that_costs_more(gib: float, more: float) 
 
 def test_what_the_run_file_says_is_done() -> None:
     made = plan(24, recompute="some", lean_backward="off", quantise="8bit", text_encoder="cpu", batch_size=3)
-    assert made.way == ComputeMode(3, "plain", "some", 8, text_on_cpu=True)
-    assert plan(2, quantise="off").way.bits == 16
+    assert made.mode == ComputeMode(3, "plain", "some", 8, text_on_cpu=True)
+    assert plan(2, quantise="off").mode.bits == 16
     limited = plan(24, vram_limit_gib=3.0)
     assert limited.memory is not None and limited.memory.training <= 3 * GIB
 
@@ -137,10 +137,10 @@ def test_what_the_run_file_says_is_done() -> None:
 def test_a_cpu_has_no_context_and_full_size_numbers() -> None:
     machine = Hardware("cpu", "CPU", 24 * GIB, 22 * GIB, bf16=False)
     made = make_plan(recipe(training={"batch_size": 1}), SD1, 4, machine)
-    assert made.precision == "fp32" and made.way == ComputeMode(1, "plain", "none", 16)
+    assert made.precision == "fp32" and made.mode == ComputeMode(1, "plain", "none", 16)
     assert made.memory is not None and 5.7 * GIB < made.memory.training < 6.2 * GIB
     small = Hardware("cpu", "CPU", 8 * GIB, 6 * GIB, bf16=False)
-    assert make_plan(recipe(training={"batch_size": 1}), SD1, 4, small).way == ComputeMode(1, "lean", "none", 16)
+    assert make_plan(recipe(training={"batch_size": 1}), SD1, 4, small).mode == ComputeMode(1, "lean", "none", 16)
 
 
 def test_each_smaller_way_needs_less() -> None:
@@ -206,8 +206,8 @@ def test_memory_grows_with_the_area_but_for_the_pieces_of_the_vae() -> None:
 
 
 def test_beside_the_card_the_text_takes_none_of_its_memory() -> None:
-    beside = predict("sd1", ComputeMode(1, text_on_cpu=True), resolution=512, precision="fp16", cuda=True)
-    assert beside.text == 0
+    overhead = predict("sd1", ComputeMode(1, text_on_cpu=True), resolution=512, precision="fp16", cuda=True)
+    assert overhead.text == 0
     assert predict("sd1", ComputeMode(1), resolution=512, precision="fp32", cuda=False).context == mib(820)
 
 

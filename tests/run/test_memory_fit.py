@@ -51,36 +51,36 @@ def test_the_limit_is_that_of_the_run_file_or_most_of_what_is_free() -> None:
 def test_a_model_of_no_known_size_gets_all_at_once_and_no_prediction() -> None:
     found, reasons = fit(1.0, facts=TINY, effective=5)
     assert found == Fit(ComputeMode(5, "plain", "none", 16), None) and set(reasons) == {"memory"}
-    assert fit(1.0, facts=TINY, effective=0)[0].way.batch_size == 8
+    assert fit(1.0, facts=TINY, effective=0)[0].mode.batch_size == 8
 
 
 def test_layers_keep_all_they_like_only_with_a_fifth_to_spare() -> None:
     need = needed(ComputeMode(1, "plain"))
-    assert fit(need / 0.8 + 10, **PINNED)[0].way.backward == "plain"
-    assert fit(need / 0.8 - 10, **PINNED)[0].way.backward == "lean"
+    assert fit(need / 0.8 + 10, **PINNED)[0].mode.backward == "plain"
+    assert fit(need / 0.8 - 10, **PINNED)[0].mode.backward == "lean"
     # Where the run file says so, nothing needs to be spared.
     found, reasons = fit(need + 10, lean_backward="off", **PINNED)
-    assert found.way.backward == "plain" and "may run out" not in reasons["memory"]
+    assert found.mode.backward == "plain" and "may run out" not in reasons["memory"]
     assert "may run out" in fit(need - 10, lean_backward="off", **PINNED)[1]["memory"]
 
 
 def test_a_plan_takes_all_of_the_limit_and_no_more() -> None:
     way = ComputeMode(2, "lean")
     pinned = {**PINNED, "batch_size": "auto", "lean_backward": "on"}
-    assert fit(needed(way) + 10, **pinned)[0].way == way
-    assert fit(needed(way) - 10, **pinned)[0].way == ComputeMode(1, "lean")
+    assert fit(needed(way) + 10, **pinned)[0].mode == way
+    assert fit(needed(way) - 10, **pinned)[0].mode == ComputeMode(1, "lean")
 
 
 def test_where_nothing_fits_the_least_of_all_is_taken() -> None:
     found, reasons = fit(GIB / 2)
-    assert found.way == ComputeMode(1, "lean", "all", 8, text_on_cpu=True)
+    assert found.mode == ComputeMode(1, "lean", "all", 8, text_on_cpu=True)
     assert "may run out of memory" in reasons["memory"] and "0.5" in reasons["memory"]
 
 
 def test_with_less_and_less_memory_a_plan_gives_up_speed_before_exact_weights() -> None:
     seen = []
     for tenths in range(120, 8, -1):
-        way = fit(tenths / 10 * GIB, effective=8)[0].way
+        way = fit(tenths / 10 * GIB, effective=8)[0].mode
         if way not in seen:
             seen.append(way)
     bits, beside = [way.bits for way in seen], [way.text_on_cpu for way in seen]
@@ -93,7 +93,7 @@ def test_with_less_and_less_memory_a_plan_gives_up_speed_before_exact_weights() 
 
 def test_a_cpu_neither_rounds_weights_nor_has_a_place_beside() -> None:
     found, _ = fit(GIB, hardware=Hardware("cpu", "CPU", GIB, GIB, bf16=False))
-    assert found.way == ComputeMode(1, "lean", "all", 16, False)
+    assert found.mode == ComputeMode(1, "lean", "all", 16, False)
 
 
 def test_images_and_samples_pass_the_vae_in_pieces_only_where_whole_ones_do_not_fit() -> None:
