@@ -12,15 +12,15 @@ from torch import Tensor
 
 from ti_tui.run.evaluations import Evaluation
 from ti_tui.run.verdicts import Verdict
-from ti_tui.training.evaluation import EvalSet, Evaluator, fixed_set, identity
+from ti_tui.training.evaluation import EvalItem, Evaluator, eval_items, items_hash
 from ti_tui.training.latents import Latents
 
 TIMESTEPS = (100, 300, 600, 100)
 """In the first, second and third quarter; the last item is held out."""
 
 
-def item(timestep: int, *, held: bool = False, prompt: str = "a", value: float = 0.0) -> EvalSet:
-    return EvalSet(torch.full((4, 2, 2), value), torch.zeros(4, 2, 2), timestep, prompt, held=held)
+def item(timestep: int, *, held: bool = False, prompt: str = "a", value: float = 0.0) -> EvalItem:
+    return EvalItem(torch.full((4, 2, 2), value), torch.zeros(4, 2, 2), timestep, prompt, held=held)
 
 
 class Model:
@@ -40,8 +40,8 @@ class Model:
 
 
 def evaluator(model: Model, starts: Sequence[Tensor] | None = None) -> Evaluator:
-    questions = [item(timestep, held=place == 3) for place, timestep in enumerate(TIMESTEPS)]
-    return Evaluator(questions, model.ask, model.scenes, 4, list(starts or [rows()]), (2.0,))
+    items = [item(timestep, held=place == 3) for place, timestep in enumerate(TIMESTEPS)]
+    return Evaluator(items, model.ask, model.scenes, 4, list(starts or [rows()]), (2.0,))
 
 
 def rows(scale: float = 1.0) -> Tensor:
@@ -90,8 +90,8 @@ def test_vectors_are_measured_against_those_they_started_from() -> None:
 
 def test_two_encoders_are_measured_together() -> None:
     model = Model()
-    questions = [item(timestep) for timestep in TIMESTEPS]
-    made = Evaluator(questions, model.ask, model.scenes, 4, [torch.ones(1, 4), 2 * torch.ones(1, 4)], (1.0, 2.0))
+    items = [item(timestep) for timestep in TIMESTEPS]
+    made = Evaluator(items, model.ask, model.scenes, 4, [torch.ones(1, 4), 2 * torch.ones(1, 4)], (1.0, 2.0))
     made.evaluate(0, [torch.ones(1, 4), 2 * torch.ones(1, 4)])
     found = made.evaluate(20, [torch.ones(1, 4), 3 * torch.ones(1, 4)])
     # Lengths of 2 and 6, beside median words of 1 and 2; one of the two has moved.
@@ -181,7 +181,7 @@ def test_a_start_that_is_asked_late_is_that_of_the_start_vectors() -> None:
         return list(model.now)
 
     made = evaluator(model)
-    made.ask = ask
+    made.losses_of = ask
     made.evaluate(20, mine)
     # The start and the empty prompt with the start vectors, then the vectors as they are.
     assert [torch.equal(one, rows()) for one in asked_with] == [True, True, False]
@@ -199,17 +199,17 @@ def test_after_out_of_memory_one_item_is_asked_at_a_time() -> None:
 def test_sets_are_told_apart_by_all_that_is_asked() -> None:
     sets = [
         [item(100)], [item(101)], [item(100, held=True)], [item(100, prompt="b")], [item(100, value=0.5)],
-        [item(100), item(100)], [EvalSet(torch.zeros(4, 2, 4), torch.zeros(4, 2, 4), 100, "a")],
+        [item(100), item(100)], [EvalItem(torch.zeros(4, 2, 4), torch.zeros(4, 2, 4), 100, "a")],
     ]  # fmt: skip
-    assert len({identity(each) for each in sets}) == len(sets)
-    assert len(identity(sets[0])) == 16 and identity(sets[0]) == identity([item(100)])
+    assert len({items_hash(each) for each in sets}) == len(sets)
+    assert len(items_hash(sets[0])) == 16 and items_hash(sets[0]) == items_hash([item(100)])
 
 
 def test_a_set_is_spread_over_the_trained_timesteps_with_a_part_held_out() -> None:
     def image(value: float) -> Any:
         return Latents(torch.full((4, 2, 2), value), torch.zeros(4, 2, 2)), f"prompt {value:g}", torch.ones(1, 2, 2)
 
-    made = fixed_set([image(1), image(2)], [image(3)], 7, count=12, timesteps=(200, 300))
+    made = eval_items([image(1), image(2)], [image(3)], 7, count=12, timesteps=(200, 300))
     held = sum(one.held for one in made)
     assert 0 < held < 12 and [one.held for one in made] == [False] * (12 - held) + [True] * held
     own = [one for one in made if not one.held]
@@ -217,5 +217,5 @@ def test_a_set_is_spread_over_the_trained_timesteps_with_a_part_held_out() -> No
     assert {one.prompt for one in made if one.held} == {"prompt 3"}
     assert all(200 <= one.timestep < 300 and one.weights is not None for one in made)
     assert not torch.equal(own[0].noise, own[1].noise)
-    other = fixed_set([image(1), image(2)], [image(3)], 8, count=12, timesteps=(200, 300))
+    other = eval_items([image(1), image(2)], [image(3)], 8, count=12, timesteps=(200, 300))
     assert not torch.equal(other[0].noise, made[0].noise)

@@ -13,7 +13,7 @@ from ti_tui.run.recipe import TrainingTable
 from ti_tui.training.optimizers import (
     LossScale,
     clip_gradients,
-    gradient_length,
+    gradient_norm,
     make_optimizer,
     restore_optimizer,
     set_rate,
@@ -33,18 +33,18 @@ def gradients(rows: list[nn.Parameter]) -> Tensor:
     return torch.cat([row.grad.flatten() for row in rows if row.grad is not None])
 
 
-def test_the_gradient_length_is_that_of_all_rows_together() -> None:
+def test_the_gradient_norm_is_that_of_all_rows_together() -> None:
     rows = rows_with_gradients([[3.0, 4.0]], [[0.0, 12.0]], None)
-    assert float(gradient_length(rows)) == pytest.approx(13.0)
+    assert float(gradient_norm(rows)) == pytest.approx(13.0)
     rows = rows_with_gradients([[3.0, 4.0]], [[0.0, float("nan")]])
-    assert not torch.isfinite(gradient_length(rows))
+    assert not torch.isfinite(gradient_norm(rows))
 
 
 def test_a_long_gradient_is_clipped_to_the_limit_in_its_direction() -> None:
     rows = rows_with_gradients([[3.0, 4.0]], [[0.0, 12.0]], None)
     before = gradients(rows).clone()
     clip_gradients(rows, 13.0, 1.0)
-    assert float(gradient_length(rows)) == pytest.approx(1.0, rel=1e-5)
+    assert float(gradient_norm(rows)) == pytest.approx(1.0, rel=1e-5)
     torch.testing.assert_close(gradients(rows), before / 13, rtol=1e-5, atol=0)
 
 
