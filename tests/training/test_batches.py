@@ -115,6 +115,14 @@ def test_stratified_timesteps_take_one_of_each_part_in_random_order() -> None:
     assert len(orders) > 20
 
 
+def test_uniform_timesteps_need_not_be_spread_over_a_step() -> None:
+    def spread(kind: str) -> set[int]:
+        made = sampler(effective=8, timesteps=kind, min_timestep=100, max_timestep=108)
+        return {len({sample.timestep for sample in made.step(step)}) for step in range(20)}
+
+    assert spread("stratified") == {8} and min(spread("uniform")) < 8
+
+
 def test_micro_batches_are_of_one_size_of_picture_and_nearly_equal() -> None:
     tall, wide = (8, 16), (16, 8)
     samples = [(tall, 1), (wide, 2), (tall, 3), (tall, 4), (wide, 5), (tall, 6), (tall, 7)]

@@ -143,6 +143,18 @@ def test_a_verdict_of_the_history_is_kept() -> None:
     assert verdict is not None and verdict.name == "learning" and made.verdict is verdict
 
 
+def test_a_verdict_that_holds_is_the_one_from_before() -> None:
+    model = Model()
+    made = evaluator(model)
+    made.evaluate(0, [rows()])
+    model.now = [value / 2 for value in model.now]
+    for step in (20, 40):
+        # The longest has 55 times the median norm: too long, for the same reason twice.
+        made.evaluate(step, [rows(11.0)])
+        verdict = made.judge('"woman"')
+        assert verdict is not None and (verdict.name, verdict.step) == ("overtraining", 20)
+
+
 def test_a_resumed_evaluator_goes_on_with_the_same_history_and_start() -> None:
     model = Model()
     made = evaluator(model)

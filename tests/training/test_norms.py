@@ -33,6 +33,12 @@ def test_vectors_get_the_median_norm_of_their_vocabulary_and_keep_their_directio
     assert lengths(rows[0]) == pytest.approx([5.0, 5.0])
 
 
+def test_each_vector_has_its_own_length() -> None:
+    norms, rows = start("match", [[6.0, 8.0], [0.3, -0.4]])
+    assert rows[0].tolist() == [pytest.approx([3.0, 4.0]), pytest.approx([3.0, -4.0])]
+    assert [each.tolist() for each in norms.starts] == [[pytest.approx([0.6, 0.8]), pytest.approx([0.6, -0.8])]]
+
+
 def test_free_vectors_and_gradients_stay_as_they_are() -> None:
     norms, rows = start("free", [[1.0, 2.0]])
     rows[0].grad = torch.tensor([[3.0, -1.0]])
