@@ -35,6 +35,11 @@ def test_folders_are_private(folder: RunFolder) -> None:
         assert path.stat().st_mode & 0o777 == 0o700
 
 
+def test_a_folder_that_is_there_already_is_kept(folder: RunFolder) -> None:
+    folder.create()
+    assert folder.file.read_text() == "format = 1\n"
+
+
 def test_a_run_is_found_by_its_folder_or_its_file(folder: RunFolder) -> None:
     assert RunFolder.find(folder.root).root == folder.root
     assert RunFolder.find(folder.file).root == folder.root
@@ -250,6 +255,17 @@ def test_a_status_is_read_as_it_was_written(folder: RunFolder) -> None:
     # Keys of a newer program are passed over.
     folder.status_file.write_text(json.dumps({**asdict(status()), "more": 1}))
     assert folder.read_status() == status()
+
+
+def test_a_status_is_forced_to_the_disk_only_where_that_is_asked_for(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forced: list[int] = []
+    monkeypatch.setattr(os, "fsync", forced.append)
+    folder.write_status(status())
+    assert not forced, "many a second would wear out a card"
+    folder.write_status(status(), durable=True)
+    assert forced
 
 
 @pytest.mark.parametrize(

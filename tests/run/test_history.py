@@ -67,6 +67,7 @@ def test_steps_give_the_curve_the_pace_and_what_is_left() -> None:
 
 def test_nothing_is_known_of_an_empty_log() -> None:
     history = RunHistory()
+    assert (history.health, history.health_step, history.best_step, history.verdict) == ((), 0, None, None)
     assert (history.left_seconds(), history.epoch(), history.seconds_per_step, history.rate) == (None,) * 4
     assert (history.started, history.last_t, history.smooth, history.loss.last) == (None,) * 4
 
@@ -447,6 +448,8 @@ def test_an_end_has_its_outcome_or_failed() -> None:
     history = folded([run(), Event(9.0, "end", {"outcome": "done", "message": "m"})])
     assert (history.outcome, history.phase, history.message, history.last_t) == ("done", "done", "m", 9.0)
     assert folded([Event(9.0, "end")]).outcome == "failed"
+    history.add([Event(10.0, "phase", {"phase": "loading", "message": "the model"})])
+    assert (history.phase, history.message, history.outcome) == ("loading", "the model", "")
 
 
 def test_recent_steps_are_kept_in_full_and_half_of_them_go_at_once() -> None:
@@ -469,4 +472,8 @@ def test_a_thinned_point_keeps_its_lowest_and_its_highest() -> None:
     assert list(series.lows) == [-2.0, 4.0] and list(series.highs) == [5.0, 4.0]
     series.append(6, 8.0)
     assert (list(series.lows)[-1], list(series.highs)[-1], series.last) == (4.0, 8.0, 6.0)
+    three = Series(limit=4)
+    for at, value in enumerate([1.0, 1.0, 2.0, 2.0, 4.0, 0.0], start=1):
+        three.append(at, value)
+    assert list(three.lows) == [1.0, 2.0, 0.0] and list(three.highs) == [1.0, 2.0, 4.0]
     assert len(Series(limit=3).steps) == 0 and Series(limit=3).last is None

@@ -282,6 +282,13 @@ def test_plain_attention_is_counted_with_its_matrices() -> None:
     assert plain.activations - fused.activations > 1400 * MIB
 
 
+def test_a_plan_counts_the_attention_that_the_run_file_asks_for() -> None:
+    made = plan(24, attention="plain", batch_size=1, recompute="off", lean_backward="off", quantise="off")
+    way = ComputeMode(1, "plain")
+    memory = predict("sd1", way, resolution=512, precision="fp16", attention="plain", cuda=True, prompts=20)
+    assert made.memory is not None and made.memory.activations == memory.activations
+
+
 def test_pictures_pass_the_vae_in_pieces_where_whole_ones_would_not_fit() -> None:
     roomy, tight = plan(24, facts=SDXL, resolution=1024), plan(6, facts=SDXL, resolution=1024)
     assert not roomy.fit.tiled_caching and not roomy.fit.tiled_previews
