@@ -12,10 +12,12 @@ def test_a_mean_follows_its_values_and_passes_over_those_that_are_no_number() ->
     assert smoothed(None, 3.0) == 3.0 and smoothed(None, None) is None
     assert smoothed(1.0, None) == 1.0
     assert smoothed(1.0, 2.0) == pytest.approx(1.1) and smoothed(1.0, 2.0, 0.5) == 1.5
+    assert smoothed(1.0, 5.0) == pytest.approx(1.4)
 
 
 def test_a_curve_begins_at_its_first_value_and_looks_further_back_the_longer_it_is() -> None:
-    assert smooth_curve([]) == []
+    assert smooth_curve([]) == [] and smooth_curve([5.0]) == [5.0]
+    assert smooth_curve([0.0, 4.0, 4.0]) == pytest.approx([0.0, 0.8, 1.44])
     assert smooth_curve([1.0, 2.0]) == pytest.approx([1.0, 1.2])
     assert smooth_curve([1.0] * 399 + [2.0])[-1] == pytest.approx(1.05)
     assert smooth_curve([1.0] * 9999 + [2.0])[-1] == pytest.approx(1.01)
