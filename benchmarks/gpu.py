@@ -39,10 +39,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 
 from benchmarks.gpu_steps import Job, Terms, look_at_card, measure
+from ti_tui.out_of_memory import is_out_of_memory
 from ti_tui.run.hardware import GIB
 from ti_tui.run.memory import Precision, predict
 from ti_tui.run.recipe import Family
-from ti_tui.training.device import is_out_of_memory
 
 CAPS = (6, 4, 3, 2)
 LONGEST_SECONDS = 420.0

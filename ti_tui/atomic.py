@@ -1,4 +1,4 @@
-"""Writes that are either whole or not there; everything that lands in a run folder goes through here."""
+"""Atomic writes: a file or folder appears complete or not at all. Everything in a run folder is written with these."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ti_tui.errors import UserError
 
 
 class CannotWrite(UserError):
-    """A file could not be written: full disk, read-only folder, missing rights."""
+    """A file could not be written: the disk is full, the folder read-only, or permission is missing."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -31,7 +31,7 @@ def write_text(path: Path, content: str) -> None:
 
 
 def write_json(path: Path, content: Any, *, durable: bool = True) -> None:
-    """Write `content` as JSON. `durable=False` leaves out the fsync, for files that are rewritten each second."""
+    """Write `content` as JSON. `durable=False` skips the fsync, for files that are rewritten every second."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False)
     write_with(path, lambda temporary: _write_and_sync(temporary, text.encode("utf-8"), sync=durable))
 
@@ -52,9 +52,10 @@ def write_with(path: Path, write: Callable[[Path], None]) -> None:
 
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Fill a folder that appears under `path` whole or not at all. Replaces an older one.
+    """Fill a folder that appears at `path` complete or not at all. Replaces an older one.
 
-    A kill between the two renames leaves the older folder as `.NAME.old`; `recover_folders` puts it back.
+    If the process is killed between the two renames, the older folder remains as `.NAME.old`; `recover_folders` puts
+    it back.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     old = path.with_name(f".{path.name}.old")
@@ -77,7 +78,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def recover_folders(parent: Path) -> None:
-    """Undo what a kill left behind in `parent`: put `.NAME.old` back, drop unfinished temporaries."""
+    """Clean up in `parent` after a killed process: put `.NAME.old` back, delete unfinished temporary files."""
     if not parent.is_dir():
         return
     for entry in list(parent.iterdir()):
@@ -96,7 +97,7 @@ def recover_folders(parent: Path) -> None:
 
 
 def _replace(temporary: Path, path: Path) -> None:
-    """os.replace; on Windows a reader that has the file open for a moment is waited for."""
+    """os.replace; on Windows it waits for a reader that has the file open for a moment."""
     for _ in range(20 if os.name == "nt" else 0):
         try:
             os.replace(temporary, path)
@@ -107,11 +108,11 @@ def _replace(temporary: Path, path: Path) -> None:
 
 
 def cannot_write(path: Path, error: OSError) -> CannotWrite:
-    """The error for people: names the path, the reason and what to do."""
+    """The error for people: the path, the reason and what to do."""
     reason, remedy = {
         errno.ENOSPC: ("the disk is full", "Free some space and start the same command again."),
         errno.EDQUOT: ("your disk quota is used up", "Free some space and start the same command again."),
-        errno.EFBIG: ("the file would be larger than is allowed here", "Raise the limit (`ulimit -f`)."),
+        errno.EFBIG: ("the file would be larger than the limit allows", "Raise the limit (`ulimit -f`)."),
         errno.EROFS: ("the file system is read-only", "Choose a folder that you can write to."),
         errno.EACCES: ("no permission to write there", "Choose a folder that you can write to."),
         errno.EPERM: ("no permission to write there", "Choose a folder that you can write to."),
@@ -122,7 +123,7 @@ def cannot_write(path: Path, error: OSError) -> CannotWrite:
 
 
 def sync(path: Path) -> None:
-    """fsync a file or a folder (folders where the system knows that)."""
+    """fsync a file or a folder (folders only where the system supports it)."""
     if path.is_dir() and os.name == "nt":
         return
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)

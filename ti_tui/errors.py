@@ -1,12 +1,12 @@
-"""Errors that are meant for people; every part raises them, the command line prints them."""
+"""Errors that are meant for people: every package raises them, the command line prints them."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """Something that the user can mend: what is wrong, where, and what to do.
+    """Something that the user can fix: what is wrong, where, and what to do.
 
-    `str()` gives one to three lines. `exit_status` is what the command line ends with.
+    `str()` gives one to three lines. `exit_status` is the exit status of the command line.
     """
 
     exit_status = 2
@@ -23,6 +23,6 @@ class UserError(Exception):
 
 
 class TrainingError(UserError):
-    """A run that stopped while training; its folder is intact and can be resumed."""
+    """A run that stopped while training; its folder is intact and the run can be resumed."""
 
     exit_status = 3

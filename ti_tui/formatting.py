@@ -1,9 +1,12 @@
-"""Numbers, durations and texts as people read them; commands and screens write them alike."""
+"""Formats numbers, durations and texts for people: the same in commands and screens."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
+
+LARGEST_SHARE = 1_000_000
+"""Shares beyond this are not written out: they come from a run that diverged, and a log may hold any number."""
 
 
 def seconds(value: float) -> str:
@@ -31,22 +34,24 @@ def number(count: int, noun: str) -> str:
 def percent(share: float | None, error: float | None = None, *, digits: int | None = 0, sign: bool = False) -> str:
     """`46 %`, `46 ± 8 %`, `+46 %`; "" for None.
 
-    error: its standard error; digits: after the point, None gives one where the share is small.
+    error: its standard error; digits: decimal places, None gives one to small shares.
     """
     if share is None:
         return ""
     plus = "+" if sign else ""
+    if abs(share) > LARGEST_SHARE:
+        return f"> {LARGEST_SHARE * 100:{plus}} %" if share > 0 else f"< -{LARGEST_SHARE * 100} %"
     if abs(share) > 100:
-        # Of a run that burst; digits say nothing more.
-        return f"{share * 100:{plus}.0e} %"
-    if digits is None:
+        # From a run that diverged: an error or decimal places would add nothing.
+        error, digits = None, 0
+    elif digits is None:
         digits = 1 if abs(share) < 0.1 else 0
     around = f" ± {min(error, 100) * 100:.0f}" if error else ""
     return f"{share * 100:{plus}.{digits}f}{around} %"
 
 
 def start_in_words(init: str, start: str) -> str:
-    """What vectors start from, `init` and `start` being those of the run file: `"woman"`, `the mean of "red cup"`."""
+    """What the vectors start from, by the run file's `init` and `start`: `"woman"`, `the mean of "red cup"`."""
     if not init:
         return "random vectors"
     before = {"mean": "the mean of ", "cross": "the text encoder's output for "}.get(start, "")
@@ -54,7 +59,7 @@ def start_in_words(init: str, start: str) -> str:
 
 
 def clock(t: float, form: str = "%H:%M") -> str:
-    """A time of day from unix seconds; "--:--" for a number that is no time."""
+    """A time of day from unix seconds; "--:--" for a number that is not a time."""
     try:
         return time.strftime(form, time.localtime(t))
     except (ValueError, OverflowError, OSError):
@@ -62,19 +67,19 @@ def clock(t: float, form: str = "%H:%M") -> str:
 
 
 def printable(text: str) -> str:
-    """Text from a file without what would move the cursor or change the terminal."""
+    """Text from a file, with control characters escaped: they would move the cursor or change the terminal."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def location(path: Path) -> str:
-    """A path as people write it: the home folder as ~."""
+    """A path with the home folder as ~."""
     home = Path.home()
     return f"~/{path.relative_to(home)}" if path != home and path.is_relative_to(home) else str(path)
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """`text` in lines of at most `width` cells, broken between words where that can be; one line at least."""
-    # What only writes numbers need not load rich.
+    """`text` in lines of at most `width` cells, broken between words where possible; at least one line."""
+    # Imported here: who only formats numbers need not load rich.
     from rich.cells import cell_len, chop_cells
 
     lines = [""]

@@ -1,4 +1,4 @@
-"""Paths as people type them: `~` expanded, impossible ones refused in words instead of deep inside."""
+"""Paths as people type them: expands `~` and refuses impossible ones early, with a message."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ LONGEST_NAME_BYTES = 255
 
 
 class BadPath(UserError):
-    """A text that cannot be a path here."""
+    """A text that cannot be a path on this machine."""
 
 
 def user_path(text: str | Path) -> Path:
-    """The path that `text` means. Raises BadPath for an unknown `~user`, a null byte, a name that is too long."""
+    """The path that `text` means. Raises BadPath for an unknown `~user`, a null byte or a name that is too long."""
     shown = str(text) if str(text).isprintable() and len(str(text)) < 80 else f"{str(text)[:60]!r}..."
     try:
         path = Path(text).expanduser()
@@ -24,14 +24,14 @@ def user_path(text: str | Path) -> Path:
     except UnicodeEncodeError:
         raise BadPath(f"{shown}: the name is not text (UTF-8)", remedy="Rename it, or choose another.") from None
     if b"\0" in b"".join(names):
-        raise BadPath(f"{shown}: a path cannot hold a null byte")
+        raise BadPath(f"{shown}: a path cannot contain a null byte")
     if any(len(name) > LONGEST_NAME_BYTES for name in names):
-        raise BadPath(f"{shown}: a name of more than {LONGEST_NAME_BYTES} bytes cannot be a file")
+        raise BadPath(f"{shown}: a file name cannot be longer than {LONGEST_NAME_BYTES} bytes")
     return path
 
 
 def is_there(path: Path) -> bool:
-    """Whether `path` is there and can be seen. Never raises: a place that cannot be looked at counts as empty."""
+    """Whether `path` exists and is visible. Never raises: a place that cannot be read counts as empty."""
     try:
         return path.exists()
     except (OSError, ValueError):
@@ -39,13 +39,13 @@ def is_there(path: Path) -> bool:
 
 
 def as_given(text: str, *, file: bool = False) -> str:
-    """A path that exists here is kept in full: the run file's own paths count from the run folder."""
+    """A path that exists here as an absolute path: relative paths in a run file count from the run folder."""
     if not text:
         return text
     try:
         path = user_path(text)
     except BadPath:
-        # Long init words are no path; a bad path is told where it is used.
+        # Long initial words are not a path; a bad path is reported where it is used.
         return text
     if is_there(path) and (path.suffix or not file):
         return str(path.absolute())

@@ -1,4 +1,4 @@
-"""Loads transformers models from folders that were looked into; the captioner and the CLIP judge do. Needs torch."""
+"""Loads transformers models from folders that were checked before: captioners and CLIP. Needs torch."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ti_tui.out_of_memory import is_out_of_memory
 
 
 def load_pretrained(model_class: str, folder: Path, dtype: torch.dtype, *, safetensors: bool) -> tuple[Any, list[str]]:
-    """The model, ready to be used, and the names of tensors that its files lack. Nothing is fetched or run from there.
+    """The model, ready to use, and the names of tensors that its files lack. Downloads nothing and runs no code of it.
 
     Raises whatever the libraries raise; see `loading_errors`.
     """
-    # trust_remote_code must be said: left open, transformers asks on the terminal.
+    # Without an explicit trust_remote_code transformers asks on the terminal.
     model, report = getattr(transformers, model_class).from_pretrained(
         folder,
         local_files_only=True,
@@ -34,7 +34,7 @@ def load_pretrained(model_class: str, folder: Path, dtype: torch.dtype, *, safet
 
 @contextlib.contextmanager
 def loading_errors(what: str, error: type[UserError], remedy: str) -> Iterator[None]:
-    """The libraries' errors, of many classes and many lines, as one `error` for people; no memory stays as it is.
+    """Turns the libraries' errors, of many classes and many lines, into one `error` for people; but not out of memory.
 
     what: such as "the CLIP model in /models/clip".
     """
@@ -51,6 +51,6 @@ def loading_errors(what: str, error: type[UserError], remedy: str) -> Iterator[N
 
 
 def quiet_transformers() -> None:
-    """Keep its notes and progress bars away; errors still come through."""
+    """Turn off the notes and progress bars of transformers; errors are still shown."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

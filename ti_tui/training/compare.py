@@ -88,8 +88,9 @@ def _judge(
 
 def _open_judge(folder: Path, wanted: str, answer: Callable[..., None]) -> ImageJudge:
     """The judge on the device, or on the CPU where the card has no room for it."""
+    from ti_tui.out_of_memory import is_out_of_memory
     from ti_tui.training.clip_scores import ImageJudge
-    from ti_tui.training.device import choose_device, is_out_of_memory, make_accelerator
+    from ti_tui.training.device import choose_device, make_accelerator
 
     device = choose_device(make_accelerator(wanted), wanted)
     try:

@@ -1,4 +1,4 @@
-"""The device: what torch really has, number formats, kernels, and how out-of-memory is told."""
+"""The device: what torch really has, number formats and kernels."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-# The trainer's modules find all about the device here.
-from ti_tui.out_of_memory import is_out_of_memory as is_out_of_memory
 from ti_tui.run.hardware import Hardware, cpu
 from ti_tui.run.memory import CONTEXT_MIB, MIB, Attention, Precision
 from ti_tui.run.problems import Problem, ProblemsError

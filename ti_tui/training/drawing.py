@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from ti_tui.errors import UserError
+from ti_tui.out_of_memory import is_out_of_memory
 from ti_tui.run.plan import make_plan
 from ti_tui.run.sample_prompts import parse_sample_prompt
 from ti_tui.setup.check import Checked
 from ti_tui.training.checkpoints import load_rows
-from ti_tui.training.device import choose_device, free_memory, hardware_of, is_out_of_memory, make_accelerator
+from ti_tui.training.device import choose_device, free_memory, hardware_of, make_accelerator
 from ti_tui.training.frozen_parts import frozen_parts, open_previewer
 from ti_tui.training.models import ModelSource
 from ti_tui.training.reporter import Reporter

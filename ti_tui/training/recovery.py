@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ti_tui.errors import TrainingError
+from ti_tui.out_of_memory import is_out_of_memory
 from ti_tui.run.memory_fit import recompute_in_words, smaller
 from ti_tui.training.compute_mode import is_compiled, set_compute_mode, stop_compiling
 from ti_tui.training.data import Inputs
-from ti_tui.training.device import free_memory, is_out_of_memory
+from ti_tui.training.device import free_memory
 from ti_tui.training.loop import NotFinite, StepResult, train_step
 from ti_tui.training.session import Session
 from ti_tui.training.undo import Undo
