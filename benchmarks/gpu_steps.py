@@ -29,8 +29,8 @@ from ti_tui.training.loop import NotFinite, train_step
 from ti_tui.training.norms import Norms
 from ti_tui.training.objective import NoiseSchedule, draw
 from ti_tui.training.optimizers import LossScale, make_optimizer
-from ti_tui.training.previews import conditions_for
 from ti_tui.training.quantised import quantise
+from ti_tui.training.sample_images import conditions_for
 from ti_tui.training.session import Model, Progress
 from ti_tui.training.text import Context, TextSide
 

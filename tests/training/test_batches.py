@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from ti_tui.run.recipe import TrainingTable
-from ti_tui.training.batches import Sample, Sampler, micro_batches, share
+from ti_tui.training.batches import ImageOrder, StepImage, micro_batches, share
 from ti_tui.training.randomness import numpy_stream, seed_for, torch_stream
 
 
-def sampler(
+def image_order(
     *,
     repeats: tuple[int, ...] = (1, 1, 1),
     effective: int = 2,
@@ -21,8 +21,8 @@ def sampler(
     templates: int = 1,
     flip: bool = False,
     **training: Any,
-) -> Sampler:
-    return Sampler(
+) -> ImageOrder:
+    return ImageOrder(
         repeats=repeats,
         regularisation=regularisation,
         templates=templates,
@@ -32,84 +32,82 @@ def sampler(
     )
 
 
-def drawn(made: Sampler, steps: int) -> list[Sample]:
-    return [sample for step in range(steps) for sample in made.step(step)]
+def drawn(made: ImageOrder, steps: int) -> list[StepImage]:
+    return [image for step in range(steps) for image in made.step(step)]
 
 
 def test_repeated_images_come_as_often_in_every_epoch() -> None:
-    pictures = [sample.picture for sample in drawn(sampler(repeats=(1, 3, 2), effective=4), 30)]
+    pictures = [image.index for image in drawn(image_order(repeats=(1, 3, 2), effective=4), 30)]
     epochs = [pictures[start : start + 6] for start in range(0, 120, 6)]
     assert all(Counter(epoch) == {0: 1, 1: 3, 2: 2} for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 10, "each in an order of its own"
 
 
 def test_samples_are_those_of_the_step_alone() -> None:
-    made, again = sampler(flip=True, templates=5), sampler(flip=True, templates=5)
+    made, again = image_order(flip=True, templates=5), image_order(flip=True, templates=5)
     assert [made.step(step) for step in (3, 0, 3)] == [again.step(3), again.step(0), again.step(3)]
-    assert made.step(3) != sampler(flip=True, templates=5, seed=43).step(3)
+    assert made.step(3) != image_order(flip=True, templates=5, seed=43).step(3)
 
 
 def test_each_sample_has_a_seed_of_its_own() -> None:
-    found = drawn(sampler(effective=3, regularisation=2), 10)
-    assert len({sample.seed for sample in found}) == len(found) == 60
-    assert len({(sample.timestep, sample.seed) for sample in found}) == 60
+    found = drawn(image_order(effective=3, regularisation=2), 10)
+    assert len({image.seed for image in found}) == len(found) == 60
+    assert len({(image.timestep, image.seed) for image in found}) == 60
 
 
 def test_another_attempt_draws_other_noise_and_timesteps_for_the_same_images() -> None:
-    made = sampler(effective=3, regularisation=2)
+    made = image_order(effective=3, regularisation=2)
     first, second = made.step(4), made.step(4, attempt=1)
-    assert [sample.picture for sample in first] == [sample.picture for sample in second]
-    assert not {sample.seed for sample in first} & {sample.seed for sample in second}
-    assert [sample.timestep for sample in first] != [sample.timestep for sample in second]
+    assert [image.index for image in first] == [image.index for image in second]
+    assert not {image.seed for image in first} & {image.seed for image in second}
+    assert [image.timestep for image in first] != [image.timestep for image in second]
     assert made.step(4, 0) == first
 
 
 def test_templates_and_mirroring_are_drawn_evenly() -> None:
-    found = drawn(sampler(templates=4, flip=True, effective=10), 100)
-    assert all(200 < count < 300 for count in Counter(sample.template for sample in found).values())
-    assert {sample.template for sample in found} == {0, 1, 2, 3}
-    assert 400 < sum(sample.flipped for sample in found) < 600
-    assert not any(sample.flipped for sample in drawn(sampler(effective=10), 20))
+    found = drawn(image_order(templates=4, flip=True, effective=10), 100)
+    assert all(200 < count < 300 for count in Counter(image.template for image in found).values())
+    assert {image.template for image in found} == {0, 1, 2, 3}
+    assert 400 < sum(image.flipped for image in found) < 600
+    assert not any(image.flipped for image in drawn(image_order(effective=10), 20))
 
 
 def test_weights_of_a_step_are_those_of_a_mean() -> None:
-    assert [sample.weight for sample in sampler(effective=4).step(0)] == [0.25] * 4
-    with_class = sampler(effective=4, regularisation=3, prior_loss_weight=0.5).step(0)
-    assert [(sample.regularisation, sample.weight) for sample in with_class] == [(False, 0.25)] * 4 + [
-        (True, 0.125)
-    ] * 4
+    assert [image.weight for image in image_order(effective=4).step(0)] == [0.25] * 4
+    with_class = image_order(effective=4, regularisation=3, prior_loss_weight=0.5).step(0)
+    assert [(image.regularisation, image.weight) for image in with_class] == [(False, 0.25)] * 4 + [(True, 0.125)] * 4
 
 
 def test_regularisation_images_are_drawn_epoch_by_epoch_too_and_never_mirrored() -> None:
-    made = sampler(repeats=(1,) * 5, effective=2, regularisation=3, templates=4, flip=True)
-    found = [sample for sample in drawn(made, 60) if sample.regularisation]
-    pictures = [sample.picture for sample in found]
+    made = image_order(repeats=(1,) * 5, effective=2, regularisation=3, templates=4, flip=True)
+    found = [image for image in drawn(made, 60) if image.regularisation]
+    pictures = [image.index for image in found]
     assert len(pictures) == 120
     epochs = [tuple(pictures[start : start + 3]) for start in range(0, 120, 3)]
     assert all(sorted(epoch) == [0, 1, 2] for epoch in epochs) and len(set(epochs)) > 3
-    assert not any(sample.flipped for sample in found)
-    assert {sample.template for sample in found} == {0, 1, 2, 3}
-    assert all(0 <= sample.timestep < 1000 for sample in found)
+    assert not any(image.flipped for image in found)
+    assert {image.template for image in found} == {0, 1, 2, 3}
+    assert all(0 <= image.timestep < 1000 for image in found)
 
 
 def test_regularisation_of_no_weight_or_without_images_is_left_out() -> None:
-    assert len(sampler(regularisation=3, prior_loss_weight=0.0).step(0)) == 2
-    assert len(sampler(regularisation=0).step(0)) == 2
+    assert len(image_order(regularisation=3, prior_loss_weight=0.0).step(0)) == 2
+    assert len(image_order(regularisation=0).step(0)) == 2
 
 
 @pytest.mark.parametrize("kind", ["stratified", "uniform"])
 def test_timesteps_reach_both_ends_of_their_range_and_no_further(kind: str) -> None:
-    made = sampler(effective=8, timesteps=kind, min_timestep=100, max_timestep=108)
-    found = Counter(sample.timestep for sample in drawn(made, 200))
+    made = image_order(effective=8, timesteps=kind, min_timestep=100, max_timestep=108)
+    found = Counter(image.timestep for image in drawn(made, 200))
     assert sorted(found) == list(range(100, 108))
     assert all(140 < count < 260 for count in found.values())
 
 
 def test_stratified_timesteps_take_one_of_each_part_in_random_order() -> None:
-    made = sampler(effective=5, min_timestep=200, max_timestep=700)
+    made = image_order(effective=5, min_timestep=200, max_timestep=700)
     orders = set()
     for step in range(40):
-        parts = [(sample.timestep - 200) // 100 for sample in made.step(step)]
+        parts = [(image.timestep - 200) // 100 for image in made.step(step)]
         assert sorted(parts) == [0, 1, 2, 3, 4]
         orders.add(tuple(parts))
     assert len(orders) > 20
@@ -117,8 +115,8 @@ def test_stratified_timesteps_take_one_of_each_part_in_random_order() -> None:
 
 def test_uniform_timesteps_need_not_be_spread_over_a_step() -> None:
     def spread(kind: str) -> set[int]:
-        made = sampler(effective=8, timesteps=kind, min_timestep=100, max_timestep=108)
-        return {len({sample.timestep for sample in made.step(step)}) for step in range(20)}
+        made = image_order(effective=8, timesteps=kind, min_timestep=100, max_timestep=108)
+        return {len({image.timestep for image in made.step(step)}) for step in range(20)}
 
     assert spread("stratified") == {8} and min(spread("uniform")) < 8
 
@@ -160,10 +158,10 @@ def test_seeds_stay_what_they_were() -> None:
 
 
 def test_the_samples_of_a_step_stay_what_they_were() -> None:
-    found = sampler(effective=2, templates=7, flip=True, regularisation=2).step(11)
+    found = image_order(effective=2, templates=7, flip=True, regularisation=2).step(11)
     assert found == [
-        Sample(1, 3, 282, 2120719204945435163, flipped=False, regularisation=False, weight=0.5),
-        Sample(2, 6, 890, 9100473405623953632, flipped=True, regularisation=False, weight=0.5),
-        Sample(0, 4, 74, 9053118329285500761, flipped=False, regularisation=True, weight=0.5),
-        Sample(1, 2, 658, 1152589987462513008, flipped=False, regularisation=True, weight=0.5),
+        StepImage(1, 3, 282, 2120719204945435163, flipped=False, regularisation=False, weight=0.5),
+        StepImage(2, 6, 890, 9100473405623953632, flipped=True, regularisation=False, weight=0.5),
+        StepImage(0, 4, 74, 9053118329285500761, flipped=False, regularisation=True, weight=0.5),
+        StepImage(1, 2, 658, 1152589987462513008, flipped=False, regularisation=True, weight=0.5),
     ]

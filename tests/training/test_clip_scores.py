@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.fixtures import tiny_clip
 from ti_tui.jobs.clip_model import JudgeError, Scores, check_judge
-from ti_tui.training.clip_scores import ImageJudge, among_themselves
+from ti_tui.training.clip_scores import ImageJudge, mutual_likeness
 
 PROMPT = "a photo of a thing on a white background"
 
@@ -75,8 +75,8 @@ def test_pictures_of_every_mode_are_taken(clip: Path) -> None:
 
 def test_pictures_among_themselves_are_compared_with_the_others_only() -> None:
     corners = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
-    assert among_themselves(corners) == pytest.approx(1 / 3)
-    assert among_themselves(corners[:1]) is None
+    assert mutual_likeness(corners) == pytest.approx(1 / 3)
+    assert mutual_likeness(corners[:1]) is None
 
 
 def test_the_layout_that_the_hub_has_since_2021_is_read(copied: Path, clip: Path) -> None:

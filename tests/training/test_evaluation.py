@@ -43,11 +43,11 @@ def test_a_resumed_run_has_the_evaluations_and_verdicts_of_an_uninterrupted_one(
     assert parts.best("zkz").read_bytes() == whole.best("zkz").read_bytes()
 
 
-def test_kept_back_pictures_are_asked_about_and_never_trained_on(make_run: MakeRun) -> None:
+def test_held_out_images_are_evaluated_and_never_trained_on(make_run: MakeRun) -> None:
     trainer = open_trainer(make_run(**{"evaluation.hold_out": 1, "evaluation.every_steps": 2}))
     session = trainer.session
     (held,) = session.checked.kept_back
-    trained = {sample.picture for step in range(40) for sample in session.data.sampler.step(step)}
+    trained = {image.index for step in range(40) for image in session.data.order.step(step)}
     assert trained == {0, 1, 2, 3} - {held}
     assert session.plan.images == session.plan.effective_batch == 3
     assert session.evaluator is not None
@@ -63,7 +63,7 @@ def test_the_first_evaluation_is_the_start_and_every_other_is_compared_with_it(m
     first, _, last = (event.values for event in events(folder, "eval"))
     assert (first["gain"], first["moved"], first["length"], first["follows"]) == (0, 0, pytest.approx(1, abs=0.3), 1)
     assert last["gain"] > 2 * last["gain_error"] > 0 and last["loss"] < first["loss"] and last["moved"] > 1
-    assert "held_gain" not in last, "of four pictures none is kept back by itself"
+    assert "held_gain" not in last, "of four images none is held out by default"
     assert len(last["bands"]) == BANDS
     (saved,) = events(folder, "checkpoint")
     (health,) = saved["health"]
@@ -115,16 +115,16 @@ def test_a_run_ends_when_it_is_learned_and_goes_on_when_it_is_asked_to(
 def test_the_best_checkpoint_stays_when_only_the_last_ones_are_kept(
     make_run: MakeRun, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ti_tui.training import saving
+    from ti_tui.training import checkpoint_writer
 
-    monkeypatch.setattr(saving, "best_of", lambda _history, steps: min(steps))
+    monkeypatch.setattr(checkpoint_writer, "best_of", lambda _history, steps: min(steps))
     folder = make_run(scheme="0.01:8", **{"save.every_steps": 2, "save.keep": 1})
     assert train(folder) == 0
     assert folder.checkpoints() == [2, 8]
     assert folder.best("zkz").read_bytes() == folder.embedding("zkz", 2).read_bytes()
 
 
-def test_answers_to_other_questions_are_not_compared(make_run: MakeRun, train: Train) -> None:
+def test_losses_on_another_eval_set_are_not_compared(make_run: MakeRun, train: Train) -> None:
     folder = make_run(scheme="0.05:4", **{"evaluation.every_steps": 2, "save.every_steps": 2})
     assert train(folder) == 0
     edit(folder, "steps = 4", "steps = 8")
@@ -164,7 +164,7 @@ def test_a_fixed_set_spreads_its_timesteps_and_asks_about_each_picture_alike(
 
 
 @given(st.integers(0, 60), st.integers(0, 2**60))
-def test_one_picture_in_eight_is_kept_back_from_ten_on_and_always_the_same(count: int, seed: int) -> None:
+def test_one_image_in_eight_is_held_out_from_ten_on_and_always_the_same(count: int, seed: int) -> None:
     kept = kept_back(count, "auto", seed)
     assert len(kept) == (count // 8 if count >= 10 else 0) and kept == kept_back(count, "auto", seed)
     assert list(kept) == sorted(set(kept)) and all(0 <= place < count for place in kept)

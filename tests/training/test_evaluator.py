@@ -203,7 +203,7 @@ def test_a_start_that_is_asked_late_is_that_of_the_start_vectors() -> None:
 def test_after_out_of_memory_one_item_is_asked_at_a_time() -> None:
     model = Model()
     made = evaluator(model)
-    made.spare_memory()
+    made.use_less_memory()
     made.evaluate(0, [rows()])
     assert {batch_size for _, batch_size in model.asked} == {1}
 

@@ -24,26 +24,28 @@ def lengths(row: Tensor) -> list[float]:
 @pytest.mark.parametrize("policy", ["match", "direction"])
 def test_vectors_get_the_median_norm_of_their_vocabulary_and_keep_their_direction(policy: Policy) -> None:
     norms, rows = start(policy, [[1.0, 0.0], [0.0, -20.0]], [[0.3, 0.4]])
-    assert norms.lengths == (5.0, 10.0)
+    assert norms.median_norms == (5.0, 10.0)
     assert rows[0].tolist() == [[5.0, 0.0], [0.0, -5.0]]
     assert rows[1].tolist() == [pytest.approx([6.0, 8.0])]
     with torch.no_grad():
         rows[0].mul_(3)
-    norms.put_back(rows)
+    norms.rescale(rows)
     assert lengths(rows[0]) == pytest.approx([5.0, 5.0])
 
 
 def test_each_vector_has_its_own_length() -> None:
     norms, rows = start("match", [[6.0, 8.0], [0.3, -0.4]])
     assert rows[0].tolist() == [pytest.approx([3.0, 4.0]), pytest.approx([3.0, -4.0])]
-    assert [each.tolist() for each in norms.starts] == [[pytest.approx([0.6, 0.8]), pytest.approx([0.6, -0.8])]]
+    assert [each.tolist() for each in norms.initial_directions] == [
+        [pytest.approx([0.6, 0.8]), pytest.approx([0.6, -0.8])]
+    ]
 
 
 def test_free_vectors_and_gradients_stay_as_they_are() -> None:
     norms, rows = start("free", [[1.0, 2.0]])
     rows[0].grad = torch.tensor([[3.0, -1.0]])
     norms.before_step(rows)
-    norms.put_back(rows)
+    norms.rescale(rows)
     assert rows[0].tolist() == [[1.0, 2.0]] and rows[0].grad.tolist() == [[3.0, -1.0]]
 
 
@@ -74,5 +76,5 @@ def test_direction_pulls_towards_the_start_by_kappa() -> None:
 
 def test_a_vector_of_zeros_stays_finite() -> None:
     norms, rows = start("match", [[0.0, 0.0]])
-    norms.put_back(rows)
+    norms.rescale(rows)
     assert rows[0].tolist() == [[0.0, 0.0]]

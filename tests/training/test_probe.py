@@ -91,7 +91,7 @@ def test_opening_a_run_for_a_probe_changes_nothing_in_it(make_run: MakeRun, trai
     told: list[str] = []
     try_rate(opened(folder, told=told), 0.01, 2)
     assert contents(folder.root) == before and not folder.cache.exists()
-    assert any("encoding the pictures" in line for line in told)
+    assert any("encoding the images" in line for line in told)
     shutil.rmtree(left)
     # With a cache it is read.
     assert train(folder) == 0

@@ -179,7 +179,7 @@ def _model_of(folder: RunFolder) -> str:
     return str(tomllib.loads(folder.file.read_text())["model"]["base"])
 
 
-def test_our_previews_are_those_of_diffusers_with_the_same_embedding(
+def test_our_samples_are_those_of_diffusers_with_the_same_embedding(
     make_run: MakeRun, train: Callable[..., int]
 ) -> None:
     """What the dashboard shows is what the user will get: same prompt, seed, sampler, and A1111's settings text."""

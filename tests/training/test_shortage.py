@@ -29,9 +29,9 @@ def vectors(folder: RunFolder) -> Any:
 @pytest.mark.parametrize(
     ("share", "said"),
     [
-        (0.9, "gradient needs"),
-        (0.7, "2 images at once"),
-        (0.5, "1 image at once"),
+        (0.9, "lean backward"),
+        (0.7, "micro-batches of 2"),
+        (0.5, "micro-batches of 1"),
         (0.45, "activations computed twice"),
     ],
 )
@@ -68,9 +68,7 @@ def test_a_step_that_ran_out_of_memory_is_computed_from_the_exact_state(make_run
 
     with FailsOnce():
         assert trainer.run() == "done"
-    assert warnings(folder) == [
-        "out of memory: layers keep only what the gradient needs from now on; the result is the same"
-    ]
+    assert warnings(folder) == ["out of memory: lean backward from now on; the result is the same"]
     np.testing.assert_allclose(vectors(folder), vectors(whole), rtol=1e-5, atol=1e-6)
 
 
@@ -98,7 +96,7 @@ def test_pictures_are_encoded_in_pieces_where_whole_ones_do_not_fit(
     encoder = latents.Encoder(lambda: vae, torch.device("cpu"), tiled=False, warn=said.append)
     with LimitedMemory(memory.peak // 2) as limited:
         pieces = encoder(item)
-    assert limited.shortages and said == ["out of memory while encoding the pictures: in pieces from now on"]
+    assert limited.shortages and said == ["out of memory while encoding the images: in tiles from now on"]
     assert pieces.mean.shape == whole.mean.shape
     assert torch.nn.functional.cosine_similarity(pieces.mean.flatten(), whole.mean.flatten(), dim=0) > 0.9
 
@@ -135,7 +133,7 @@ def test_an_encoder_that_does_not_fit_at_all_moves_to_the_cpu(photos: Path) -> N
     encoder = latents.Encoder(Vae, torch.device("meta"), tiled=False, warn=said.append)
     assert encoder(item).mean.shape == (4, 8, 8)
     assert places == [("meta", False), ("meta", True), ("cpu", True)]
-    assert [message.partition(": ")[2][:10] for message in said] == ["in pieces ", "on the CPU"]
+    assert [message.partition(": ")[2][:10] for message in said] == ["in tiles f", "on the CPU"]
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -154,35 +152,35 @@ def test_an_evaluation_is_tried_again_and_then_left_out(
     monkeypatch.setattr(opening, "losses", too_large)
     assert open_trainer(folder).run() == "done"
     assert [event["step"] for event in events(folder, "eval")] == ([0, 3, 6] if times == 1 else [3, 6])
-    assert warnings(folder) == ["the eval loss did not fit into memory and was left out"] * (times - 1)
-    assert calls[0] > 1 and set(calls[1:]) == {1}, "from then on one question at a time"
+    assert warnings(folder) == ["the evaluation did not fit into memory and was skipped"] * (times - 1)
+    assert calls[0] > 1 and set(calls[1:]) == {1}, "from then on one item at a time"
 
 
-def test_previews_that_do_not_fit_are_drawn_with_less(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_that_do_not_fit_are_drawn_with_less_memory(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_run(**{"sample.every_steps": 6, "sample.prompts": ["a photo of [name] --s 2 --w 96 --h 96"]})
     trainer = open_trainer(folder)
     monkeypatch.setattr(latents, "TILE", 48)
     with LimitedMemory() as memory:
-        trainer.session.previewer.draw(trainer._prompts, folder.root / "elsewhere", 0)
+        trainer.session.renderer.draw(trainer._prompts, folder.root / "elsewhere", 0)
     trainer = open_trainer(folder)
     with LimitedMemory(int(memory.peak * 0.8)) as limited:
         assert trainer.run() == "done"
     assert limited.shortages
     assert [event["step"] for event in events(folder, "sample")] == [0, 6]
-    assert not [message for message in warnings(folder) if "previews" in message]
+    assert not [message for message in warnings(folder) if "samples" in message]
 
 
-def test_previews_that_cannot_fit_are_left_out_and_told(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_that_cannot_fit_are_skipped_with_a_warning(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_run(**{"sample.every_steps": 6})
     trainer = open_trainer(folder)
 
     def draw(*_given: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(trainer.session.previewer, "draw", draw)
+    monkeypatch.setattr(trainer.session.renderer, "draw", draw)
     assert trainer.run() == "done"
     assert warnings(folder) == [
-        "the previews did not fit into memory and were left out; name a smaller --w and --h"
+        "the samples did not fit into memory and were skipped; set a smaller --w and --h in the sample prompts"
     ] * 2  # fmt: skip
 
 
@@ -200,7 +198,7 @@ def test_a_compiler_that_fails_is_done_without(make_run: MakeRun, monkeypatch: p
     monkeypatch.undo()
     assert open_trainer(plain).run() == "done"
     (said,) = warnings(folder)
-    assert said.startswith("compiling failed, and the run goes on without it: ") and "\n" not in said
+    assert said.startswith("compiling failed; the run continues without it: ") and "\n" not in said
     np.testing.assert_array_equal(vectors(folder), vectors(plain))
 
 

@@ -117,20 +117,20 @@ def test_the_gradient_is_that_of_the_full_table_method(make_run: MakeRun) -> Non
         table.weight[:-2] = spliced.table.weight
         table.weight[-2:] = session.rows[0]
     encoder.set_input_embeddings(table)
-    samples = session.data.sampler.step(0)
+    images = session.data.order.step(0)
     context = encoder(
-        torch.cat([session.data.ids_of(session.data.prompt_of(sample))[0] for sample in samples])
+        torch.cat([session.data.ids_of(session.data.prompt_of(image))[0] for image in images])
     ).last_hidden_state
     from ti_tui.training.objective import draw
 
     total = 0.0
-    for index, sample in enumerate(samples):
-        latents = session.data.latents_of(sample)
-        drawn = draw(sample.seed, tuple(latents.mean.shape), 0.0)
-        clean, timestep = latents.draw(drawn.latent)[None], torch.tensor([sample.timestep])
+    for index, image in enumerate(images):
+        latents = session.data.latents_of(image)
+        drawn = draw(image.seed, tuple(latents.mean.shape), 0.0)
+        clean, timestep = latents.draw(drawn.latent)[None], torch.tensor([image.timestep])
         noisy = session.model.schedule.noisy(clean, drawn.noise[None], timestep)
         answer = session.model.unet(noisy, timestep, encoder_hidden_states=context[index : index + 1]).sample
-        total = total + (answer - drawn.noise[None]).square().mean() / len(samples)
+        total = total + (answer - drawn.noise[None]).square().mean() / len(images)
     total.backward()
     assert total.item() == pytest.approx(loss, rel=1e-5)
     theirs = table.weight.grad[-2:]
@@ -155,12 +155,12 @@ def test_auto_uses_each_image_once_a_step_also_when_the_batch_does_not_divide(ma
     trainer = open_trainer(make_run(**{"training.batch_size": 3}))
     assert trainer.session.plan.effective_batch == 4
     for step in range(5):
-        assert sorted(sample.picture for sample in trainer.session.data.sampler.step(step)) == [0, 1, 2, 3]
+        assert sorted(image.index for image in trainer.session.data.order.step(step)) == [0, 1, 2, 3]
 
 
 def test_every_image_comes_once_an_epoch_across_step_borders(make_run: MakeRun) -> None:
     session = open_trainer(make_run(**{"training.batch_size": 3, "training.accumulation": 1})).session
-    pictures = [sample.picture for step in range(8) for sample in session.data.sampler.step(step)]
+    pictures = [image.index for step in range(8) for image in session.data.order.step(step)]
     for epoch in range(6):
         assert sorted(pictures[epoch * 4 : epoch * 4 + 4]) == [0, 1, 2, 3]
     assert len({tuple(pictures[epoch * 4 : epoch * 4 + 4]) for epoch in range(6)}) > 1
@@ -169,16 +169,16 @@ def test_every_image_comes_once_an_epoch_across_step_borders(make_run: MakeRun) 
 def test_stratified_timesteps_cover_every_part_and_uniform_ones_need_not(make_run: MakeRun) -> None:
     session = open_trainer(make_run()).session
     for step in range(50):
-        timesteps = sorted(sample.timestep for sample in session.data.sampler.step(step))
+        timesteps = sorted(image.timestep for image in session.data.order.step(step))
         assert [timestep // 250 for timestep in timesteps] == [0, 1, 2, 3]
     session = open_trainer(make_run(name="uniform", **{"training.timesteps": "uniform"})).session
-    parts = [sorted(sample.timestep // 250 for sample in session.data.sampler.step(step)) for step in range(50)]
+    parts = [sorted(image.timestep // 250 for image in session.data.order.step(step)) for step in range(50)]
     assert any(part != [0, 1, 2, 3] for part in parts)
 
 
 def test_the_timestep_range_is_kept(make_run: MakeRun) -> None:
     session = open_trainer(make_run(**{"training.min_timestep": 400, "training.max_timestep": 410})).session
-    timesteps = {sample.timestep for step in range(40) for sample in session.data.sampler.step(step)}
+    timesteps = {image.timestep for step in range(40) for image in session.data.order.step(step)}
     assert timesteps <= set(range(400, 410)) and len(timesteps) > 5
 
 
@@ -369,7 +369,7 @@ def test_numbers_that_are_not_finite_undo_the_step_and_training_goes_on(
     monkeypatch.setattr(loop, "losses", spoil)
     assert trainer.run() == "done"
     (warning,) = events(folder, "warning")
-    assert "the loss is not a number at step 4: undone, back at step 2" in warning["message"]
+    assert "the loss is not a number at step 4: went back to step 2" in warning["message"]
     assert np.isfinite(result(folder).in_order()[0]).all()
     assert folder.checkpoints() == [2, 3, 6], "the good state was put on disk before the spoiled one went"
 
@@ -389,7 +389,7 @@ def test_training_stops_with_the_last_good_vectors_if_it_repeats(
     monkeypatch.setattr(loop, "losses", original)
     status = folder.read_status()
     assert status is not None and status.phase == "failed"
-    assert "3 times over" in status.message and "Lower the learning rate" in status.message
+    assert "3 times in a row" in status.message and "Lower the learning rate" in status.message
     assert len(status.message.splitlines()) <= 3
     assert folder.checkpoints()[-1] >= 2
     assert train(folder) == 0, "the folder is intact: without the fault the run goes on"
@@ -447,7 +447,11 @@ def test_out_of_memory_makes_smaller_micro_batches_with_the_same_result(
     monkeypatch.setattr(Model, "predict", too_large)
     assert trainer.run() == "done"
     said = [event["message"].removeprefix("out of memory: ") for event in events(folder, "warning")]
-    assert [message[:16] for message in said] == ["layers keep only", "2 images at once", "1 image at once "]
+    assert [message.partition(" from")[0] for message in said] == [
+        "lean backward",
+        "micro-batches of 2",
+        "micro-batches of 1",
+    ]
     np.testing.assert_allclose(result(whole).in_order()[0], result(folder).in_order()[0], rtol=1e-3, atol=1e-4)
 
 
@@ -546,13 +550,13 @@ def test_direction_learns_no_length_and_is_pulled_to_its_start() -> None:
     # Away from the start a step without any loss leads back to it.
     with torch.no_grad():
         rows.add_(0.3 * torch.randn((2, 8), generator=generator))
-    norms.put_back([rows])
+    norms.rescale([rows])
     away = torch.cosine_similarity(rows.detach(), start).clone()
     rows.grad = torch.zeros_like(rows)
     norms.before_step([rows])
     with torch.no_grad():
         rows.sub_(1e3 * rows.grad)
-    norms.put_back([rows])
+    norms.rescale([rows])
     assert bool((torch.cosine_similarity(rows.detach(), start) > away).all())
 
 
@@ -574,15 +578,15 @@ def test_masks_weigh_the_loss_place_by_place(make_run: MakeRun) -> None:
     with_masks(masked, left)
     trainers = [open_trainer(plain), open_trainer(masked)]
     session = trainers[1].session
-    sample = session.data.sampler.step(0)[0]
-    mask = session.data.mask_of(sample)
+    image = session.data.order.step(0)[0]
+    mask = session.data.mask_of(image)
     assert mask is not None and mask.shape[0] == 1
     middle = mask.shape[2] // 2
     torch.testing.assert_close(mask[..., :middle], torch.full_like(mask[..., :middle], 2.0))
     assert float(mask[..., middle:].abs().max()) == 0
     losses = [gradients_of(trainer) for trainer in trainers]
     assert losses[0] != losses[1]
-    assert trainers[0].session.data.mask_of(sample) is None
+    assert trainers[0].session.data.mask_of(image) is None
 
 
 def test_a_mask_of_all_is_no_mask(make_run: MakeRun, train: Train) -> None:
@@ -622,9 +626,9 @@ def test_pictures_of_different_shapes_are_trained_in_buckets(make_run: MakeRun, 
 
 def test_regularisation_pictures_count_with_their_weight(make_run: MakeRun, photos: Path) -> None:
     trainer = open_trainer(make_run(**{"dataset.regularisation": str(photos), "training.prior_loss_weight": 0.5}))
-    samples = trainer.session.data.sampler.step(0)
-    assert [sample.weight for sample in samples] == [0.25] * 4 + [0.125] * 4
-    assert [sample.regularisation for sample in samples] == [False] * 4 + [True] * 4
+    images = trainer.session.data.order.step(0)
+    assert [image.weight for image in images] == [0.25] * 4 + [0.125] * 4
+    assert [image.regularisation for image in images] == [False] * 4 + [True] * 4
     assert trainer.run() == "done"
 
 
@@ -711,7 +715,7 @@ def test_the_pooled_text_of_sdxl_is_that_of_the_prompts_end(make_run: MakeRun) -
 
 
 def test_the_eval_loss_is_taken_on_the_same_set_and_does_not_touch_training(make_run: MakeRun, train: Train) -> None:
-    """Two runs that differ in what they train with have the same questions; a rate of nearly 0 changes no answer."""
+    """Two runs that differ in what they train with have the same eval set; a rate of nearly 0 changes no loss."""
     watched = make_run(scheme="0.000000001:4", name="watched", **{"evaluation.every_steps": 1})
     assert train(watched) == 0
     values = [event["loss"] for event in events(watched, "eval")]
@@ -774,7 +778,7 @@ def test_a_spoiled_checkpoint_is_left_for_the_one_before_it(make_run: MakeRun, t
     save_file({"rows0": torch.full((2, 64), float("nan"))}, path)
     edit(folder, "steps = 6", "steps = 8")
     assert train(folder) == 0
-    assert any("back at the checkpoint of step 3" in event["message"] for event in events(folder, "warning"))
+    assert any("went back to the checkpoint of step 3" in event["message"] for event in events(folder, "warning"))
     assert result(folder).step == 8 and np.isfinite(result(folder).in_order()[0]).all()
 
 
@@ -867,17 +871,17 @@ def test_a_longer_scheme_also_renews_what_was_installed(make_run: MakeRun, train
     assert any("not installed" in event["message"] for event in events(folder, "warning"))
 
 
-def test_previews_are_decoded_in_pieces_of_512_pixels_where_the_plan_says_so(
+def test_samples_are_decoded_in_tiles_of_512_pixels_where_the_plan_says_so(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not open_trainer(make_run("sdxl.safetensors", name="roomy")).session.previewer.open_vae().use_tiling
+    assert not open_trainer(make_run("sdxl.safetensors", name="roomy")).session.renderer.open_vae().use_tiling
 
     def tight(*given: Any) -> Plan:
         made = make_plan(*given)
         return replace(made, fit=replace(made.fit, tiled_previews=True))
 
     monkeypatch.setattr("ti_tui.training.opening.make_plan", tight)
-    vae = open_trainer(make_run("sdxl.safetensors")).session.previewer.open_vae()
+    vae = open_trainer(make_run("sdxl.safetensors")).session.renderer.open_vae()
     assert vae.use_tiling and (vae.tile_sample_min_size, vae.tile_latent_min_size) == (512, 64)
 
 

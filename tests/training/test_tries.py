@@ -108,9 +108,9 @@ def test_each_try_draws_other_noise(make_run: MakeRun, monkeypatch: pytest.Monke
     with pytest.raises(TrainingError):
         trainer.run()
     assert attempts == [(0, 0), (0, 1), (0, 2)]
-    samples = [trainer.session.data.sampler.step(0, attempt) for attempt in range(3)]
-    assert len({tuple(one.seed for one in drawn) for drawn in samples}) == 3
-    assert len({tuple(one.picture for one in drawn) for drawn in samples}) == 1, "of the same images"
+    tries = [trainer.session.data.order.step(0, attempt) for attempt in range(3)]
+    assert len({tuple(one.seed for one in drawn) for drawn in tries}) == 3
+    assert len({tuple(one.index for one in drawn) for drawn in tries}) == 1, "of the same images"
 
 
 def test_after_3_tries_the_good_vectors_before_the_step_are_kept(
@@ -139,5 +139,5 @@ def test_where_a_checkpoint_is_spoiled_the_one_before_is_taken_after_3_tries(
     spoiled = spoil(three_times)
     assert train(folder) == 0
     assert spoiled == [4, 4, 4]
-    assert any("back at the checkpoint of step 3" in event["message"] for event in events(folder, "warning"))
+    assert any("went back to the checkpoint of step 3" in event["message"] for event in events(folder, "warning"))
     assert steps_of(folder) == [1, 2, 3, 4, 4, 5, 6] and folder.checkpoints() == [3, 6]

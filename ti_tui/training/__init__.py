@@ -1,1 +1,1 @@
-"""The trainer: a process of its own, `python -m ti_tui.training RUN`. It meets the screens in the run folder only."""
+"""The trainer, a separate process: `python -m ti_tui.training RUN`. It shares only the run folder with the screens."""

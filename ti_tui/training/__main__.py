@@ -1,4 +1,4 @@
-"""`python -m ti_tui.training RUN`: one training as a process of its own, also under `accelerate launch`."""
+"""`python -m ti_tui.training RUN`: trains one run in its own process; `accelerate launch` starts several of them."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def main(path: str) -> int:
     """Train the run at `path` until it is done or stopped; returns the exit status (2: bad input, 3: failed)."""
     stop = threading.Event()
 
-    def ask_stop(_signal: int, _frame: FrameType | None) -> None:
+    def request_stop(_signal: int, _frame: FrameType | None) -> None:
         stop.set()
 
     for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, ask_stop)
+        signal.signal(name, request_stop)
     is_main = os.environ.get("RANK", "0") == "0"
     try:
         folder = RunFolder.find(path)
@@ -53,8 +53,8 @@ def train(folder: RunFolder, report: Reporter, stop: threading.Event) -> int:
         checked.raise_errors()
         report.position((folder.checkpoints() or [0])[-1], checked.run.scheme.scheme().total_steps)
         _quiet()
-        # The heavy imports come after the checks: bad input is told in a second.
-        with _no_collection():
+        # The heavy imports come after the checks, so that bad input is reported within a second.
+        with _garbage_collection_off():
             from ti_tui.training.models import read_unet_ahead
 
             ahead = None if checked.facts is None else read_unet_ahead(checked.facts, _expected_dtype(checked))
@@ -91,7 +91,7 @@ def train(folder: RunFolder, report: Reporter, stop: threading.Event) -> int:
 
 
 def _expected_dtype(checked: Checked) -> Any:
-    """Of the U-Net, as the plan will most probably have it; nothing is lost but time if it has not."""
+    """The dtype that the plan will most likely choose for the U-Net. A wrong guess only costs time."""
     from ti_tui.training.device import DTYPES
 
     training = checked.run.training
@@ -99,8 +99,8 @@ def _expected_dtype(checked: Checked) -> Any:
 
 
 @contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Imports make very many objects that all stay: looking for garbage among them again and again is for nothing."""
+def _garbage_collection_off() -> Iterator[None]:
+    """No garbage collection during imports: they create very many objects, and nearly all of them stay."""
     gc.disable()
     try:
         yield
@@ -109,7 +109,7 @@ def _no_collection() -> Iterator[None]:
 
 
 def _quiet() -> None:
-    """Keep the libraries' notes and progress bars out of the log; errors still come through."""
+    """Keep the libraries' warnings and progress bars out of the log; errors are still logged."""
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -16,17 +16,17 @@ LatentSize = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One image of a step.
+class StepImage:
+    """One image of a step, with everything that is drawn at random for it.
 
-    picture:  index into the pictures (of the training set, or of the regularisation set).
-    template: index into the templates.
+    index:    of the image in the training set, or in the regularisation set.
+    template: index of the prompt template.
     timestep: 0..999.
-    seed:     of this sample's noise and latent draw.
-    weight:   of its loss in the step's mean.
+    seed:     for this image's noise and latent draw.
+    weight:   of its loss in the step's loss.
     """
 
-    picture: int
+    index: int
     template: int
     timestep: int
     seed: int
@@ -35,11 +35,11 @@ class Sample:
     weight: float
 
 
-class Sampler:
-    """Goes through the pictures epoch by epoch, each once per epoch (times its repeats), across step borders.
+class ImageOrder:
+    """Chooses each step's images: all of them once per epoch (times their repeats), shuffled anew in every epoch.
 
-    The step says everything: the samples of step s are those at places s*E .. s*E + E - 1 of the endless
-    sequence of shuffled epochs. So there is no position to save, and resuming is exact.
+    The choice depends on the step only: with an effective batch of E, step s has the images at places s*E to
+    s*E + E - 1 of the endless sequence of epochs. So there is no position to save, and resuming is exact.
     """
 
     def __init__(
@@ -58,19 +58,19 @@ class Sampler:
         self._flip = flip
         self._effective_batch = effective_batch
         self._training = training
-        # One instance's cache, freed with it: a step looks at two epochs at most.
+        # A cache for each instance, freed with it: a step usually needs two epochs at most.
         self._epoch = lru_cache(maxsize=4)(self._shuffled)
 
-    def step(self, step: int, attempt: int = 0) -> list[Sample]:
-        """The samples of optimizer step `step` (0-based). `attempt` > 0 draws other noise for the same images."""
+    def step(self, step: int, attempt: int = 0) -> list[StepImage]:
+        """The images of optimizer step `step` (0-based). `attempt` > 0 draws different noise for the same images."""
         training, size = self._training, self._effective_batch
         choices = numpy_stream(training.seed, "samples", step, attempt)
         timesteps = self._timesteps(choices, size)
-        samples = []
+        images = []
         for position in range(size):
-            samples.append(
-                Sample(
-                    picture=self._at("train", self._items, step * size + position),
+            images.append(
+                StepImage(
+                    index=self._at("train", self._items, step * size + position),
                     template=int(choices.integers(self._templates)),
                     timestep=int(timesteps[position]),
                     seed=seed_for(training.seed, "noise", step, position, attempt),
@@ -80,16 +80,16 @@ class Sampler:
                 )
             )
         if self._regularisation and training.prior_loss_weight:
-            samples += self._regularising(step, attempt, size)
-        return samples
+            images += self._regularising(step, attempt, size)
+        return images
 
-    def _regularising(self, step: int, attempt: int, size: int) -> list[Sample]:
+    def _regularising(self, step: int, attempt: int, size: int) -> list[StepImage]:
         choices = numpy_stream(self._training.seed, "regularisation", step, attempt)
         timesteps = self._timesteps(choices, size)
         items = list(range(self._regularisation))
         return [
-            Sample(
-                picture=self._at("regularisation order", items, step * size + position),
+            StepImage(
+                index=self._at("regularisation order", items, step * size + position),
                 template=int(choices.integers(self._templates)),
                 timestep=int(timesteps[position]),
                 seed=seed_for(self._training.seed, "regularisation noise", step, position, attempt),
@@ -119,30 +119,31 @@ class Sampler:
 _Item = TypeVar("_Item")
 
 
-def micro_batches(samples: Sequence[tuple[LatentSize, _Item]], batch_size: int) -> list[list[_Item]]:
-    """Split samples into micro-batches of at most `batch_size`, each of one size of picture.
+def micro_batches(images: Sequence[tuple[LatentSize, _Item]], batch_size: int) -> list[list[_Item]]:
+    """Split images into micro-batches of at most `batch_size`, each with images of one size.
 
-    Sizes in order of first appearance; within a size the parts differ by at most one, the larger first.
+    Sizes come in order of first appearance; the micro-batches of one size differ by at most one image, the larger
+    ones first.
     """
     batches: list[list[_Item]] = []
-    for items in _by_size(samples).values():
+    for items in _by_size(images).values():
         parts = -(-len(items) // batch_size)
         batches += _evenly([item for _, item in items], parts)
     return batches
 
 
-def share(samples: Sequence[tuple[LatentSize, _Item]], process: int, processes: int) -> list[tuple[LatentSize, _Item]]:
-    """The part of a step's samples that one of several processes computes.
+def share(images: Sequence[tuple[LatentSize, _Item]], process: int, processes: int) -> list[tuple[LatentSize, _Item]]:
+    """The part of a step's images that one of several processes computes.
 
-    Samples of one size stand together before they are dealt out, so that each process gets as many of each.
+    Images are sorted by size before they are dealt out, so that each process gets about as many of each size.
     """
-    in_order = [pair for items in _by_size(samples).values() for pair in items]
+    in_order = [pair for items in _by_size(images).values() for pair in items]
     return in_order[process::processes]
 
 
-def _by_size(samples: Sequence[tuple[LatentSize, _Item]]) -> dict[LatentSize, list[tuple[LatentSize, _Item]]]:
+def _by_size(images: Sequence[tuple[LatentSize, _Item]]) -> dict[LatentSize, list[tuple[LatentSize, _Item]]]:
     by_size: dict[LatentSize, list[tuple[LatentSize, _Item]]] = {}
-    for size, item in samples:
+    for size, item in images:
         by_size.setdefault(size, []).append((size, item))
     return by_size
 

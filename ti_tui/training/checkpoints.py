@@ -1,4 +1,4 @@
-"""Exact checkpoints: everything that the next step depends on, written whole or not at all."""
+"""Exact checkpoints: everything that the next step depends on, written completely or not at all."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ VECTORS, OPTIMIZER, REST = "vectors.safetensors", "optimizer.pt", "state.json"
 
 
 class CheckpointError(UserError):
-    """A checkpoint that is damaged, or that belongs to another run."""
+    """A checkpoint is damaged or missing."""
 
 
 @dataclass
 class CheckpointState:
-    """What a step starts from. Random numbers and the sampler's place follow from the step (`randomness`).
+    """What the next step starts from. Random numbers and the order of images follow from the step (`randomness`).
 
     rows:        the learned vectors of each text encoder [n, width], float32, on the CPU.
     optimizer:   the optimizer's state dict.
     loss_scale:  LossScale.state().
-    retry:       tries and failed_at of a step that gave numbers which were not finite.
+    retry:       Progress.tries and Progress.failed_at.
     loss:        train loss of the last step, for the list of checkpoints.
-    recipe:      what a resumed run must share to be exact.
+    recipe:      identity.recipe(): the settings that must be unchanged for a resumed run to be exact.
     evaluation:  Evaluator.state(): the history that verdicts are made from.
     """
 
@@ -53,7 +53,7 @@ class CheckpointState:
 
 
 def save_state(folder: RunFolder, state: CheckpointState) -> Path:
-    """Write `state` as RUN/state/step.../; a kill at any instant leaves the older ones whole. Raises CannotWrite."""
+    """Write `state` to RUN/state/step.../; a kill at any instant leaves older ones intact. Raises CannotWrite."""
     target = folder.state(state.step)
     with atomic.new_folder(target) as temporary:
         tensors = {f"rows{index}": row.contiguous() for index, row in enumerate(state.rows)}
@@ -90,24 +90,25 @@ def load_state(folder: RunFolder, step: int) -> CheckpointState:
 
 
 def load_rows(folder: RunFolder, step: int) -> list[Tensor]:
-    """The vectors alone of the checkpoint at `step`. Raises CheckpointError if it is damaged or gone."""
+    """Only the vectors of the checkpoint at `step`. Raises CheckpointError if it is damaged or gone."""
     path = folder.state(step) / VECTORS
     try:
         tensors = load_file(path)
         return [tensors[f"rows{index}"] for index in range(len(tensors))]
     except Exception as error:
-        # The library's errors for a file that is cut short are of several classes.
+        # safetensors raises several classes for a truncated file.
         first = (str(error) or type(error).__name__).splitlines()[0]
         reason = "is gone" if not path.exists() else f"is damaged: {first}"
         raise CheckpointError(f"the checkpoint {path.parent} {reason}") from None
 
 
-def latest_state(folder: RunFolder, *, mend: bool = True) -> tuple[CheckpointState | None, list[str]]:
-    """(newest checkpoint that can be read, or None; what was passed over and why).
+def latest_state(folder: RunFolder, *, repair: bool = True) -> tuple[CheckpointState | None, list[str]]:
+    """(newest checkpoint that can be read, or None; messages about damaged ones that were skipped).
 
-    mend: first undo what a kill left behind; only for who holds the lock, as another is perhaps just writing there.
+    repair: first clean up what a kill left half-written. Only the holder of the run's lock may do so: otherwise a
+            trainer may be writing there. Raises CheckpointError if there are checkpoints and none can be read.
     """
-    if mend:
+    if repair:
         atomic.recover_folders(folder.states)
     notes: list[str] = []
     for step in reversed(folder.checkpoints()):
@@ -125,18 +126,18 @@ def latest_state(folder: RunFolder, *, mend: bool = True) -> tuple[CheckpointSta
 
 
 def drop_old(
-    folder: RunFolder, keep: int, token: str, forms: Sequence[EmbeddingForm], *, spare: int | None = None
+    folder: RunFolder, keep: int, token: str, forms: Sequence[EmbeddingForm], *, best: int | None = None
 ) -> None:
-    """Leave only the last `keep` checkpoints (0: all) and the one at `spare`, with their exported files."""
+    """Delete all but the last `keep` checkpoints (0: keep all) and the one at step `best`, with their embeddings."""
     if not keep:
         return
     for step in folder.checkpoints()[:-keep]:
-        if step != spare:
+        if step != best:
             _drop(folder, step, token, forms)
 
 
 def drop_after(folder: RunFolder, step: int, token: str, forms: Sequence[EmbeddingForm]) -> None:
-    """Drop checkpoints later than `step`: what was undone must neither be gone on from nor look like a result."""
+    """Delete checkpoints after `step`: undone steps must neither be resumed from nor look like results."""
     for later in folder.checkpoints():
         if later > step:
             _drop(folder, later, token, forms)
@@ -150,7 +151,7 @@ def _drop(folder: RunFolder, step: int, token: str, forms: Sequence[EmbeddingFor
 
 
 def keep_best(folder: RunFolder, token: str, step: int, forms: Sequence[EmbeddingForm]) -> list[Path]:
-    """Copy the files of the checkpoint at `step` to `<token>-best`, in every form that is there. Raises CannotWrite."""
+    """Copy the embedding files of the checkpoint at `step` to `<token>-best`, in all `forms`. Raises CannotWrite."""
     paths = []
     for form in forms:
         source, target = folder.embedding(token, step, files.SUFFIXES[form]), folder.best(token, files.SUFFIXES[form])
@@ -161,7 +162,7 @@ def keep_best(folder: RunFolder, token: str, step: int, forms: Sequence[Embeddin
 
 
 def export(folder: RunFolder, embedding: Embedding, step: int | None, forms: Sequence[EmbeddingForm]) -> list[Path]:
-    """Write `embedding` in each form to RUN/model; step None is the final one. Raises CannotWrite."""
+    """Write `embedding` in each form to RUN/model; step None: under the final name. Raises CannotWrite."""
     paths = []
     for form in forms:
         path = folder.embedding(embedding.token, step, files.SUFFIXES[form])

@@ -1,7 +1,7 @@
-"""`python -m ti_tui.training.compare`: pictures drawn with a run's checkpoints, and judged; the parent is `comparing`.
+"""`python -m ti_tui.training.compare`: draws samples with a run's checkpoints and scores them, for `jobs.comparing`.
 
-One line of JSON on stdin says what to do (`Work`); one a line on stdout tells of it: said, drawn, judged, among, and at
-the end finished or refused. The end of stdin ends the process.
+It reads one line of JSON from stdin (`CompareWork`) and answers with lines of JSON on stdout: said, drawn, judged,
+among, and at the end finished or refused. The end of stdin ends the process.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from ti_tui.training.clip_scores import ImageJudge
 
 LONG_SIDE = 1024
-"""Pixels that a training picture is reduced to before the judge, which wants 224 to 336, gets it."""
+"""Pixels that a training image is reduced to before it is scored; CLIP models take 224 to 336."""
 
 
 def carry_out(work: CompareWork, answer: Callable[..., None], stopped: Callable[[], bool]) -> None:
-    """Draw, then judge. Raises UserError for whatever keeps it from being done."""
+    """Draw, then score. Raises UserError if something prevents it."""
     device = work.device
     if work.draw:
         device = _draw(work, answer, stopped)
@@ -34,7 +34,7 @@ def carry_out(work: CompareWork, answer: Callable[..., None], stopped: Callable[
 
 
 def _draw(work: CompareWork, answer: Callable[..., None], stopped: Callable[[], bool]) -> str:
-    """Draw everything; returns the device that it was drawn on."""
+    """Draw all samples; returns the device that they were drawn on."""
     checked = checked_for_drawing(RunFolder(work.run))
     from ti_tui.training.checkpoints import CheckpointError
     from ti_tui.training.device import free_memory
@@ -48,10 +48,10 @@ def _draw(work: CompareWork, answer: Callable[..., None], stopped: Callable[[], 
             continue
         try:
             if wanted.step != taken:
-                drawer.take(wanted.step)
+                drawer.use_checkpoint(wanted.step)
                 taken = wanted.step
         except CheckpointError as error:
-            # A trainer that keeps only the last few drops the others while it goes on.
+            # A trainer with `save.keep` deletes old checkpoints while it runs.
             answer("said", text=f"left out: {error.message}")
             lost = wanted.step
             continue
@@ -69,17 +69,17 @@ def _judge(
     work: CompareWork, folder: Path, device: str, answer: Callable[..., None], stopped: Callable[[], bool]
 ) -> None:
     judge = _open_judge(folder, device, answer)
-    from ti_tui.training.clip_scores import AT_ONCE, among_themselves
+    from ti_tui.training.clip_scores import BATCH_SIZE, mutual_likeness
 
     answer("said", text=f"judging on {_in_words(str(judge.device))}")
     known = judge.embed([_picture(path) for path in work.references])
-    if (alike := among_themselves(known)) is not None:
+    if (alike := mutual_likeness(known)) is not None:
         answer("among", likeness=alike)
-    for start in range(0, len(work.pictures), AT_ONCE):
+    for start in range(0, len(work.pictures), BATCH_SIZE):
         if stopped():
             return
-        places = range(start, min(start + AT_ONCE, len(work.pictures)))
-        # What could not be drawn cannot be judged.
+        places = range(start, min(start + BATCH_SIZE, len(work.pictures)))
+        # A sample that could not be drawn cannot be scored.
         there = [(place, work.pictures[place]) for place in places if work.pictures[place].file.is_file()]
         found = judge.scores([_picture(one.file) for _, one in there], [one.words for _, one in there], known)
         for (place, _), scores in zip(there, found, strict=True):
@@ -87,7 +87,7 @@ def _judge(
 
 
 def _open_judge(folder: Path, wanted: str, answer: Callable[..., None]) -> ImageJudge:
-    """The judge on the device, or on the CPU where the card has no room for it."""
+    """The CLIP model on the device, or on the CPU if the card has no room for it."""
     from ti_tui.out_of_memory import is_out_of_memory
     from ti_tui.training.clip_scores import ImageJudge
     from ti_tui.training.device import choose_device, make_accelerator
@@ -98,12 +98,12 @@ def _open_judge(folder: Path, wanted: str, answer: Callable[..., None]) -> Image
     except Exception as error:
         if device.type == "cpu" or not is_out_of_memory(error):
             raise
-    answer("said", text="the card's memory is too small for the CLIP model: it works on the CPU")
+    answer("said", text="the CLIP model does not fit into the card's memory and runs on the CPU")
     return ImageJudge(folder, "cpu")
 
 
 def _picture(path: Path) -> Image.Image:
-    """The picture upright in RGB, at most LONG_SIDE pixels long. Raises ComparingError."""
+    """The image, upright and in RGB, with a long side of at most LONG_SIDE pixels. Raises ComparingError."""
     from PIL import Image
 
     from ti_tui.dataset.crop import load_upright
@@ -122,7 +122,7 @@ def _in_words(device: str) -> str:
 
 
 def work_for(pipe: Pipe) -> None:
-    """Do what stdin says."""
+    """Do the work that stdin describes."""
     work = CompareWork.from_line(next(pipe.requests()))
     pipe.watch()
     carry_out(work, pipe.answer, pipe.stopped)

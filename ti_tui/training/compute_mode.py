@@ -1,4 +1,4 @@
-"""Lets a U-Net compute its step in the way that the plan chose, and in another one when memory runs out."""
+"""Sets a U-Net's compute mode (lean backward, gradient checkpointing) and compiles it."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ RECOMPILES = 256
 
 
 def set_compute_mode(unet: Any, mode: ComputeMode) -> None:
-    """Take over `way`'s backward and recomputation. A lean backward stays: plain only keeps more."""
+    """Apply the backward and the recomputation of `mode`. A lean backward is never undone: a plain one needs more."""
     if mode.backward == "lean":
         make_lean(unet)
     set_recompute(unet, mode.recompute)
 
 
 def compile_unet(unet: Any, how: Compile, *, backend: Any = "inductor") -> None:
-    """Compile `unet`, or each of its repeated blocks: compiled once for all that are alike, in seconds not minutes.
+    """Compile `unet`, or its repeated blocks: equal blocks are compiled once, which takes seconds instead of minutes.
 
-    The whole U-Net on a card is also recorded as CUDA graphs, which take the launches out of small batches. Nothing
-    happens before the first pass; what goes wrong then is for `stop_compiling`.
+    On a GPU the whole U-Net is also recorded as CUDA graphs, which saves launch time in small batches. The compiler
+    runs in the first forward pass; if it fails there, call `stop_compiling`.
     """
     if how == "off":
         return
-    # Every block of a kind shares one function, and each of its shapes counts against torch's limit, which is 8.
+    # All blocks of a kind share one function, and each shape counts against torch's limit, which is 8 by default.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, RECOMPILES)
     mode = "reduce-overhead" if how == "full" and unet.device.type == "cuda" and backend == "inductor" else None
     for module in _compiled(unet, how):
-        # One set of shapes a run (a few with buckets): what is known to be fixed is compiled faster.
+        # A run has one set of shapes (a few with buckets), and fixed shapes give faster code.
         module.compile(dynamic=False, backend=backend, mode=mode)
 
 
 def stop_compiling(unet: Any) -> None:
-    """Go on without compiled parts."""
+    """Run uncompiled from now on."""
     for module in unet.modules():
         module._compiled_call_impl = None
     torch._dynamo.reset()

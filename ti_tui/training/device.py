@@ -1,4 +1,4 @@
-"""The device: what torch really has, number formats and kernels."""
+"""The device as torch sees it: choice, dtypes, kernels and memory."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfl
 
 
 def make_accelerator(wanted: str) -> Accelerator:
-    """The processes and the device of this run; under `accelerate launch` its environment decides the device."""
+    """The accelerator of this run; under `accelerate launch` its environment decides the device."""
     return Accelerator(cpu=wanted == "cpu" or not torch.cuda.is_available())
 
 
 def choose_device(accelerator: Accelerator, wanted: str) -> torch.device:
-    """The torch device for `training.device`. Raises ProblemsError if it asks for a card that is not there."""
+    """The torch device for `training.device`. Raises ProblemsError if it names a card that does not exist."""
     if wanted.startswith("cuda"):
         if not torch.cuda.is_available():
             built = "was built without CUDA" if torch.version.cuda is None else "sees no NVIDIA card"
-            message = f"{wanted} is wanted, but the installed torch {torch.__version__} {built}"
+            message = f"{wanted} cannot be used: the installed torch {torch.__version__} {built}"
             raise ProblemsError([Problem("error", message, "training.device", "See `ti-tui doctor`, or use cpu.")])
         index = int(wanted.partition(":")[2] or accelerator.local_process_index)
         if index >= torch.cuda.device_count():
-            message = f"{wanted} is wanted, but there are {torch.cuda.device_count()} cards"
+            message = f"{wanted} does not exist: this machine has {torch.cuda.device_count()} cards"
             raise ProblemsError([Problem("error", message, "training.device", "Cards count from 0.")])
         device = torch.device("cuda", index)
     else:
@@ -40,11 +40,11 @@ def choose_device(accelerator: Accelerator, wanted: str) -> torch.device:
 
 
 def hardware_of(device: torch.device) -> Hardware:
-    """What the plan needs to know of a torch device."""
+    """What the plan needs to know about a torch device."""
     if device.type != "cuda":
         return cpu()
     free, total = torch.cuda.mem_get_info(device)
-    # By now this process's own CUDA context is there; the plan counts it itself.
+    # This process's CUDA context already takes memory; the plan counts it separately.
     free = min(total, free + CONTEXT_MIB * MIB)
     index = device.index or 0
     bf16 = torch.cuda.get_device_capability(device)[0] >= 8
@@ -55,12 +55,13 @@ LARGE_PARAMETERS = 100_000_000
 
 
 def use_fast_arithmetic(device: torch.device, parameters: int) -> None:
-    """Let float32 products use the fastest kernels of this device for a U-Net of so many parameters.
+    """Choose the fastest float32 matrix products of this device for a U-Net with this many parameters.
 
-    On CPUs this moves them to oneDNN: for full-size models a quarter faster (measured), gradients of the rows equal
-    to 7 digits; for tiny ones its cost a call makes a step 2.5 times slower, so they keep torch's own. Tiny ones also
-    stay on one thread: a second gains nothing on an idle machine, and beside other work (the dashboard is enough) each
-    of their short operations waits for it. On NVIDIA cards from 8.0 on it allows TF32.
+    On CPUs full-size models use oneDNN, which is a quarter faster (measured) and gives the rows' gradients to 7 equal
+    digits. For tiny models its overhead per call makes a step 2.5 times slower, so they keep torch's own kernels. Tiny
+    models also use one thread only: a second one gains nothing on an idle machine, and when something else runs (the
+    dashboard is enough), each of the many short operations has to wait for it. On NVIDIA cards with compute capability
+    8.0 and above TF32 is allowed.
     """
     if device.type == "cpu":
         tiny = parameters < LARGE_PARAMETERS
@@ -73,12 +74,12 @@ def use_fast_arithmetic(device: torch.device, parameters: int) -> None:
 
 
 def set_attention(unet: Any, attention: Attention) -> None:
-    """Choose the U-Net's attention kernel: torch's fused one, xformers', or plain matrix products."""
+    """Choose the U-Net's attention kernel: torch's fused one (sdpa), xformers', or plain matrix products."""
     if attention == "xformers":
         try:
             unet.enable_xformers_memory_efficient_attention()
         except Exception as error:
-            # xformers has an error class for each reason: no card, an old card, a build for another torch.
+            # xformers raises different classes for no card, an old card, or a build for another torch.
             message = f"xformers cannot be used here: {str(error).splitlines()[0]}"
             raise ProblemsError([Problem("error", message, "training.attention", "Use sdpa.")]) from None
     elif attention == "plain":
@@ -98,13 +99,13 @@ def memory_used(device: torch.device) -> tuple[int, int]:
 
 
 def watch_peak(device: torch.device) -> None:
-    """Count the peak of `memory_used` from here on: what was encoded before is not part of training. Cards only."""
+    """Restart the peak of `memory_used`, so that encoding the images does not count. GPUs only."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def free_memory(device: torch.device) -> None:
-    """Give back what the allocator keeps but nothing uses."""
+    """Release the memory that torch's allocator holds but nothing uses."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
 

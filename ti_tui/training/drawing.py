@@ -1,4 +1,4 @@
-"""Drawing with a run's checkpoints: its model and its previewer, without pictures, latents or an optimizer."""
+"""Draws samples with a run's checkpoints, without loading its images, latents or optimizer. `compare` uses it."""
 
 from __future__ import annotations
 
@@ -16,58 +16,58 @@ from ti_tui.run.sample_prompts import parse_sample_prompt
 from ti_tui.setup.check import Checked
 from ti_tui.training.checkpoints import load_rows
 from ti_tui.training.device import choose_device, free_memory, hardware_of, make_accelerator
-from ti_tui.training.frozen_parts import frozen_parts, open_previewer
 from ti_tui.training.models import ModelSource
+from ti_tui.training.networks import load_networks, make_renderer
 from ti_tui.training.reporter import Reporter
 
 
 class NoRoom(UserError):
-    """A picture does not fit into memory, however it is drawn."""
+    """A sample does not fit into memory, even in the mode that needs least."""
 
 
 class Drawer:
-    """Draws what the run's own previewer would draw: same precision, same seeds. Nothing of the run is written."""
+    """Draws what the run's trainer would draw, with the same precision and seeds. Writes nothing into the run."""
 
-    def __init__(self, checked: Checked, wanted: str, stop_asked: Callable[[], bool]) -> None:
-        """Load the model onto the device that `wanted` names, as in training.device. Raises UserError."""
+    def __init__(self, checked: Checked, wanted: str, stop_requested: Callable[[], bool]) -> None:
+        """Load the model onto the device `wanted`, in the notation of training.device. Raises UserError."""
         run, facts, folder = checked.run, checked.facts, checked.folder
         assert facts is not None
         self._folder = folder
         self.device = choose_device(make_accelerator(wanted), wanted)
         hardware = hardware_of(self.device)
-        # The plan of an empty card: what the run chose, also while its trainer fills the card.
+        # Plan for an empty card: the same choices as the run's, even while its trainer fills the card.
         plan = make_plan(run, facts, max(checked.images, 1), replace(hardware, free_bytes=hardware.total_bytes))
         vae = folder.path(run.model.vae) if run.model.vae else None
         source = ModelSource(facts, vae, checked.tokenizers[0].end)
-        self._text, unet = frozen_parts(checked, source, plan, self.device, Reporter(folder, main=False))
-        self._start = [row.detach().clone() for row in self._text.rows]
-        self._previewer = open_previewer(
-            checked, source, plan, self._text, unet, source.ask_prediction(unet), stop_asked
+        self._text, unet = load_networks(checked, source, plan, self.device, Reporter(folder, main=False))
+        self._initial = [row.detach().clone() for row in self._text.rows]
+        self._renderer = make_renderer(
+            checked, source, plan, self._text, unet, source.ask_prediction(unet), stop_requested
         )
 
-    def take(self, step: int) -> None:
-        """Draw with the vectors of the checkpoint at `step` from now on; 0: with those that the run started from.
+    def use_checkpoint(self, step: int) -> None:
+        """Draw with the vectors of the checkpoint at `step` from now on; 0: the initial vectors.
 
-        Raises CheckpointError if it is gone or damaged.
+        Raises CheckpointError if the checkpoint is gone or damaged.
         """
-        rows: list[Tensor] = self._start if step == 0 else load_rows(self._folder, step)
+        rows: list[Tensor] = self._initial if step == 0 else load_rows(self._folder, step)
         with torch.no_grad():
             for row, new in zip(self._text.rows, rows, strict=True):
                 row.copy_(new)
 
     def draw(self, prompt: str, path: Path, step: int) -> bool:
-        """Draw a prompt's line into `path`; False if a stop was asked before. Raises NoRoom or CannotWrite."""
+        """Draw a sample prompt into `path`; False if a stop was requested first. Raises NoRoom or CannotWrite."""
         parsed = parse_sample_prompt(prompt)
         for _ in range(2):
             try:
-                return self._previewer.draw_one(parsed, path, step)
+                return self._renderer.draw_one(parsed, path, step)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-            # Outside of the block above: the error holds on to what did not fit.
+            # Outside the except block, where the error no longer keeps the tensors alive.
             free_memory(self.device)
-            self._previewer.spare_memory()
+            self._renderer.use_less_memory()
         raise NoRoom(
-            "the picture does not fit into memory",
-            remedy="Name a smaller --w and --h in the prompt, end what else uses the card, or give --device cpu.",
+            "the sample does not fit into memory",
+            remedy="Set a smaller --w and --h in the prompt, close other programs on the card, or use --device cpu.",
         )

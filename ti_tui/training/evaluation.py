@@ -18,29 +18,29 @@ from ti_tui.run.overhead import FOLLOWING_EVERY
 from ti_tui.run.verdicts import Verdict, judge
 from ti_tui.training.latents import Latents
 from ti_tui.training.objective import NoiseSchedule, draw
-from ti_tui.training.previews import conditions_for
 from ti_tui.training.randomness import seed_for
+from ti_tui.training.sample_images import conditions_for
 from ti_tui.training.text import Context, TextSide
 
 TIMESTEPS = 1000
 HELD_SHARE = 3
-"""One in so many items is about pictures that were kept back, where there are any."""
+"""One item in this many has a held-out image, if there are any."""
 LEAST_LOSS = 1e-12
 SUBJECT = "a photo of a [name]"
 SCENES = ("on a white background", "on a black background", "on a blue background", "on a green background")
-"""What every model knows, and no two of which look alike."""
+"""Scenes that every model knows, and that look different from each other."""
 SCENE_TIMESTEPS = (900, 600)
-"""Where a picture's surroundings are decided."""
+"""At these timesteps the surroundings in an image are decided."""
 
 EvalSource = tuple[Latents, str, Tensor | None]
-"""A picture that is asked about: its latents, its prompt, the weights of its loss [1, h, w]."""
+"""An image of the eval set: its latents, its prompt, the weights of its loss [1, h, w]."""
 
 
 @dataclass(frozen=True)
 class EvalItem:
-    """One fixed item: a picture's mean latent and its noise [4, h, w], a timestep, a prompt, weights [1, h, w].
+    """One item of the eval set: an image's mean latent and a noise [4, h, w], a timestep, a prompt, weights [1, h, w].
 
-    held: whether the picture is one that is not trained on.
+    held: whether it is a held-out image.
     """
 
     latent: Tensor
@@ -54,14 +54,14 @@ class EvalItem:
 def eval_items(
     trained: Sequence[EvalSource], held: Sequence[EvalSource], seed: int, *, count: int, timesteps: tuple[int, int]
 ) -> list[EvalItem]:
-    """`count` items, a part of them about pictures that are kept back; the same seed gives the same set.
+    """An eval set of `count` items, some of them with held-out images; the same seed gives the same set.
 
-    timesteps: the range [low, high) that is trained. Each part spreads its timesteps evenly over it.
+    timesteps: the range [low, high) that is trained. Both trained and held-out items are spread evenly over it.
     """
-    about_held = count // HELD_SHARE if held else 0
+    held_count = count // HELD_SHARE if held else 0
     return [
-        *_part(trained, seed_for(seed, "evaluation"), count - about_held, timesteps, held=False),
-        *_part(held, seed_for(seed, "evaluation held"), about_held, timesteps, held=True),
+        *_part(trained, seed_for(seed, "evaluation"), count - held_count, timesteps, held=False),
+        *_part(held, seed_for(seed, "evaluation held"), held_count, timesteps, held=True),
     ]
 
 
@@ -69,7 +69,7 @@ def _part(
     pictures: Sequence[EvalSource], seed: int, count: int, timesteps: tuple[int, int], *, held: bool
 ) -> Iterator[EvalItem]:
     low, high = timesteps
-    # A stride near the golden section, coprime to the count: each picture meets little noise and much.
+    # A stride near the golden section, coprime to the count: each image gets both low and high timesteps.
     stride = next((s for s in range(max(1, round(count * 0.618)), count) if math.gcd(s, count) == 1), 1)
     for index in range(count):
         latents, prompt, weights = pictures[index % len(pictures)]
@@ -90,9 +90,9 @@ def losses(
     batch_size: int = 1,
     prompt: str | None = None,
 ) -> list[float]:
-    """Mean squared error of each item, weighted by masks only; `batch_size` of one picture size at once.
+    """Mean squared error of each item, weighted by masks only, in batches of at most `batch_size` of one image size.
 
-    prompt: asked with instead of the items' own, such as "" for what the model knows without a word.
+    prompt: used instead of the items' own prompts, such as "" for the error without any prompt.
     """
     found = [0.0] * len(items)
     contexts = {
@@ -108,8 +108,8 @@ def losses(
         words = [contexts[one.prompt if prompt is None else prompt] for one in batch]
         context = Context.joined(words)
         conditions = conditions_for(context, [size] * len(batch), unet)
-        answer = unet(schedule.noisy(latent, noise, timesteps).to(unet.dtype), timesteps, **conditions).sample
-        error = (answer.float() - schedule.target(latent, noise, timesteps)).square()
+        prediction = unet(schedule.noisy(latent, noise, timesteps).to(unet.dtype), timesteps, **conditions).sample
+        error = (prediction.float() - schedule.target(latent, noise, timesteps)).square()
         weights = [one.weights for one in batch if one.weights is not None]
         if weights:
             error = error * torch.stack(weights)
@@ -122,12 +122,12 @@ def losses(
 def scene_effects(
     shape: tuple[int, ...], unet: Any, text: TextSide, scale: int, seed: int, *, batch_size: int = 1
 ) -> list[float]:
-    """How far each scene in a prompt moves the U-Net's answer to noise: a root mean square for each timestep and scene.
+    """How much each scene in a prompt changes the U-Net's prediction for pure noise (RMS, by timestep and scene).
 
-    Vectors that drown the rest of a prompt make it small: its pictures then ignore what else was asked for, which the
-    loss does not show, as the pictures of a set often share their surroundings. On the demo model the mean, relative
-    to the word that the vectors started from, tells embeddings that keep the prompt's background (0.72 and more) from
-    those that lose it in every second picture (0.64 and less), without drawing a single one (docs/loss.md).
+    Vectors that drown the rest of a prompt make it small: samples then ignore the prompt's other words. The loss does
+    not show this, because the images of a training set often share their surroundings. On the demo model the mean,
+    relative to that of the initial vectors, separates embeddings that keep the prompt's background (0.72 and more)
+    from those that lose it in every second sample (0.64 and less), without drawing a single one (docs/loss.md).
 
     shape: of a latent [4, h, w].
     """
@@ -136,19 +136,19 @@ def scene_effects(
     size = (shape[2] * scale, shape[1] * scale)
     effects = []
     for timestep in SCENE_TIMESTEPS:
-        answers = []
+        predictions = []
         for places in torch.arange(len(SCENES) + 1, device=context.hidden.device).split(batch_size):
             part = context.rows(places)
             conditions = conditions_for(part, [size] * len(places), unet)
             timesteps = torch.full((len(places),), timestep, device=noise.device)
-            answers.append(unet(noise.expand(len(places), *shape).to(unet.dtype), timesteps, **conditions).sample)
-        alone, *others = torch.cat(answers).float()
+            predictions.append(unet(noise.expand(len(places), *shape).to(unet.dtype), timesteps, **conditions).sample)
+        alone, *others = torch.cat(predictions).float()
         effects += [float((other - alone).square().mean().sqrt()) for other in others]
     return effects
 
 
 def _batches(items: Sequence[EvalItem], batch_size: int) -> Iterator[list[int]]:
-    """Places of items whose pictures have one size, as many as fit at once."""
+    """Indices of the items in batches of at most `batch_size`, each with images of one size."""
     by_size: dict[tuple[int, ...], list[int]] = {}
     for place, one in enumerate(items):
         by_size.setdefault(tuple(one.latent.shape), []).append(place)
@@ -158,7 +158,7 @@ def _batches(items: Sequence[EvalItem], batch_size: int) -> Iterator[list[int]]:
 
 
 def items_hash(items: Sequence[EvalItem]) -> str:
-    """What tells two sets apart: only answers to the same items can be compared."""
+    """A hash of an eval set: only losses on the same items can be compared."""
     total = hashlib.sha256()
     for one in items:
         total.update(f"{one.timestep}|{one.prompt}|{one.held}|{tuple(one.latent.shape)}\n".encode())
@@ -168,14 +168,15 @@ def items_hash(items: Sequence[EvalItem]) -> str:
 
 @dataclass
 class Evaluator:
-    """Measures the eval loss of the vectors, and keeps what it found: the history that verdicts are made from.
+    """Measures the eval loss of the vectors, and keeps the results: the history that verdicts are made from.
 
-    losses_of:         the loss of each item, with the items' own prompts or with another one, in batches of a size.
-    effects_of_scenes: scene_effects(), in batches of a size.
-    initial:           the vectors that the run started from, for each text encoder.
-    median_norms:      of the words in each text encoder's vocabulary.
-    history:           every evaluation so far, ascending; `verdict`: what they come to; `ended_for`: the verdicts that
-                       the run has ended for already.
+    losses_of:         (prompt or None, batch size) -> the loss of each item, with that prompt or with the items' own.
+    effects_of_scenes: (batch size) -> scene_effects().
+    initial:           the initial vectors for each text encoder.
+    median_norms:      the median norm in each text encoder's vocabulary.
+    history:           all evaluations so far, by ascending step.
+    verdict:           the verdict on them.
+    ended_for:         the verdicts that have already ended the run.
     """
 
     items: list[EvalItem]
@@ -192,7 +193,7 @@ class Evaluator:
     _scenes_at_start: list[float] = field(default_factory=list)
 
     def evaluate(self, step: int, rows: Sequence[Tensor]) -> Evaluation:
-        """Ask the set about `rows` as they are after `step` steps, and remember the answer."""
+        """Evaluate `rows`, as they are after `step` steps, and add the result to the history."""
         if not self._at_start:
             self._begin(rows)
         found = self._at_start if step == 0 else self.losses_of(None, self.batch_size)
@@ -207,22 +208,22 @@ class Evaluator:
         return evaluation
 
     def judge(self, start: str) -> Verdict | None:
-        """What the history comes to; `start` says in words what the vectors started from."""
+        """The verdict on the history; `start` names what the vectors started from, for its text."""
         self.verdict = judge(self.history, start, self.verdict)
         return self.verdict
 
     def forget_from(self, step: int) -> None:
-        """Drop what was found from `step` on: it was undone."""
+        """Drop the evaluations from `step` on, because these steps were undone."""
         self.history = [one for one in self.history if one.step < step]
         if self.verdict is not None and self.verdict.step >= step:
             self.verdict = None
 
-    def spare_memory(self) -> None:
-        """From now on one item at a time."""
+    def use_less_memory(self) -> None:
+        """From now on evaluate one item at a time."""
         self.batch_size = 1
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint: a resumed run goes on with the same history, and compares with the same start."""
+        """The state for a checkpoint: a resumed run has the same history, and compares with the same initial losses."""
         return {
             "questions": items_hash(self.items),
             "start": self._at_start,
@@ -234,8 +235,8 @@ class Evaluator:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over `state`, unless it is about other items."""
-        # An older program's checkpoint has none.
+        """Restore `state`, unless it belongs to a different eval set."""
+        # Checkpoints of older versions have no state.
         if state.get("questions") != items_hash(self.items):
             return
         self._at_start, self._empty = list(state["start"]), list(state["empty"])
@@ -246,9 +247,9 @@ class Evaluator:
         self.verdict = None if state["verdict"] is None else _verdict_of(state["verdict"])
 
     def _begin(self, rows: Sequence[Tensor]) -> None:
-        """What is compared with: the start vectors, and an empty prompt."""
+        """Measure what is compared with: the initial vectors, and an empty prompt."""
         with torch.no_grad():
-            # A run that goes on from a checkpoint of an older program has other rows by now.
+            # In a run that resumes from an older version's checkpoint the rows are no longer the initial ones.
             now = [row.detach().clone() for row in rows]
             for row, start in zip(rows, self.initial, strict=True):
                 row.copy_(start)
@@ -261,14 +262,14 @@ class Evaluator:
 
     def _judged(self, step: int, found: list[float], rows: Sequence[Tensor]) -> Evaluation:
         own = [place for place, one in enumerate(self.items) if not one.held]
-        kept_back = [place for place, one in enumerate(self.items) if one.held]
+        held_out = [place for place, one in enumerate(self.items) if one.held]
         gain, error = _gain([(found[place], self._at_start[place]) for place in own])
-        held, held_error = _gain([(found[place], self._at_start[place]) for place in kept_back])
-        lengths = [
-            row.detach().float().norm(dim=1).cpu() / max(usual, 1e-12)
-            for row, usual in zip(rows, self.median_norms, strict=True)
+        held, held_error = _gain([(found[place], self._at_start[place]) for place in held_out])
+        relative_norms = [
+            row.detach().float().norm(dim=1).cpu() / max(median, 1e-12)
+            for row, median in zip(rows, self.median_norms, strict=True)
         ]
-        together = torch.cat(lengths)
+        norms = torch.cat(relative_norms)
         return Evaluation(
             step,
             loss=statistics.fmean(found[place] for place in own),
@@ -277,8 +278,8 @@ class Evaluator:
             held_gain=held,
             held_gain_error=held_error,
             bands=self._bands(found),
-            length=float(together.median()),
-            longest=float(together.max()),
+            length=float(norms.median()),
+            longest=float(norms.max()),
             moved=self._moved(rows),
             rank=effective_rank((rows[0].detach() - self.initial[0]).float().cpu().numpy()),
         )
@@ -297,24 +298,24 @@ class Evaluator:
 
     def _moved(self, rows: Sequence[Tensor]) -> float:
         pairs = list(zip(rows, self.initial, strict=True))
-        way = sum(float((row.detach() - start).square().sum()) for row, start in pairs)
-        return math.sqrt(way / max(sum(float(start.square().sum()) for _, start in pairs), 1e-24))
+        distance = sum(float((row.detach() - start).square().sum()) for row, start in pairs)
+        return math.sqrt(distance / max(sum(float(start.square().sum()) for _, start in pairs), 1e-24))
 
 
 def _verdict_of(values: Mapping[str, Any]) -> Verdict | None:
-    # Older checkpoints call it by its field.
+    # Older checkpoints store the verdict as "name".
     return Verdict.from_values({"verdict": values.get("name"), **values})
 
 
 def _gain(pairs: Sequence[tuple[float, float]]) -> tuple[float | None, float | None]:
     """(1 - geometric mean of the ratios, its standard error) of pairs (loss, loss to compare with).
 
-    Nothing for losses that are not finite: the step that comes next finds that, and it is undone.
+    (None, None) if a loss is not finite: the next step then finds the same and is undone.
     """
     logs = [math.log(max(loss, LEAST_LOSS) / max(other, LEAST_LOSS)) for loss, other in pairs]
     if not logs or not all(map(math.isfinite, logs)):
         return None, None
     mean = math.exp(statistics.fmean(logs))
     error = statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else None
-    # The error of a logarithm, times what it is the logarithm of.
+    # The standard error of x is that of log x, times x.
     return 1 - mean, None if error is None else mean * error

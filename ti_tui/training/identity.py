@@ -1,4 +1,4 @@
-"""What identifies a run: hashes of its pictures and model, for its checkpoints and for the embedding's file."""
+"""What identifies a run: hashes of its images and model, for its checkpoints and for the embedding's metadata."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ti_tui.setup.check import Checked
 
 
 def recipe(checked: Checked, model_hash: str, plan: Plan) -> dict[str, Any]:
-    """What two parts of one run must share for the second to go on exactly."""
+    """The settings that must be unchanged when a run is resumed, for the result to be exact."""
     run = checked.run
     training = run.training.model_dump(
         exclude={
@@ -46,14 +46,14 @@ def recipe(checked: Checked, model_hash: str, plan: Plan) -> dict[str, Any]:
         "token": run.embedding.token,
         "norm": run.embedding.norm,
         "effective_batch": plan.effective_batch,
-        # What the plan took, not what was asked for: of the ways to fit, this one alone changes the numbers.
+        # What the plan decided, not the setting: of all ways to save memory, only this one changes the numbers.
         "unet_bits": plan.mode.bits,
         "training": training,
     }
 
 
 def metadata(checked: Checked, plan: Plan, model_hash: str) -> dict[str, str]:
-    """What goes into the embedding's file. No dates: equal runs give equal files."""
+    """The metadata of the embedding file. No dates, so that equal runs give equal files."""
     run = checked.run
     assert checked.facts is not None
     return {
@@ -72,12 +72,12 @@ def metadata(checked: Checked, plan: Plan, model_hash: str) -> dict[str, str]:
 
 
 def dataset_hash(checked: Checked) -> str:
-    """SHA-256 over the content of every picture, its caption and its repeats, in order."""
+    """SHA-256 over the content, caption and repeats of every image, in order."""
     total = hashlib.sha256()
     for scan in (checked.pictures, checked.regularisation):
         for picture in scan.pictures if scan else ():
             total.update(f"{file_hash(picture.path)}|{picture.repeats}|{picture.caption}\n".encode())
-            # A mask in the picture itself is part of the picture's hash.
+            # A mask in the image's transparency is already part of the image's hash.
             if checked.run.dataset.masks and (mask := mask_file(picture.path)):
                 total.update(f"mask {file_hash(mask)}\n".encode())
     return total.hexdigest()

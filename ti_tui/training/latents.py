@@ -1,4 +1,4 @@
-"""Latents: each picture is encoded once, as mean and standard deviation, then the VAE leaves the device."""
+"""Latents: each image is encoded once, to a mean and a standard deviation; then the VAE leaves the device."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from ti_tui.run.hashes import file_hash
 from ti_tui.training.device import free_memory
 
 TILE = 512
-"""Side in pixels of the pieces in which a VAE takes large pictures."""
+"""Side in pixels of the tiles in which a VAE encodes and decodes large images."""
 FORM = 1
-"""Raised when latents of an older program must not be used any more."""
+"""Increased when the cached latents of older versions must no longer be used."""
 
 
 @dataclass(frozen=True)
 class Latents:
-    """The VAE's posterior of a picture: mean and std [4, h, w] float32, scaled as the U-Net wants them.
+    """The VAE's posterior of an image: mean and std [4, h, w] float32, scaled as the U-Net expects.
 
-    Keeping both, and drawing anew at every step, is what kohya gives up by freezing one draw.
+    Every step draws a latent from it; kohya's trainer draws once and caches that draw.
     """
 
     mean: Tensor
@@ -44,13 +44,13 @@ class Latents:
 
     @property
     def size(self) -> PixelSize:
-        """(width, height) in latents."""
+        """(width, height) in latent pixels."""
         return int(self.mean.shape[2]), int(self.mean.shape[1])
 
 
 @dataclass(frozen=True)
 class ToEncode:
-    """A picture as it will be trained: file, size in pixels, mirrored or not."""
+    """An image to encode as it is trained on: file, size in pixels, mirrored or not."""
 
     path: Path
     size: PixelSize
@@ -58,9 +58,10 @@ class ToEncode:
 
 
 class LatentCache:
-    """Latents by content of picture, size, flip and VAE; on disk they serve the next run as well.
+    """Caches latents by the content of the image and the VAE, size and flip. On disk they can be used again later.
 
-    read_only: what is there is used, and nothing is added.
+    folder:    where they are kept; None keeps nothing on disk.
+    read_only: use what is there and add nothing.
     """
 
     def __init__(self, folder: Path | None, vae_hash: str, *, read_only: bool = False) -> None:
@@ -75,9 +76,9 @@ class LatentCache:
         *,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[Latents]:
-        """Latents of `wanted`, on the CPU; `encode` is called for those that are not there.
+        """Latents of `wanted`, on the CPU; `encode` is called for those that are not cached.
 
-        Raises DatasetError for a picture that cannot be read or encodes to NaN.
+        Raises DatasetError for an image that cannot be read, or whose latents are not finite.
         """
         found: list[Latents] = []
         for number, item in enumerate(wanted, start=1):
@@ -106,7 +107,7 @@ class LatentCache:
             tensors = load_file(path)
             return Latents(tensors["mean"], tensors["std"])
         except Exception:
-            # Not there, or damaged by something else: encoding again is always right.
+            # Missing or damaged: encoding again is always right.
             return None
 
     def _write(self, key: str, latents: Latents) -> None:
@@ -116,11 +117,11 @@ class LatentCache:
 
 
 class Encoder:
-    """Encodes pictures with a VAE that is loaded for the first one; where memory runs out, in pieces, then on the CPU.
+    """Encodes images with a VAE that is loaded for the first one; if memory runs out, in tiles, then on the CPU.
 
-    open_vae: loads it, in float32, which costs nothing once a picture and loses nothing.
-    tiled:    pictures are encoded in pieces of `TILE` pixels from the first one on.
-    warn:     is told when memory ran out.
+    open_vae: loads the VAE in float32.
+    tiled:    encode in tiles of `TILE` pixels from the first image on.
+    warn:     called when memory runs out.
     """
 
     def __init__(
@@ -134,20 +135,18 @@ class Encoder:
 
     def __call__(self, item: ToEncode) -> Latents:
         while True:
-            shortage = False
             try:
                 return encode(self._ready(), item)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                # Mended outside of this block: the error holds on to what did not fit.
-                shortage = self._device.type != "cpu" or not self._tiled
-                if not shortage:
+                if self._device.type == "cpu" and self._tiled:
                     raise
+            # Outside the except block, where the error no longer keeps the tensors alive.
             self._make_room()
 
     def close(self) -> None:
-        """Let the VAE go from the device."""
+        """Remove the VAE from the device."""
         self._vae = None
         free_memory(self._device)
 
@@ -163,22 +162,22 @@ class Encoder:
         self.close()
         if not self._tiled:
             self._tiled = True
-            self._warn("out of memory while encoding the pictures: in pieces from now on")
+            self._warn("out of memory while encoding the images: in tiles from now on")
         else:
             self._device = torch.device("cpu")
-            self._warn("out of memory while encoding the pictures: on the CPU from now on, which is slower")
+            self._warn("out of memory while encoding the images: on the CPU from now on, which is slower")
 
 
 def use_tiles(vae: Any) -> None:
-    """Let `vae` take pictures in pieces of `TILE` pixels, which overlap: 389 MiB instead of 1.5 GiB at 1024 pixels."""
-    # The library's tile follows the config's sample_size, which says nothing about memory.
+    """Let `vae` work in overlapping tiles of `TILE` pixels: 389 MiB instead of 1.5 GiB at 1024 pixels."""
+    # diffusers sizes its tiles by the config's sample_size, which says nothing about memory.
     vae.enable_tiling()
     vae.tile_sample_min_size = TILE
     vae.tile_latent_min_size = TILE // 2 ** (len(vae.config.block_out_channels) - 1)
 
 
 def encode(vae: Any, item: ToEncode) -> Latents:
-    """Encode one picture in float32. Raises DatasetError if the result is not finite."""
+    """Encode one image in float32. Raises DatasetError if the result is not finite."""
     image = load_fitted(item.path, item.size)
     if item.flipped:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -191,19 +190,19 @@ def encode(vae: Any, item: ToEncode) -> Latents:
     std = (posterior.std[0].float() * scale).cpu()
     if not (mean.isfinite().all() and std.isfinite().all()):
         raise DatasetError(
-            f"{item.path.name} is encoded to numbers that are not finite",
+            f"the VAE encodes {item.path.name} to numbers that are not finite",
             remedy="Try another VAE (model.vae).",
         )
     return Latents(mean, std)
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """RGB picture -> [3, h, w] float32 in -1..1."""
+    """RGB image -> [3, h, w] float32 in -1..1."""
     pixels = np.asarray(image, dtype=np.float32) / 127.5 - 1.0
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
 def to_image(tensor: Tensor) -> Image.Image:
-    """[3, h, w] in -1..1 -> RGB picture."""
+    """[3, h, w] in -1..1 -> RGB image."""
     pixels = ((tensor.float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return Image.fromarray(pixels.permute(1, 2, 0).numpy())

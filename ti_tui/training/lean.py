@@ -1,9 +1,9 @@
-"""Backward passes of frozen layers that keep only what the gradient of their input needs.
+"""The lean backward: frozen layers that keep only what the gradient of their input needs.
 
-A frozen layer needs no gradient of its weights, yet torch's convolution keeps its input for one, normalisation and
-activation keep a copy each, and a gated unit keeps the gate's activation beside what it came from. Full SD 1.5 at
-512x512 in half precision keeps 704 MiB an image that way, 446 MiB with the functions below (`benchmarks.memory`);
-values and gradients are the same, and what is computed again is a normalisation and an activation, no product.
+A frozen layer needs no gradient of its weights. Yet torch's convolution keeps its input for one, normalisation and
+activation keep a copy each, and a gated unit keeps the gate both before and after its activation. SD 1.5 at 512x512 in
+half precision keeps 704 MiB per image that way, and 446 MiB with the functions below (`benchmarks.memory`). Values and
+gradients are the same. Only normalisations and activations are computed again, no matrix products or convolutions.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ aten = torch.ops.aten
 
 
 def make_lean(model: nn.Module) -> None:
-    """Let the frozen layers inside `model` keep less for backward; names and weights stay as they are.
+    """Let the frozen layers inside `model` keep less for the backward pass; names and weights do not change.
 
-    Known layers are those of diffusers' U-Net: convolutions, the normalisation and SiLU of its residual blocks and of
-    its end, and its gated units. Others are left alone.
+    It changes these layers of diffusers' U-Net: convolutions, the normalisation and SiLU of the residual blocks and of
+    the output, and the gated units. Others are left as they are.
     """
     for module in list(model.modules()):
         if type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str):
@@ -44,7 +44,7 @@ def _join_norm_and_activation(block: Any) -> None:
     if not (plain and norms_are_plain and isinstance(block.nonlinearity, nn.SiLU)):
         return
     if block.time_emb_proj is not None and not block.skip_time_act:
-        # The block's one activation serves both norms and the time embedding, and the norms bring their own now.
+        # The block's activation serves both norms and the time embedding; the norms now have their own.
         block.time_emb_proj.register_forward_pre_hook(_activate_input)
     block.norm1.__class__ = block.norm2.__class__ = NormSiLU
     block.nonlinearity = nn.Identity()
@@ -55,11 +55,11 @@ def _activate_input(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Ten
 
 
 class _Convolution(torch.autograd.Function):
-    """A convolution that keeps its weight, which is there anyway, and of its input only the shape."""
+    """A convolution that keeps its weight, which is in memory anyway, and only the shape of its input."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, how: tuple[Any, ...]) -> Tensor:
-        # Not among the saved tensors: recomputation would run the convolution again only to find its weight.
+        # Not saved with save_for_backward: gradient checkpointing would run the convolution again to get the weight.
         ctx.weight, ctx.shape, ctx.how = weight, x.shape, how
         stride, padding, dilation, groups = how
         return functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
@@ -80,11 +80,11 @@ def input_gradient(gradient: Tensor, weight: Tensor, shape: torch.Size, how: tup
 
 
 def stand_in(gradient: Tensor, shape: torch.Size) -> Tensor:
-    """A tensor for the convolution's input, of which torch reads only the shape where the weight has no gradient."""
+    """A stand-in for the convolution's input: torch reads only its shape if the weight needs no gradient."""
     if gradient.shape == shape:
         return gradient
     if gradient.device.type == "cpu":
-        # A CPU's kernels copy what does not lie in order; memory that nobody writes to costs nothing.
+        # CPU kernels copy tensors that are not contiguous; memory that is never written costs nothing.
         return gradient.new_empty(shape)
     return gradient.new_empty(1).expand(shape)
 
@@ -99,7 +99,7 @@ class LeanConv2d(nn.Conv2d):
 
 
 class _NormSiLU(torch.autograd.Function):
-    """SiLU after group normalisation; keeps its input and two numbers a group, and normalises again in backward."""
+    """SiLU after group normalisation; keeps its input and two numbers per group, and normalises again in backward."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
@@ -131,7 +131,7 @@ def _norm(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> t
 
 
 def _order(x: Tensor) -> torch.memory_format:
-    """The layout that torch's group normalisation takes on this device."""
+    """The memory format that torch's group normalisation needs on this device."""
     last = x.device.type == "cpu" and x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if last else torch.contiguous_format
 
@@ -149,7 +149,7 @@ class NormSiLU(nn.GroupNorm):
 
 
 class _Gate(torch.autograd.Function):
-    """value * gelu(gate) of [..., 2 n] -> [..., n]; keeps its input only."""
+    """value * gelu(gate) of [..., 2 n] -> [..., n]; keeps only its input."""
 
     @staticmethod
     def forward(ctx: Any, both: Tensor) -> Tensor:
@@ -166,7 +166,7 @@ class _Gate(torch.autograd.Function):
 
 
 class LeanGEGLU(GEGLU):
-    """diffusers' gated unit, keeping the output of its product only."""
+    """diffusers' gated unit, keeping only the output of its linear layer."""
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         found: Tensor = _Gate.apply(self.proj(hidden_states))

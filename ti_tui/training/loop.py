@@ -1,6 +1,6 @@
 """One optimizer step of textual inversion (Gal et al. 2022, arXiv 2208.01618), top to bottom.
 
-Trainer, probe and the benchmark of a card take their steps here. What can go wrong is answered around it: `recovery`.
+The trainer, the probe and the GPU benchmark take their steps here. `recovery` wraps it and handles what can go wrong.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from ti_tui.training.text import TextGradients
 
 @dataclass(frozen=True)
 class StepResult:
-    """The loss of a step that was taken, and the norm of its gradient before clipping."""
+    """The loss of a completed step, and the norm of its gradient before clipping."""
 
     loss: float
     gradient_norm: float
 
 
 class NotFinite(Exception):
-    """A loss or gradient that is not a number; vectors and optimizer are as they were. what: "the loss", for one."""
+    """The loss or the gradient is not finite; vectors and optimizer are unchanged. what: "the loss", "the gradient"."""
 
     def __init__(self, what: str, *, overflow: bool) -> None:
         super().__init__(f"{what} is not a number")
@@ -48,14 +48,14 @@ def train_step(
     mode: ComputeMode,
     processes: Processes | None = None,
     stop_requested: Callable[[], bool] = lambda: False,
-    gradients_whole: Callable[[], None] = lambda: None,
+    gradients_complete: Callable[[], None] = lambda: None,
     while_computing: Callable[[], None] = lambda: None,
 ) -> StepResult | None:
     """Take the step that `inputs` were prepared for, at learning rate `rate`; None if a stop was requested first.
 
-    gradients_whole: called when this process's gradients are complete, before anything is changed.
-    while_computing: called when all is queued on the device and before its result is waited for.
-    Raises NotFinite, and what the device raises.
+    gradients_complete: called when this process's gradients are complete, before anything is changed.
+    while_computing: called when everything is queued on the device, before waiting for the result.
+    Raises NotFinite, and whatever the device raises.
     """
     rows, schedule, scale = model.rows, model.schedule, progress.loss_scale
 
@@ -77,9 +77,9 @@ def train_step(
         (loss * scale.factor).backward()
         total += loss.detach()
     text.backward()
-    gradients_whole()
+    gradients_complete()
 
-    # Over all processes of the run.
+    # Sum over all processes of the run.
     if processes is not None:
         total = processes.sum(total)
         for row in rows:
@@ -95,12 +95,12 @@ def train_step(
     if not math.isfinite(found.gradient_norm):
         raise NotFinite("the gradient", overflow=True)
 
-    # Clip and step. Only the rows are learned: nothing else has a gradient.
+    # Clip and step. Only the rows are trained: nothing else has a gradient.
     model.norms.before_step(rows)
     clip_gradients(rows, found.gradient_norm, training.max_gradient_norm)
     set_rate(progress.optimizer, rate)
     progress.optimizer.step()
-    model.norms.put_back(rows)
+    model.norms.rescale(rows)
     progress.step += 1
     progress.loss = found.loss
     scale.succeeded()

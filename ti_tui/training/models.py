@@ -1,4 +1,4 @@
-"""The frozen parts of a model, each loaded when it is needed, every tensor matched by name and shape."""
+"""Loads the networks of a model, each when it is needed. Every tensor must match by name and shape."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ti_tui.training.randomness import torch_stream
 from ti_tui.training.weights import Checkpoint, ReadAhead, Tensors
 
 IGNORED = ("position_ids", "logit_scale")
-"""Endings of names that old checkpoints hold and no model needs."""
+"""Endings of the names of tensors that old checkpoints hold and no model needs."""
 
 
 @dataclass
 class ModelSource:
-    """Where the parts come from: a single file or a diffusers folder, and perhaps another VAE.
+    """Where the networks come from: a single file or a diffusers folder, and perhaps a separate VAE.
 
-    ahead:  the U-Net's weights, on their way already.
-    end_id: id of the end mark. Published text encoders' configs hold a wrong one (2), with which transformers
-            takes the pooled text at the highest id: at the learned rows instead of the prompt's end.
+    ahead:  the U-Net's weights, if they are already being read.
+    end_id: id of the end-of-text token. Published text encoders' configs hold a wrong one (2), with which transformers
+            takes the pooled text at the highest id: at a learned row instead of the prompt's end.
     """
 
     facts: ModelFacts
@@ -75,7 +75,7 @@ class ModelSource:
         return unet
 
     def load_vae(self, dtype: torch.dtype) -> Any:
-        """The VAE, frozen: the given one, or the model's. Raises ModelError unless every tensor is matched."""
+        """The VAE, frozen: the separate one, or the model's. Raises ModelError unless every tensor is matched."""
         from accelerate import init_empty_weights
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
@@ -85,7 +85,7 @@ class ModelSource:
         return _filled(model, _new_attention_names(tensors), dtype, what="VAE", path=path)
 
     def noise_schedule(self) -> NoiseSchedule:
-        """The schedule that the model was trained with. Its prediction is a guess until `ask_prediction`."""
+        """The schedule that the model was trained with. Its prediction type is a guess until `ask_prediction`."""
         from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
         values = self.scheduler_values()
@@ -95,7 +95,7 @@ class ModelSource:
         return NoiseSchedule(scheduler.alphas_cumprod.float(), prediction)
 
     def scheduler_values(self) -> dict[str, Any]:
-        """The scheduler's configuration: the folder's own, else the family's."""
+        """The scheduler's configuration: that of the folder, or that of the family for a single file."""
         if not self.facts.single_file:
             path = self.facts.path / "scheduler" / "scheduler_config.json"
             values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -106,14 +106,14 @@ class ModelSource:
         return {key: value for key, value in values.items() if not key.startswith("_")}
 
     def ask_prediction(self, unet: Any) -> Prediction:
-        """What the U-Net predicts: from the files, or from the U-Net itself where they do not say."""
+        """The prediction type: from the files, or from a test of the U-Net if they do not say."""
         if self.facts.prediction is None:
             self.facts = replace(self.facts, prediction=detect_prediction(unet, self.facts))
         assert self.facts.prediction is not None
         return self.facts.prediction
 
     def close(self) -> None:
-        """Let go of the file; parts that were loaded stay."""
+        """Close the file; loaded networks stay."""
         self._checkpoint = None
 
     def _single(self) -> Checkpoint:
@@ -144,7 +144,7 @@ class ModelSource:
 
 @contextlib.contextmanager
 def _config_errors(path: Path, part: str) -> Iterator[None]:
-    """Say in a line what the libraries have against a part's configuration."""
+    """Turn the libraries' errors about a network's configuration into a ModelError of one line."""
     try:
         yield
     except Exception as error:
@@ -153,22 +153,22 @@ def _config_errors(path: Path, part: str) -> Iterator[None]:
 
 
 def detect_prediction(unet: Any, facts: ModelFacts) -> Prediction:
-    """What a U-Net was trained to predict, told by its answer to pure noise at the last timestep.
+    """The prediction type of a U-Net, found from its prediction for pure noise at the last timestep.
 
-    There the noise is nearly all of the input: an epsilon model gives its input back (correlation near 1), a
-    v model gives minus the picture that it imagines (correlation near 0).
+    There the input is nearly all noise: an epsilon model returns its input (correlation near 1), a v model returns
+    minus the image that it imagines (correlation near 0).
     """
     size = 16
     noise = torch.randn((1, 4, size, size), generator=torch_stream(0)).to(unet.device, unet.dtype)
     context = torch.zeros((1, facts.positions, sum(facts.widths)), device=unet.device, dtype=unet.dtype)
     with torch.no_grad():
-        answer = unet(noise, torch.tensor([999], device=unet.device), encoder_hidden_states=context).sample
-    both = torch.stack([noise.float().flatten(), answer.float().flatten()])
+        prediction = unet(noise, torch.tensor([999], device=unet.device), encoder_hidden_states=context).sample
+    both = torch.stack([noise.float().flatten(), prediction.float().flatten()])
     return "epsilon" if torch.corrcoef(both)[0, 1] > 0.5 else "v_prediction"
 
 
 def download(hub_id: str) -> Path:
-    """Fetch a model from the hub into the local cache. Raises ModelError if it cannot be reached."""
+    """Download a model from the hub into the local cache. Raises ModelError if that fails."""
     from huggingface_hub import list_repo_files, snapshot_download
 
     try:
@@ -176,20 +176,20 @@ def download(hub_id: str) -> Path:
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"{hub_id} is neither a path nor on this machine, and could not be downloaded: {reason}",
-            remedy="Copy the model here and give its path.",
+            f"{hub_id} is neither a path nor in the local cache, and could not be downloaded: {reason}",
+            remedy="Copy the model to this machine and give its path.",
         ) from None
 
 
 def read_unet_ahead(facts: ModelFacts, dtype: torch.dtype) -> ReadAhead:
-    """Begin to read the U-Net's weights, which takes seconds, while the libraries that know what it is are imported."""
+    """Start to read the U-Net's weights, which takes seconds, while the libraries are still being imported."""
     if facts.single_file:
         return ReadAhead([(facts.path, lambda name: name.startswith(UNET))], dtype)
     return ReadAhead([(file, lambda _name: True) for file in _weights_files(facts.path / "unet")], dtype)
 
 
 def _folder_tensors(folder: Path, ahead: ReadAhead | None = None) -> Tensors:
-    """The weights in a diffusers part folder, shards joined."""
+    """The weights in a network's diffusers folder, from all shards."""
     tensors: Tensors = {}
     for file in _weights_files(folder):
         tensors.update(Checkpoint(file, ahead))
@@ -197,7 +197,10 @@ def _folder_tensors(folder: Path, ahead: ReadAhead | None = None) -> Tensors:
 
 
 def _weights_files(folder: Path) -> list[Path]:
-    """safetensors before .bin, full before fp16. Raises ModelError if there are none."""
+    """The weights files in a folder: .safetensors rather than .bin, full precision rather than fp16.
+
+    Raises ModelError if there are none.
+    """
     for pattern in ("*.safetensors", "*.bin"):
         files = sorted(folder.glob(pattern))
         plain = [file for file in files if ".fp16" not in file.name and ".non_ema." not in file.name]
@@ -210,9 +213,9 @@ def _weights_files(folder: Path) -> list[Path]:
 
 
 def _filled(model: Any, tensors: Tensors, dtype: torch.dtype, *, what: str, path: Path, drop: str = "") -> Any:
-    """Put `tensors` into the empty `model`, each under its name. Raises ModelError if any is missing or left over.
+    """Load `tensors` into the empty `model`, by name. Raises ModelError if any is missing, left over or misshapen.
 
-    drop: a prefix that either side may have (transformers 5 writes CLIP without `text_model.`, the published
+    drop: a prefix that the names may or may not have (transformers 5 writes CLIP without `text_model.`, published
           folders have it).
     """
     wanted = {name.removeprefix(drop): name for name in model.state_dict()}
@@ -222,11 +225,11 @@ def _filled(model: Any, tensors: Tensors, dtype: torch.dtype, *, what: str, path
     missing, extra = wanted.keys() - given.keys(), given.keys() - wanted.keys()
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     wrong = [name for name in wanted.keys() & given.keys() if shapes[wanted[name]] != given[name].shape]
-    for names, reason in ((missing, "lacks"), (extra, "holds unknown"), (wrong, "holds another shape of")):
+    for names, reason in ((missing, "lacks"), (extra, "has unknown"), (wrong, "has a different shape in")):
         if names:
             raise ModelError(
                 f"{path}: the {what} {reason} {len(names)} of {len(wanted)} tensors ({_some(names)})",
-                remedy="The file is not complete, or its config is of another model.",
+                remedy="The file is incomplete, or its config belongs to another model.",
             )
     model.load_state_dict({wanted[name]: value.read(dtype) for name, value in given.items()}, strict=True, assign=True)
     return model.eval().requires_grad_(False)
@@ -241,7 +244,7 @@ _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": 
 
 
 def _new_attention_names(tensors: Tensors) -> Tensors:
-    """diffusers before 0.15 named a VAE's attention query, key, value, proj_attn; published folders still do."""
+    """Rename a VAE's attention tensors from the names of diffusers before 0.15, which published folders still have."""
     renamed: Tensors = {}
     for name, tensor in tensors.items():
         parts = name.split(".")

@@ -1,4 +1,4 @@
-"""What is done about the length of the vectors while they are learned: the policies of `embedding.norm`."""
+"""Controls the norm of the vectors during training: the policies of `embedding.norm`."""
 
 from __future__ import annotations
 
@@ -12,52 +12,53 @@ from torch import Tensor, nn
 Policy = Literal["free", "match", "direction"]
 
 KAPPA = 1e-4
-"""Pull towards the start's direction under `direction`; the value of its paper."""
+"""Pull towards the initial direction under `direction`; the value of its paper."""
 
 
 @dataclass(frozen=True)
 class Norms:
-    """Keeps the rows of each text encoder to a policy.
+    """Applies a norm policy to the rows of each text encoder.
 
     free:      does nothing.
-    match:     after each step every vector is rescaled to the vocabulary's median norm (OneTrainer offers the same).
-    direction: moreover the gradient loses what would only change the length, and gains a pull towards the direction
-               that the vector started with (Directional Textual Inversion, arXiv 2512.13672).
+    match:     rescales every vector to the vocabulary's median norm after each step (OneTrainer offers the same).
+    direction: as `match`; it also removes the part of the gradient that would only change the norm, and adds a pull
+               towards the vector's initial direction (Directional Textual Inversion, arXiv 2512.13672).
 
-    lengths: the vocabulary's median norm for each encoder; starts: directions [n, width] of its start vectors.
+    median_norms:       the vocabulary's median norm for each encoder.
+    initial_directions: [n, width] for each encoder.
     """
 
     policy: Policy
-    lengths: tuple[float, ...]
-    starts: tuple[Tensor, ...]
+    median_norms: tuple[float, ...]
+    initial_directions: tuple[Tensor, ...]
 
     @classmethod
     def of(cls, policy: Policy, tables: Sequence[Tensor], rows: Sequence[nn.Parameter]) -> Norms:
-        """For token tables [vocabulary, width] and the start vectors; these get the policy's length at once."""
-        lengths = tuple(float(table.detach().float().norm(dim=1).median()) for table in tables)
-        starts = tuple(_direction(row.detach().clone()) for row in rows)
-        norms = cls(policy, lengths, starts)
-        norms.put_back(rows)
+        """For token tables [vocabulary, width] and the initial vectors, which are rescaled at once."""
+        median_norms = tuple(float(table.detach().float().norm(dim=1).median()) for table in tables)
+        directions = tuple(_direction(row.detach().clone()) for row in rows)
+        norms = cls(policy, median_norms, directions)
+        norms.rescale(rows)
         return norms
 
     @torch.no_grad()
     def before_step(self, rows: Sequence[nn.Parameter]) -> None:
-        """Bend the gradients of the rows onto the sphere."""
+        """Under `direction`: project the gradients onto the sphere's tangent, with a pull to the initial direction."""
         if self.policy != "direction":
             return
-        for row, start in zip(rows, self.starts, strict=True):
+        for row, initial in zip(rows, self.initial_directions, strict=True):
             assert row.grad is not None
             direction = _direction(row)
-            pulled = row.grad - KAPPA * start
+            pulled = row.grad - KAPPA * initial
             row.grad.copy_(pulled - (pulled * direction).sum(dim=1, keepdim=True) * direction)
 
     @torch.no_grad()
-    def put_back(self, rows: Sequence[nn.Parameter]) -> None:
-        """Give the rows the policy's length."""
+    def rescale(self, rows: Sequence[nn.Parameter]) -> None:
+        """Rescale the rows to the median norm, unless the policy is `free`."""
         if self.policy == "free":
             return
-        for row, length in zip(rows, self.lengths, strict=True):
-            row.copy_(_direction(row) * length)
+        for row, norm in zip(rows, self.median_norms, strict=True):
+            row.copy_(_direction(row) * norm)
 
 
 def _direction(rows: Tensor) -> Tensor:

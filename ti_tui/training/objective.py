@@ -48,25 +48,25 @@ class NoiseSchedule:
 
 @dataclass(frozen=True)
 class NoiseDraw:
-    """The random parts of one sample, [4, h, w] float32 on the CPU: a draw for the latent, and the noise."""
+    """The random numbers of one image in a step, [4, h, w] float32 on the CPU: for its latent, and the noise."""
 
     latent: Tensor
     noise: Tensor
 
 
 def draw(seed: int, shape: tuple[int, ...], noise_offset: float) -> NoiseDraw:
-    """Everything random of one sample, from its own seed, so that it does not depend on how a step is split."""
+    """The random numbers of one image, from its own seed, so that they do not depend on how a step is split."""
     stream = torch_stream(seed)
     latent = torch.randn(shape, generator=stream)
     noise = torch.randn(shape, generator=stream)
     if noise_offset:
-        # One number a channel (Guttenberg 2023): without it the mean brightness is hardly ever noised.
+        # One number per channel (Guttenberg 2023): without it the mean brightness gets hardly any noise.
         noise = noise + noise_offset * torch.randn((shape[0], 1, 1), generator=stream)
     return NoiseDraw(latent, noise)
 
 
 def losses(prediction: Tensor, target: Tensor, training: TrainingTable, weights: Tensor | None = None) -> Tensor:
-    """Mean distance of each image [b], in float32. weights [b, 1, h, w]: of each place, with a mean of 1."""
+    """Mean loss of each image [b], in float32. weights [b, 1, h, w]: of each latent pixel, with a mean of 1."""
     prediction, target = prediction.float(), target.float()
     match training.loss:
         case "l1":

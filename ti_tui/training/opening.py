@@ -1,4 +1,4 @@
-"""Opens a run to train it: model, vectors, latents, eval set, optimizer, and the checkpoint that it resumes from."""
+"""Opens a run for training: model, vectors, latents, eval set, optimizer, and the checkpoint to resume from."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ti_tui.run.plan import Plan, make_plan
 from ti_tui.run.problems import Problem
 from ti_tui.setup.check import Checked, CheckFailed, check_run
 from ti_tui.training import checkpoints, identity
-from ti_tui.training.batches import Sampler
+from ti_tui.training.batches import ImageOrder
 from ti_tui.training.compute_mode import compile_unet
 from ti_tui.training.data import Data, LatentsByImage
 from ti_tui.training.device import choose_device, hardware_of
 from ti_tui.training.evaluation import EvalSource, Evaluator, eval_items, losses, scene_effects
-from ti_tui.training.frozen_parts import frozen_parts, open_previewer
 from ti_tui.training.latents import Encoder, LatentCache, Latents, ToEncode
 from ti_tui.training.models import ModelSource, download
+from ti_tui.training.networks import load_networks, make_renderer
 from ti_tui.training.norms import Norms
 from ti_tui.training.objective import NoiseSchedule
 from ti_tui.training.optimizers import LossScale, make_optimizer
@@ -36,23 +36,23 @@ from ti_tui.training.weights import ReadAhead
 
 
 class StoppedWhileLoading(Exception):
-    """A stop was asked before the first step; there is nothing to save."""
+    """A stop was requested before the first step; there is nothing to save."""
 
 
 def open_session(
     checked: Checked,
     accelerator: Accelerator,
     report: Reporter,
-    stop_asked: Callable[[], bool],
+    stop_requested: Callable[[], bool],
     ahead: ReadAhead | None = None,
     *,
     read_only: bool = False,
 ) -> Session:
-    """Load and prepare everything, in the order that needs the least memory: VAE, latents, then the rest.
+    """Load and prepare everything, in the order that needs the least memory: VAE and latents first, then the rest.
 
-    ahead:     the U-Net's weights, if they are being read already.
-    read_only: nothing in the run's folder is touched, neither cached latents nor what a kill left of a checkpoint.
-    Raises UserError for whatever keeps the run from starting.
+    ahead:     the U-Net's weights, if they are already being read.
+    read_only: write nothing into the run folder: neither latents nor repairs of what a kill left half-written.
+    Raises UserError if the run cannot start.
     """
     run, folder = checked.run, checked.folder
     report.phase("loading", "checking the model")
@@ -66,10 +66,10 @@ def open_session(
     source = ModelSource(facts, vae, checked.tokenizers[0].end, ahead)
 
     latents, regularisation = _all_latents(
-        checked, source, accelerator, plan, device, report, stop_asked, read_only=read_only
+        checked, source, accelerator, plan, device, report, stop_requested, read_only=read_only
     )
     masks = _masks(checked, latents, facts.scale) if run.dataset.masks else {}
-    text, unet = frozen_parts(checked, source, plan, device, report)
+    text, unet = load_networks(checked, source, plan, device, report)
     tables = [encoder.get_input_embeddings().weight for encoder in text.encoders]
     model = Model(
         unet,
@@ -83,7 +83,7 @@ def open_session(
         pictures,
         checked.regularisation,
         checked.templates,
-        _sampler(checked, plan),
+        _image_order(checked, plan),
         latents,
         regularisation,
         masks,
@@ -104,26 +104,26 @@ def open_session(
             make_optimizer(text.rows, run.training, plan.scheme.rate_at(0)),
             LossScale(active=plan.precision == "fp16"),
         ),
-        previewer=open_previewer(checked, source, plan, text, unet, model.schedule.prediction, stop_asked),
+        renderer=make_renderer(checked, source, plan, text, unet, model.schedule.prediction, stop_requested),
         evaluator=_evaluator(checked, plan, model, data) if plan.evaluation_steps else None,
         recipe=identity.recipe(checked, model_hash, plan),
         metadata=identity.metadata(checked, plan, model_hash),
     )
     source.close()
     compile_unet(unet, plan.compile)
-    _go_on(session, report, mend=not read_only)
+    _resume(session, report, repair=not read_only)
     return session
 
 
 def _shared_plan(checked: Checked, accelerator: Accelerator, device: torch.device) -> Plan:
-    """The plan, the same in every process: for the least card of all. An explicit batch holds for each process."""
+    """The plan, the same in every process: for the smallest card. An explicit batch size is that of each process."""
     assert checked.facts is not None and checked.pictures is not None
     hardware = hardware_of(device)
     count = accelerator.num_processes
     if count > 1:
         mine = torch.tensor([[hardware.free_bytes, hardware.bf16]], device=accelerator.device, dtype=torch.int64)
-        least = accelerator.gather(mine).amin(dim=0)
-        hardware = replace(hardware, free_bytes=int(least[0]), bf16=bool(least[1]))
+        smallest = accelerator.gather(mine).amin(dim=0)
+        hardware = replace(hardware, free_bytes=int(smallest[0]), bf16=bool(smallest[1]))
     plan = make_plan(checked.run, checked.facts, checked.images, hardware)
     if checked.run.training.accumulation == "auto":
         return plan
@@ -137,12 +137,12 @@ def _all_latents(
     plan: Plan,
     device: torch.device,
     report: Reporter,
-    stop_asked: Callable[[], bool],
+    stop_requested: Callable[[], bool],
     *,
     read_only: bool,
 ) -> tuple[LatentsByImage, LatentsByImage]:
-    """Latents of the training set and of the regularisation set; the VAE is gone from the device afterwards."""
-    report.phase("caching", "encoding the pictures")
+    """Latents of the training set and of the regularisation set; the VAE leaves the device afterwards."""
+    report.phase("caching", "encoding the images")
     facts, pictures, more = source.facts, checked.pictures, checked.regularisation
     assert pictures is not None
     path, part = (source.vae, "") if source.vae else (facts.path, "" if facts.single_file else "vae")
@@ -151,15 +151,15 @@ def _all_latents(
     cache = LatentCache(place, weights_hash(path, part=part), read_only=read_only)
 
     def progress(done: int, total: int) -> None:
-        report.progress(f"encoded {done} of {total} pictures")
-        if stop_asked() and accelerator.num_processes == 1:
+        report.progress(f"encoded {done} of {total} images")
+        if stop_requested() and accelerator.num_processes == 1:
             raise StoppedWhileLoading
 
-    # float32: it runs once, and half precision costs detail (and overflows in SDXL's VAE).
+    # float32: the VAE runs once, and half precision loses detail (and overflows in SDXL's VAE).
     encoder = Encoder(lambda: source.load_vae(torch.float32), device, tiled=plan.fit.tiled_caching, warn=report.warn)
 
     def latents_of(scan: Scan) -> LatentsByImage:
-        """Latents of every picture (and its mirror image), on the device: a few hundred KB each."""
+        """Latents of every image (and its mirror image), on the device: a few hundred KB each."""
         flips = [False, True] if checked.run.dataset.flip else [False]
         wanted = [(index, flipped) for index in range(len(scan.pictures)) for flipped in flips]
         items = [
@@ -177,7 +177,7 @@ def _all_latents(
 
 
 def _with_model(checked: Checked, report: Reporter) -> Checked:
-    """`checked` with the model found: a hub id that was not here is downloaded now."""
+    """`checked` with its model, which is downloaded now if it is a hub id that is not in the local cache."""
     if checked.facts is not None:
         return checked
     base = checked.run.model.base
@@ -191,7 +191,7 @@ def _with_model(checked: Checked, report: Reporter) -> Checked:
 
 
 def _masks(checked: Checked, latents: LatentsByImage, scale: int) -> dict[tuple[int, bool], Tensor]:
-    """Weights of the loss for every picture that has latents; 1 everywhere for one without a mask."""
+    """Weights of the loss for every image that has latents; 1 everywhere for an image without a mask."""
     assert checked.pictures is not None
     found: dict[tuple[int, bool], Tensor] = {}
     for (index, flipped), one in latents.items():
@@ -213,10 +213,10 @@ def _size_of(picture: Picture, checked: Checked) -> tuple[int, int]:
     return bucket_for(picture.width, picture.height, dataset.resolution, step=facts.multiple)
 
 
-def _sampler(checked: Checked, plan: Plan) -> Sampler:
+def _image_order(checked: Checked, plan: Plan) -> ImageOrder:
     run, pictures = checked.run, checked.pictures
     assert pictures is not None
-    return Sampler(
+    return ImageOrder(
         repeats=[
             0 if place in checked.kept_back else picture.repeats for place, picture in enumerate(pictures.pictures)
         ],
@@ -229,13 +229,13 @@ def _sampler(checked: Checked, plan: Plan) -> Sampler:
 
 
 def _evaluator(checked: Checked, plan: Plan, model: Model, data: Data) -> Evaluator:
-    """Measures the eval loss: on every image with the first template, held-out ones apart."""
+    """Makes the evaluator, with an eval set of every image with the first template; held-out images are separate."""
     training = checked.run.training
     trained: list[EvalSource] = []
     held: list[EvalSource] = []
     for place, one in enumerate(data.images.pictures):
-        asked = (data.latents[place, False], fill(data.templates[0], one.caption), data.masks.get((place, False)))
-        (held if place in checked.kept_back else trained).append(asked)
+        item = (data.latents[place, False], fill(data.templates[0], one.caption), data.masks.get((place, False)))
+        (held if place in checked.kept_back else trained).append(item)
     timesteps = (training.min_timestep, training.max_timestep)
     items = eval_items(trained, held, training.seed, count=plan.overhead.asked, timesteps=timesteps)
     return Evaluator(
@@ -253,20 +253,20 @@ def _evaluator(checked: Checked, plan: Plan, model: Model, data: Data) -> Evalua
         ),
         batch_size=plan.batch_size,
         initial=[row.detach().clone() for row in model.rows],
-        median_norms=model.norms.lengths,
+        median_norms=model.norms.median_norms,
     )
 
 
-def _go_on(session: Session, report: Reporter, *, mend: bool) -> None:
-    """Restore the newest checkpoint, if there is one. Raises CheckFailed if it is of another shape."""
+def _resume(session: Session, report: Reporter, *, repair: bool) -> None:
+    """Restore the newest checkpoint, if there is one. Raises CheckFailed if its vectors have a different shape."""
     if session.processes.is_main:
-        state, notes = checkpoints.latest_state(session.checked.folder, mend=mend)
+        state, notes = checkpoints.latest_state(session.checked.folder, repair=repair)
         for note in notes:
             report.warn(note)
         session.processes.wait()
     else:
         session.processes.wait()
-        state, _ = checkpoints.latest_state(session.checked.folder, mend=mend)
+        state, _ = checkpoints.latest_state(session.checked.folder, repair=repair)
     if state is None:
         return
     have, want = [tuple(row.shape) for row in state.rows], [tuple(row.shape) for row in session.rows]
@@ -277,16 +277,18 @@ def _go_on(session: Session, report: Reporter, *, mend: bool) -> None:
             f"{shapes[0][0]} vectors of width {width}" for shapes, width in zip((have, want), widths, strict=True)
         )
         message = f"the checkpoint at step {state.step} has {has}, the run {wants}"
-        remedy = "Put the value back, or start a new run with `ti-tui init`."
+        remedy = "Restore the old value, or start a new run with `ti-tui init`."
         raise CheckFailed([Problem("error", message, field, remedy)])
-    # What an older program did not write down is not known to have changed.
+    # Settings that an older version did not record are not known to have changed.
     changed = [key for key in session.recipe if key in state.recipe and state.recipe[key] != session.recipe[key]]
     if changed:
         report.warn(
-            f"changed since step {state.step}: {', '.join(changed)}; the run goes on, but not as if uninterrupted"
+            f"changed since step {state.step}: {', '.join(changed)}; the run continues, but not as if uninterrupted"
         )
     if not session.restore(state):
-        report.warn("the optimizer is another one than at the checkpoint: its moments start fresh")
+        report.warn("the optimizer is not the one of the checkpoint: its moments start from zero")
     total = session.plan.total_steps
     if state.step > total:
-        report.warn(f"the scheme ends at step {total}, before the checkpoint at {state.step}, whose vectors are kept")
+        report.warn(
+            f"the scheme ends at step {total}, before the checkpoint at step {state.step}, whose vectors are kept"
+        )

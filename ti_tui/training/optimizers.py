@@ -1,4 +1,4 @@
-"""Optimizers of the rows, by name; the scheme sets their learning rate before every step."""
+"""The optimizer of the rows, clipping and loss scale. The scheme sets the learning rate before every step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ti_tui.run.recipe import TrainingTable
 def make_optimizer(
     rows: Sequence[nn.Parameter], training: TrainingTable, learning_rate: float
 ) -> torch.optim.Optimizer:
-    """The optimizer of the run file over the learned rows only. Raises ProblemsError for unusable arguments."""
+    """The run file's optimizer, for the learned rows only. Raises ProblemsError for arguments it does not take."""
     arguments: dict[str, Any] = {"lr": learning_rate}
     row = OPTIMIZERS[training.optimizer.lower()]
     try:
@@ -32,7 +32,7 @@ def make_optimizer(
         if isinstance(arguments.get(key), list):
             arguments[key] = tuple(arguments[key])
     try:
-        # Some mistakes show at the first step only, so a twin makes one.
+        # Some mistakes only show in the first step, so a test optimizer takes one.
         _state_after_a_step(kind, arguments)
         optimizer: torch.optim.Optimizer = kind(list(rows), **arguments)
         return optimizer
@@ -46,19 +46,19 @@ def make_optimizer(
 
 
 def _state_after_a_step(kind: Any, arguments: dict[str, Any]) -> set[str]:
-    """Names of what an optimizer of this kind keeps for a parameter. Raises whatever its arguments make it raise."""
-    twin = nn.Parameter(torch.ones(2, 2))
-    twin.grad = torch.ones(2, 2)
-    optimizer = kind([twin], **arguments)
+    """Names of the state that an optimizer of this kind keeps for a parameter. Raises what the optimizer raises."""
+    parameter = nn.Parameter(torch.ones(2, 2))
+    parameter.grad = torch.ones(2, 2)
+    optimizer = kind([parameter], **arguments)
     optimizer.step()
-    return set(optimizer.state[twin])
+    return set(optimizer.state[parameter])
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> bool:
-    """Take over moments and running values; what the run file says of the optimizer stays as it says now.
+    """Restore the moments and other state, but keep the settings (weight decay, betas, ...) of the run file.
 
-    torch's own loading brings the old settings (weight decay, betas, ...) back with the moments. Returns False, and
-    leaves the moments fresh, if the saved ones are not those that this optimizer keeps.
+    torch's load_state_dict would restore the old settings as well. Returns False, and restores nothing, if the saved
+    state is of another kind of optimizer.
     """
     settings = inspect.signature(type(optimizer)).parameters
     group = optimizer.param_groups[0]
@@ -77,31 +77,31 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """The learning rate of the next step. Always from the scheme: a restored optimizer brings its old one along."""
+    """Set the learning rate of the next step. It always comes from the scheme, never from a restored optimizer."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 
 
 def gradient_norm(rows: Sequence[nn.Parameter]) -> Tensor:
-    """Length of the gradient of all rows together; not finite if a single number in it is not."""
+    """L2 norm of the gradient of all rows together; not finite if any number in it is not."""
     gradients = [row.grad for row in rows if row.grad is not None]
     return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
 
 
-def clip_gradients(rows: Sequence[nn.Parameter], length: float, longest: float) -> None:
-    """Shorten the gradient of all rows together, which is `length` long, to `longest` (0: never)."""
-    if longest <= 0:
+def clip_gradients(rows: Sequence[nn.Parameter], norm: float, max_norm: float) -> None:
+    """Clip the gradient of all rows together, whose norm is `norm`, to `max_norm` (0: no clipping)."""
+    if max_norm <= 0:
         return
-    factor = min(1.0, longest / (length + 1e-6))
+    factor = min(1.0, max_norm / (norm + 1e-6))
     for row in rows:
         if row.grad is not None:
             row.grad.mul_(factor)
 
 
 class LossScale:
-    """Factor on the loss that keeps fp16 gradients from vanishing; 1 and idle for the other formats.
+    """A factor on the loss that keeps fp16 gradients from underflowing; constant 1 for the other number formats.
 
-    Halves at an overflow, doubles after `growth_steps` steps without one. At 512x512 the mean runs over so
+    It is halved after an overflow, and doubled after `growth_steps` steps without one. At 512x512 the mean is over so
     many values that unscaled fp16 gradients underflow (measured: first component off by 27 % at batch 1).
     """
 
@@ -114,7 +114,7 @@ class LossScale:
         self.good_steps = 0
 
     def overflowed(self) -> bool:
-        """Note an overflow; whether a smaller factor may mend it."""
+        """Note an overflow and halve the factor; False if that cannot help."""
         self.good_steps = 0
         if not self.active or self.factor <= 1.0:
             return False
@@ -132,6 +132,6 @@ class LossScale:
         return {"active": self.active, "factor": self.factor, "good_steps": self.good_steps}
 
     def restore(self, state: dict[str, float]) -> None:
-        """Take over a saved scale, unless it is that of a run without one (bf16, fp32)."""
+        """Restore a saved factor, unless it was saved without a loss scale (bf16, fp32)."""
         if self.active and state.get("active"):
             self.factor, self.good_steps = float(state["factor"]), int(state["good_steps"])

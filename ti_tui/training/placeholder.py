@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 
 class PlaceholderEmbedding(nn.Module):
-    """Stands in the place of a text encoder's token embedding: ids from the vocabulary's size on are learned rows.
+    """Replaces a text encoder's token embedding: ids from the vocabulary's size on are the learned rows.
 
     table: the frozen embedding [vocabulary, width], any dtype; it is neither copied nor changed.
     rows:  the learned vectors [n, width], float32; the only parameter with a gradient.
 
-    Only the rows have a gradient and optimizer state; every peer but A1111 and OneTrainer gives both to the
-    whole table (0.9-1.1 GiB for SD 1).
+    Only the rows have a gradient and optimizer state. Every other trainer except A1111 and OneTrainer gives both to
+    the whole table (0.9-1.1 GiB for SD 1).
     """
 
     def __init__(self, table: nn.Embedding, rows: nn.Parameter) -> None:
@@ -25,7 +25,7 @@ class PlaceholderEmbedding(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The frozen table, where libraries look for it."""
+        """The frozen table, under the name that libraries expect."""
         return self.table.weight
 
     def forward(self, ids: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""`python -m ti_tui.training.probe RUN STEPS`: short trials of learning rates on a run; the parent is `setup.probing`.
+"""`python -m ti_tui.training.probe RUN STEPS`: tries learning rates on a run in short trials, for `jobs.probing`.
 
-The run's folder is only read, without its lock: this neither keeps a trainer out nor leaves a lock behind when it is
-killed. Lines on stdout tell of it: said, opened, going, tried, and at the end finished or refused. The end of stdin
-ends the process.
+The run folder is only read, and not locked: a probe neither blocks a trainer nor leaves a lock behind when it is
+killed. It answers with lines of JSON on stdout: said, opened, going, tried, and at the end finished or refused. The
+end of stdin ends the process.
 """
 
 from __future__ import annotations
@@ -39,47 +39,48 @@ from ti_tui.training.optimizers import make_optimizer, restore_optimizer
 from ti_tui.training.recovery import Recovery
 from ti_tui.training.reporter import Reporter
 
-TELL_SECONDS = 0.5
+PROGRESS_SECONDS = 0.5
 EVALUATED_EVERY = 10_000
-"""Steps between evaluations as the plan is told: so seldom that it asks the largest fixed set."""
+"""Steps between evaluations that the plan assumes: so many that it chooses the largest eval set."""
 
 
 class Stopped(Exception):
-    """The parent has gone, or asked to stop."""
+    """The parent has ended or requested a stop."""
 
 
 class Prober:
-    """A run opened as its trainer opens it, and put back to where it is before each trial.
+    """Opens a run as its trainer does, and resets it to the same state before each trial.
 
-    before: how its vectors are there; spread: what a rate is to be compared with.
+    before: the evaluation of the vectors in that state.
+    spread: the size of the vectors' components, to which rates are relative.
     """
 
     def __init__(self, checked: Checked, answer: Callable[..., None], stopped: Callable[[], bool]) -> None:
-        """Raises UserError for what keeps the run from starting, StoppedWhileLoading."""
+        """Raises UserError if the run cannot start, and StoppedWhileLoading."""
         self._stopped = stopped
         accelerator = make_accelerator(checked.run.training.device)
-        teller = Teller(checked.folder, answer)
-        self._session = session = open_session(_for_probing(checked), accelerator, teller, stopped, read_only=True)
-        self._recovery = Recovery(session, teller.warn, stopped)
+        report = ProbeReporter(checked.folder, answer)
+        self._session = session = open_session(_for_probing(checked), accelerator, report, stopped, read_only=True)
+        self._recovery = Recovery(session, report.warn, stopped)
         self.step = session.step
         self._rows = [row.detach().clone() for row in session.rows]
         self._optimizer = copy.deepcopy(session.progress.optimizer.state_dict())
         self._loss_scale = session.progress.loss_scale.state()
         assert session.evaluator is not None
         initial = session.evaluator.initial
-        self._evaluator, self._following = self._look_around()
-        lengths = [
-            (float(start.norm(dim=1).median()), usual, start.shape[1])
-            for start, usual in zip(initial, session.model.norms.lengths, strict=True)
+        self._evaluator, self._following = self._evaluator_from_here()
+        norms = [
+            (float(vectors.norm(dim=1).median()), median, vectors.shape[1])
+            for vectors, median in zip(initial, session.model.norms.median_norms, strict=True)
         ]
-        # One rate serves both text encoders of SDXL.
-        spreads = [max(length, usual) / math.sqrt(width) for length, usual, width in lengths]
+        # SDXL's two text encoders share one rate.
+        spreads = [max(norm, median) / math.sqrt(width) for norm, median, width in norms]
         self.spread = math.exp(sum(math.log(max(spread, 1e-12)) for spread in spreads) / len(spreads))
         self.before = self._read(0)
 
-    def try_rate(self, rate: float, steps: int, warmup: int, told: Callable[[int], None]) -> Trial:
-        """Train `steps` steps at `rate` from where the run is. Raises Stopped, TrainingError."""
-        self._put_back(rate)
+    def try_rate(self, rate: float, steps: int, warmup: int, step_done: Callable[[int], None]) -> Trial:
+        """Train `steps` steps at `rate` from the run's state. Raises Stopped, TrainingError."""
+        self._reset(rate)
         scheme = Scheme((Segment(rate, steps),), warmup)
         readings: list[TrialReading] = []
         for done in range(1, steps + 1):
@@ -91,7 +92,7 @@ class Prober:
                 raise Stopped
             if not all(bool(row.isfinite().all()) for row in self._session.rows):
                 break
-            told(done)
+            step_done(done)
             if done in readings_at(steps):
                 reading = self._read(done)
                 if not all(map(math.isfinite, astuple(reading))):
@@ -100,8 +101,8 @@ class Prober:
         finite = bool(readings) and readings[-1].steps == steps
         return Trial(rate, tuple(readings) or (self.before,), warmup, finite)
 
-    def _look_around(self) -> tuple[Evaluator, float]:
-        """An evaluator that compares with the vectors as they are, and the prompt-following that they have."""
+    def _evaluator_from_here(self) -> tuple[Evaluator, float]:
+        """(an evaluator that compares with the vectors as they are now, the prompt-following of these vectors)."""
         own = self._session.evaluator
         assert own is not None
         follows: float | None = 1.0
@@ -119,7 +120,7 @@ class Prober:
         return here, 1.0 if follows is None else follows
 
     def _read(self, steps: int) -> TrialReading:
-        # Without a history it asks for the prompt-following each time.
+        # With an empty history the prompt-following is measured each time.
         self._evaluator.history = []
         found = self._evaluated(self._evaluator, steps)
         follows = 1.0 if found.follows is None else found.follows
@@ -135,13 +136,13 @@ class Prober:
         if self._stopped():
             raise Stopped
         found = self._recovery.extra(
-            lambda: evaluator.evaluate(steps, self._session.rows), spare=evaluator.spare_memory
+            lambda: evaluator.evaluate(steps, self._session.rows), use_less_memory=evaluator.use_less_memory
         )
         if found is None:
-            raise ProbingError("the fixed set that rates are compared on does not fit into memory")
+            raise ProbingError("the eval set that rates are compared on does not fit into memory")
         return found
 
-    def _put_back(self, rate: float) -> None:
+    def _reset(self, rate: float) -> None:
         session, progress = self._session, self._session.progress
         with torch.no_grad():
             for row, mine in zip(session.rows, self._rows, strict=True):
@@ -153,8 +154,8 @@ class Prober:
         progress.step, progress.tries, progress.failed_at = self.step, 0, -1
 
 
-class Teller(Reporter):
-    """What the session says while it opens, for the parent; writes nothing."""
+class ProbeReporter(Reporter):
+    """Sends the session's messages to the parent instead of writing them into the run."""
 
     def __init__(self, folder: RunFolder, answer: Callable[..., None]) -> None:
         super().__init__(folder, main=False)
@@ -167,27 +168,27 @@ class Teller(Reporter):
         self._answer("said", text=message or phase)
 
 
-class TrialClock:
-    """Tells the parent, now and then, how far the trials are."""
+class TrialProgress:
+    """Tells the parent a few times a second how far the trials are."""
 
     def __init__(self, answer: Callable[..., None]) -> None:
         self._answer = answer
         self._began = time.monotonic()
-        self._told = 0.0
+        self._last_answer = 0.0
         self._steps = 0
 
-    def going(self, rate: float, warmup: int, done: int, of: int) -> None:
-        """A step was done. Of the time what is between trials counts too."""
+    def step_done(self, rate: float, warmup: int, done: int, of: int) -> None:
+        """Note a finished step. The time per step includes what happens between trials."""
         self._steps += 1
         now = time.monotonic()
-        if now - self._told >= TELL_SECONDS:
-            self._told = now
+        if now - self._last_answer >= PROGRESS_SECONDS:
+            self._last_answer = now
             seconds = (now - self._began) / self._steps
             self._answer("going", rate=rate, warmup=warmup, done=done, of=of, steps=self._steps, seconds_each=seconds)
 
 
 def work_for(pipe: Pipe) -> None:
-    """Try rates until enough is known, then the chosen one with a warm-up."""
+    """Try rates until one can be chosen, then try that one with a warm-up."""
     folder, steps = RunFolder.find(sys.argv[1]), steps_each(int(sys.argv[2]))
     pipe.watch()
     try:
@@ -206,22 +207,22 @@ def work_for(pipe: Pipe) -> None:
 
 def _carry_out(prober: Prober, steps: int, pipe: Pipe) -> None:
     trials: list[Trial] = []
-    progress = TrialClock(pipe.answer)
+    progress = TrialProgress(pipe.answer)
 
     def tried(rate: float, warmup: int) -> Trial:
-        trial = prober.try_rate(rate, steps, warmup, lambda done: progress.going(rate, warmup, done, steps))
+        trial = prober.try_rate(rate, steps, warmup, lambda done: progress.step_done(rate, warmup, done, steps))
         pipe.answer("tried", trial=trial.values())
         return trial
 
     while (rate := next_rate(trials, prober.before, prober.spread)) is not None:
         trials.append(tried(rate, 0))
-    # A run that goes on has its optimizer's moments: there is no first step left to be warmed up.
+    # A resumed run has its optimizer's moments, so a warm-up would change nothing.
     if prober.step == 0 and (chosen := choose(trials, prober.before)) is not None:
         tried(chosen.rate, warmup_steps(steps))
 
 
 def _for_probing(checked: Checked) -> Checked:
-    """The recipe with an eval loss whatever it says, and nothing that only pays in a long run."""
+    """The recipe with evaluations on, whatever it says, and without compiling, which only pays in a long run."""
     run = checked.run
     evaluation = run.evaluation.model_copy(update={"every_steps": EVALUATED_EVERY})
     training = run.training.model_copy(update={"compile": "off"})

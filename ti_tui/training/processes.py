@@ -1,4 +1,4 @@
-"""The processes that train one run together: sums over all of them, and what they agree on. Alone, none of it costs."""
+"""The processes that train one run together (data parallel): sums, broadcasts, waiting. With one process, no-ops."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor
 
 
 class Processes:
-    """This process among those of the run, as `accelerate` started them; `device` is where their sums are taken.
+    """This process among those of the run, as `accelerate` started them; sums are computed on `device`.
 
-    Each method is a meeting: all processes of the run have to call it, in the same order.
+    Each method is a collective operation: all processes of the run have to call it, in the same order.
     """
 
     def __init__(self, accelerator: Accelerator, device: torch.device) -> None:
@@ -30,26 +30,26 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that writes files and events."""
+        """Whether this is the process that writes files and events."""
         return self._accelerator.is_main_process
 
     def wait(self) -> None:
-        """Go on when all of them are here."""
+        """Wait until all processes have come here."""
         self._accelerator.wait_for_everyone()
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum of everyone's `tensor`, on the device of this one's."""
+        """The sum of `tensor` over all processes, on the device of this process's `tensor`."""
         if self.count == 1:
             return tensor
-        # They meet on their cards, also where a tensor lies beside them.
+        # The sum is taken on the cards, even if the tensor is on the CPU.
         return self._accelerator.reduce(tensor.to(self._device), "sum").to(tensor.device)
 
     def any(self, here: bool) -> bool:
-        """Whether something holds in any of them."""
+        """Whether `here` is true in any process."""
         return here if self.count == 1 else bool(self.sum(torch.tensor(float(here), device=self._device)) > 0)
 
     def from_main(self, value: Any) -> Any:
-        """What the main process has as `value`."""
+        """The main process's `value`."""
         if self.count == 1:
             return value
         shared = [value]
@@ -57,6 +57,6 @@ class Processes:
         return shared[0]
 
     def end(self) -> None:
-        """Part in order; without it their connections break at exit."""
+        """Disconnect; without this, connections break with errors at exit."""
         if self.count > 1:
             self._accelerator.end_training()

@@ -1,8 +1,9 @@
-"""The U-Net with 8-bit weights: half the memory of fp16, expanded layer by layer in forward and again in backward.
+"""The U-Net with 8-bit weights: half the memory of fp16. They are expanded layer by layer, in forward and in backward.
 
-Symmetric, one scale for each output channel (the weight-only form of LLM.int8(), Dettmers et al. 2022, without
-outliers apart: a frozen U-Net's rows have none to speak of). Only weights are 8-bit: products are as before. What
-backward keeps is the 8-bit weight; keeping the expanded one, as casting before each layer does, saves nothing.
+Symmetric quantisation with one scale per output channel (the weight-only form of LLM.int8(), Dettmers et al. 2022,
+without its separate treatment of outliers, of which a frozen U-Net has hardly any). Only weights are stored in 8 bits;
+products are computed as before. Backward keeps the 8-bit weight: a cast before each layer would keep the expanded
+weight and save nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ LARGEST = 127
 def quantise(model: nn.Module) -> None:
     """Turn the weights of `model`'s linear layers and convolutions into int8, layer by layer, in place.
 
-    Norms, biases and layers of fewer than `SMALLEST` weights stay: they hold nearly nothing.
+    Norms, biases and layers with fewer than `SMALLEST` weights stay as they are: they take next to no memory.
     """
     for module in list(model.modules()):
         if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros" and not isinstance(module.padding, str):
@@ -34,12 +35,12 @@ SMALLEST = 16_384
 
 
 def to_8_bits(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """(int8 of the weight's shape, scale [out, 1, ...] in its dtype): weight is about their product."""
+    """(int8 values in the weight's shape, scale [out, 1, ...] in its dtype); their product approximates the weight."""
     values = weight.float()
     largest = values.abs().amax(dim=tuple(range(1, weight.ndim)), keepdim=True)
-    # The values are rounded to the scale as it is kept, so that the two belong together.
+    # Values are computed with the scale as stored (rounded to the weight's dtype), so that the two match.
     scale = (largest / LARGEST).to(weight.dtype)
-    # A row of zeros, or nearly so, becomes zeros with any scale.
+    # A row of zeros becomes zeros with any scale.
     scale = torch.where(scale == 0, torch.ones_like(scale), scale)
     return (values / scale.float()).round().clamp(-LARGEST, LARGEST).to(torch.int8), scale
 
@@ -82,7 +83,7 @@ class _Convolution(torch.autograd.Function):
 
 
 class Linear8Bit(nn.Linear):
-    """A frozen linear layer: int8 `weight` [out, in], `scale` [out, 1] in the dtype of its products."""
+    """A frozen linear layer: int8 `weight` [out, in], `scale` [out, 1] in the dtype of the computation."""
 
     scale: Tensor
 
@@ -92,7 +93,7 @@ class Linear8Bit(nn.Linear):
 
 
 class Conv2d8Bit(nn.Conv2d):
-    """A frozen convolution: int8 `weight` [out, in, h, w], `scale` [out, 1, 1, 1] in the dtype of its products."""
+    """A frozen convolution: int8 `weight` [out, in, h, w], `scale` [out, 1, 1, 1] in the dtype of the computation."""
 
     scale: Tensor
 

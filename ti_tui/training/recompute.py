@@ -1,6 +1,6 @@
-"""Computing activations twice: parts of the U-Net keep only their inputs and run again in backward (Chen et al. 2016).
+"""Gradient checkpointing: parts of the U-Net keep only their inputs and run again in backward (Chen et al. 2016).
 
-`ti_tui.run.memory` knows what each amount saves and costs; `benchmarks.memory` measures it.
+`ti_tui.run.memory` knows what each setting saves and costs; `benchmarks.memory` measures it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from ti_tui.run.memory import Recompute
 
 
 def set_recompute(unet: Any, amount: Recompute) -> None:
-    """Let `unet` compute "none", "some" (down to the finest level with attention) or "all" of its blocks twice."""
+    """Recompute "none", "some" (the finest levels, up to the first one with attention) or "all" of `unet`'s blocks."""
     levels = {"none": 0, "some": _finest_with_attention(unet) + 1, "all": None}[amount]
     wanted = {id(unit) for unit in _units(unet, levels)}
     for unit in _units(unet, None):
-        # An instance's own `forward` stands before its class's.
+        # An instance's own `forward` takes precedence over that of its class.
         unit.__dict__.pop("forward", None)
         if id(unit) in wanted:
             unit.__dict__["forward"] = _Recomputed(unit)
@@ -30,7 +30,7 @@ class _Recomputed:
         self._unit = unit
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        # Frozen parts draw no random numbers, so their streams need not be wound back.
+        # Frozen parts draw no random numbers, so no random state has to be restored.
         return checkpoint(
             type(self._unit).forward, self._unit, *args, use_reentrant=False, preserve_rng_state=False, **kwargs
         )
@@ -41,8 +41,8 @@ def _finest_with_attention(unet: Any) -> int:
 
 
 def _units(unet: Any, levels: int | None) -> Iterator[nn.Module]:
-    """What is computed twice at a time, in the `levels` finest levels (None: in all): residual blocks, and
-    transformers (each of their blocks where they are deep)."""
+    """The modules that are recomputed one by one, in the `levels` finest levels (None: in all): residual blocks, and
+    transformers (or each block of a transformer that has several)."""
     blocks = [*unet.down_blocks[:levels], *list(unet.up_blocks)[::-1][:levels]]
     if levels is None and unet.mid_block is not None:
         blocks.append(unet.mid_block)

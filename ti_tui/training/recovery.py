@@ -1,6 +1,6 @@
-"""What a run does when memory runs out, a compiler fails, or a step's numbers are not finite: around `loop`, not in it.
+"""Handles what can go wrong in a step: out of memory, a failing compiler, numbers that are not finite.
 
-None of the answers changes what is learned, and none uses up a step of the scheme.
+It wraps `loop.train_step`. Nothing that it does changes what is learned or uses up a step of the scheme.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from ti_tui.training.undo import Undo
 _Result = TypeVar("_Result")
 
 
-class _MemoryElsewhere(Exception):
-    """Another process of the run has no memory left for this step."""
+class _OutOfMemoryElsewhere(Exception):
+    """Another process of the run ran out of memory in this step."""
 
 
 class Recovery:
-    """Takes a session's steps, whatever comes between. `mode` is the plan's, until memory runs out.
+    """Takes a session's steps and recovers from failures. `mode` is the plan's until memory runs out.
 
-    warn: is told of every change. undo: takes back steps that spoiled the vectors; without it NotFinite is raised.
+    warn: called for every change. undo: undoes a step that spoiled the vectors; without it NotFinite is raised.
     """
 
     def __init__(
@@ -44,17 +44,18 @@ class Recovery:
         self._stop_requested = stop_requested
         self._undo = undo
         self._ahead: Inputs | None = None
-        self._whole = False
+        self._complete = False
 
     def step(self, rate_at: Callable[[int], float]) -> StepResult | None:
-        """Take one optimizer step at the rate for it; None if a stop was requested before its gradients were whole.
+        """Take one optimizer step at its rate; None if a stop was requested before the gradients were complete.
 
-        Overflow of fp16 is answered by a smaller loss scale, lack of memory by smaller micro-batches, a compiler that
-        fails by doing without it, numbers that are not finite by undoing the last step. Raises TrainingError.
+        After an fp16 overflow the loss scale is halved, after out of memory the micro-batches become smaller, after a
+        compiler error the U-Net runs uncompiled, and after numbers that are not finite the step before is undone.
+        Raises TrainingError.
         """
         session, progress = self._session, self._session.progress
         while True:
-            self._whole = False
+            self._complete = False
             before = self._undo.snapshot() if self._undo is not None else None
             number = progress.step
             try:
@@ -67,43 +68,45 @@ class Recovery:
                     mode=self.mode,
                     processes=session.processes,
                     stop_requested=self._stop_requested,
-                    gradients_whole=self._gradients_whole,
+                    gradients_complete=self._gradients_complete,
                     while_computing=self._prepare_next,
                 )
             except NotFinite as error:
                 if not (error.overflow and progress.loss_scale.overflowed()):
                     if self._undo is None:
                         raise
-                    self._undo.take_back(error.what, rate_at)
+                    self._undo.undo_step(error.what, rate_at)
                 continue
             except Exception as error:
-                if self._whole:
+                if self._complete:
                     raise
-                problem = self._problem(error)
+                recover = self._recovery_from(error)
             else:
                 if taken is not None and self._undo is not None and before is not None:
-                    self._undo.taken(before)
+                    self._undo.step_taken(before)
                 return taken
-            # Outside of the block above: the error holds on to the step's tensors.
-            problem()
+            # Outside the except block, where the error no longer keeps the step's tensors alive.
+            recover()
 
-    def extra(self, work: Callable[[], _Result], *, spare: Callable[[], None] = lambda: None) -> _Result | None:
-        """What `work`, which is no part of a step, gives; None if it does not fit into memory: it must not end the run.
+    def extra(
+        self, work: Callable[[], _Result], *, use_less_memory: Callable[[], None] = lambda: None
+    ) -> _Result | None:
+        """Run `work` that is not part of a step, such as samples; None if it does not fit into memory.
 
-        Tried a second time with what nothing uses given back, and after `spare`.
+        If it does not fit, unused memory is freed, `use_less_memory` is called, and it is tried a second time.
         """
         for _ in range(2):
             try:
-                return self._uncompiled_if_need_be(work)
+                return self._run_uncompiled_after_error(work)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
             free_memory(self._session.model.device)
-            spare()
+            use_less_memory()
         return None
 
     def _inputs(self) -> Inputs:
-        """Of the next step: those that were prepared ahead, if they still are what is wanted."""
+        """The inputs of the next step: those prepared ahead, if they still match."""
         progress = self._session.progress
         wanted = (progress.step, progress.attempt, self.mode.batch_size)
         ahead, self._ahead = self._ahead, None
@@ -112,7 +115,7 @@ class Recovery:
         return self._session.data.inputs(*wanted)
 
     def _prepare_next(self) -> None:
-        """Prepare the step after this one while a card is still at work on this one; a CPU gains nothing by it."""
+        """Prepare the next step while the GPU is still computing this one; on a CPU this gains nothing."""
         if self._session.model.device.type == "cpu":
             return
         try:
@@ -121,17 +124,17 @@ class Recovery:
             if not is_out_of_memory(error):
                 raise
 
-    def _gradients_whole(self) -> None:
-        """All processes of a run do the same: they make room together, and meet in the sums that follow."""
+    def _gradients_complete(self) -> None:
+        """If any process ran out of memory, all of them retry the step; otherwise all go on to sum their gradients."""
         if self._session.processes.any(False):
-            raise _MemoryElsewhere
-        self._whole = True
+            raise _OutOfMemoryElsewhere
+        self._complete = True
 
-    def _problem(self, error: Exception) -> Callable[[], None]:
-        """What answers `error`. Raises it where there is no answer."""
-        # Its text only: the error itself would keep the step's tensors alive.
+    def _recovery_from(self, error: Exception) -> Callable[[], None]:
+        """The action that recovers from `error`. Raises `error` if there is none."""
+        # Keep only the text: the error itself would keep the step's tensors alive.
         first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        if isinstance(error, _MemoryElsewhere):
+        if isinstance(error, _OutOfMemoryElsewhere):
             return lambda: self._make_room("in another process of the run")
         if is_out_of_memory(error):
             return lambda: self._make_room_together(first)
@@ -139,30 +142,30 @@ class Recovery:
             return lambda: self._do_without_compiler(first)
         raise error
 
-    def _make_room_together(self, shortage: str) -> None:
-        # The others wait for it where their gradients are whole.
+    def _make_room_together(self, reason: str) -> None:
+        # The other processes wait for this in `_gradients_complete`.
         self._session.processes.any(True)
-        self._make_room(shortage)
+        self._make_room(reason)
 
-    def _make_room(self, shortage: str) -> None:
-        """The next smaller compute mode, which gives the same result. Raises TrainingError if none is left."""
+    def _make_room(self, reason: str) -> None:
+        """Change to the next smaller compute mode, with the same result. Raises TrainingError if there is none."""
         unet, mode = self._session.model.unet, smaller(self.mode)
         self._ahead = None
         free_memory(self._session.model.device)
         if mode is None:
             raise TrainingError(
-                f"out of memory with the smallest micro-batches: {shortage}",
+                f"out of memory with the smallest micro-batches: {reason}",
                 remedy='Set training.quantise = "8bit", lower dataset.resolution, or close other programs on the card; '
-                "`ti-tui train` goes on.",
+                "then continue with `ti-tui train`.",
             )
         if mode.batch_size < self.mode.batch_size:
-            how = f"{mode.batch_size} images at once" if mode.batch_size > 1 else "1 image at once"
+            how = f"micro-batches of {mode.batch_size}"
         elif mode.backward != self.mode.backward:
-            how = "layers keep only what the gradient needs"
+            how = "lean backward"
         else:
             how = recompute_in_words(mode)
         if is_compiled(unet):
-            # What was compiled was compiled for the mode before.
+            # The compiled code was for the previous mode.
             stop_compiling(unet)
             how += ", not compiled"
         set_compute_mode(unet, mode)
@@ -171,10 +174,10 @@ class Recovery:
 
     def _do_without_compiler(self, first: str) -> None:
         stop_compiling(self._session.model.unet)
-        self._warn(f"compiling failed, and the run goes on without it: {first}")
+        self._warn(f"compiling failed; the run continues without it: {first}")
 
-    def _uncompiled_if_need_be(self, work: Callable[[], _Result]) -> _Result:
-        """What `work` gives; once more without the compiler where that may be what failed."""
+    def _run_uncompiled_after_error(self, work: Callable[[], _Result]) -> _Result:
+        """Run `work`; if it fails while the U-Net is compiled, run it again without the compiler."""
         try:
             return work()
         except Exception as error:

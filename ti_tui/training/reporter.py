@@ -1,4 +1,4 @@
-"""What the trainer tells the world: events, status, and the requests that it takes. Silent in helper processes."""
+"""Writes the trainer's events and status, and takes requests. In all but a run's main process it does nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REQUEST_SECONDS = 0.2
 
 
 class Reporter:
-    """Writes log/events.jsonl and status.json, and reads the request spool, for the main process of a run."""
+    """Writes log/events.jsonl and status.json and reads the request spool, in the main process of a run only."""
 
     def __init__(self, folder: RunFolder, *, main: bool = True) -> None:
         self.main = main
@@ -33,14 +33,14 @@ class Reporter:
         self._status = Status(me.pid, me.started, me.host, "starting", 0, 0, now, now)
         self._trained = False
         self._written = 0.0
-        self._asked = 0.0
+        self._last_take = 0.0
         if main:
             requests.clear(folder, before=psutil.Process().create_time())
             self._write_status()
 
     @property
     def trained(self) -> bool:
-        """Whether the run has come to its steps: what fails then has failed while training."""
+        """Whether the run has begun to take steps; an error after that is one of training, not of the input."""
         return self._trained
 
     def event(self, kind: EventKind, **values: Any) -> None:
@@ -49,46 +49,46 @@ class Reporter:
             self._events.write(kind, **values)
 
     def flush(self) -> None:
-        """Let the log hold every event so far. Raises CannotWrite."""
+        """Write all events so far to the log. Raises CannotWrite."""
         if self._events is not None:
             self._events.flush()
 
     def warn(self, message: str) -> None:
-        """A warning event, and a line in trainer.log."""
+        """Write a warning event, and a line in trainer.log."""
         self.event("warning", message=message, step=self._status.step)
         if self.main:
             print(f"warning: {message}", file=sys.stderr, flush=True)
 
     def phase(self, phase: Phase, message: str = "") -> None:
-        """Enter a phase: status at once, and an event."""
+        """Enter a phase: write an event, and the status immediately."""
         self._trained = self._trained or phase == "training"
         self._status = replace(self._status, phase=phase, message=message)
         self.event("phase", phase=phase, message=message)
         self._write_status()
 
     def progress(self, message: str) -> None:
-        """Say within a phase how far it is."""
+        """Show progress within a phase, in the status."""
         self._status = replace(self._status, message=message)
         self._maybe_write_status()
 
     def position(self, step: int, total_steps: int) -> None:
-        """Say where the run is, without an event."""
+        """Set the step in the status; writes no event."""
         self._status = replace(self._status, step=step, total_steps=total_steps)
         self._maybe_write_status()
 
     def take_requests(self) -> list[Request]:
-        """Waiting requests; looks at the spool a few times a second at most."""
+        """Take the waiting requests; the spool is read a few times a second at most."""
         now = time.monotonic()
-        if not self.main or now - self._asked < REQUEST_SECONDS:
+        if not self.main or now - self._last_take < REQUEST_SECONDS:
             return []
-        self._asked = now
+        self._last_take = now
         taken = requests.take(self._folder)
         for request in taken:
             self.event("request", request=request.kind, message="taken")
         return taken
 
     def end(self, outcome: Phase, message: str) -> None:
-        """The last event and status. Never raises: a full disk must not hide why a run ended."""
+        """Write the last event and status. Never raises CannotWrite: a full disk must not hide why a run ended."""
         with contextlib.suppress(atomic.CannotWrite):
             if outcome == "failed":
                 self.event("error", message=message, step=self._status.step)
@@ -103,7 +103,7 @@ class Reporter:
     def _maybe_write_status(self) -> None:
         if time.monotonic() - self._written < STATUS_SECONDS:
             return
-        # Where the run is can be told a second later; what must not be lost is written by others.
+        # A status that is a second late does no harm; a full disk is reported by what must be written.
         with contextlib.suppress(atomic.CannotWrite):
             self._write_status()
 

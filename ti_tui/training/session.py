@@ -1,4 +1,4 @@
-"""A run while it is trained: its model, its data, and how far it is. `opening.open_session` makes one."""
+"""A run in training: its model, its data and its progress. `opening.open_session` makes one."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ti_tui.training.evaluation import Evaluator
 from ti_tui.training.norms import Norms
 from ti_tui.training.objective import NoiseSchedule
 from ti_tui.training.optimizers import LossScale, restore_optimizer
-from ti_tui.training.previews import Previewer, conditions_for
 from ti_tui.training.processes import Processes
+from ti_tui.training.sample_images import SampleRenderer, conditions_for
 from ti_tui.training.text import Context, TextSide
 
 
@@ -26,7 +26,7 @@ from ti_tui.training.text import Context, TextSide
 class Model:
     """The frozen networks on their device, with the learned rows spliced into the text encoder(s).
 
-    channels_last: how images lie in memory on their way through the U-Net.
+    channels_last: whether the U-Net uses torch's channels_last memory format.
     """
 
     unet: Any
@@ -38,24 +38,26 @@ class Model:
 
     @property
     def rows(self) -> list[nn.Parameter]:
-        """What is learned: for each text encoder its vectors [n, width], float32."""
+        """The learned vectors of each text encoder [n, width], float32."""
         return self.text.rows
 
     def predict(self, noisy: Tensor, timesteps: Tensor, context: Context, sizes: list[tuple[int, int]]) -> Tensor:
-        """The U-Net's answer to noisy latents [b, 4, h, w] of images of these (width, height)."""
+        """The U-Net's prediction for noisy latents [b, 4, h, w]; sizes: (width, height) of each image in pixels."""
         noisy = noisy.to(self.unet.dtype)
         if self.channels_last:
             noisy = noisy.contiguous(memory_format=torch.channels_last)
-        answer: Tensor = self.unet(noisy, timesteps, **conditions_for(context, sizes, self.unet)).sample
-        return answer
+        prediction: Tensor = self.unet(noisy, timesteps, **conditions_for(context, sizes, self.unet)).sample
+        return prediction
 
 
 @dataclass
 class Progress:
-    """How far a run is, and what its next step starts from beside the rows.
+    """How far a run is, and what its next step needs besides the rows.
 
-    step:  optimizer steps done; loss: the train loss of the last one.
-    tries: how often in a row a step gave numbers that are not finite, and failed_at: the last such step.
+    step:      optimizer steps done.
+    loss:      train loss of the last step.
+    tries:     how often in a row a step was not finite.
+    failed_at: the last step that was not finite.
     """
 
     optimizer: torch.optim.Optimizer
@@ -67,7 +69,7 @@ class Progress:
 
     @property
     def attempt(self) -> int:
-        """Of the next step: one that failed is tried again with other noise."""
+        """The number of the next step's try (0: the first): a failed step is tried again with different noise."""
         return self.tries if self.step <= self.failed_at else 0
 
 
@@ -75,9 +77,11 @@ class Progress:
 class Session:
     """Everything that a trainer or a probe works with.
 
-    plan:      what every `auto` became; its scheme changes when the run file's does.
-    evaluator: measures the eval loss; None where none is wanted.
-    recipe:    what a resumed run must share to be exact; metadata: of the embedding's file.
+    plan:      what every `auto` became; its scheme is replaced when the one in the run file changes.
+    renderer:  draws the samples.
+    evaluator: measures the eval loss; None if evaluations are off.
+    recipe:    the settings that must be unchanged for a resumed run to be exact.
+    metadata:  written into the embedding file.
     """
 
     checked: Checked
@@ -86,7 +90,7 @@ class Session:
     model: Model
     data: Data
     progress: Progress
-    previewer: Previewer
+    renderer: SampleRenderer
     evaluator: Evaluator | None
     recipe: dict[str, Any]
     metadata: dict[str, str] = field(default_factory=dict)
@@ -101,7 +105,7 @@ class Session:
         return self.progress.step
 
     def embedding(self) -> Embedding:
-        """The vectors as they are now, with what is known about them."""
+        """The current vectors, with their metadata."""
         rows = [row.detach().float().cpu().numpy() for row in self.rows]
         metadata = {**self.metadata, "step": str(self.step)}
         return Embedding.from_rows(rows, token=self.checked.run.embedding.token, step=self.step, metadata=metadata)
@@ -121,9 +125,9 @@ class Session:
         )
 
     def restore(self, state: CheckpointState) -> bool:
-        """Continue from `state`; whether the optimizer's moments could be taken over.
+        """Continue from `state`; returns whether the optimizer's moments could be restored.
 
-        The learning rate inside the optimizer's state is not used: the scheme sets it.
+        The learning rate in the optimizer's state is not used: the scheme sets it.
         """
         progress = self.progress
         with torch.no_grad():

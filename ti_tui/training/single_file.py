@@ -1,6 +1,6 @@
-"""Single-file checkpoints: the configuration of each part from the tensors' shapes, and the parts' tensors.
+"""Single-file checkpoints: finds the configuration of each network from the tensors' shapes, and converts the names.
 
-No tensor is read before its place in a model is known, and then in pieces: weights of 3 GiB never take 6.
+A tensor is only read when its place in a model is known, and piece by piece: weights of 3 GiB never take 6 GiB.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def unet_config(checkpoint: Checkpoint, facts: ModelFacts) -> dict[str, Any]:
         inputs = checkpoint.shape(projection)[1]
         config |= {
             "addition_embed_type": "text_time",
-            # Six sizes (original, crop, target) are embedded and stand behind the pooled text.
+            # The embeddings of six sizes (original, crop, target) follow the pooled text.
             "addition_time_embed_dim": (inputs - pooled) // 6,
             "projection_class_embeddings_input_dim": inputs,
         }
@@ -83,7 +83,7 @@ def unet_tensors(checkpoint: Checkpoint, config: dict[str, Any]) -> Tensors:
 
 
 def vae_config(checkpoint: Checkpoint, facts: ModelFacts) -> dict[str, Any]:
-    """Configuration of diffusers' AutoencoderKL, read from shapes; names may have the checkpoint's prefix or none."""
+    """Configuration of diffusers' AutoencoderKL, from shapes; names may have the checkpoint's prefix or none."""
     family = families()[facts.family]["vae"]
     prefix = VAE if any(name.startswith(VAE) for name in checkpoint) else ""
     downs = f"{prefix}encoder.down."
@@ -162,7 +162,7 @@ _OPEN_CLIP_NAMES = (
 
 
 def _from_open_clip(raw: Tensors) -> Tensors:
-    """OpenCLIP's names and joined attention weights, as transformers has them."""
+    """Convert OpenCLIP's names and joined attention weights to those of transformers."""
     tensors: Tensors = {}
     for name, tensor in raw.items():
         if name in {"logit_scale", "attn_mask"}:
@@ -185,5 +185,5 @@ def _from_open_clip(raw: Tensors) -> Tensors:
 
 
 def _third(index: int, joined: Tensor) -> Tensor:
-    # A mere view would keep all three alive in each.
+    # A view would keep the memory of all three.
     return joined.chunk(3)[index].clone()

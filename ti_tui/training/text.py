@@ -1,4 +1,4 @@
-"""The text side: prompts to what the U-Net attends to, with the learned rows in the place of the token."""
+"""The text encoder(s): from prompts to what the U-Net attends to, with the learned rows in place of the token."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Start = Literal["words", "mean", "cross"]
 
 @dataclass(frozen=True)
 class Context:
-    """What the U-Net gets of a prompt: hidden [b, 77, width], and for SDXL the pooled text [b, width]."""
+    """What the U-Net gets from the text encoder(s): hidden [b, 77, width], and for SDXL the pooled text [b, width]."""
 
     hidden: Tensor
     pooled: Tensor | None = None
 
     def detached(self, device: torch.device) -> Context:
-        """The same numbers as leaves in float32 on the U-Net's device: gradients gather there over micro-batches."""
+        """The same values as float32 leaves on the U-Net's device, which accumulate the micro-batches' gradients."""
         pooled = None if self.pooled is None else self.pooled.detach().to(device, torch.float32).requires_grad_()
         return Context(self.hidden.detach().to(device, torch.float32).requires_grad_(), pooled)
 
@@ -73,7 +73,7 @@ class TextSide:
         return self.rows[0].device
 
     def ids(self, prompts: Sequence[str]) -> list[Tensor]:
-        """Ids [b, 77] of prompts for each encoder; [name], or the token as a word, becomes the learned rows."""
+        """Token ids [b, 77] of prompts for each encoder; [name], or the token as a word, becomes the learned rows."""
         named = [name_token(prompt, self._token) for prompt in prompts]
         count = self.rows[0].shape[0]
         return [
@@ -93,13 +93,13 @@ class TextSide:
 
 
 class TextGradients:
-    """Each prompt of a step encoded once: gradients gather on `context`, one backward carries them to the rows.
+    """Encodes each prompt of a step once: gradients accumulate on `context`, and one backward carries them to the rows.
 
-    Where the plan has the memory the graph is kept. Otherwise prompts are encoded without it first and again, chunk
-    by chunk, for the backward: one more text forward (1 % of a step) instead of the memory of all.
+    If memory allows, the text encoder's graph is kept. Otherwise prompts are encoded without a graph first, and again,
+    chunk by chunk, for the backward: one more text forward (1 % of a step) instead of the memory for all prompts.
 
-    ids:    for each prompt, its ids [1, 77] for each encoder.
-    device: the U-Net's; the encoder(s) may be on another.
+    ids:    for each prompt, its token ids [1, 77] for each encoder.
+    device: the U-Net's; the encoder(s) may be on another one.
     """
 
     def __init__(self, text: TextSide, ids: Sequence[list[Tensor]], mode: ComputeMode, device: torch.device) -> None:
@@ -115,7 +115,7 @@ class TextGradients:
                 self.context = Context.joined([self._encode(part) for part in self._chunks]).detached(device)
 
     def backward(self) -> None:
-        """Carry the gathered gradients on to the rows."""
+        """Backpropagate the accumulated gradients to the rows."""
         start = 0
         for part in self._chunks:
             context = self._kept or self._encode(part)
@@ -141,7 +141,7 @@ def spread(words: Tensor, count: int) -> Tensor:
 
 
 def random_rows(encoder: Any, count: int, generator: torch.Generator) -> Tensor:
-    """Start vectors [count, width] float32, random like the rows of the encoder's token table."""
+    """Random initial vectors [count, width] float32, distributed like the rows of the encoder's token table."""
     table = encoder.get_input_embeddings().weight.detach().float().cpu()
     return table.mean(dim=0) + table.std(dim=0) * torch.randn((count, table.shape[1]), generator=generator)
 
@@ -155,17 +155,18 @@ def rows_of_words(
     family: Family,
     clip_skip: int,
 ) -> Tensor:
-    """What vectors can start from [k, width] float32, for the words `ids` (at least one).
+    """Rows [k, width] float32 for the initial words `ids` (at least one), to be spread over the vectors.
 
-    words: the row of each in the encoder's token table.
+    start is embedding.start:
+    words: the row of each word in the encoder's token table.
     mean:  one row, the mean of those.
-    cross: for each word what the encoder makes of it, in the layer that the U-Net reads, the words being the whole
-           prompt; it keeps its length (Cross Initialization, arXiv 2312.15905, and its authors' code).
+    cross: the encoder's output for each word, in the layer that the U-Net reads, with the words as the whole prompt;
+           its norm is kept (Cross Initialization, arXiv 2312.15905, and its authors' code).
     """
     if start == "cross":
         prompt = [tokenizer.start, *ids[: tokenizer.room], tokenizer.end]
         with torch.no_grad():
-            # No padding: each place sees only those before it.
+            # No padding is needed: each position attends only to those before it.
             hidden, _ = _read(encoder, torch.tensor([prompt], device=encoder.device), family, clip_skip)
         return hidden[0, 1:-1].float().cpu()
     table = encoder.get_input_embeddings().weight.detach()
@@ -174,10 +175,10 @@ def rows_of_words(
 
 
 def _read(encoder: Any, ids: Tensor, family: Family, clip_skip: int) -> tuple[Tensor, Any]:
-    """What the U-Net reads of ids [b, length] from one encoder, [b, length, width], and all that the encoder gives."""
+    """(the layer of one encoder that the U-Net reads, [b, length, width]; the encoder's whole output) for `ids`."""
     output = encoder(ids, output_hidden_states=family == "sdxl" or clip_skip > 1)
     if family == "sdxl":
-        # SDXL reads the layer before the last of both, without the final norm (its paper's code).
+        # SDXL reads the last layer but one of both encoders, without the final norm (its paper's code).
         return output.hidden_states[-2], output
     if clip_skip == 1:
         return output.last_hidden_state, output

@@ -1,4 +1,4 @@
-"""Trains a run: takes its steps, and between them evaluates, saves, draws samples and answers requests."""
+"""Trains a run: takes optimizer steps and, between them, evaluates, saves, draws samples and handles requests."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ti_tui.run.sample_prompts import parse_sample_prompt
 from ti_tui.run.scheme import format_scheme
 from ti_tui.run.verdicts import Verdict
 from ti_tui.setup.check import Checked
+from ti_tui.training.checkpoint_writer import CheckpointWriter
 from ti_tui.training.device import memory_used, watch_peak
 from ti_tui.training.evaluation import Evaluator
 from ti_tui.training.loop import StepResult
 from ti_tui.training.opening import open_session
 from ti_tui.training.recovery import Recovery
 from ti_tui.training.reporter import Reporter
-from ti_tui.training.saving import Saving
 from ti_tui.training.undo import Undo
 from ti_tui.training.weights import ReadAhead
 
@@ -32,9 +32,9 @@ MEMORY_STEPS = 200
 
 
 class Trainer:
-    """Trains one run. `stop_requested` is looked at between micro-batches; a part of a step is never kept.
+    """Trains one run. `stop_requested` is checked between micro-batches; an unfinished step is discarded.
 
-    message: why the run ended, where it ended by itself before its scheme.
+    message: why the run ended, if a verdict ended it before the end of its scheme.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class Trainer:
         self._sample_requested = False
         self._ended_by: Verdict | None = None
         self.session = open_session(checked, accelerator, report, self._stop_now, ahead)
-        self._saving = Saving(self.session, report)
-        self._undo = Undo(self.session, self._saving, report.warn)
+        self._writer = CheckpointWriter(self.session, report)
+        self._undo = Undo(self.session, self._writer, report.warn)
         self._recovery = Recovery(self.session, report.warn, self._stop_now, self._undo)
-        self._memory_told = False
+        self._memory_logged = False
         self._prompts = [parse_sample_prompt(line) for line in checked.run.sample.prompts]
 
     def run(self) -> str:
@@ -66,7 +66,7 @@ class Trainer:
         self._begin()
         try:
             if processes.is_main:
-                self._saving.make_what_is_missing()
+                self._writer.export_missing()
             if session.step == 0:
                 self._evaluate()
             self._sample_if_missing()
@@ -87,11 +87,11 @@ class Trainer:
                 if self._sample_requested or session.plan.sample_due(session.step):
                     self._sample()
         except Exception:
-            # Vectors and optimizer are those of the last whole step, whatever went wrong: keep them.
+            # Whatever went wrong, vectors and optimizer are those of the last complete step: save them.
             with contextlib.suppress(Exception):
-                self._save_what_is_new()
+                self._save_if_new()
             raise
-        self._save_what_is_new()
+        self._save_if_new()
         processes.wait()
         if session.step < session.plan.total_steps:
             if self._ended_by is None or not self._ended_by.has_result:
@@ -99,13 +99,13 @@ class Trainer:
             if session.plan.sample_due(session.plan.total_steps):
                 self._sample()
         if processes.is_main:
-            self._saving.finish()
+            self._writer.finish()
         processes.wait()
         report.position(session.step, session.plan.total_steps)
         return "done"
 
     def close(self) -> None:
-        """Part from the other processes of the run in order."""
+        """Disconnect from the run's other processes."""
         self.session.processes.end()
 
     def _report_step(self, taken: StepResult, seconds: float) -> None:
@@ -123,21 +123,21 @@ class Trainer:
             self._report_memory()
 
     def _report_memory(self) -> None:
-        """Used, most and predicted bytes; the first time also as a line of the log."""
+        """Report used, peak and predicted bytes as an event; the first time also in trainer.log."""
         session, device = self.session, self.session.model.device
         used, peak = memory_used(device)
         predicted = None
         if (memory := session.plan.memory) is not None and self._recovery.mode == session.plan.mode:
-            # A card's own counter does not see the context.
+            # torch's counters do not include the CUDA context.
             predicted = memory.training - (memory.context if device.type == "cuda" else 0)
         self._report.event("memory", used_bytes=used, peak_bytes=peak, predicted_bytes=predicted, step=session.step)
-        if predicted and not self._memory_told:
-            self._memory_told = True
+        if predicted and not self._memory_logged:
+            self._memory_logged = True
             off = f"{peak / predicted - 1:+.0%}"
             print(f"memory: {peak / GIB:.2f} GiB at most, {predicted / GIB:.2f} predicted ({off})", file=sys.stderr)
 
     def _answer_requests(self) -> None:
-        """Take what was requested since the last step; all processes of a run do the same."""
+        """Handle what was requested since the last step, in the same way in all processes of the run."""
         requested = [request.kind for request in self._report.take_requests()]
         if self._stop_signalled():
             requested.append("stop")
@@ -156,7 +156,9 @@ class Trainer:
             self._report.warn(f"the changed scheme is not used: {error.problems[0]}")
             return
         if scheme.total_steps <= session.step:
-            self._report.warn(f"the changed scheme ends at step {scheme.total_steps}, which is past: the run ends here")
+            self._report.warn(
+                f"the changed scheme ends at step {scheme.total_steps}, already passed: the run ends here"
+            )
         session.plan = replace(session.plan, scheme=scheme)
         session.metadata["scheme"] = format_scheme(scheme.segments)
         self._report.event(
@@ -169,7 +171,7 @@ class Trainer:
         self._report.position(session.step, scheme.total_steps)
 
     def _stop_now(self) -> bool:
-        # Several processes may only stop together, at the end of a step.
+        # Several processes can only stop together, at the end of a step.
         return self._alone and self._stop_signalled()
 
     def _begin(self) -> None:
@@ -192,17 +194,17 @@ class Trainer:
         self._report.phase("training")
 
     def _evaluate(self) -> None:
-        """The eval loss, if it is due, and what it means; at step 0 it is that of the initial vectors."""
+        """Measure the eval loss if it is due, and report it and the verdict; at step 0, that of the initial vectors."""
         evaluator, session = self.session.evaluator, self.session
         if evaluator is None or not session.plan.evaluation_due(session.step):
             return
         ended_by = None
         if session.processes.is_main:
             found = self._recovery.extra(
-                lambda: evaluator.evaluate(session.step, session.rows), spare=evaluator.spare_memory
+                lambda: evaluator.evaluate(session.step, session.rows), use_less_memory=evaluator.use_less_memory
             )
             if found is None:
-                self._report.warn("the eval loss did not fit into memory and was left out")
+                self._report.warn("the evaluation did not fit into memory and was skipped")
             else:
                 self._report.event("eval", **found.values())
                 ended_by = self._judge(evaluator)
@@ -210,7 +212,7 @@ class Trainer:
         self._ended_by = session.processes.from_main(ended_by)
 
     def _judge(self, evaluator: Evaluator) -> Verdict | None:
-        """Report the verdict, if it is a new one; it is returned where the run shall end for it."""
+        """Report the verdict if it is a new one; returns it if the run is to end because of it."""
         run, before = self.session.checked.run, evaluator.verdict
         verdict = evaluator.judge(start_in_words(run.embedding.init, run.embedding.start))
         if verdict is None or run.evaluation.early_stop == "off":
@@ -218,7 +220,7 @@ class Trainer:
         if before is None or verdict.name != before.name:
             self._report.event("verdict", **verdict.values())
             print(f"step {verdict.step}: {verdict.name}: {verdict.reason}", file=sys.stderr, flush=True)
-        # Who resumes a run that ended for it wants more of it.
+        # A run that was resumed after this verdict had ended it is not ended by it again.
         if run.evaluation.early_stop != "stop" or not verdict.ends or verdict.name in evaluator.ended_for:
             return None
         evaluator.ended_for.append(verdict.name)
@@ -226,24 +228,24 @@ class Trainer:
         return verdict
 
     def _save(self) -> None:
-        """An exact checkpoint; of older ones only the last `keep` stay."""
+        """Write an exact checkpoint and delete old ones, as `save.keep` says."""
         self._save_requested = False
         if self.session.processes.is_main:
-            self._saving.write()
-            self._saving.drop_old()
+            self._writer.write()
+            self._writer.drop_old()
         self.session.processes.wait()
 
-    def _save_what_is_new(self) -> None:
-        """A checkpoint of the last step, if there is none. Waits for no other process."""
+    def _save_if_new(self) -> None:
+        """Write a checkpoint of the last step if there is none. Does not wait for other processes."""
         if self.session.processes.is_main:
-            self._saving.write_if_new()
+            self._writer.write_if_new()
 
     def _sample_if_missing(self) -> None:
-        """Previews that are due now, if they are not there from before a kill or a start that was broken off."""
+        """Draw the samples that are due now, unless they were drawn before a kill or an interrupted start."""
         if not self.session.plan.sample_due(self.session.step):
             return
         folder = self.session.checked.folder.sample(self.session.step)
-        # Only the first process looks: another could see the files that it is just drawing.
+        # Only the main process checks: others might see the files that it is writing.
         if self.session.processes.is_main and not any(folder.glob("*.png")):
             self._draw_samples()
         self.session.processes.wait()
@@ -261,10 +263,13 @@ class Trainer:
         self._report.phase("sampling")
         place = folder.sample(session.step)
         paths = self._recovery.extra(
-            lambda: session.previewer.draw(self._prompts, place, session.step), spare=session.previewer.spare_memory
+            lambda: session.renderer.draw(self._prompts, place, session.step),
+            use_less_memory=session.renderer.use_less_memory,
         )
         if paths is None:
-            self._report.warn("the previews did not fit into memory and were left out; name a smaller --w and --h")
+            self._report.warn(
+                "the samples did not fit into memory and were skipped; set a smaller --w and --h in the sample prompts"
+            )
         elif paths:
             files = [path.relative_to(folder.root).as_posix() for path in paths]
             prompts = session.checked.run.sample.prompts[: len(files)]

@@ -1,4 +1,4 @@
-"""Takes back a step that spoiled the vectors: the numbers of the step after it are not finite."""
+"""Undoes a step that spoiled the vectors, so that the next step's loss or gradient is not finite."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch import Tensor
 
 from ti_tui.errors import TrainingError
 from ti_tui.training import checkpoints
-from ti_tui.training.saving import Saving
+from ti_tui.training.checkpoint_writer import CheckpointWriter
 from ti_tui.training.session import Session
 
 MAX_TRIES = 3
-"""A step that gives no finite numbers is undone and tried so often, each time with other noise."""
+"""How often a step that is not finite is tried, each time with different noise."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run before a step: what to go back to when that step turns out to have spoiled the vectors."""
+    """The state before a step, to go back to if that step turns out to have spoiled the vectors."""
 
     step: int
     rows: list[Tensor]
@@ -29,31 +29,31 @@ class Snapshot:
 
 
 class Undo:
-    """Remembers a session before its last step, and goes back there. `warn` is told of every step that is undone."""
+    """Remembers a session's state before its last step and can go back to it. `warn` is called for each undone step."""
 
-    def __init__(self, session: Session, saving: Saving, warn: Callable[[str], None]) -> None:
+    def __init__(self, session: Session, writer: CheckpointWriter, warn: Callable[[str], None]) -> None:
         self._session = session
-        self._saving = saving
+        self._writer = writer
         self._warn = warn
         self._last: Snapshot | None = None
 
     def snapshot(self) -> Snapshot:
-        """The session as it is now."""
+        """The session's state now."""
         return Snapshot(
             self._session.step,
             [row.detach().clone() for row in self._session.rows],
             copy.deepcopy(self._session.progress.optimizer.state_dict()),
         )
 
-    def taken(self, before: Snapshot) -> None:
-        """A step was taken, with finite numbers; `before` is from before it."""
+    def step_taken(self, before: Snapshot) -> None:
+        """Note a step with finite numbers; `before` is the state before it."""
         progress = self._session.progress
         self._last = before
         if before.step > progress.failed_at:
             progress.tries = 0
 
-    def take_back(self, what: str, rate_at: Callable[[int], float]) -> None:
-        """Go back to the last good rows, for another try with other noise. Raises TrainingError if it repeats."""
+    def undo_step(self, what: str, rate_at: Callable[[int], float]) -> None:
+        """Go back to the last good rows for another try with different noise. Raises TrainingError after MAX_TRIES."""
         session, progress = self._session, self._session.progress
         progress.failed_at = max(progress.failed_at, progress.step)
         progress.tries += 1
@@ -63,14 +63,15 @@ class Undo:
             self._go_back(self._last)
             self._last = None
         elif progress.tries >= MAX_TRIES and self._go_back_a_checkpoint():
-            self._warn(f"{where}, {MAX_TRIES} times over: back at the checkpoint of step {session.step}")
+            self._warn(f"{where}, {MAX_TRIES} times in a row: went back to the checkpoint of step {session.step}")
             return
         if progress.tries >= MAX_TRIES:
             raise TrainingError(
-                f"{where}, {MAX_TRIES} times over; the vectors are those of step {session.step}",
-                remedy=f"Lower the learning rate (it was {rate:g}) or try precision fp32; `ti-tui train` goes on.",
+                f"{where}, {MAX_TRIES} times in a row; the vectors are those of step {session.step}",
+                remedy=f"Lower the learning rate (it was {rate:g}) or try precision fp32; "
+                "then continue with `ti-tui train`.",
             )
-        self._warn(f"{where}: undone, back at step {session.step}, tried again with other noise")
+        self._warn(f"{where}: went back to step {session.step}, and trying again with different noise")
 
     def _go_back(self, last: Snapshot) -> None:
         session, progress = self._session, self._session.progress
@@ -84,17 +85,17 @@ class Undo:
         self._drop_later_checkpoints()
 
     def _drop_later_checkpoints(self) -> None:
-        """Drop checkpoints of what was undone, once the good state is on disk."""
+        """Delete the checkpoints of undone steps, once the good state is on disk."""
         session = self._session
         spoiled = [saved for saved in session.checked.folder.checkpoints() if saved > session.step]
         if session.processes.is_main and spoiled:
             if session.step:
-                self._saving.write()
-            self._saving.drop_later()
+                self._writer.write()
+            self._writer.drop_later()
         session.processes.wait()
 
     def _go_back_a_checkpoint(self) -> bool:
-        """Where the checkpoint that a run resumed from is itself spoiled: take the one before it, if there is one."""
+        """If the checkpoint that the run resumed from is itself spoiled: go back to the one before it, if any."""
         session, folder = self._session, self._session.checked.folder
         earlier = [saved for saved in folder.checkpoints() if saved < session.step]
         session.processes.wait()
@@ -104,6 +105,6 @@ class Undo:
         session.progress.tries, session.progress.failed_at = 0, -1
         session.processes.wait()
         if session.processes.is_main:
-            self._saving.drop_later()
+            self._writer.drop_later()
         session.processes.wait()
         return True

@@ -1,8 +1,8 @@
-"""A weights file's tensors by name: read when their place in a model is known, and only then.
+"""The tensors of a weights file by name, each read only when it is loaded into a model.
 
-Plain reads, no mapping of the file: mapped pages count as this process's memory until the whole file is let go of, and
-the weights would change under a training whose file is overwritten. What is cast is read in pieces, so that weights of
-3 GiB never take 6.
+Files are read, not memory-mapped: mapped pages count as this process's memory until the whole file is closed, and the
+weights would change during training if the file were overwritten. Tensors that are cast are read in pieces, so that
+weights of 3 GiB never take 6 GiB.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from ti_tui.run.weight_shapes import HARMLESS, Inert, WeightsError, read_shapes
 PIECE = 4_000_000
 """Elements read and cast at a time."""
 BLOCK_BYTES = 256 * 1024**2
-"""Of tensors that are read ahead in one go."""
+"""Largest block of tensors that is read ahead in one call."""
 
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "I64": torch.int64, "I32": torch.int32,
     "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
-"""The safetensors format's names."""
+"""By the names of the safetensors format."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor that is still in its file: its shape is known from the header, its content is read when asked for.
+    """A tensor that is still in its file: its shape is known from the header, its content is read on demand.
 
-    read: its content as a new tensor, in the given dtype unless it holds integers.
+    read: returns the content as a new tensor, in the given dtype unless it holds integers.
     """
 
     shape: tuple[int, ...]
@@ -54,12 +54,12 @@ class Stored:
         return len(self.shape)
 
     def then(self, change: Callable[[Tensor], Tensor]) -> Stored:
-        """The tensor as `change` makes it; `change` runs when it is read, and must not depend on the content."""
+        """This tensor with `change` applied when it is read; the new shape must not depend on the content."""
         shape = tuple(change(torch.empty(self.shape, device="meta")).shape)
         return Stored(shape, lambda dtype: change(self.read(dtype)))
 
     def __getitem__(self, index: Any) -> Stored:
-        # diffusers' conversion cuts convolutions of 1x1 down to matrices this way.
+        # diffusers' conversion turns 1x1 convolutions into matrices by indexing.
         return self.then(lambda tensor: tensor[index])
 
 
@@ -67,9 +67,9 @@ Tensors = dict[str, Stored]
 
 
 class Checkpoint(Mapping[str, Stored]):
-    """A weights file's tensors by name. Raises WeightsError for a file that is damaged or unsafe.
+    """The tensors of a weights file by name. Raises WeightsError for a file that is damaged or unsafe.
 
-    ahead: what another thread has read, or is about to.
+    ahead: reads some of the tensors in another thread.
     """
 
     def __init__(self, path: Path, ahead: ReadAhead | None = None) -> None:
@@ -88,7 +88,7 @@ class Checkpoint(Mapping[str, Stored]):
 
     def _read(self, name: str, dtype: torch.dtype) -> Tensor:
         if name not in self._places:
-            # Its bytes are the file's, mapped: without a copy the model would hang on the file.
+            # torch maps .ckpt files: without a copy the model would depend on the file.
             return self._loaded[name].to(_wanted(self._loaded[name].dtype, dtype), copy=True)
         stored, start = self._places[name]
         if self._ahead is not None and (found := self._ahead.take(self._path, name, dtype)) is not None:
@@ -112,12 +112,12 @@ class Checkpoint(Mapping[str, Stored]):
 
 
 class ReadAhead:
-    """Reads tensors in a thread of its own while this process has something else to do, such as importing libraries.
+    """Reads tensors in a thread while this process does something else, such as importing libraries.
 
-    They are read in blocks, one allocation and few calls each: every call waits for the interpreter, which the imports
-    keep busy. What cannot be read here is left to `Checkpoint`, which says what is wrong.
+    They are read in blocks, with one allocation and few calls for each, since every call has to wait for the
+    interpreter lock, which the imports hold. Errors are ignored: `Checkpoint` then reads the tensor and reports them.
 
-    wanted: of each file the names, or all of its tensors for None; .safetensors only, others are passed over.
+    wanted: files, each with a function that chooses tensors by name; only .safetensors files are read.
     """
 
     def __init__(self, wanted: Iterable[tuple[Path, Callable[[str], bool]]], dtype: torch.dtype) -> None:
@@ -130,7 +130,7 @@ class ReadAhead:
         threading.Thread(target=self._run, name="reads weights ahead", daemon=True).start()
 
     def take(self, path: Path, name: str, dtype: torch.dtype) -> Tensor | None:
-        """The tensor, waited for if it is on its way; None if it is not read here. Given away once."""
+        """The tensor, after waiting for it if necessary; None if it is not read here. Each is returned only once."""
         key = path, name
         with self._news:
             self._news.wait_for(lambda: self._listed or self._ended)
@@ -140,14 +140,14 @@ class ReadAhead:
             return self._found.pop(key, None)
 
     def close(self) -> None:
-        """Let go of what nobody took, and read no more."""
+        """Free the tensors that were not taken, and stop reading."""
         with self._news:
             self._ended = True
             self._found.clear()
 
     def _run(self) -> None:
         threads = torch.get_num_threads()
-        # Of this thread: casts that are shared out among threads would wait for those that import.
+        # The setting of this thread: casts on several threads would have to wait for the importing thread.
         torch.set_num_threads(1)
         try:
             with contextlib.suppress(Exception):
@@ -194,7 +194,7 @@ class _Place:
 
 
 def _blocks(path: Path, choose: Callable[[str], bool]) -> list[list[_Place]]:
-    """The chosen tensors of a file in the order of their bytes, those together that lie together."""
+    """The chosen tensors of a file in order of their position, adjacent ones in one block."""
     shapes, places = read_shapes(path), _places(path)
     ordered = sorted(
         (_Place(name, dtype, start, shapes[name]) for name, (dtype, start) in places.items() if choose(name)),
@@ -216,7 +216,7 @@ def _wanted(stored: torch.dtype, dtype: torch.dtype) -> torch.dtype:
 
 
 def _places(path: Path) -> dict[str, tuple[torch.dtype, int]]:
-    """(dtype, first byte in the file) of every tensor of a .safetensors. Raises WeightsError for an unknown dtype."""
+    """(dtype, position in the file) of each tensor of a .safetensors file. Raises WeightsError for an unknown dtype."""
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))
@@ -225,7 +225,7 @@ def _places(path: Path) -> dict[str, tuple[torch.dtype, int]]:
     for name, entry in header.items():
         dtype, (start, end) = _DTYPES.get(entry["dtype"]), entry["data_offsets"]
         if dtype is None:
-            raise WeightsError(f"{path}: {name} is of type {entry['dtype']}, which cannot be trained on")
+            raise WeightsError(f"{path}: {name} is of type {entry['dtype']}, which is not supported")
         if end - start != math.prod(entry["shape"]) * dtype.itemsize:
             raise WeightsError(f"{path} is not a valid safetensors file", remedy="Copy or download it again.")
         found[name] = dtype, 8 + length + start
@@ -233,7 +233,7 @@ def _places(path: Path) -> dict[str, tuple[torch.dtype, int]]:
 
 
 def _read(file: io.RawIOBase, count: int, stored: torch.dtype, dtype: torch.dtype) -> Tensor:
-    """The next `count` elements of an opened file as `dtype` (integers as they are)."""
+    """The next `count` elements of an open file as `dtype` (integers keep their type)."""
     flat = torch.empty(count, dtype=_wanted(stored, dtype))
     if stored == flat.dtype:
         _fill(file, flat)
@@ -257,7 +257,7 @@ def _fill(file: io.RawIOBase, tensor: Tensor) -> None:
 
 
 def _load_pickle(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .ckpt; only torch's own safe loading is used."""
+    """The tensors of a .ckpt file, read with torch's safe loading only."""
     try:
         with torch.serialization.safe_globals([(Inert, name) for name in HARMLESS]):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

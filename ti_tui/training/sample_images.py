@@ -1,4 +1,4 @@
-"""Preview images while training: fixed seeds, the VAE on the device only while it decodes."""
+"""Draws sample images during training: with fixed seeds, and the VAE on the device only while it decodes."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ SAMPLER = "DPM++ 2M"
 
 
 @dataclass
-class Previewer:
-    """Draws images with the model as it is being trained.
+class SampleRenderer:
+    """Draws samples with the vectors as they are.
 
-    open_vae: loads the VAE; it is called for the first image, and the VAE is then kept in main memory.
-    size:     (width, height) in pixels for prompts that name none.
+    open_vae: loads the VAE, for the first image; after that the VAE stays in main memory.
+    size:     (width, height) in pixels for prompts that set none.
+    scale:    pixels per latent pixel; multiple: width and height are rounded down to a multiple of it.
     """
 
     unet: Any
@@ -42,22 +43,22 @@ class Previewer:
     seed: int
     token: str
     model_hash: str
-    stop_asked: Callable[[], bool] = lambda: False
+    stop_requested: Callable[[], bool] = lambda: False
 
     def __post_init__(self) -> None:
         self._vae: Any = None
-        self._spare = False
+        self._less_memory = False
 
-    def spare_memory(self) -> None:
-        """From now on one picture at a time, also where guidance compares two, and decoded in pieces."""
-        self._spare = True
+    def use_less_memory(self) -> None:
+        """From now on run the U-Net on one latent at a time, even with guidance, and decode in tiles."""
+        self._less_memory = True
         if self._vae is not None:
             use_tiles(self._vae)
 
     def draw(self, prompts: Sequence[SamplePrompt], folder: Path, step: int) -> list[Path]:
-        """Draw each prompt into `folder` as 01.png, 02.png, ...; their settings are in the PNG. Raises CannotWrite.
+        """Draw each prompt into `folder` as 01.png, 02.png, ..., with its settings in the PNG. Raises CannotWrite.
 
-        Ends early, with what is done, when a stop is asked.
+        Returns the images drawn so far if a stop is requested.
         """
         paths: list[Path] = []
         for number, prompt in enumerate(prompts, start=1):
@@ -68,7 +69,7 @@ class Previewer:
         return paths
 
     def draw_one(self, prompt: SamplePrompt, path: Path, step: int) -> bool:
-        """Draw one prompt into the file `path`; False if a stop was asked before it was done. Raises CannotWrite."""
+        """Draw one prompt into the file `path`; False if a stop was requested meanwhile. Raises CannotWrite."""
         latents = self._denoise(prompt)
         if latents is None:
             return False
@@ -91,29 +92,29 @@ class Previewer:
         guided = prompt.guidance > 1.0
         texts = [prompt.negative, prompt.text] if guided else [prompt.text]
         context = self.text.encode(self.text.ids(texts))
-        together = torch.arange(len(texts), device=context.hidden.device)
-        parts = [context.rows(index) for index in together.split(1 if self._spare else len(texts))]
+        places = torch.arange(len(texts), device=context.hidden.device)
+        parts = [context.rows(index) for index in places.split(1 if self._less_memory else len(texts))]
         passes = [(part, conditions_for(part, [(width, height)] * len(part.hidden), self.unet)) for part in parts]
         for timestep in scheduler.timesteps:
-            if self.stop_asked():
+            if self.stop_requested():
                 return None
-            one = scheduler.scale_model_input(latents, timestep).to(dtype)
-            answers = [
-                self.unet(torch.cat([one] * len(part.hidden)), timestep, **conditions).sample.float()
+            scaled = scheduler.scale_model_input(latents, timestep).to(dtype)
+            predictions = [
+                self.unet(torch.cat([scaled] * len(part.hidden)), timestep, **conditions).sample.float()
                 for part, conditions in passes
             ]
-            answer = torch.cat(answers)
+            prediction = torch.cat(predictions)
             if guided:
-                without, with_prompt = answer.chunk(2)
-                answer = without + prompt.guidance * (with_prompt - without)
-            latents = scheduler.step(answer, timestep, latents, return_dict=False)[0]
+                negative, positive = prediction.chunk(2)
+                prediction = negative + prompt.guidance * (positive - negative)
+            latents = scheduler.step(prediction, timestep, latents, return_dict=False)[0]
         return latents
 
     @torch.no_grad()
     def _decode(self, latents: Tensor) -> Tensor:
         if self._vae is None:
             self._vae = self.open_vae()
-            if self._spare:
+            if self._less_memory:
                 use_tiles(self._vae)
         vae = self._vae.to(latents.device)
         try:
@@ -127,7 +128,7 @@ class Previewer:
     def _write(self, pixels: Tensor, prompt: SamplePrompt, path: Path, step: int) -> None:
         text = name_token(prompt.text, self.token).replace("[name]", self.token)
         width, height = self._size_of(prompt)
-        # A1111's "parameters" text: its PNG info tab, Forge and InvokeAI read the settings back from it.
+        # A1111's "parameters" text: A1111's PNG info tab, Forge and InvokeAI read the settings from it.
         lines = [text]
         if prompt.negative:
             lines.append(f"Negative prompt: {prompt.negative}")
@@ -160,11 +161,11 @@ class Previewer:
 
 
 def conditions_for(context: Context, sizes: Sequence[tuple[int, int]], unet: Any) -> dict[str, Any]:
-    """The U-Net's keyword arguments for a context; sizes (width, height) in pixels are what SDXL is told."""
+    """The U-Net's keyword arguments for a context. sizes: (width, height) in pixels, on which SDXL is conditioned."""
     device, dtype = unet.device, unet.dtype
     conditions: dict[str, Any] = {"encoder_hidden_states": context.hidden.to(device, dtype)}
     if context.pooled is not None:
-        # original size, crop corner, target size; height before width.
+        # Original size, crop corner, target size; height before width.
         ids = [[height, width, 0, 0, height, width] for width, height in sizes]
         # float32: half precision cannot hold every size above 2048.
         time_ids = torch.tensor(ids, device=device, dtype=torch.float32)

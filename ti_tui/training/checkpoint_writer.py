@@ -1,4 +1,4 @@
-"""What the main process of a run keeps: exact checkpoints, the embedding of each, the best one, the final files."""
+"""Writes what a run keeps: exact checkpoints, the embedding of each, the best one, the final files."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from ti_tui.training.reporter import Reporter
 from ti_tui.training.session import Session
 
 NEAREST = 3
-"""Words that are named for each vector."""
+"""Nearest words reported for each vector."""
 
 
-class Saving:
-    """Writes a session's checkpoints and files, and says so. Only for the main process of a run.
+class CheckpointWriter:
+    """Writes a session's checkpoints and embedding files, and reports them. For the main process of a run only.
 
     best: the step of the best checkpoint so far, by its evaluation.
     """
@@ -36,11 +36,11 @@ class Saving:
         self._vocabularies: list[Vocabulary] = []
 
     def write(self) -> None:
-        """The exact state first, which must not be lost, then the embedding in every form. Raises TrainingError."""
+        """Write the exact state first, which must not be lost, then the embedding files. Raises TrainingError."""
         session, run, folder = self._session, self._session.checked.run, self._session.checked.folder
         if not folder.file.exists():
             raise TrainingError(f"the run folder {folder.root} was deleted or moved while training")
-        # A run that goes on from here never writes the steps before it again.
+        # A run that resumes from here never writes the events of earlier steps again.
         self._report.flush()
         state = checkpoints.save_state(folder, session.state())
         paths = checkpoints.export(folder, session.embedding(), session.step, run.save.formats)
@@ -59,23 +59,23 @@ class Saving:
         )
 
     def write_if_new(self) -> None:
-        """At the end of whatever kind: nothing that was learned is lost."""
+        """Write a checkpoint unless the current step has one, so that nothing is lost however the run ends."""
         if self._session.step not in (0, *self._session.checked.folder.checkpoints()):
             self.write()
 
     def drop_old(self) -> None:
-        """Leave only the last `save.keep` checkpoints, and the best."""
+        """Delete all but the last `save.keep` checkpoints and the best."""
         run, folder = self._session.checked.run, self._session.checked.folder
-        checkpoints.drop_old(folder, run.save.keep, run.embedding.token, run.save.formats, spare=self.best)
+        checkpoints.drop_old(folder, run.save.keep, run.embedding.token, run.save.formats, best=self.best)
 
     def drop_later(self) -> None:
-        """Drop checkpoints of what was undone."""
+        """Delete the checkpoints of undone steps."""
         run, folder = self._session.checked.run, self._session.checked.folder
         checkpoints.drop_after(folder, self._session.step, run.embedding.token, run.save.formats)
         self.best = None
 
-    def make_what_is_missing(self) -> None:
-        """After a kill between a checkpoint and its files."""
+    def export_missing(self) -> None:
+        """Write the embedding files of the current step if a kill came between its checkpoint and its files."""
         run, folder = self._session.checked.run, self._session.checked.folder
         step = self._session.step
         paths = [folder.embedding(run.embedding.token, step, SUFFIXES[form]) for form in run.save.formats]
@@ -83,7 +83,7 @@ class Saving:
             checkpoints.export(folder, self._session.embedding(), step, run.save.formats)
 
     def finish(self) -> None:
-        """The final files, and the copy in the embeddings folder of the program that uses them."""
+        """Write the final embedding files, and install a copy if `save.install_to` is set."""
         session, run, folder = self._session, self._session.checked.run, self._session.checked.folder
         paths = checkpoints.export(folder, session.embedding(), None, run.save.formats)
         if not run.save.install_to:
@@ -98,7 +98,7 @@ class Saving:
         )
 
     def _mark_best(self) -> None:
-        """Keep the best checkpoint so far as `<token>-best`."""
+        """Copy the best checkpoint's embedding to `<token>-best`."""
         run, folder = self._session.checked.run, self._session.checked.folder
         if self._session.evaluator is None:
             return
@@ -108,10 +108,10 @@ class Saving:
             self.best = best
 
     def _health(self) -> list[dict[str, Any]]:
-        """Of the vectors of each text encoder, with the words that each vector is nearest to."""
+        """The health of each text encoder's vectors, with the nearest words of each vector."""
         session = self._session
         if not self._vocabularies:
-            # The token table stays where it is; a piece at a time is looked at here.
+            # The token table stays on its device; it is read piece by piece.
             tables = [encoder.get_input_embeddings().weight for encoder in session.model.text.encoders]
             self._vocabularies = [Vocabulary(partial(_pieces, table)) for table in tables]
         starts = session.evaluator.initial if session.evaluator is not None else [None] * len(session.rows)

@@ -1,4 +1,4 @@
-"""A model's frozen parts on the device with the start vectors spliced in, and what draws pictures with them."""
+"""Loads a run's networks onto the device, with the initial vectors spliced in, and makes the sample renderer."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from ti_tui.training.compute_mode import set_compute_mode
 from ti_tui.training.device import DTYPES, set_attention, use_fast_arithmetic
 from ti_tui.training.latents import use_tiles
 from ti_tui.training.models import ModelSource
-from ti_tui.training.previews import Previewer
 from ti_tui.training.quantised import quantise
 from ti_tui.training.randomness import seed_for, torch_stream
 from ti_tui.training.reporter import Reporter
+from ti_tui.training.sample_images import SampleRenderer
 from ti_tui.training.text import TextSide, random_rows, rows_of_words, spread
 
 
-def frozen_parts(
+def load_networks(
     checked: Checked, source: ModelSource, plan: Plan, device: torch.device, report: Reporter
 ) -> tuple[TextSide, Any]:
-    """The text encoder(s) with the start vectors spliced in, and the U-Net, on the device."""
+    """(text encoder(s) with the initial vectors spliced in, U-Net), frozen and on the device."""
     report.phase("loading", "loading the text encoder and the U-Net")
     run, facts, dtype = checked.run, source.facts, DTYPES[plan.precision]
-    # A CPU is as fast in float32, and many are far slower in half precision.
+    # CPUs are as fast in float32, and many are far slower in half precision.
     place, form = (torch.device("cpu"), torch.float32) if plan.mode.text_on_cpu else (device, dtype)
     encoders = [source.text_encoder(index, form).to(place) for index in range(len(facts.widths))]
     text = TextSide(
         encoders,
         checked.tokenizers,
-        _start_rows(checked, encoders, place),
+        _initial_rows(checked, encoders, place),
         family=facts.family,
         token=run.embedding.token,
         clip_skip=run.model.clip_skip,
@@ -44,7 +44,7 @@ def frozen_parts(
     unet = source.unet(dtype)
     use_fast_arithmetic(device, sum(parameter.numel() for parameter in unet.parameters()))
     if plan.mode.bits == 8:
-        # Before it goes to a card that could not hold it otherwise.
+        # Before it is moved to the card, which may not have room for it in 16 bits.
         quantise(unet)
     unet = unet.to(device)
     if run.training.channels_last == "on":
@@ -54,35 +54,35 @@ def frozen_parts(
     return text, unet
 
 
-def open_previewer(
+def make_renderer(
     checked: Checked,
     source: ModelSource,
     plan: Plan,
     text: TextSide,
     unet: Any,
     prediction: Prediction,
-    stop_asked: Callable[[], bool],
-) -> Previewer:
-    """What draws a run's pictures with these parts; the VAE is loaded for the first of them."""
+    stop_requested: Callable[[], bool],
+) -> SampleRenderer:
+    """The renderer of a run's samples with these networks; it loads the VAE when it draws its first image."""
     run, facts = checked.run, source.facts
-    return Previewer(
+    return SampleRenderer(
         unet=unet,
         text=text,
         scheduler_values=source.scheduler_values(),
         prediction=prediction,
-        open_vae=lambda: _preview_vae(source, unet.dtype, plan.fit.tiled_previews),
+        open_vae=lambda: _sample_vae(source, unet.dtype, plan.fit.tiled_previews),
         size=(run.dataset.resolution, run.dataset.resolution),
         scale=facts.scale,
         multiple=facts.multiple,
         seed=run.training.seed,
         token=run.embedding.token,
         model_hash=weights_hash(facts.path),
-        stop_asked=stop_asked,
+        stop_requested=stop_requested,
     )
 
 
-def _start_rows(checked: Checked, encoders: list[Any], device: torch.device) -> list[nn.Parameter]:
-    """The start vectors for each encoder, as `embedding.init` and `embedding.start` say; the same in every process."""
+def _initial_rows(checked: Checked, encoders: list[Any], device: torch.device) -> list[nn.Parameter]:
+    """The initial vectors for each encoder by `embedding.init` and `embedding.start`; the same in every process."""
     run, facts = checked.run, checked.facts
     assert facts is not None
     starts: list[Tensor] = []
@@ -96,12 +96,12 @@ def _start_rows(checked: Checked, encoders: list[Any], device: torch.device) -> 
             starts.append(spread(rows, count))
         else:
             starts.append(random_rows(encoder, count, torch_stream(seed_for(run.training.seed, "init", index))))
-    # Two kinds of card round what an encoder makes of its words in two ways.
+    # Different cards round an encoder's output differently, so all processes take the main process's vectors.
     broadcast_object_list(starts)
     return [nn.Parameter(start.to(device, torch.float32)) for start in starts]
 
 
-def _preview_vae(source: ModelSource, dtype: torch.dtype, tiled: bool) -> Any:
+def _sample_vae(source: ModelSource, dtype: torch.dtype, tiled: bool) -> Any:
     vae = source.load_vae(dtype)
     if getattr(vae.config, "force_upcast", False) and dtype == torch.float16:
         vae = vae.float()
