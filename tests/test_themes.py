@@ -298,7 +298,7 @@ def test_a_given_variable_is_kept_and_the_others_are_derived(tmp_path: Path) -> 
         (MINIMAL + 'acent = "red"', ["acent", "not a key of a theme", "Did you mean accent?"]),
         (MINIMAL + 'dark = "yes"', ["dark", "'yes'", "dark = true or dark = false"]),
         (MINIMAL + 'accent = "ansi_blue"', ["accent", "needs ansi = true"]),
-        (MINIMAL + 'background = "#00000080"', ["background", "see-through", "without transparency"]),
+        (MINIMAL + 'background = "#00000080"', ["background", "is transparent", "without transparency"]),
         (MINIMAL + "variables = 3", ["variables", "is not a table", "[variables]"]),
         (MINIMAL + '[variables]\nmutd = "red"', ["variables.mutd", "Did you mean muted?"]),
         (MINIMAL + '[variables]\nmuted = "rde"', ["variables.muted", "'rde' is not a colour", 'Did you mean "red"?']),

@@ -1,4 +1,4 @@
-"""The door: `ti-tui` and its commands. Each command's module is imported when it is called, so `--version` is quick."""
+"""The entry point: `ti-tui` and its commands. A command's module is imported only when it is called."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from ti_tui import __version__
 from ti_tui.errors import UserError
 
 COMMANDS: dict[str, str] = {
-    "demo": "See the whole flow on a tiny model that comes along.",
-    "init": "Make a run: its folder, its pictures, its run file.",
+    "demo": "Try the whole workflow on a tiny model that is included.",
+    "init": "Make a run: its folder, its images, its run file.",
     "caption": "Write captions, with a captioner or from file names.",
-    "prepare": "Crop and resize photographs into a run; again at any time.",
-    "check": "Look for every mistake before the GPU starts.",
+    "prepare": "Crop and resize photographs into a run, or update them.",
+    "check": "Check a run or photographs for mistakes before training.",
     "plan": "Show what a run will do, and what `auto` decided and why.",
     "probe": "Try learning rates, and propose a scheme.",
-    "train": "Train a run, or go on with it.",
-    "watch": "Follow a run that is going or done.",
+    "train": "Train a run, or resume it.",
+    "watch": "Follow a run, running or finished.",
     "compare": "Put checkpoints side by side: same prompts, same seeds.",
-    "report": "Write a page about a run: curves, pictures, what to do with it.",
-    "stop": "Save a running training and end it.",
-    "runs": "List runs with what came out, or compare some of them.",
-    "embeddings": "Look into, convert and install embedding files.",
-    "doctor": "Say what this machine has, what is missing and how to mend it.",
-    "paths": "Say where ti_tui keeps its things.",
+    "report": "Write a page about a run: curves, samples, how to use it.",
+    "stop": "Save a running training and stop it.",
+    "runs": "List runs with their results, or compare some of them.",
+    "embeddings": "Inspect, convert and install embedding files.",
+    "doctor": "Check this machine: what it has, what is missing, how to fix it.",
+    "paths": "Show where ti_tui keeps its files.",
 }
-"""Each command and what it is for. It is the click command `command` in the module of its name in ti_tui.commands."""
+"""What each command does. Its code is `command` in the module of the same name in ti_tui.commands."""
 
 
 class LazyCommands(click.Group):
@@ -66,15 +66,15 @@ class LazyCommands(click.Group):
     cls=LazyCommands,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit status: 0 fine, 2 something to mend in what was given, 3 training failed (the run can be resumed).",
+    epilog="Exit status: 0 fine, 2 something in the input is wrong, 3 training failed (the run can be resumed).",
 )
 @click.version_option(__version__, prog_name="ti_tui", message="%(prog)s %(version)s")
-@click.option("--no-mouse", is_flag=True, help="Leave the mouse to the terminal (its own selection works then).")
+@click.option("--no-mouse", is_flag=True, help="Do not capture the mouse, so that the terminal's own selection works.")
 @click.pass_context
 def cli(context: click.Context, no_mouse: bool) -> None:
     """Train Stable Diffusion textual-inversion embeddings on a small GPU.
 
-    Without a command the wizard opens. In scripts: `ti-tui init RUN --images PHOTOS --model MODEL --token NAME --init
+    Without a command, the wizard opens. In scripts: `ti-tui init RUN --images PHOTOS --model MODEL --token NAME --init
     WORD`, then `ti-tui train RUN`.
     """
     if context.invoked_subcommand is not None:
@@ -88,9 +88,9 @@ def cli(context: click.Context, no_mouse: bool) -> None:
 
 
 def main() -> None:
-    """Run the command line; errors for people end up on stderr in a few lines."""
+    """Run the command line; errors are printed on stderr in a few lines."""
     try:
-        # https://no-color.org; click itself looks at the terminal only.
+        # https://no-color.org; click itself only checks whether stdout is a terminal.
         cli.main(standalone_mode=False, color=False if os.environ.get("NO_COLOR") else None)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
@@ -106,7 +106,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # The reader (head, less) has gone: nobody is left to tell.
+        # The reader (head, less) has ended.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
@@ -114,17 +114,17 @@ def main() -> None:
         sys.exit(2)
     except Exception as error:
         if "KeyboardInterrupt" in str(error):
-            # Ctrl+C while pydantic builds a model comes out as an error of its own.
+            # pydantic turns Ctrl+C while it builds a model into an error of its own.
             print("aborted", file=sys.stderr)
             sys.exit(130)
         sys.exit(_unexpected(error))
 
 
 def _unexpected(error: Exception) -> int:
-    """A mistake of the program itself: two lines for the user, the traceback in a file for its makers."""
+    """A bug in ti_tui: two lines for the user, the traceback in a file."""
     from ti_tui.crash import write_crash
 
-    print(f"ti_tui made a mistake: {type(error).__name__}: {error}", file=sys.stderr)
+    print(f"ti_tui has crashed: {type(error).__name__}: {error}", file=sys.stderr)
     if path := write_crash(error):
         print(f"The details are in {path}; please report them.", file=sys.stderr)
     else:

@@ -1,4 +1,4 @@
-"""Keeping a mistake of the program itself in a file: what was called, and the traceback."""
+"""Crash reports: the command line and the traceback in a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The user's settings and small memories (known runs, the theme, folders), and the folders in which they lie."""
+"""The user's settings, remembered choices (runs, theme, folders), and the folders that hold them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Images = Literal["auto", "half", "sixel", "kitty", "off"]
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user sets in config.toml. Each key may be left out.
+    """The settings in config.toml. Every key is optional.
 
-    theme:           name of a shipped theme or of one's own
-    images:          how pictures are drawn; "auto" chooses, "half" is half-cells, "off" is none
-    mouse:           False leaves the mouse to the terminal
-    refresh_seconds: how often the dashboard looks for news, 0.2 to 60
-    runs_folder:     where new runs are offered to go; "~" is the home folder
-    keys:            binding id to key, like {"wizard.next": "ctrl+n"}
+    theme:           name of a shipped theme or of your own
+    images:          how images are drawn; "auto" chooses, "half" is half-cells, "off" is none
+    mouse:           False does not capture the mouse
+    refresh_seconds: how often the dashboard reads the run, 0.2 to 60
+    runs_folder:     where new runs are made by default; "~" is the home folder
+    keys:            key for each binding id, like {"wizard.next": "ctrl+n"}
     captioner:       folder or hub id of the model that writes captions; "" looks for one in the hub's cache
     """
 
@@ -48,7 +48,7 @@ def config_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """What can be made again: hashes of models."""
+    """Data that can be made again: hashes of models."""
     return _folder("TI_TUI_CACHE", "cache")
 
 
@@ -58,16 +58,16 @@ def state_folder() -> Path:
 
 
 def shipped_themes_folder() -> Path:
-    """The themes that come with the program: in the wheel, or in the checkout beside the package."""
+    """The themes that come with the program: inside the wheel, or beside the package in a checkout."""
     package = Path(__file__).parent
     shipped = package / "data" / "themes"
     return shipped if shipped.is_dir() else package.parent / "themes"
 
 
 def load_settings() -> tuple[Settings, list[str]]:
-    """The settings in config.toml, and a text for each that is wrong: where, what, and what to write.
+    """The settings in config.toml, and a message for each mistake: where, what, and what to write.
 
-    A wrong key or value leaves the default in its place. Never raises; no file means all defaults.
+    The default is used for a wrong value. Never raises; without a file, all settings are defaults.
     """
     file = config_folder() / "config.toml"
     table, problem = _read_toml(file)
@@ -90,9 +90,9 @@ def load_settings() -> tuple[Settings, list[str]]:
 
 
 def remember_choice(name: str, value: str) -> None:
-    """Keep a small choice made on a screen, like the theme. A memory that cannot be written is no error.
+    """Remember a choice made on a screen, like the theme. It is no error if it cannot be saved.
 
-    What config.toml says for the same name is kept with it: see `chosen_theme`.
+    The value of the same name in config.toml is saved with it: see `chosen_theme`.
     """
     choices = _choices()
     choices[name] = {"value": value, "configured": str(getattr(load_settings()[0], name, ""))}
@@ -100,52 +100,52 @@ def remember_choice(name: str, value: str) -> None:
 
 
 def remembered_choice(name: str) -> str | None:
-    """The choice kept last under `name`, or None."""
+    """The choice remembered last under `name`, or None."""
     return choice["value"] if (choice := _choices().get(name)) else None
 
 
 def chosen_theme(settings: Settings) -> str:
-    """The theme chosen last on a screen, unless config.toml's theme was changed after that: then the latter."""
+    """The theme chosen last on a screen, or that of config.toml if it was changed after that."""
     choice = _choices().get("theme")
     return choice["value"] if choice and choice["configured"] == settings.theme else settings.theme
 
 
 def remember_folder(path: Path) -> None:
-    """Put a folder of photographs at the head of `recent_folders`. A list that cannot be written is no error."""
+    """Put a folder of photographs first in `recent_folders`. It is no error if it cannot be saved."""
     folder = str(path.expanduser().absolute())
     kept = [folder, *(known for known in _texts("folders.json") if known != folder)]
     _remember("folders.json", kept[:RECENT_FOLDERS])
 
 
 def recent_folders() -> list[Path]:
-    """Folders of photographs used lately that are still there, latest first, at most RECENT_FOLDERS."""
+    """Recently used folders of photographs that still exist, latest first, at most RECENT_FOLDERS."""
     return [folder for text in _texts("folders.json")[:RECENT_FOLDERS] if _is_folder(folder := Path(text))]
 
 
 def remember_run(root: Path) -> None:
-    """Put a run on the list that `ti-tui runs` shows. A list that cannot be written is no error."""
+    """Put a run on the list that `ti-tui runs` shows. It is no error if it cannot be saved."""
     runs = [str(root), *(run for run in _texts("runs.json") if run != str(root))]
     _remember("runs.json", runs[:KNOWN_RUNS])
 
 
 def known_runs() -> list[Path]:
-    """Folders of runs made or trained here, latest first; those that are gone are left out."""
+    """Folders of runs made or trained on this machine that still exist, latest first."""
     return [Path(run) for run in _texts("runs.json") if is_there(Path(run) / "run.toml")]
 
 
 def remember_demo(folder: Path) -> bool:
-    """Put a demo's temporary folder on the list that `ti-tui demo --clean` removes; False if that cannot be written."""
+    """Put a demo's temporary folder on the list that `ti-tui demo --clean` removes; False if it cannot be saved."""
     kept = [str(folder), *(known for known in _texts("demos.json") if known != str(folder))]
     return _remember("demos.json", kept)
 
 
 def known_demos() -> list[Path]:
-    """Temporary folders of demos, latest first, whether they are still there or not."""
+    """Temporary folders of demos, latest first, including those that no longer exist."""
     return [Path(text) for text in _texts("demos.json")]
 
 
 def forget_demos(folders: Collection[Path]) -> None:
-    """Take folders off the list of demos, and the runs in them off that of runs. Neither need be on it."""
+    """Remove folders from the list of demos, and the runs in them from the list of runs, where they are listed."""
     if not folders:
         return
     demos, runs = _texts("demos.json"), _texts("runs.json")
@@ -158,7 +158,7 @@ def forget_demos(folders: Collection[Path]) -> None:
 
 
 def _wrong(key: str, value: object) -> str:
-    """What to write instead, if `value` cannot be used for `key`; else nothing."""
+    """What to write instead, if `value` cannot be used for `key`; else an empty text."""
     match key:
         case "mouse":
             return "" if isinstance(value, bool) else "Write true or false."
@@ -186,7 +186,7 @@ def _key_table(value: object) -> tuple[dict[str, str], list[str]]:
         if _is_text(key):
             keys[binding] = key
         elif isinstance(key, dict):
-            # TOML reads an unquoted wizard.next as a table in a table.
+            # TOML reads an unquoted wizard.next as a nested table.
             inner, wrong = _key_table({f"{binding}.{name}": text for name, text in key.items()})
             keys.update(inner)
             problems.extend(wrong)
@@ -198,7 +198,7 @@ def _key_table(value: object) -> tuple[dict[str, str], list[str]]:
 
 
 def _read_toml(file: Path) -> tuple[dict[str, Any], str]:
-    """The table in `file` and what is wrong with the file as a whole; no file is an empty table."""
+    """The table in `file`, and what is wrong with the file as a whole. A missing file is an empty table."""
     import tomllib
 
     try:
@@ -210,9 +210,9 @@ def _read_toml(file: Path) -> tuple[dict[str, Any], str]:
     except UnicodeDecodeError:
         return {}, "is not UTF-8 text. Save it as UTF-8."
     except RecursionError:
-        return {}, "nests its values too deeply. Settings are one list of keys and a table [keys]."
+        return {}, "is nested too deeply. Settings are a list of keys and a table [keys]."
     except ValueError as error:
-        return {}, f"is not valid TOML: {error}. Mend that place; text values stand in quotes."
+        return {}, f"is not valid TOML: {error}. Correct that place; text values need quotes."
 
 
 def _did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -257,8 +257,8 @@ def _remembered(name: str) -> object:
 
 
 def _remember(name: str, content: object) -> bool:
-    """Keep `content`; False if it cannot be."""
-    # UnicodeEncodeError: a path with bytes that are no UTF-8 cannot stand in JSON; it is just not remembered.
+    """Save `content`; False if it cannot be saved."""
+    # UnicodeEncodeError: a path whose bytes are not UTF-8 cannot be written as JSON; it is not remembered.
     with contextlib.suppress(atomic.CannotWrite, UnicodeEncodeError):
         atomic.write_json(state_folder() / name, content)
         return True

@@ -1,4 +1,4 @@
-"""Themes: reads theme files, checks every colour and derives our own CSS variables; the app calls it at start."""
+"""Themes: reads theme files, checks every colour and derives ti_tui's CSS variables. The app calls it at start."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from ti_tui import settings
 from ti_tui.run.problems import nearest
 
 VARIABLES: tuple[str, ...] = ("muted", "rule", "selected", "chart-raw", "chart-smooth", "chart-eval", "chart-rate")
-"""The CSS variables that are ours: any screen may write `$muted` and the like in its .tcss.
+"""ti_tui's own CSS variables, which every screen may use in its .tcss, as `$muted`.
 
-muted: explanations. rule: thin lines. selected: ground of the row under the cursor. chart-*: the curves of
+muted: explanations. rule: thin lines. selected: background of the row under the cursor. chart-*: the curves of
 the raw loss, the smoothed loss, the eval loss and the learning rate.
 """
 
@@ -35,7 +35,7 @@ _COLOURS = (
     *("foreground", "background", "surface", "panel", "boost"),
 )
 _KEYS = ("name", "dark", "ansi", *_COLOURS, "variables")
-# Commas would part names in App.get_theme, and the name ends up in a CSS class.
+# App.get_theme splits names at commas, and the name becomes a CSS class.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _COLOUR_EXAMPLE = 'Write it like "#7aa2c8", or by name, like "steelblue".'
 _ANSI_EXAMPLE = 'Write one of the terminal\'s colours, like "ansi_blue", "ansi_bright_black" or "ansi_default".'
@@ -43,7 +43,7 @@ _ANSI_EXAMPLE = 'Write one of the terminal\'s colours, like "ansi_blue", "ansi_b
 
 @dataclass(frozen=True)
 class LoadedThemes:
-    """Themes that are safe to register, and a text for each thing that is wrong with the files left out."""
+    """Themes that are safe to register, and a message for each mistake in the files that were left out."""
 
     themes: tuple[Theme, ...]
     problems: tuple[str, ...]
@@ -57,7 +57,7 @@ def shipped_and_own() -> LoadedThemes:
 def load_themes(folders: Sequence[Path]) -> LoadedThemes:
     """Read every `*.toml` in `folders`; a theme in a later folder replaces one of the same name. Never raises.
 
-    A folder that is not there is passed over. A file with a problem gives no theme.
+    A missing folder is skipped. A file with a problem gives no theme.
     """
     themes: dict[str, Theme] = {}
     problems: list[str] = []
@@ -77,10 +77,10 @@ def load_themes(folders: Sequence[Path]) -> LoadedThemes:
 
 
 def variable_defaults(theme: Theme | None = None) -> dict[str, str]:
-    """Our CSS variables (name to colour) for a theme that does not give them; without a theme, for a dark one.
+    """ti_tui's CSS variables (name to colour) for a theme that does not define them; without a theme, for a dark one.
 
     An app returns `variable_defaults(self.current_theme)` from `get_theme_variable_defaults()`, so that
-    Textual's built-in themes work with our screens as well.
+    Textual's built-in themes work with ti_tui's screens too.
     """
     theme = theme or BUILTIN_THEMES["textual-dark"]
     return _ansi_defaults() if theme.ansi else _derived(theme)
@@ -93,7 +93,7 @@ def contrast(one: Color, other: Color) -> float:
 
 
 class _ThemeReader:
-    """Reads one theme file and writes down everything that is wrong with it."""
+    """Reads one theme file and collects everything that is wrong with it."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -108,7 +108,7 @@ class _ThemeReader:
         table = self._table()
         if table is None:
             return None
-        self._complain_of_unknown(table, _KEYS, "")
+        self._report_unknown(table, _KEYS, "")
         ansi = self._flag(table, "ansi", False)
         name = self._name(table)
         colours = {key: self._colour(key, table[key], ansi) for key in _COLOURS if key in table}
@@ -120,7 +120,7 @@ class _ThemeReader:
         if self.problems:
             return None
         theme = Theme(name=name, dark=dark, ansi=ansi, **{key: table[key] for key in colours})
-        # Deriving costs a millisecond or two; the shipped themes give every variable.
+        # Deriving takes a millisecond or two; the shipped themes define every variable.
         given = all(variable in variables for variable in VARIABLES) and not ansi
         theme.variables = variables if given else variable_defaults(theme) | variables
         return theme
@@ -134,13 +134,13 @@ class _ThemeReader:
         except UnicodeDecodeError:
             self.problem("", "is not UTF-8 text", "Save it as UTF-8.")
         except tomllib.TOMLDecodeError as error:
-            self.problem("", f"is not valid TOML: {error}", "Mend that place; text values stand in quotes.")
+            self.problem("", f"is not valid TOML: {error}", "Correct that place; text values need quotes.")
         except RecursionError:
-            self.problem("", "nests its values too deeply", "A theme is one list of keys and a table [variables].")
+            self.problem("", "is nested too deeply", "A theme is a list of keys and a table [variables].")
         except OSError as error:
             self.problem("", f"cannot be read: {error.strerror or error}", "Check its permissions.")
         except ValueError as error:
-            self.problem("", f"holds a value that cannot be read: {error}", "Theme values are texts, true and false.")
+            self.problem("", f"has a value that cannot be read: {error}", "Theme values are texts, true and false.")
         return None
 
     def _name(self, table: dict[str, Any]) -> str:
@@ -166,9 +166,9 @@ class _ThemeReader:
 
     def _colour(self, key: str, value: object, ansi: bool) -> Color | None:
         colour = self._parsed(key, value, ansi)
-        # Boost is the one that Textual itself lays over the others.
+        # Textual itself blends boost over the other colours.
         if colour is not None and key != "boost" and colour.a < 1:
-            self.problem(key, f"{value!r} is see-through", "Give the colour without transparency.")
+            self.problem(key, f"{value!r} is transparent", "Give the colour without transparency.")
         return colour
 
     def _parsed(self, key: str, value: object, ansi: bool) -> Color | None:
@@ -176,7 +176,7 @@ class _ThemeReader:
         if not isinstance(value, str):
             self.problem(key, f"{reprlib.repr(value)} is not a colour", example)
             return None
-        # Textual takes any text here, and fails much later with an error that names neither file nor key.
+        # Textual accepts any text here, and fails much later with an error that names neither file nor key.
         try:
             colour = Color.parse(value)
         except (ColorParseError, ValueError, OverflowError) as error:
@@ -196,11 +196,11 @@ class _ThemeReader:
             return {}
         if not table:
             return {}
-        self._complain_of_unknown(table, _known_variables(), "variables.")
+        self._report_unknown(table, _known_variables(), "variables.")
         return {key: self._variable(key, value, ansi) for key, value in table.items()}
 
     def _variable(self, key: str, value: object, ansi: bool) -> str:
-        """The value as Textual's CSS takes it wherever the variable may stand: plain colour or text style."""
+        """The value in a form that Textual's CSS accepts wherever the variable is used: a colour or a text style."""
         place = f"variables.{key}"
         if "-style" in key:
             if isinstance(value, str) and _is_text_style(value):
@@ -215,12 +215,12 @@ class _ThemeReader:
             colour = colour.with_alpha(int(percent[2]) / 100)
         return colour.hex
 
-    def _complain_of_unknown(self, table: dict[str, Any], known: Iterable[str], prefix: str) -> None:
+    def _report_unknown(self, table: dict[str, Any], known: Iterable[str], prefix: str) -> None:
         known = tuple(known)
         for key in table:
             if key not in known:
                 meant = nearest(key, known)
-                remedy = f"Did you mean {meant}?" if meant else f"Known are: {', '.join(known[:20])}."
+                remedy = f"Did you mean {meant}?" if meant else f"Known keys: {', '.join(known[:20])}."
                 self.problem(f"{prefix}{_plain(key)}", "is not a key of a theme", remedy)
 
 
@@ -230,19 +230,19 @@ def _theme_files(folder: Path, problems: list[str]) -> list[Path]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        problems.append(f"{folder}: cannot be read: {error.strerror or error}. Check that it is a folder of yours.")
+        problems.append(f"{folder}: cannot be read: {error.strerror or error}. Check its permissions.")
         return []
 
 
 def _known_variables() -> tuple[str, ...]:
-    """Ours first, then every variable that Textual makes for a theme."""
+    """ti_tui's variables first, then every variable that Textual makes for a theme."""
     ansi, plain = Theme("ansi", "ansi_blue", ansi=True), BUILTIN_THEMES["textual-dark"]
     generated = {**plain.to_color_system().generate(), **ansi.to_color_system().generate()}
     return (*VARIABLES, *(name for name in generated if name not in VARIABLES))
 
 
 def _is_text_style(text: str) -> bool:
-    """Whether both the CSS parser (which knows words) and the renderer (which knows their order) take it."""
+    """Whether both the CSS parser (which checks the words) and the renderer (which checks their order) accept it."""
     try:
         Style.parse(text)
     except StyleSyntaxError:
@@ -251,13 +251,13 @@ def _is_text_style(text: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    """`text` fit for one line of a message: short, no control characters."""
+    """`text` for one line of a message: shortened, without control characters."""
     return reprlib.repr(text)[1:-1]
 
 
 def _ansi_defaults() -> dict[str, str]:
-    # Text and its ground must both be readable on dark and light terminals and on palettes that use
-    # bright black as the background (Solarized): so text is the default colour, and bright black only a ground.
+    # This must be readable on dark and light terminals, and with palettes that use bright black as the background
+    # (Solarized): so text has the default colour, and bright black is used for backgrounds only.
     return {
         "muted": "ansi_default",
         "rule": "ansi_bright_black",
@@ -266,7 +266,7 @@ def _ansi_defaults() -> dict[str, str]:
         "chart-smooth": "ansi_blue",
         "chart-eval": "ansi_magenta",
         "chart-rate": "ansi_yellow",
-        # Textual's own widgets use these and its ansi colour system lacks them: without them the CSS does not parse.
+        # Textual's own widgets use these, but its ansi colour system lacks them; without them the CSS does not parse.
         "ansi-background": "ansi_bright_black",
         "ansi-foreground": "ansi_default",
         "foreground-disabled": "ansi_default",
@@ -298,7 +298,7 @@ def _derived(theme: Theme) -> dict[str, str]:
 
 
 def _muted(foreground: Color, grounds: Sequence[Color]) -> Color:
-    """The greyest blend that can be read on all grounds; if there is none, on the first, the background."""
+    """The greyest blend that is readable on all `grounds`, else on the first of them, the background."""
     background = grounds[0]
     for must_be_readable_on in (grounds, grounds[:1]):
         for percent in range(50, -1, -5):
@@ -317,10 +317,10 @@ def _selected(background: Color, primary: Color, foreground: Color) -> Color:
 
 
 def _apart(candidates: Iterable[Color], taken: Sequence[Color]) -> Color:
-    """The first candidate that the eye can tell from all that are taken.
+    """The first candidate that looks different from all colours in `taken`.
 
-    The five spare hues lie further apart than twice the distance asked for, so each of the at most four taken
-    colours rules out one of them at most, and there is always an answer.
+    The five spare hues are more than twice the required distance apart, so each of the at most four taken colours
+    rules out at most one of them, and one candidate always remains.
     """
     return next(colour for colour in candidates if all(_distance(colour, other) >= 60 for other in taken))
 

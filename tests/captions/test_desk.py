@@ -363,7 +363,7 @@ def test_a_new_draft_does_not_undo_the_one_before_but_can_take_its_captions(disk
     disk.desk.change({NAMES[2]: "hills"}, PHRASE)
     disk.restart()
     assert disk.desk.earlier() == {"a.png": "snow"}
-    disk.desk.change(disk.desk.earlier(), "the draft before")
+    disk.desk.change(disk.desk.earlier(), "the previous draft")
     disk.desk.undo()
     disk.desk.undo()
     assert disk.desk.undo() is None

@@ -45,7 +45,7 @@ def test_pictures_of_a_run_without_a_caption_get_one(run: RunFolder, blip: Path)
         "on the CPU, loaded in",
         f"1/3  0001.png  {written['0001.txt']}",
         "3/3  0004.png",
-        "3 pictures captioned in",
+        "3 images captioned in",
         "1 had a caption",
         "template does not use captions",
     ):
@@ -87,7 +87,7 @@ def test_photographs_are_only_read_unless_it_is_said(photos: Path, blip: Path, t
     refused(ti_tui("caption", folder, "--model", blip), "are only read", "ti-tui init", "--write-beside")
     assert sorted(path.name for path in folder.iterdir()) == before
     done = ti_tui("caption", folder, "--model", blip, "--write-beside")
-    assert done.returncode == 0 and "3 pictures captioned" in done.stdout
+    assert done.returncode == 0 and "3 images captioned" in done.stdout
     assert list(sidecars(folder)) == ["astronaut.txt", "chelsea.txt", "coffee.txt", "rocket.txt"]
     assert (folder / "captions.jsonl").exists()
 
@@ -125,7 +125,7 @@ def test_a_bad_picture_is_said_the_others_are_captioned_and_the_status_tells(
     done = ti_tui("caption", folder, "--model", blip, "--write-beside")
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "page.jpg is not a picture" in done.stderr and "rocket.jpg: is truncated" in done.stderr
-    assert "2 pictures captioned" in done.stdout and "1 could not be captioned" in done.stdout
+    assert "2 images captioned" in done.stdout and "1 could not be captioned" in done.stdout
     assert list(sidecars(folder)) == ["astronaut.txt", "chelsea.txt", "coffee.txt"]
 
 
@@ -135,7 +135,7 @@ def test_mistakes_are_said_before_anything_starts(run: RunFolder, blip: Path, tm
     damaged = Path(shutil.copytree(blip, tmp_path / "blip"))
     (damaged / "tokenizer.json").unlink()
     refused(ti_tui("caption", run.root, "--model", damaged), "lacks tokenizer.json")
-    refused(ti_tui("caption", run.root, "--model", blip, "--leave-out", "1.png"), "there is no picture '1.png'")
+    refused(ti_tui("caption", run.root, "--model", blip, "--leave-out", "1.png"), "there is no image '1.png'")
 
 
 def test_a_run_that_is_trained_just_now_is_left_alone(run: RunFolder, blip: Path) -> None:
@@ -161,5 +161,5 @@ def test_ctrl_c_keeps_what_is_written_and_the_same_command_goes_on(
     assert process.returncode == 130, wrong
     written = sidecars(folder)
     assert 3 <= len(written) < 200 and all(written.values())
-    assert f"{len(written)} pictures captioned" in said and "the same command goes on" in said
+    assert f"{len(written)} images captioned" in said and "run the same command to continue" in said
     assert sum(map(len, caption_history.read(folder / "captions.jsonl"))) == len(written)

@@ -116,10 +116,10 @@ def test_detach_stop_and_go_on(make_run: MakeRun) -> None:
     folder = make_run(scheme="0.01:3000", **{"save.every_steps": 0})
     detached = ti_tui("train", "--detach", folder.root)
     assert detached.returncode == 0 and "ti-tui watch" in detached.stdout
-    refused(ti_tui("train", folder.root), "already works in")
+    refused(ti_tui("train", folder.root), "is already running in")
     stopped = ti_tui("stop", folder.root)
     assert stopped.returncode == 0 and "Stopped at step" in stopped.stdout
-    assert "No trainer works" in ti_tui("stop", folder.root).stdout
+    assert "No trainer is running" in ti_tui("stop", folder.root).stdout
     edit(folder, "steps = 3000", f"steps = {(folder.checkpoints() or [0])[-1] + 2}")
     assert ti_tui("train", folder.root, "--plain").returncode == 0
 
@@ -310,7 +310,7 @@ def test_nothing_in_a_run_folder_is_run_as_a_module(make_run: MakeRun) -> None:
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     for command in ("check", "plan", "train", "watch", "stop"):
-        refused(ti_tui(command, tmp_path), "holds no run.toml")
+        refused(ti_tui(command, tmp_path), "has neither a run.toml nor photographs")
     refused(ti_tui("watch"), "no run is known")
 
 

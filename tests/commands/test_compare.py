@@ -60,7 +60,7 @@ def test_the_previews_of_a_run_become_one_picture_and_nothing_else_changes(run: 
     assert table[0].split()[0] == "step" and table[0].split()[-1] == "pictures"
     assert [line.split()[0] for line in table[1:]] == ["0", "3", "6"]
     assert table[2].endswith("sample/step00000003")
-    assert last == f"The picture: {run.samples / 'compare.png'}"
+    assert last == f"Wrote {run.samples / 'compare.png'}"
     assert not set(modules.split()) & {"torch", "textual", "transformers", "diffusers", "accelerate"}
     after = contents(run.root)
     with Image.open(run.samples / "compare.png") as image:
@@ -111,7 +111,7 @@ def test_scores_stand_beside_those_of_the_start_and_are_found_once(run: RunFolde
     for row in rows[1:3]:
         # A score, and how far it is from that of step 0, which is not shown itself.
         assert row[-4][0] in "+-" and row[-2][0] in "+-"
-    assert 'those of "woman"; the training pictures among themselves: 0.' in first.stdout
+    assert 'those of "woman"; among the training images: 0.' in first.stdout
     assert "judging on the CPU" in first.stderr
     again = here(run.root, "--clip", clip, "--steps", "3,6")
     assert again.exit_code == 0 and "judging" not in again.output
@@ -131,7 +131,7 @@ def test_ctrl_c_stops_the_drawing_and_keeps_what_is_drawn(run: RunFolder) -> Non
         shown.wait_for("1/2  step 3", seconds=120)
         shown.press("ctrl+c")
         assert shown.wait_for_end() == 130
-        assert "Stopped. What is drawn is kept" in shown.text and "Traceback" not in shown.text
+        assert "Stopped. Images drawn so far are kept" in shown.text and "Traceback" not in shown.text
     assert len(list((run.samples / "compare").rglob("*.png"))) == 1
     assert not list(run.samples.rglob("*.tmp"))
 
@@ -146,7 +146,7 @@ def test_a_run_that_trains_is_read_and_a_checkpoint_that_goes_meanwhile_is_left_
         (run.state(3) / "vectors.safetensors").write_bytes(b"cut short")
         outcome = here(run.root, "--prompt", "[name] --s 1", "--steps", "3,6")
     assert outcome.exit_code == 0 and "left out: the checkpoint" in outcome.output
-    assert "this takes memory of the card beside it; --device cpu takes none" in outcome.output
+    assert "this needs GPU memory too; --device cpu needs none" in outcome.output
     assert "2/2  step 6" in outcome.output and "1/2" not in outcome.output
     rows = {line.split()[0]: line for line in outcome.output.splitlines()}
     assert rows["6"].endswith("step00000006.png") and not rows["3"].endswith(".png")
@@ -192,7 +192,7 @@ def test_what_is_mistyped_is_told_before_anything_is_drawn(
 
 
 def test_a_run_without_previews_says_how_to_get_some(make_run: MakeRun, tmp_path: Path) -> None:
-    refused(ti_tui("compare", make_run().root), "has no previews to compare", "--prompt")
+    refused(ti_tui("compare", make_run().root), "has no samples to compare", "--prompt")
     refused(ti_tui("compare", tmp_path), "holds no run.toml")
 
 

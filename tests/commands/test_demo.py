@@ -21,8 +21,8 @@ SHOW = """
 import subprocess
 import sys
 from pathlib import Path
-from ti_tui.commands.demo import show_pictures
-show_pictures({int(Path(path).stem): Path(path) for path in sys.argv[1:]})
+from ti_tui.commands.demo import show_samples
+show_samples({int(Path(path).stem): Path(path) for path in sys.argv[1:]})
 print("THE END")
 """
 
@@ -68,7 +68,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on_and_cleaning_waits_for_the_trainer(t
         shown.press("ctrl+c")
         text = shown.wait_for("remove it")
         shown.process.wait(20)
-    assert shown.process.returncode == 0 and "saving and ending" in text and "Traceback" not in text
+    assert shown.process.returncode == 0 and "saving and stopping" in text and "Traceback" not in text
     assert f"go on       ti-tui train {run}" in text and f"embedding   {run}/model/zkz-step" in text
     assert RunFolder(run).trainer() is None
     assert ti_tui("demo", "--clean").returncode == 0

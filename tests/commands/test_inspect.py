@@ -47,9 +47,9 @@ def demo_words(tmp_path: Path) -> Path:
 
 def test_without_a_model_lengths_cosines_and_rank_are_told(demo_words: Path) -> None:
     told = inspect(demo_words)
-    assert "lengths" in told and "effective rank  1.5 of 3" in told and "at most 1.00 (vectors 2 and 3)" in told
+    assert "norms" in told and "effective rank  1.5 of 3" in told and "at most 1.00 (vectors 2 and 3)" in told
     assert "note: vectors 2 and 3 point the same way (cosine 1.00): one of them adds nothing" in " ".join(told.split())
-    assert "nearest" not in told and "usual word" not in told
+    assert "nearest" not in told and "median" not in told
 
 
 def test_with_its_model_each_vector_has_its_nearest_words(demo_words: Path) -> None:

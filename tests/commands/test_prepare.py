@@ -69,7 +69,7 @@ def test_masks_that_are_found_come_along_and_how_to_use_them_is_said(source: Pat
     outcome = ti_tui("prepare", source, tmp_path / "run", "--mode", "centre", "--resolution", 64)
     assert outcome.returncode == 0, outcome.stderr
     assert "0002.png  coffee.jpg: centre, mask from its file" in outcome.stdout
-    assert "1 with masks" in outcome.stdout and "says masks = true in [dataset]" in outcome.stdout
+    assert "1 with masks" in outcome.stdout and "has masks = true in [dataset]" in outcome.stdout
     none = ti_tui("prepare", source, tmp_path / "run", "--masks", "none")
     assert "(made 1, 2 as before, 1 with captions)" in none.stdout and "with masks" not in none.stdout
     assert not list((tmp_path / "run").rglob("*-mask.png"))
@@ -89,7 +89,7 @@ def test_masks_of_faces_switch_masks_on_in_the_run_file(make_run: MakeRun, photo
     assert checked.returncode == 0 and "without a mask, learned as a whole: 000" in checked.stdout
     edit(run, "masks = true", "masks = false")
     again = ti_tui("prepare", photos, run.root)
-    assert "Write masks = true in [dataset] of run.toml" in again.stdout
+    assert "set masks = true in [dataset] of run.toml" in again.stdout
     assert not load(run.file).dataset.masks, "a person switched it off"
 
 
@@ -100,7 +100,7 @@ def test_init_says_that_masks_came_along(source: Path, tmp_path: Path, models: d
         "--set", "dataset.resolution=64",
     )  # fmt: skip
     assert outcome.returncode == 0, outcome.stderr
-    assert "1 mask came along; masks = true in [dataset] uses them." in outcome.stdout
+    assert "1 mask copied; set masks = true in [dataset] to use them." in outcome.stdout
     assert (tmp_path / "run" / "img" / "1_zkz" / "0002-mask.png").is_file()
 
 
@@ -109,7 +109,7 @@ def test_init_makes_masks_of_faces_and_switches_them_on(photos: Path, tmp_path: 
     asked = ("--images", photos, "--model", models["sd1"], "--token", "zkz", "--set", "dataset.resolution=64")
     outcome = ti_tui("init", tmp_path / "run", *asked, "--masks", "faces")
     assert outcome.returncode == 0, outcome.stderr
-    assert "came along; dataset.masks is true." in outcome.stdout and load(tmp_path / "run" / "run.toml").dataset.masks
+    assert "copied; dataset.masks is true." in outcome.stdout and load(tmp_path / "run" / "run.toml").dataset.masks
     outcome = ti_tui("init", tmp_path / "off", *asked, "--masks", "faces", "--set", "dataset.masks=false")
     assert not load(tmp_path / "off" / "run.toml").dataset.masks, "as it was said"
 
@@ -117,7 +117,7 @@ def test_init_makes_masks_of_faces_and_switches_them_on(photos: Path, tmp_path: 
 def test_a_folder_that_does_not_answer_is_told_once_until_it_does(capsys: pytest.CaptureFixture[str]) -> None:
     with show.waiting_for("/mnt/gone\x1b", seconds=0.05) as heard:
         time.sleep(0.3)
-        assert capsys.readouterr().err.count("nothing was heard of /mnt/gone") == 1
+        assert capsys.readouterr().err.count("no answer from /mnt/gone") == 1
         for _ in range(10):
             heard()
             time.sleep(0.01)
@@ -133,8 +133,8 @@ def test_mistakes_on_the_command_line_are_told(source: Path, tmp_path: Path) -> 
     run = tmp_path / "run"
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").touch()
-    refused(ti_tui("prepare", source, run, "--leave-out", "cofee.jpg"), "no picture 'cofee.jpg'", "coffee.jpg?")
-    refused(ti_tui("prepare", source, run, "--crop", "coffee.jpg=1,2,3"), "no mode and no LEFT,TOP,WIDTH,HEIGHT")
+    refused(ti_tui("prepare", source, run, "--leave-out", "cofee.jpg"), "no photograph 'cofee.jpg'", "coffee.jpg?")
+    refused(ti_tui("prepare", source, run, "--crop", "coffee.jpg=1,2,3"), "neither a mode nor LEFT,TOP,WIDTH,HEIGHT")
     refused(ti_tui("prepare", source, run, "--resolution", 100), "not a multiple of 8")
     refused(ti_tui("prepare", source, tmp_path / "taken"), "is not empty")
     refused(ti_tui("prepare", source, source / "run"), "inside the folder of photographs")

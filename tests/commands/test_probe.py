@@ -47,14 +47,14 @@ def test_a_probe_proposes_a_scheme_and_leaves_the_run_as_it_was(make_run: MakeRu
     assert contents(folder.root) == before
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[0] == 'From the start, "woman"; each rate for 8 steps, on the same pictures and noise:'
+    assert lines[0] == 'From the start, "woman"; each rate for 8 steps, on the same images and noise:'
     (chosen,) = (line for line in lines if line.startswith("> "))
     assert chosen.endswith("chosen")
     (proposal,) = (line.strip() for line in lines if line.startswith("  0.") and ":" in line)
     scheme = parse(proposal, "for")
     assert scheme.total_steps == 40 and f"{scheme.segments[0].learning_rate:g}" == chosen.split()[1]
-    assert "Proposed, 40 steps in all" in done.stdout and "The run has 0.05:10, 0.02:30." in done.stdout
-    assert "Warm-up " in done.stdout and "after 8 steps" in done.stdout and "ramp of 2" in done.stdout
+    assert "Proposed, 40 steps in all" in done.stdout and "The run now has 0.05:10, 0.02:30." in done.stdout
+    assert "Warm-up " in done.stdout and "after 8 steps" in done.stdout and "warm-up 2" in done.stdout
     assert f"ti-tui probe {folder.root} --apply" in done.stdout.replace("\n", " ")
     assert "1. rate 0." in done.stderr and "\r" not in done.stderr
 
@@ -67,7 +67,7 @@ def test_apply_writes_the_part_ahead_of_a_run_that_goes_on(make_run: MakeRun, tr
     before = contents(folder.root)
     done = ti_tui("probe", folder.root, *FEW, "--apply")
     assert done.returncode == 0, done.stderr
-    assert "From step 3;" in done.stdout and "Warm-up" not in done.stdout and "ramp" not in done.stdout
+    assert "From step 3;" in done.stdout and "Warm-up" not in done.stdout and "warm-up" not in done.stdout
     assert "Proposed from step 3 on, 40 steps in all" in done.stdout
     assert f"Written into {folder.file}: 43 steps in all" in " ".join(done.stdout.split())
     scheme, after = scheme_of(folder), contents(folder.root)
@@ -115,7 +115,7 @@ def test_ctrl_c_ends_a_probe_in_one_line(make_run: MakeRun) -> None:
         (worker,) = workers_of(psutil.Process(shown.process.pid))
         shown.press("ctrl+c")
         assert shown.wait_for_end() == 130
-        assert "Stopped. The run is as it was." in shown.text and "Traceback" not in shown.text
+        assert "Stopped. The run is unchanged." in shown.text and "Traceback" not in shown.text
     with contextlib.suppress(psutil.NoSuchProcess):
         worker.wait(timeout=20)
     assert not worker.is_running() and contents(folder.root) == before

@@ -69,7 +69,7 @@ def test_every_key_with_an_id_can_be_bound_anew() -> None:
     # Each has a key of its own: that one key is given away twice is another matter.
     assert key_problems({name: f"f{at}" for at, name in enumerate(sorted(ids))}, TiTuiApp) == []
     assert key_problems({"captions.acept": "f8"}, TiTuiApp) == [
-        "[keys] captions.acept: no key has this id; did you mean captions.accept?"
+        "[keys] captions.acept: there is no key with this id; did you mean captions.accept?"
     ]
 
 
@@ -119,7 +119,7 @@ def test_a_run_named_like_markup_does_not_break_the_palette(home: Path, history:
 def test_help_names_the_keys_of_the_screen(home: Path) -> None:
     async def steps(pilot: Pilot[None]) -> None:
         await pilot.press("f1")
-        await until(pilot, lambda: "Go to a step; where nothing is typed, without alt" in words(pilot))
+        await until(pilot, lambda: "Go to a step; without alt outside text fields" in words(pilot))
         await pilot.press("escape")
         await until(pilot, lambda: "Photographs" in words(pilot) and "Go to a step" not in words(pilot))
 

@@ -46,7 +46,7 @@ def caption(pilot: Pilot[None], name: str) -> str:
 async def opened(pilot: Pilot[None], folder: Path, *, pictures: int = 5) -> None:
     """Go through the wizard to the review of the captions, where the cursor is in the first one."""
     await type_text(pilot, str(folder))
-    await until(pilot, lambda: f"{pictures} pictures to train" in words(pilot) and "looking" not in words(pilot))
+    await until(pilot, lambda: f"{pictures} images to train" in words(pilot) and "checking" not in words(pilot))
     await pilot.press("enter", "ctrl+n")
     await until(pilot, lambda: "with a caption" in words(pilot))
     await pilot.press("tab", "enter")
@@ -144,7 +144,7 @@ def test_the_next_picture_without_a_caption_is_found_from_the_line_and_from_the_
         await pilot.press("u", "u")
         assert review(pilot).current == "portrait.png"
         await pilot.press("2", "x", "u", "x", "u")
-        await until(pilot, lambda: "Every picture has a caption." in words(pilot))
+        await until(pilot, lambda: "Every image has a caption." in words(pilot))
 
     reviewing(photographs, steps)
 
@@ -177,7 +177,7 @@ def test_undo_within_the_text_and_beyond_it(home: Path, photographs: Path) -> No
         assert review(pilot).editor.text == "sand"
         assert review(pilot).desk.mark("beach.png") == "reviewed"
         await pilot.press("ctrl+z", "ctrl+z")
-        assert "nothing left to undo" in words(pilot)
+        assert "nothing to undo" in words(pilot)
 
     reviewing(photographs, steps)
 
@@ -192,7 +192,7 @@ def test_what_was_done_can_be_undone_in_the_next_session(home: Path, photographs
     reviewing(photographs, first)
 
     async def second(pilot: Pilot[None]) -> None:
-        await until(pilot, lambda: "Go on with the draft" in words(pilot))
+        await until(pilot, lambda: "Continue the draft" in words(pilot))
         await pilot.press("enter")
         await until(pilot, lambda: "with a caption" in words(pilot))
         await pilot.press("tab", "enter")
@@ -259,7 +259,7 @@ def test_a_picture_that_was_changed_after_its_review_is_marked(home: Path, photo
     Image.new("RGB", (600, 700), "red").save(photographs / "garden.png")
 
     async def second(pilot: Pilot[None]) -> None:
-        await until(pilot, lambda: "Go on with the draft" in words(pilot))
+        await until(pilot, lambda: "Continue the draft" in words(pilot))
         await pilot.press("enter")
         await until(pilot, lambda: "≠ garden" in words(pilot))
 
@@ -274,7 +274,7 @@ def test_the_review_begins_at_the_first_picture_that_nobody_looked_at(home: Path
     reviewing(photographs, first)
 
     async def second(pilot: Pilot[None]) -> None:
-        await until(pilot, lambda: "Go on with the draft" in words(pilot))
+        await until(pilot, lambda: "Continue the draft" in words(pilot))
         await pilot.press("enter")
         await until(pilot, lambda: "with a caption" in words(pilot))
         await pilot.press("tab", "enter")
@@ -337,7 +337,7 @@ def test_the_filter_shows_what_it_says_and_nothing_vanishes_under_the_cursor(hom
         assert "tokens: takes a number" in words(pilot)
         await pilot.press("ctrl+u")
         await type_text(pilot, "nothing has this")
-        assert "No picture has that" in words(pilot)
+        assert "No image matches" in words(pilot)
         await pilot.press("enter", "pagedown", "escape")
         assert len(review(pilot).shown) == 5
 
@@ -461,7 +461,7 @@ def test_phrases_are_put_in_from_the_list_and_while_typing(home: Path, photograp
         await until(pilot, lambda: caption(pilot, "beach.png") == "sand, at night")
         await pilot.press("escape", "2", "2")
         assert caption(pilot, "beach.png") == "sand, at night, in snow"
-        assert "is in it already" in words(pilot)
+        assert "is already in it" in words(pilot)
         await pilot.press("5")
         assert "There is no phrase 5" in words(pilot)
         await pilot.press("ctrl+t", "5")
@@ -483,7 +483,7 @@ def test_a_phrase_that_is_in_the_line_already_is_not_put_in_again(home: Path, ph
         for _ in range(2):
             await pilot.press("ctrl+t", "1")
         assert review(pilot).editor.text == "sand, at night"
-        assert "“at night” is in it already." in words(pilot)
+        assert "“at night” is already in it." in words(pilot)
 
     reviewing(photographs, steps)
 
@@ -518,7 +518,7 @@ def test_captions_of_the_draft_before_are_offered(home: Path, photographs: Path)
     reviewing(photographs, first)
 
     async def second(pilot: Pilot[None]) -> None:
-        await until(pilot, lambda: "Go on with the draft" in words(pilot))
+        await until(pilot, lambda: "Continue the draft" in words(pilot))
         await pilot.press("n")
         await opened(pilot, photographs)
         assert "1 more caption" in words(pilot)
@@ -573,7 +573,7 @@ def test_pictures_without_a_caption_are_captioned_while_the_review_goes_on(
 ) -> None:
     async def steps(pilot: Pilot[None]) -> None:
         await pilot.press("escape", "C")
-        await until(pilot, lambda: "4 pictures will be captioned, 1 left as they are" in words(pilot))
+        await until(pilot, lambda: "4 images will be captioned, 1 not changed" in words(pilot))
         await pilot.press("enter")
         await until(pilot, lambda: "captioning 0 of 4" in words(pilot))
         captioner.go.release()
@@ -647,7 +647,7 @@ def test_captions_are_replaced_or_put_before_or_behind_and_that_is_one_step_to_u
 ) -> None:
     async def steps(pilot: Pilot[None]) -> None:
         await pilot.press("pagedown", "enter", "escape", "C", "tab", *["right"] * mode)
-        await until(pilot, lambda: "5 pictures will be captioned" in words(pilot))
+        await until(pilot, lambda: "5 images will be captioned" in words(pilot))
         assert "1 caption is changed, 1 of them reviewed" in words(pilot)
         await pilot.press("tab", "tab")
         await type_text(pilot, "photo,")
@@ -678,12 +678,12 @@ def test_file_names_become_captions_without_a_captioner_for_what_the_filter_show
         await pilot.press("escape", "slash")
         await type_text(pilot, "name:e")
         await pilot.press("enter", "C", "tab", "tab", "right")
-        await until(pilot, lambda: "4 pictures will be captioned, 0" in words(pilot) or "+ red beach" in words(pilot))
+        await until(pilot, lambda: "4 images will be captioned, 0" in words(pilot) or "+ red beach" in words(pilot))
         await pilot.press("enter")
         assert caption(pilot, "0001_red_beach.png") == "red beach"
         assert caption(pilot, "portrait.png") == ""
         await pilot.press("C")
-        await until(pilot, lambda: "0 pictures will be captioned" in words(pilot))
+        await until(pilot, lambda: "0 images will be captioned" in words(pilot))
         await pilot.press("enter")
         await until(pilot, lambda: "Make captions" in words(pilot))
 
@@ -720,7 +720,7 @@ def test_a_captioner_that_fails_before_the_first_caption_is_told_with_ways_out(
     async def steps(pilot: Pilot[None]) -> None:
         await pilot.press("escape", "C", "enter")
         await until(pilot, lambda: "the captioner needs 9 GB" in words(pilot))
-        assert "Training needs no captions" in words(pilot)
+        assert "Captions are optional" in words(pilot)
         await pilot.press("n")
         assert caption(pilot, "beach.png") == "beach"
         assert captioner.closed
@@ -923,7 +923,7 @@ def test_the_review_looks_as_it_did(
     async def steps(pilot: Pilot[None]) -> None:
         # What is said about the template need not stay as long as a person reads.
         with monkeypatch.context() as patch:
-            patch.setattr("ti_tui.screens.review.reviewing.SAID_SECONDS", 0.1)
+            patch.setattr("ti_tui.screens.review.base.MESSAGE_SECONDS", 0.1)
             await opened(pilot, Path("~/photos"))
         await pasted(pilot, "a pier, grey sky")
         await pilot.press("escape", "w", "end", "x", "home", "down", "down", "space", "enter")
@@ -961,7 +961,7 @@ def test_a_kill_while_typing_loses_at_most_the_line_that_is_typed(photos: Path, 
         terminal.wait_for("Photographs")
         terminal.type(str(photos))
         terminal.press("enter")
-        terminal.wait_for("4 pictures to train")
+        terminal.wait_for("4 images to train")
         terminal.press("enter")
         terminal.wait_for("with a caption")
         terminal.press("tab", "enter")

@@ -64,7 +64,7 @@ def crop(pilot: Pilot[None]) -> Crop:
 async def opened(pilot: Pilot[None], folder: Path) -> None:
     """Go through the wizard to the crop review of the pictures in `folder`."""
     await type_text(pilot, str(folder))
-    await until(pilot, lambda: "to train" in words(pilot) and "looking" not in words(pilot))
+    await until(pilot, lambda: "to train" in words(pilot) and "checking" not in words(pilot))
     await pilot.press("enter", "c")
     await until(pilot, lambda: "Crops" in words(pilot) and "▀" in words(pilot))
 
@@ -86,12 +86,12 @@ def test_arrows_move_the_box_and_capital_letters_move_it_a_little(wide: Path) ->
         assert crop(pilot).rule == "centre" and start.left == 200
         await pilot.press("left", "left")
         assert crop(pilot).box.left == pytest.approx(start.left - 2 * start.width / 32)
-        assert "(by hand)" in words(pilot) and "drawn by hand" in words(pilot)
+        assert "(by hand)" in words(pilot) and "set by hand" in words(pilot)
         await pilot.press("L")
         assert crop(pilot).box.left == pytest.approx(start.left - 2 * start.width / 32 + start.width / 128)
         assert crop(pilot).box.height == start.height
         await pilot.press("up")
-        assert "That is the edge." in words(pilot)
+        assert "The box is at the edge." in words(pilot)
         await pilot.press(*["left"] * 12)
         assert crop(pilot).box.left == 0
 
@@ -106,7 +106,7 @@ def test_a_box_can_be_made_smaller_until_it_would_be_enlarged_too_much(wide: Pat
         assert crop(pilot).upscale == pytest.approx(2)
         assert "enlarged 2.00 times" in words(pilot)
         await pilot.press(*["plus"] * 40)
-        assert crop(pilot).box.height == pytest.approx(800) and "It cannot be larger" in words(pilot)
+        assert crop(pilot).box.height == pytest.approx(800) and "The box cannot be larger" in words(pilot)
 
     reviewing(wide, steps)
 
@@ -130,7 +130,7 @@ def test_modes_go_round_and_the_head_counts_the_rules(wide: Path) -> None:
 def test_a_mode_is_given_to_all_but_boxes_by_hand_stay_and_one_key_takes_it_back(wide: Path) -> None:
     async def steps(pilot: Pilot[None]) -> None:
         await pilot.press("left", "A")
-        assert "for this picture alone" in words(pilot)
+        assert "for this photograph only" in words(pilot)
         await pilot.press("n", "m", "A")
         assert "All pictures but 1 picture cropped by hand are cropped by “centre” now" in words(pilot)
         desk = review(pilot).desk
@@ -154,7 +154,7 @@ def test_undo_goes_back_change_by_change_and_moves_in_a_row_are_one(wide: Path) 
         await pilot.press("u")
         assert review(pilot).current == "coffee.jpg" and crop(pilot) == start
         await pilot.press("ctrl+z")
-        assert "nothing left to undo" in words(pilot)
+        assert "nothing to undo" in words(pilot)
 
     reviewing(wide, steps)
 
@@ -179,7 +179,7 @@ def test_the_box_follows_the_next_face_and_takes_more_or_less_around_it(faces: P
 def test_where_no_face_is_that_is_said(wide: Path) -> None:
     async def steps(pilot: Pilot[None]) -> None:
         await pilot.press("f")
-        assert "No face was found" in words(pilot) or "Faces cannot be looked for" in words(pilot)
+        assert "No large enough face was found" in words(pilot) or "Face detection is not installed" in words(pilot)
         assert crop(pilot).rule == "detail"
 
     reviewing(wide, steps)
@@ -226,7 +226,7 @@ def test_choices_are_kept_and_the_run_is_made_of_them(wide: Path, home: Path, mo
         await pilot.press("escape")
         screen = pilot.app.screen
         assert isinstance(screen, WizardScreen)
-        await until(pilot, lambda: "2 pictures to train, 1 left out" in words(pilot))
+        await until(pilot, lambda: "2 images to train, 1 left out" in words(pilot))
         await pilot.pause(0.9)
         left = load_draft()
         assert left is not None
@@ -263,10 +263,10 @@ def test_a_box_that_a_new_resolution_enlarges_too_much_is_told_and_can_be_used_a
         assert isinstance(screen, WizardScreen)
         screen.draft.put("dataset.resolution", 768)
         screen.check_again()
-        await until(pilot, lambda: "2 pictures to train, 1 cannot be used" in words(pilot))
+        await until(pilot, lambda: "2 images to train, 1 cannot be used" in words(pilot))
         assert "✗ coffee.jpg" in words(pilot)
         await pilot.press("k")
-        await until(pilot, lambda: "3 pictures to train" in words(pilot))
+        await until(pilot, lambda: "3 images to train" in words(pilot))
         await until(pilot, lambda: screen.current and screen.findings.pictures is not None)
         assert screen.findings.pictures is not None and len(screen.findings.pictures.pictures) == 3
 

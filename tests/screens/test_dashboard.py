@@ -72,7 +72,7 @@ def test_requests_go_to_the_trainer_by_single_keys(history: MakeHistory) -> None
     async def steps(pilot: Pilot[None]) -> None:
         await shown(pilot)
         await pilot.press("s", "p")
-        assert "The previews are drawn after this step." in words(pilot)
+        assert "Samples will be drawn after this step." in words(pilot)
 
     drive(steps, run=run)
     assert asked(run) == ["save", "sample"]
@@ -86,9 +86,9 @@ def test_the_rates_ahead_can_be_changed_and_those_behind_stay(history: MakeHisto
         await pilot.press("e", "ctrl+u", "x", "enter")
         await until(pilot, lambda: "`x` is not a number" in words(pilot))
         await pilot.press("ctrl+u", *"0.0005:100")
-        await until(pilot, lambda: "440 steps in all, -3350 against now" in words(pilot))
+        await until(pilot, lambda: "440 steps in all, -3350" in words(pilot))
         await pilot.press("enter")
-        await until(pilot, lambda: "The rates ahead are changed: 440 steps in all." in words(pilot))
+        await until(pilot, lambda: "Rates changed: 440 steps in all." in words(pilot))
 
     drive(steps, run=run)
     assert asked(run) == ["scheme"]
@@ -330,11 +330,11 @@ def test_the_vectors_are_shown_and_follow_the_run(history: MakeHistory) -> None:
         await pilot.press("v")
         await until(pilot, lambda: "the vectors at step 300" in words(pilot))
         text = words(pilot)
-        assert re.search(r"gain, kept back +\+30 %", text) and re.search(r"much .* 0\.51 +from 0\.98", text)
+        assert re.search(r"gain, held out +\+30 %", text) and re.search(r"much .* 0\.51 +from 0\.98", text)
         assert re.search(r"12 +1\.18 +3\.1x +-0\.02 +woman 0\.61  lady \[b\] 0\.5", text)
         evaluated_again = json.dumps({"t": BEGAN + 400, "kind": "eval", **evaluated(340), "held_gain": 0.07})
         append(run, evaluated_again)
-        await until(pilot, lambda: re.search(r"gain, kept back +\+7 %", words(pilot)))
+        await until(pilot, lambda: re.search(r"gain, held out +\+7 %", words(pilot)))
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(pilot.app.screen, DashboardScreen))
 

@@ -80,7 +80,7 @@ def test_a_key_goes_round_the_masks_and_the_choice_is_kept(home: Path, masked: P
     async def steps(pilot: Pilot[None]) -> None:
         await with_pictures(pilot, masked)
         await pilot.press("m", "m")
-        assert "(none)" in words(pilot) and "each picture is learned as a whole" in words(pilot)
+        assert "(none)" in words(pilot) and "images are learned as a whole" in words(pilot)
         assert "◐" not in words(pilot)
         await settled(pilot)
         await pilot.pause(0.9)
@@ -99,7 +99,7 @@ def test_pictures_without_masks_say_nothing_of_them_until_they_are_asked_for(hom
         await with_pictures(pilot, photographs)
         assert "(found)" not in words(pilot)
         await pilot.press("m", "m", "m")
-        assert "(found)" in words(pilot) and "no picture has one" in words(pilot)
+        assert "(found)" in words(pilot) and "no photograph has one" in words(pilot)
 
     drive(steps, size=(80, 24))
 
@@ -108,7 +108,7 @@ def test_masks_around_faces_are_used_and_are_those_of_init(home: Path, people: P
     async def steps(pilot: Pilot[None]) -> None:
         await with_pictures(pilot, people)
         await pilot.press("m")
-        assert "(faces)" in words(pilot) and "1 of 3, the rest of each hardly counts" in words(pilot)
+        assert "(faces)" in words(pilot) and "1 of 3; outside the mask hardly counts" in words(pilot)
         assert "mask:arounditsface" in told(pilot)
         await everything_but_pictures(pilot, model)
         assert "1 around faces   what they leave out weighs 0.1" in words(pilot)
@@ -200,13 +200,13 @@ def test_pictures_in_subfolders_only_are_told_and_taken_with_a_key_while_typing(
         await settled(pilot)
         assert "there are no pictures in" in words(pilot)
         await pilot.press("alt+s")
-        await until(pilot, lambda: "5 pictures to train" in words(pilot) and "looking" not in words(pilot))
+        await until(pilot, lambda: "5 images to train" in words(pilot) and "checking" not in words(pilot))
         # They stand in widgets of their own, which need not be painted together with the count.
-        await until(pilot, lambda: "their pictures are taken too" in words(pilot) and "garden.png" in words(pilot))
+        await until(pilot, lambda: "included" in words(pilot) and "garden.png" in words(pilot))
         await settled(pilot)
         # The list has the cursor now.
         await pilot.press("space")
-        await until(pilot, lambda: "4 pictures to train, 1 left out" in words(pilot))
+        await until(pilot, lambda: "4 images to train, 1 left out" in words(pilot))
         await pilot.pause(0.9)
         left = load_draft()
         assert left is not None and left.choices.subfolders
@@ -231,13 +231,13 @@ def test_pictures_in_subfolders_besides_are_taken_and_left_again(home: Path, pho
         await with_pictures(pilot, photographs)
         assert "s sub-folders (off)" in words(pilot) and "1 picture in them" in words(pilot)
         await pilot.press("down", "s")
-        await until(pilot, lambda: "6 pictures to train" in words(pilot) and "looking" not in words(pilot))
+        await until(pilot, lambda: "6 images to train" in words(pilot) and "checking" not in words(pilot))
         assert pilot.app.screen.query_one("#pictures", OptionList).highlighted == 1, "the cursor stays"
         await pilot.press("s")
-        await until(pilot, lambda: "5 pictures to train" in words(pilot) and "looking" not in words(pilot))
+        await until(pilot, lambda: "5 images to train" in words(pilot) and "checking" not in words(pilot))
         await pilot.press("s", "s")
         await settled(pilot)
-        await until(pilot, lambda: "5 pictures to train" in words(pilot) and "looking" not in words(pilot))
+        await until(pilot, lambda: "5 images to train" in words(pilot) and "checking" not in words(pilot))
 
     drive(steps, size=(80, 24))
 

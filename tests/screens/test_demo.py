@@ -43,7 +43,7 @@ def own_draft() -> bytes:
 def test_everything_is_filled_in_and_ticked_from_the_first_screen_on(tmp_path: Path) -> None:
     async def steps(pilot: Pilot[None]) -> None:
         assert "demo: a teal striped ring" in words(pilot)
-        await until(pilot, lambda: "12 pictures to train" in words(pilot))
+        await until(pilot, lambda: "12 images to train" in words(pilot))
         await settled(pilot)
         screen = wizard(pilot)
         assert screen.findings.errors == [] and screen.findings.run is not None
@@ -72,7 +72,7 @@ def test_going_through_makes_the_run_of_the_plain_demo_and_leaves_the_users_draf
         assert draft_path().read_bytes() == before
         # The wizard that comes next is the user's own.
         await pilot.app.switch_mode("wizard")
-        await until(pilot, lambda: "Go on with the draft" in words(pilot))
+        await until(pilot, lambda: "Continue the draft" in words(pilot))
 
     app = drive_demo(steps, tmp_path / "run", size=size)
     assert app.draft is None
@@ -94,7 +94,7 @@ def test_leaving_keeps_no_draft_of_the_demo(tmp_path: Path) -> None:
     assert not draft_path().exists()
 
     async def nothing_offered(pilot: Pilot[None]) -> None:
-        assert "Go on with the draft" not in words(pilot)
+        assert "Continue the draft" not in words(pilot)
 
     drive(nothing_offered)
 

@@ -17,10 +17,10 @@ def test_a_long_folder_scrolls_within_the_picker_and_the_keys_stay(home: Path) -
     async def steps(pilot: Pilot[None]) -> None:
         pilot.app.push_screen(PathPicker("A folder", home))
         await until(pilot, lambda: "folder 00/" in words(pilot))
-        assert "enter open   space take it" in words(pilot)
+        assert "enter open   space choose" in words(pilot)
         await pilot.press("end")
         await until(pilot, lambda: "folder 59/" in words(pilot))
-        assert "enter open   space take it" in words(pilot)
+        assert "enter open   space choose" in words(pilot)
 
     assert drive(steps, size=(80, 24)).crash is None
 

@@ -33,7 +33,7 @@ async def main(photos, model):
     app = TiTuiApp()
     async with app.run_test(size=(120, 40)) as pilot:
         await type_text(pilot, photos)
-        await until(pilot, lambda: "pictures to train" in words(pilot))
+        await until(pilot, lambda: "images to train" in words(pilot))
         await pilot.press("alt+3")
         await type_text(pilot, "zkz")
         await pilot.press("alt+4")

@@ -27,7 +27,7 @@ def test_every_step_of_the_wizard_looks_as_it_did(
 
         await check_snapshot(pilot, f"wizard-empty-{end}")
         await type_text(pilot, "~/photos")
-        await until(pilot, lambda: "5 pictures to train" in words(pilot))
+        await until(pilot, lambda: "5 images to train" in words(pilot))
         await pilot.press("enter")
         await judged()
         await until(pilot, lambda: "▀" in words(pilot))

@@ -45,7 +45,7 @@ def test_a_newcomer_gets_from_photographs_to_an_embedding_by_keyboard_alone(
         terminal.wait_for("Photographs")
         terminal.type(str(photos))
         terminal.press("enter")
-        terminal.wait_for("4 pictures to train")
+        terminal.wait_for("4 images to train")
         terminal.press("enter")
         terminal.wait_for("Template")
         terminal.press("enter")

@@ -47,7 +47,7 @@ async def settled(pilot: Pilot[None]) -> None:
 async def with_pictures(pilot: Pilot[None], folder: Path) -> None:
     """Type the folder of photographs, and go on to its list."""
     await type_text(pilot, str(folder))
-    await until(pilot, lambda: "to train" in words(pilot) and "looking" not in words(pilot))
+    await until(pilot, lambda: "to train" in words(pilot) and "checking" not in words(pilot))
     await pilot.press("enter")
     await settled(pilot)
 
@@ -71,7 +71,7 @@ def test_a_picture_that_is_left_out_is_not_trained(home: Path, photographs: Path
     async def steps(pilot: Pilot[None]) -> None:
         await with_pictures(pilot, photographs)
         await pilot.press("down", "space")
-        assert "4 pictures to train, 1 left out" in words(pilot)
+        assert "4 images to train, 1 left out" in words(pilot)
         assert "× garden.png" in words(pilot)
         await pilot.press("up", "space", "up", "up", "space")
         await settled(pilot)
@@ -172,7 +172,7 @@ def test_a_problem_of_the_receipt_leads_to_its_field(
     async def steps(pilot: Pilot[None]) -> None:
         await with_pictures(pilot, photographs)
         await pilot.press("alt+6")
-        await until(pilot, lambda: "2 things to settle" in words(pilot))
+        await until(pilot, lambda: "2 problems to correct" in words(pilot))
         assert "Start training" not in words(pilot)
         await pilot.press("enter")
         await until(pilot, lambda: wizard(pilot).here == "directories")
@@ -287,17 +287,17 @@ def test_the_draft_is_offered_at_the_next_start_with_all_that_was_typed(home: Pa
     assert left.left_out == {"beach.png"}
 
     async def second(pilot: Pilot[None]) -> None:
-        await until(pilot, lambda: "Go on with the draft of" in words(pilot))
+        await until(pilot, lambda: "Continue the draft of" in words(pilot))
         await pilot.press("enter")
         await until(pilot, lambda: "many" in words(pilot) and "Images at once" in words(pilot))
         assert wizard(pilot).here == "parameters"
         await pilot.press("alt+1")
-        await until(pilot, lambda: "4 pictures to train, 1 left out" in words(pilot))
+        await until(pilot, lambda: "4 images to train, 1 left out" in words(pilot))
 
     drive(second)
 
     async def third(pilot: Pilot[None]) -> None:
-        await until(pilot, lambda: "Go on with the draft of" in words(pilot))
+        await until(pilot, lambda: "Continue the draft of" in words(pilot))
         await pilot.press("n")
         await settled(pilot)
         assert not wizard(pilot).draft.photographs
@@ -338,11 +338,11 @@ def test_a_folder_is_picked_with_the_keyboard(home: Path, photographs: Path) -> 
     async def steps(pilot: Pilot[None]) -> None:
         await type_text(pilot, str(home))
         await pilot.press("ctrl+o")
-        await until(pilot, lambda: "space take it" in words(pilot))
+        await until(pilot, lambda: "space choose" in words(pilot))
         await pilot.press("enter")
         await until(pilot, lambda: "this folder, 5 pictures" in words(pilot))
         await pilot.press("space")
-        await until(pilot, lambda: "5 pictures to train" in words(pilot))
+        await until(pilot, lambda: "5 images to train" in words(pilot))
         assert wizard(pilot).draft.photographs == "~/photos"
 
     drive(steps)
@@ -447,7 +447,7 @@ def test_a_search_that_finds_nothing_says_so_and_can_be_left(home: Path) -> None
         await until(pilot, lambda: "Images at once" in words(pilot))
         await pilot.press("ctrl+f")
         await type_text(pilot, "zzz")
-        await until(pilot, lambda: "no field has that" in words(pilot))
+        await until(pilot, lambda: "no field matches" in words(pilot))
         assert "zzz" in words(pilot)
         await pilot.press("enter", "tab", "ctrl+b", "ctrl+n")
         await until(pilot, lambda: "Images at once" in words(pilot))
@@ -504,7 +504,7 @@ def test_a_needed_field_among_the_advanced_ones_is_announced(home: Path) -> None
         await settled(pilot)
         await pilot.press("ctrl+t")
         await until(
-            pilot, lambda: re.search(r"▸ advanced \(\d+\)   1 changed   ! 1 needs you", words(pilot)) is not None
+            pilot, lambda: re.search(r"▸ advanced \(\d+\)   1 changed   ! 1 to correct", words(pilot)) is not None
         )
 
     drive(steps)
@@ -535,7 +535,7 @@ def test_a_mistake_while_the_run_is_made_is_said_and_it_can_be_started_again(
         with monkeypatch.context() as patch:
             patch.setattr("ti_tui.setup.start.create_run", broken)
             await pilot.press("enter")
-            await until(pilot, lambda: "That did not work: no room [/b]" in words(pilot))
+            await until(pilot, lambda: "The run could not be made: no room [/b]" in words(pilot))
         await settled(pilot)
         await pilot.press("down", "enter")
         await until(pilot, lambda: "never trained" in words(pilot))
@@ -554,7 +554,7 @@ def test_a_trainer_that_cannot_be_started_says_why_on_the_dashboard(
         monkeypatch.setattr("ti_tui.setup.start.start_detached", refused)
         await settled(pilot)
         await pilot.press("enter")
-        await until(pilot, lambda: "but not started: the card is gone" in words(pilot).replace("\n", " "))
+        await until(pilot, lambda: "but could not be started: the card is gone" in words(pilot).replace("\n", " "))
         assert "never trained" in words(pilot)
 
     drive(steps)
@@ -570,13 +570,13 @@ def test_what_was_left_out_of_one_folder_is_not_left_out_of_another(home: Path, 
     async def steps(pilot: Pilot[None]) -> None:
         await with_pictures(pilot, photographs)
         await pilot.press("space")
-        await until(pilot, lambda: "4 pictures to train, 1 left out" in words(pilot))
+        await until(pilot, lambda: "4 images to train, 1 left out" in words(pilot))
         await pilot.press("shift+tab", "ctrl+u")
         await type_text(pilot, str(other))
-        await until(pilot, lambda: "5 pictures to train" in words(pilot))
+        await until(pilot, lambda: "5 images to train" in words(pilot))
         await pilot.press("ctrl+u")
         await type_text(pilot, str(photographs))
-        await until(pilot, lambda: "4 pictures to train, 1 left out" in words(pilot))
+        await until(pilot, lambda: "4 images to train, 1 left out" in words(pilot))
 
     drive(steps)
 
@@ -586,7 +586,7 @@ def test_pictures_that_come_meanwhile_are_seen_at_the_next_step(home: Path, phot
         await with_pictures(pilot, photographs)
         four_colours(photographs / "late.png", 2, side=900)
         await pilot.press("ctrl+n", "ctrl+b")
-        await until(pilot, lambda: "6 pictures to train" in words(pilot))
+        await until(pilot, lambda: "6 images to train" in words(pilot))
 
     drive(steps)
 
@@ -606,7 +606,7 @@ def test_every_kind_of_bad_picture_is_told_beside_it_and_the_run_holds_what_prep
         await with_pictures(pilot, folder)
         usable = sum(one.usable for one in made)
         bad = len(made) - usable
-        assert f"{usable} pictures to train, {bad} cannot be used" in words(pilot)
+        assert f"{usable} images to train, {bad} cannot be used" in words(pilot)
         pictures = pilot.app.screen.query_one("#pictures", OptionList)
         names = [look.name for look in wizard(pilot).seen]
         for one in made:
@@ -635,13 +635,13 @@ def test_a_picture_that_is_refused_can_be_used_all_the_same(home: Path, photogra
 
     async def steps(pilot: Pilot[None]) -> None:
         await with_pictures(pilot, photographs)
-        assert "5 pictures to train, 1 cannot be used" in words(pilot)
+        assert "5 images to train, 1 cannot be used" in words(pilot)
         await pilot.press("end", "k")
-        await until(pilot, lambda: "6 pictures to train" in words(pilot))
+        await until(pilot, lambda: "6 images to train" in words(pilot))
         assert wizard(pilot).draft.forced == {"tiny.png"}
         assert "used all the same" in words(pilot)
         await pilot.press("k")
-        await until(pilot, lambda: "5 pictures to train, 1 cannot be used" in words(pilot))
+        await until(pilot, lambda: "5 images to train, 1 cannot be used" in words(pilot))
         await pilot.press("home", "k")
         await until(pilot, lambda: "It is used already." in words(pilot))
 
@@ -677,7 +677,7 @@ def test_a_new_resolution_says_anew_what_is_too_small_and_the_cursor_stays(home:
         await pilot.press("down", "down")
         wizard(pilot).draft.put("dataset.resolution", 1536)
         wizard(pilot).check_again()
-        await until(pilot, lambda: "1 picture to train, 4 cannot be used" in words(pilot))
+        await until(pilot, lambda: "1 image to train, 4 cannot be used" in words(pilot))
         assert pilot.app.screen.query_one("#pictures", OptionList).highlighted == 2
         assert "enlarging it to 1536 would be 2.4 times" in words(pilot).replace("\n", " ") or "2.4" in told(pilot)
 
@@ -702,7 +702,7 @@ def test_a_draft_with_an_impossible_time_is_offered_all_the_same(saved: str, hom
     draft_path().write_text(f'[draft]\nphotographs = "~/photos"\nsaved = {saved}\n')
 
     async def steps(pilot: Pilot[None]) -> None:
-        await until(pilot, lambda: "Go on with the draft of" in words(pilot))
+        await until(pilot, lambda: "Continue the draft of" in words(pilot))
 
     drive(steps)
 

@@ -1,1 +1,1 @@
-"""The commands of `ti-tui`, one module each; they only ask and show, the work is done below."""
+"""The commands of `ti-tui`, one module each. They parse options and print results; other packages do the work."""

@@ -1,4 +1,4 @@
-"""`ti-tui caption`: captions for pictures, written by a captioner or taken from file names."""
+"""`ti-tui caption`: captions for images, written by a captioner or taken from file names."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from ti_tui.run.problems import nearest
 
 @dataclass(frozen=True)
 class CaptionFolder:
-    """Where pictures are captioned. home: the folder that keeps the history; run: the run that they belong to."""
+    """The images to caption. home: the folder with the caption history; run: the run that the images belong to."""
 
     pictures: Path
     home: Path
@@ -56,52 +56,58 @@ class CaptionFolder:
     "--model",
     default="",
     metavar="FOLDER",
-    help="The captioner: a folder of BLIP, BLIP-2, GIT or Florence-2, or the hub id of one in the local cache.",
+    help="The captioner: a folder with BLIP, BLIP-2, GIT or Florence-2, or the hub id of one in the local cache.",
 )
 @click.option(
     "--engine",
     type=click.Choice(["model", "filename"]),
     default="model",
-    help="filename takes the words of the file names and needs no model.",
+    help="model uses the captioner; filename uses the words of the file names and needs no model.",
 )
 @click.option(
     "--mode",
     type=click.Choice(["missing", "replace", "prepend", "append"]),
     default="missing",
     show_default=True,
-    help="Pictures that have a caption: pass them over, or put the new one in its place, before it, after it.",
+    help="Images that already have a caption: skip them (missing), replace it, or add the new one before or after it.",
 )
-@click.option("--prefix", default="", metavar="TEXT", help="Put before each new caption, word for word, once.")
+@click.option(
+    "--prefix",
+    default="",
+    metavar="TEXT",
+    help="Text before each new caption; never added twice.",
+)
 @click.option(
     "--first-words",
     default="",
     metavar="TEXT",
-    help='What the captioner begins with and goes on from, such as "a photo of".',
+    help='The beginning of each caption, such as "a photo of"; the captioner continues it.',
 )
-@click.option("--leave-out", multiple=True, metavar="NAME", help="A picture to pass over; repeat as needed.")
-@click.option("--write-beside", is_flag=True, help="Write into a folder of your own photographs.")
+@click.option("--leave-out", multiple=True, metavar="NAME", help="An image to skip; repeat as needed.")
+@click.option("--write-beside", is_flag=True, help="Allow writing caption files into a folder of your own photographs.")
 @click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
-    help="auto takes the card if it has room.",
+    help="auto uses the GPU if it has enough free memory.",
 )
 def command(
     folder: Path, model: str, engine: str, mode: CaptionMode, prefix: str, first_words: str, leave_out: tuple[str, ...],
     write_beside: bool, device: Device,
 ) -> None:  # fmt: skip
-    """Write a caption beside each picture of DIR: a run, or the folder of its pictures.
+    """Write a caption file beside each image in DIR, which is a run or its image folder.
 
-    A captioner is a process of its own and ends with the command. Ctrl+C stops it; captions that are written stay, and
-    the same command goes on with the pictures that have none. Captions that are replaced are kept in captions.jsonl.
+    The captioner is a helper process that ends with the command. Ctrl+C stops it; captions written so far are kept,
+    and running the same command again continues with the images that have none. Replaced captions are kept in
+    captions.jsonl.
 
-    Photographs elsewhere are only read, unless --write-beside is given.
+    Folders outside a run are only written to with --write-beside.
     """
     place = find_place(folder, write_beside=write_beside)
     if place.run is not None and (trainer := place.run.trainer()):
         raise RunLocked(
-            f"a trainer (process {trainer.pid}) works in {place.home}, with the captions as they are",
-            remedy=f"End it first with `ti-tui stop {quote(str(place.home))}`.",
+            f"a trainer (process {trainer.pid}) is using the captions in {place.home}",
+            remedy=f"Stop it first with `ti-tui stop {quote(str(place.home))}`.",
         )
     found = scan(place.pictures, field="", decode=False)
     show.problems(found.problems.errors, err=True)
@@ -111,17 +117,20 @@ def command(
     def current(name: str) -> str:
         return read_caption(pictures[name])[0]
 
-    asked = wanted(pictures, current, rules)
-    if not asked:
+    to_caption = wanted(pictures, current, rules)
+    if not to_caption:
         if pictures:
-            click.echo(f"{_counted(pictures)} in {place.pictures}: all have captions. --mode says what else to do.")
+            click.echo(f"{_counted(pictures)} in {place.pictures}: all have captions. Use --mode to change them.")
         sys.exit(2 if found.problems.errors else 0)
     with contextlib.ExitStack() as stack:
         engine_of, how = _engine(engine, model, device, stack)
         finished = _caption(engine_of, how, place, pictures, current, rules)
-    _sum_up(finished, place, rules, len(pictures) - len(asked))
+    _sum_up(finished, place, rules, len(pictures) - len(to_caption))
     if engine == "filename" and place.run is not None and not finished.captioned:
-        click.echo("Pictures in a run have numbers for names: caption the photographs before `ti-tui init`.", err=True)
+        click.echo(
+            "Images in a run are named by number: use --engine filename on the photographs, before `ti-tui init`.",
+            err=True,
+        )
     finished.raise_if_failed()
     if finished.outcome == "cancelled":
         sys.exit(130)
@@ -130,9 +139,9 @@ def command(
 
 
 def find_place(given: Path, *, write_beside: bool) -> CaptionFolder:
-    """The pictures that `given` means: those of a run, or a folder of photographs if it may be written to.
+    """Find the images to caption: those of a run, or a folder of photographs if `write_beside` allows writing there.
 
-    Raises UserError for the latter if it may not.
+    Raises UserError if it does not.
     """
     path = user_path(given).absolute()
     if not is_there(path):
@@ -148,31 +157,31 @@ def find_place(given: Path, *, write_beside: bool) -> CaptionFolder:
         return CaptionFolder(pictures, run.root, run)
     if write_beside:
         return CaptionFolder(pictures, pictures)
-    whose = f"{run.root} trains on {pictures}, which" if pictures != path else f"{pictures}"
+    subject = f"{run.root} trains on {pictures}, which" if pictures != path else f"{pictures}"
     raise UserError(
-        f"{whose} is no folder of a run: photographs of your own are only read",
-        remedy="Make a run with `ti-tui init` and caption that: by then its pictures are cropped as they are trained.\n"
-        "Or give --write-beside: NAME.txt is written beside each picture, captions.jsonl keeps what is replaced.",
+        f"{subject} is not inside a run: your own photographs are only read",
+        remedy="Make a run with `ti-tui init` and caption its images, which are cropped as they will be trained.\n"
+        "Or give --write-beside: NAME.txt is written beside each image, and captions.jsonl keeps replaced captions.",
     )
 
 
 def _is_within(path: Path, folder: Path) -> bool:
-    """Whether `path` is `folder` or lies in it, links followed: a link out of a run leads to a folder of its own."""
+    """Whether `path` is `folder` or inside it. Links are followed: a link that leaves the run is not inside it."""
     try:
         path, inside = path.resolve(), folder.parent.resolve() / folder.name
     except (OSError, RuntimeError):
-        # Links in a circle; the scan tells what is wrong with the folder.
+        # Links in a circle; the scan reports what is wrong with the folder.
         return False
     return path == inside or inside in path.parents
 
 
 def _by_name(found: Scan, leave_out: Collection[str]) -> dict[str, Path]:
-    """Pictures to caption by their names. Of several that share a caption file, the first. Raises UserError."""
+    """Images to caption, by name. Where several share a caption file, only the first. Raises UserError."""
     named = {name_in(found.folder, picture.path): picture.path for picture in found.pictures}
     if unknown := [name for name in leave_out if name not in named]:
         meant = nearest(unknown[0], named)
         raise UserError(
-            f"there is no picture {unknown[0]!r} in {found.folder}",
+            f"there is no image {unknown[0]!r} in {found.folder}",
             where="--leave-out",
             remedy=f"Did you mean {meant}?" if meant else "",
         )
@@ -183,7 +192,7 @@ def _by_name(found: Scan, leave_out: Collection[str]) -> dict[str, Path]:
 
 
 def _engine(engine: str, model: str, device: Device, stack: contextlib.ExitStack) -> tuple[Engine, str]:
-    """What makes the captions, and its name for the history. Raises CaptionerError."""
+    """The function that makes captions, and its name for the history. Raises CaptionerError."""
     if engine == "filename":
         return caption_by_names, "file name"
     facts = check_captioner(find_captioner(model))
@@ -195,17 +204,17 @@ def _engine(engine: str, model: str, device: Device, stack: contextlib.ExitStack
 
 @contextlib.contextmanager
 def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Ctrl+C and SIGTERM call `stop`; a second one ends the command."""
-    asked: list[int] = []
+    """Ctrl+C and SIGTERM call `stop`; a second signal ends the command."""
+    received: list[int] = []
 
-    def hand_on(number: int, _frame: object) -> None:
-        asked.append(number)
-        if len(asked) > 1:
+    def on_signal(number: int, _frame: object) -> None:
+        received.append(number)
+        if len(received) > 1:
             raise KeyboardInterrupt
-        # On a thread: what was interrupted may be writing to the captioner just now.
+        # On a thread: the interrupted code may be writing to the captioner right now.
         threading.Thread(target=stop, daemon=True).start()
 
-    before = {name: signal.signal(name, hand_on) for name in (signal.SIGINT, signal.SIGTERM)}
+    before = {name: signal.signal(name, on_signal) for name in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
@@ -221,7 +230,7 @@ def _caption(
     current: Callable[[str], str],
     rules: CaptionRules,
 ) -> CaptioningFinished:
-    """Write captions as they come, and say so."""
+    """Write captions as they arrive, and print each."""
     history, batch = caption_history.history_file(place.home), caption_history.new_batch()
 
     def write(name: str, caption: str) -> None:
@@ -249,27 +258,27 @@ def _place_of(message: Captioned | CaptionFailed) -> str:
     return f"{message.done:>{len(str(message.total))}}/{message.total}  {printable(message.name)}"
 
 
-def _sum_up(finished: CaptioningFinished, place: CaptionFolder, rules: CaptionRules, passed_over: int) -> None:
+def _sum_up(finished: CaptioningFinished, place: CaptionFolder, rules: CaptionRules, skipped: int) -> None:
     click.echo(
         f"{_counted(finished.captioned)} captioned in {place.pictures}"
-        + (f", {passed_over} had a caption" if passed_over else "")
+        + (f", {skipped} already had a caption" if skipped else "")
         + (f", {finished.failed} could not be captioned" if finished.failed else "")
-        + (". Stopped; the same command goes on." if finished.outcome == "cancelled" else ".")
+        + (". Stopped; run the same command to continue." if finished.outcome == "cancelled" else ".")
     )
     if finished.captioned and rules.mode != "missing":
-        click.echo(f"What the captions were before is kept in {caption_history.history_file(place.home)}")
+        click.echo(f"The previous captions are kept in {caption_history.history_file(place.home)}")
     if finished.captioned and place.run is not None and not _uses_captions(place.run):
-        click.echo('The run\'s template does not use captions; `template = "captions"` in run.toml does.')
+        click.echo('The run\'s template does not use captions: set `template = "captions"` in run.toml.')
 
 
 def _uses_captions(run: RunFolder) -> bool:
     try:
         templates = load_templates(run_file.load(run.file).dataset.template, run.root)
     except UserError:
-        # `ti-tui check` tells what is wrong with it.
+        # `ti-tui check` reports what is wrong with it.
         return True
     return any(FILEWORDS in template for template in templates)
 
 
 def _counted(pictures: int | Collection[str]) -> str:
-    return show.number(pictures if isinstance(pictures, int) else len(pictures), "picture")
+    return show.number(pictures if isinstance(pictures, int) else len(pictures), "image")

@@ -1,4 +1,4 @@
-"""`ti-tui check`: every mistake before the GPU starts, in a run or in a folder of photographs."""
+"""`ti-tui check`: find mistakes in a run or in a folder of photographs before training starts."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from ti_tui.run.folder import RunFolder, RunFolderError
     type=click.IntRange(16, 4096),
     default=512,
     show_default=True,
-    help="For a folder of photographs: what they are to be trained at, in pixels.",
+    help="For a folder of photographs: the training resolution in pixels.",
 )
-@click.option("--person", is_flag=True, help="For photographs: the subject is a person; look at the faces.")
-@click.option("--subfolders", is_flag=True, help="For photographs: look into the sub-folders too.")
+@click.option("--person", is_flag=True, help="For photographs: the subject is a person, so check the faces too.")
+@click.option("--subfolders", is_flag=True, help="For photographs: include sub-folders.")
 def command(run: Path, resolution: int, person: bool, subfolders: bool) -> None:
-    """Look at RUN (a run folder or its run.toml): the run file, the model, every picture, every prompt.
+    """Check RUN (a run folder or its run.toml): the run file, the model, every image, every prompt.
 
-    RUN may also be a folder of photographs: then each of them is looked at, and nothing is changed.
+    RUN may also be a folder of photographs: then each photograph is checked. Nothing is changed.
 
-    Exit status 2 if anything keeps the run from starting, or if a photograph cannot be used.
+    Exit status 2 if the run cannot start, or if a photograph cannot be used.
     """
     folder = user_path(run)
     with show.waiting_for(str(folder)):
@@ -40,8 +40,8 @@ def command(run: Path, resolution: int, person: bool, subfolders: bool) -> None:
             _check_photographs(folder, resolution, person=person, subfolders=subfolders)
             return
         raise RunFolderError(
-            f"{folder} holds no run.toml, and no pictures",
-            remedy="Give a run's folder, or one with photographs; --subfolders looks below it too.",
+            f"{folder} has neither a run.toml nor photographs",
+            remedy="Give a run folder, or a folder with photographs; --subfolders includes sub-folders.",
         )
     from ti_tui.setup.check import check_run
 
@@ -49,14 +49,14 @@ def command(run: Path, resolution: int, person: bool, subfolders: bool) -> None:
     show.problems(checked.problems)
     errors = len(checked.problems.errors)
     if errors:
-        raise UserError(f"{show.number(errors, 'mistake')} to mend before this run can start")
+        raise UserError(f"{show.number(errors, 'mistake')} to correct before this run can start")
     if checked.facts is not None:
         click.echo(f"model: {checked.facts.describe()}")
     click.echo("This run can start.")
 
 
 def _holds_pictures(folder: Path) -> bool:
-    """Whether anything in `folder` looks like a photograph; else it is taken for a run."""
+    """Whether `folder` contains anything that looks like a photograph; if not, it is treated as a run folder."""
     from ti_tui.dataset.listing import pictures_in, places
     from ti_tui.run.problems import Problems
 
@@ -68,10 +68,10 @@ def _check_photographs(folder: Path, resolution: int, *, person: bool, subfolder
     from ti_tui.dataset.photograph_checks import SurveyedFile
     from ti_tui.dataset.survey import check_count, survey
 
-    with show.waiting_for(str(folder)) as heard:
+    with show.waiting_for(str(folder)) as alive:
 
         def each(look: SurveyedFile) -> bool:
-            heard()
+            alive()
             return True
 
         found = survey(folder, resolution=resolution, person=person, subfolders=subfolders, field="", each=each)
@@ -80,7 +80,7 @@ def _check_photographs(folder: Path, resolution: int, *, person: bool, subfolder
     show.problems(found.problems)
     errors = len(found.problems.errors)
     captions = sum(bool(picture.caption) for picture in usable)
-    parts = [f"{show.number(len(usable), 'picture')} can be used"]
+    parts = [f"{show.number(len(usable), 'photograph')} can be used"]
     parts += [f"{captions} with captions"] if captions else []
     masks = sum(look.picture is not None and look.mask != "" for look in found.looks)
     parts += [f"{masks} with masks"] if masks else []
@@ -90,4 +90,4 @@ def _check_photographs(folder: Path, resolution: int, *, person: bool, subfolder
     parts += [show.number(warnings, "warning")] if warnings else []
     click.echo(f"{printable(show.location(folder))}: {', '.join(parts)}.")
     if errors:
-        raise UserError(f"{show.number(errors, 'mistake')} to mend, or these pictures are left out")
+        raise UserError(f"{show.number(errors, 'mistake')} to correct; otherwise these photographs are left out")

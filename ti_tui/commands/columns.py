@@ -1,4 +1,4 @@
-"""Tables that fit the terminal: columns of texts, cut or broken into lines so that no line is too wide."""
+"""Tables that fit the terminal: columns of text, cut or wrapped so that no line is too wide."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ WIDEST = 160
 
 
 def terminal_width() -> int:
-    """Columns there are: of the terminal, 80 where the text goes into a file or another program."""
+    """Width of the terminal in columns; 80 if the output goes to a file or another program."""
     if sys.stdout is None or not sys.stdout.isatty():
         return PLAIN_WIDTH
     return min(WIDEST, max(40, shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns))
 
 
 def lines_of(rows: Sequence[Sequence[str]], widths: Sequence[int], *, right: Sequence[int] = ()) -> list[str]:
-    """The rows as lines; a text that is wider than its column goes on below. right: columns that end flush."""
+    """The rows as lines; text wider than its column is wrapped. right: columns that are aligned right."""
     lines = []
     for row in rows:
         cells = [wrapped(text, width) for text, width in zip(row, widths, strict=True)]
@@ -37,7 +37,7 @@ def lines_of(rows: Sequence[Sequence[str]], widths: Sequence[int], *, right: Seq
 
 
 def cut_front(text: str, width: int) -> str:
-    """`text`, of a longer one its end: `.../runs/zkz`."""
+    """`text` in at most `width` cells: only the end of a longer one, as `.../runs/zkz`."""
     if cell_len(text) <= width:
         return text
     while text and cell_len(text) > width - 3:
@@ -50,5 +50,5 @@ def _set(text: str, width: int, *, right: bool) -> str:
 
 
 def natural_widths(rows: Sequence[Sequence[str]]) -> list[int]:
-    """Of each column the cells that its widest text takes."""
+    """The width of the widest text in each column, in cells."""
     return [max(cell_len(row[column]) for row in rows) for column in range(len(rows[0]))]

@@ -1,4 +1,4 @@
-"""`ti-tui compare`: the same prompts and seeds at several checkpoints, as one picture."""
+"""`ti-tui compare`: the same prompts and seeds at several checkpoints, as one image."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ from ti_tui.setup.check import Checked
 
 MOST_COLUMNS = 10
 MOST_DRAWN = 6
-"""Checkpoints that are drawn beside the start where no steps are named."""
+"""How many checkpoints are drawn, besides step 0, where --steps is not given."""
 MOST_NAMED = 12
 
 
 @dataclass(frozen=True)
-class ToKeep:
-    """A picture that is to be drawn, where it is kept, and what it is made of."""
+class PendingImage:
+    """An image to draw, the gallery that keeps it, and a fingerprint of what it is made from."""
 
     work: ToDraw
     gallery: Gallery
@@ -55,49 +55,52 @@ class ToKeep:
 
 @dataclass(frozen=True)
 class ComparePlan:
-    """What is shown and what has to be done for it.
+    """What is shown and what has to be drawn for it.
 
-    everything: all pictures that are used, those to be drawn among them; steps: its columns that are shown.
+    everything: all images that are used, including those still to be drawn; steps: the columns that are shown.
     """
 
     everything: Comparison
     steps: tuple[int, ...]
-    draw: tuple[ToKeep, ...] = ()
+    draw: tuple[PendingImage, ...] = ()
 
     @property
     def base(self) -> int:
-        """The step that scores are compared with: the start, where it is there."""
+        """The step that scores are compared with: step 0 if there is one, else the first that is shown."""
         return self.everything.steps[0] if 0 in self.everything.steps else self.steps[0]
 
     def finished(self) -> ComparePlan:
-        """With the pictures that are there."""
+        """The same plan with the images that exist."""
         there = {key: path for key, path in self.everything.pictures.items() if is_there(path)}
         return replace(self, everything=replace(self.everything, pictures=there), draw=())
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--steps", "steps_text", default="", metavar="LIST", help="Which steps, such as 0,100,300.")
+@click.option("--steps", "steps_text", default="", metavar="LIST", help="The steps to show, such as 0,100,300.")
 @click.option(
     "--prompt",
     "prompts",
     multiple=True,
     metavar="TEXT",
-    help="Draw this, with [name] for the token and options as in kohya (--d seed --l cfg --s steps); repeat as needed.",
+    help="A prompt to draw, with [name] for the token and kohya's options (--d seed --l cfg --s steps); "
+    "repeat as needed.",
 )
-@click.option("--clip", default="", metavar="FOLDER", help="A CLIP model: score likeness and prompt-following with it.")
-@click.option("-o", "--output", default="", metavar="FILE", help="The PNG to write; by default in the run.")
-@click.option("--device", default="", help="Where it is drawn and judged: auto, cpu, cuda; by default the run's own.")
+@click.option("--clip", default="", metavar="FOLDER", help="A CLIP model that scores likeness and prompt-following.")
+@click.option("-o", "--output", default="", metavar="FILE", help="The PNG to write; by default inside the run folder.")
+@click.option("--device", default="", help="Device for drawing and scoring: auto, cpu, cuda; by default the run's.")
 def command(
     run: Path, steps_text: str, prompts: tuple[str, ...], clip: str, output: str, device: str
 ) -> None:  # fmt: skip
-    """Put the previews of RUN into one picture: prompts down, steps across, training pictures at the right.
+    """Put the samples of RUN into one image: a row for each prompt, a column for each step, training images at the
+    right.
 
-    With --prompt its checkpoints draw, each with the same seed; --steps says which. What is drawn is kept in
-    RUN/sample/compare and used again. Ctrl+C stops it, and the same command goes on. A run that trains is only read.
+    With --prompt, new samples are drawn with the run's checkpoints, always with the same seed; --steps selects the
+    checkpoints. They are kept in RUN/sample/compare and reused. After Ctrl+C, the same command continues. RUN may be
+    training meanwhile: it is only read.
 
-    With --clip two scores stand over each step, and how far they are from those of step 0, the start words:
-    likeness (to the training pictures) and prompt (whether the picture shows what the rest of the prompt says).
+    With --clip, two scores are shown for each step, and their difference from step 0 (the initial words): likeness to
+    the training images, and prompt (how well the image matches the rest of the prompt).
     """
     folder = RunFolder.find(run)
     recipe, history = run_file.load(folder.file), _history(folder)
@@ -116,11 +119,11 @@ def command(
     _print_table(folder, shown, headings)
     for note in notes:
         click.echo(note)
-    click.echo(f"The picture: {target}")
+    click.echo(f"Wrote {target}")
 
 
 def _history(folder: RunFolder) -> RunHistory:
-    """All that the log says."""
+    """The whole history in the event log."""
     reader = HistoryReader(folder.events)
     while reader.read(1.0):
         pass
@@ -143,7 +146,7 @@ def _device(text: str) -> str:
 
 
 def _steps(text: str) -> list[int]:
-    """The steps that are named, ascending; none if the text is empty."""
+    """The steps in `text`, ascending; none if it is empty."""
     parts = text.replace(",", " ").split()
     if bad := [part for part in parts if not (part.isascii() and part.isdigit())]:
         raise UserError(f"{bad[0]!r} is not a step", where="--steps", remedy="Give numbers, such as 0,100,300.")
@@ -151,41 +154,41 @@ def _steps(text: str) -> list[int]:
 
 
 def _chosen(wanted: Sequence[int], known: Sequence[int], what: str) -> tuple[int, ...]:
-    """`wanted`, if all of them are `known`. Raises UserError."""
+    """`wanted`, if all of them are in `known`. Raises UserError."""
     if missing := [step for step in wanted if step not in known]:
         named = [str(step) for step in known]
         if len(named) > MOST_NAMED:
             named = [*named[: MOST_NAMED - 2], "...", named[-1]]
         listed = ", ".join(named)
-        raise UserError(f"there is no {what} of step {missing[0]}", where="--steps", remedy=f"There are {listed}.")
+        raise UserError(f"there is no {what} of step {missing[0]}", where="--steps", remedy=f"Steps are {listed}.")
     return tuple(wanted)
 
 
 def _plan_previews(folder: RunFolder, wanted: Sequence[int], history: RunHistory) -> ComparePlan:
-    """The previews that the run drew. Raises UserError if there are none."""
+    """The samples that the run drew. Raises UserError if there are none."""
     found = previews(folder, history)
     there = {key: path for key, path in found.pictures.items() if is_there(path)}
     steps = sorted({step for _, step in there})
     if not steps:
         raise UserError(
-            f"{folder.root} has no previews to compare",
-            remedy='Have some drawn: --prompt "a photo of [name]"; repeat it for more than one.',
+            f"{folder.root} has no samples to compare",
+            remedy='Draw some with --prompt "a photo of [name]"; repeat it for more prompts.',
         )
     few = thinned(steps, MOST_COLUMNS, keep=(history.best_step,))
-    chosen = _chosen(wanted, steps, "preview") or tuple(few)
+    chosen = _chosen(wanted, steps, "sample") or tuple(few)
     used = sorted({*chosen, *(step for step in steps if step == 0)})
     return ComparePlan(replace(found, pictures=there).at(used), chosen)
 
 
 def _plan_drawn(folder: RunFolder, prompts: Sequence[str], wanted: Sequence[int], history: RunHistory) -> ComparePlan:
-    """Pictures of `prompts` at the checkpoints that are there; drawn are those that are not kept from before."""
+    """Images of `prompts` at the existing checkpoints; only those that were not drawn before are drawn."""
     checked = checked_for_drawing(folder)
     prompts = tuple(dict.fromkeys(prompts))
     galleries = [_gallery(folder, checked.run, prompt) for prompt in prompts]
     facts, embedding = checked.facts, checked.run.embedding
     assert facts is not None
-    said = check_sample_prompts(prompts, embedding.token, embedding.vectors, checked.tokenizers[0], facts.vocabulary)
-    show.problems([replace(problem, field="--prompt") for problem in said], err=True)
+    found = check_sample_prompts(prompts, embedding.token, embedding.vectors, checked.tokenizers[0], facts.vocabulary)
+    show.problems([replace(problem, field="--prompt") for problem in found], err=True)
     saved = folder.checkpoints()
     few = [0, *thinned(saved, MOST_DRAWN, keep=(history.best_step,))]
     steps = _chosen(wanted, [0, *saved], "checkpoint") or tuple(few)
@@ -194,11 +197,11 @@ def _plan_drawn(folder: RunFolder, prompts: Sequence[str], wanted: Sequence[int]
     for step in sorted(made):
         for gallery in galleries:
             holds = gallery.holds(step, made[step])
-            # The start is what scores are compared with, but not drawn for that alone.
+            # Scores are compared with step 0, but step 0 is not drawn for that alone.
             if holds or step in steps:
                 pictures[gallery.line, step] = gallery.picture(step)
             if not holds and step in steps:
-                draw.append(ToKeep(ToDraw(gallery.prompt, step, gallery.picture(step)), gallery, made[step]))
+                draw.append(PendingImage(ToDraw(gallery.prompt, step, gallery.picture(step)), gallery, made[step]))
     used = tuple(sorted({step for _, step in pictures}))
     rows = tuple(dict.fromkeys(gallery.line for gallery in galleries))
     return ComparePlan(Comparison(used, rows, pictures), steps, tuple(draw))
@@ -216,13 +219,14 @@ def _made_of(checked: Checked, step: int) -> str:
         return made_of(checked, step)
     except OSError:
         raise UserError(
-            f"the checkpoint of step {step} is gone", remedy="The run keeps only its last ones; name others by --steps."
+            f"the checkpoint of step {step} is gone",
+            remedy="The run keeps only its last ones; choose others with --steps.",
         ) from None
 
 
 def _book(folder: RunFolder, judge: Path, training: Sequence[Path]) -> ScoreBook:
     if not training:
-        raise UserError("there are no training pictures to compare with", where="--clip")
+        raise UserError("there are no training images to compare with", where="--clip")
     return ScoreBook(folder, judge, spread_out(training))
 
 
@@ -230,7 +234,7 @@ def _carry_out(
     folder: RunFolder, recipe: RunFile, plan: ComparePlan, device: str, judge: Path | None, book: ScoreBook | None,
     references: Sequence[Path],
 ) -> ComparePlan:  # fmt: skip
-    """Have drawn and judged what is not known yet; returns the plan as it came out."""
+    """Draw and score what is missing; returns the plan with the images that exist then."""
     todo: list[ToScore] = []
     if book is not None:
         new = {keep.work.file for keep in plan.draw}
@@ -240,7 +244,7 @@ def _carry_out(
         return plan.finished()
     if folder.trainer() is not None and find_hardware(device).kind == "cuda":
         click.echo(
-            "A trainer works on this run: this takes memory of the card beside it; --device cpu takes none.", err=True
+            "A trainer is working on this run, and this needs GPU memory too; --device cpu needs none.", err=True
         )
     work = CompareWork(
         folder.root,
@@ -264,7 +268,7 @@ def _carry_out(
                 case ReferenceLikeness() if book is not None:
                     book.put_among(message.likeness)
     except KeyboardInterrupt:
-        click.echo("Stopped. What is drawn is kept; the same command goes on.", err=True)
+        click.echo("Stopped. Images drawn so far are kept; run the same command to continue.", err=True)
         raise
     finally:
         if book is not None:
@@ -272,13 +276,13 @@ def _carry_out(
     return plan.finished()
 
 
-def _drawn_line(message: PictureDrawn, total: int, kept: ToKeep) -> str:
+def _drawn_line(message: PictureDrawn, total: int, kept: PendingImage) -> str:
     place = f"{message.number + 1:>{len(str(total))}}/{total}"
     return f"{place}  step {kept.work.step}: {printable(kept.gallery.line)}  ({message.seconds:.1f} s)"
 
 
 def _headings(recipe: RunFile, history: RunHistory, plan: ComparePlan, book: ScoreBook | None) -> list[Heading]:
-    """One for each step that is shown."""
+    """A heading for each step that is shown."""
     pictures = to_judge(plan.everything, recipe)
 
     def scores_at(step: int) -> Scores | None:
@@ -300,27 +304,27 @@ def _headings(recipe: RunFile, history: RunHistory, plan: ComparePlan, book: Sco
 
 
 def _notes(recipe: RunFile, plan: ComparePlan, headings: Sequence[Heading], book: ScoreBook | None) -> tuple[str, ...]:
-    """What the scores mean, a line each."""
+    """An explanation of each score, one line each."""
     if book is None or all(heading.scores is None for heading in headings):
         return ()
     word = subject_word(recipe)
     start = (
         f'those of "{word}"'
         if plan.base == 0 and word
-        else "those of the start"
+        else "those of step 0"
         if plan.base == 0
         else f"step {plan.base}"
     )
-    among = f"; the training pictures among themselves: {book.among:.3f}" if book.among is not None else ""
+    among = f"; among the training images: {book.among:.3f}" if book.among is not None else ""
     plain = f'"{word}" in the token\'s place' if word else "the token left out"
     return (
-        f"likeness: cosine with the training pictures by CLIP, and how far it is from {start}{among}.",
-        f"prompt: cosine with the words of the prompt, {plain}; it falls where the token drowns the other words.",
+        f"likeness: CLIP cosine with the training images, and its difference from {start}{among}.",
+        f"prompt: CLIP cosine with the prompt, {plain}; it falls where the token drowns the other words.",
     )
 
 
 def _about(folder: RunFolder, recipe: RunFile, shown: Comparison, headings: Sequence[Heading]) -> dict[str, object]:
-    """What the picture shows, for its metadata."""
+    """A description of the image, for its metadata."""
     columns = [
         {
             "step": heading.step,
@@ -338,8 +342,8 @@ def _about(folder: RunFolder, recipe: RunFile, shown: Comparison, headings: Sequ
 
 
 def _print_table(folder: RunFolder, shown: Comparison, headings: Sequence[Heading]) -> None:
-    """A line for each step: what is known of it, and where its pictures are."""
-    rows = [("step", "eval", "likeness", "prompt", "pictures")]
+    """Print a line for each step: its scores, and where its images are."""
+    rows = [("step", "eval", "likeness", "prompt", "images")]
     for heading in headings:
         paths = [shown.pictures[key] for prompt in shown.prompts if (key := (prompt, heading.step)) in shown.pictures]
         step = f"{heading.step}{' best' if heading.best else ''}"
@@ -352,7 +356,7 @@ def _print_table(folder: RunFolder, shown: Comparison, headings: Sequence[Headin
 
 
 def _place_of(folder: RunFolder, paths: Sequence[Path]) -> str:
-    """Where pictures are, from the run folder: a file, their folder, or a pattern for all of them."""
+    """Where images are, relative to the run folder: a file, their folder, or a pattern for all of them."""
     if not paths:
         return ""
     names = {path.name for path in paths}

@@ -1,4 +1,4 @@
-"""`ti-tui demo`: the whole flow on the model and the pictures that come with the program."""
+"""`ti-tui demo`: the whole workflow on the tiny model and the images that come with the program."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 
 LARGEST_SIDE = 48
 SMALLEST_SIDE = 16
-"""Pixels of a picture on the terminal; one with room for less shows none."""
+"""Pixels of an image on the terminal; a terminal with room for less shows none."""
 LINES_BELOW = 8
-"""Lines of the terminal that the pictures leave to what is said about them."""
+"""Lines of the terminal that the images leave free for text."""
 
 
 @click.command()
 @click.argument("concept", required=False)
-@click.option("--plain", is_flag=True, help="Train at once, in plain lines; so it is without a terminal, too.")
-@click.option("--list", "listing", is_flag=True, help="List what can be learned.")
-@click.option("--clean", "cleaning", is_flag=True, help="Remove everything that demos made.")
-@click.option("--no-mouse", is_flag=True, help="Leave the mouse to the terminal.")
+@click.option("--plain", is_flag=True, help="Train at once and print plain lines, as when there is no terminal.")
+@click.option("--list", "listing", is_flag=True, help="List the concepts.")
+@click.option("--clean", "cleaning", is_flag=True, help="Remove everything that demos created.")
+@click.option("--no-mouse", is_flag=True, help="Do not capture the mouse.")
 def command(concept: str | None, plain: bool, listing: bool, cleaning: bool, no_mouse: bool) -> None:
-    """Learn CONCEPT, by default teal-ring, on a tiny model: no GPU, no download, about a minute.
+    """Learn CONCEPT (default: teal-ring) on a tiny model: no GPU, no download, about a minute.
 
-    The wizard opens with everything filled in: ctrl+n goes from step to step, enter in the last one starts. A draft of
-    your own stays as it is. The run goes to a temporary folder, which --clean removes.
+    The wizard opens with everything filled in: ctrl+n goes to the next step, enter in the last step starts training.
+    Your own draft is not touched. The run is made in a temporary folder, which --clean removes.
     """
     if (listing or cleaning) and (concept or plain or (listing and cleaning)):
-        raise click.UsageError(f"{'--list' if listing else '--clean'} stands alone")
+        raise click.UsageError(f"{'--list' if listing else '--clean'} cannot be combined with other options")
     if listing:
         _list()
     elif cleaning:
@@ -52,7 +52,7 @@ def command(concept: str | None, plain: bool, listing: bool, cleaning: bool, no_
 
 
 def train_demo(name: str, *, scheme: str = demo.SCHEME) -> None:
-    """Make the run of concept `name`, train it with plain lines, and say and show what came out. Raises UserError."""
+    """Make the run of concept `name`, train it with plain lines, and show the result. Raises UserError."""
     from ti_tui.commands.follow import PlainLines
     from ti_tui.commands.train import check_for_start, train_here
     from ti_tui.setup.start import make_run
@@ -61,17 +61,17 @@ def train_demo(name: str, *, scheme: str = demo.SCHEME) -> None:
     with demo.demo_folder() as place:
         run = place.run(name)
         made = make_run(demo.demo_draft(name, run.root, scheme), run.root)
-        pictures = show.number(made.prepared.images, "picture")
-        click.echo(f"{demo.TOKEN} learns {title}, from {pictures}, in {run.root}")
+        images = show.number(made.prepared.images, "image")
+        click.echo(f"{demo.TOKEN} learns {title} from {images}, in {run.root}")
         try:
             check_for_start(run)
             outcome = train_here(run, PlainLines)
         except UserError:
-            click.echo(f"The run stays in {run.root}; `{place.removal}` removes it.", err=True)
+            click.echo(f"The run is kept in {run.root}; `{place.removal}` removes it.", err=True)
             raise
-        previews = _previews(run)
-        show_pictures(previews)
-        _say_what_came_out(run, place, previews, goes_on=outcome == "stopped")
+        samples = _samples(run)
+        show_samples(samples)
+        _print_result(run, place, samples, stopped=outcome == "stopped")
 
 
 def _open(name: str, *, mouse: bool) -> None:
@@ -103,37 +103,37 @@ def _clean() -> None:
         click.echo("There is nothing to remove.")
 
 
-def _say_what_came_out(run: RunFolder, place: demo.DemoFolder, previews: Mapping[int, Path], *, goes_on: bool) -> None:
+def _print_result(run: RunFolder, place: demo.DemoFolder, samples: Mapping[int, Path], *, stopped: bool) -> None:
     files = [run.embedding(demo.TOKEN, None), *(run.embedding(demo.TOKEN, step) for step in run.checkpoints()[::-1])]
     embedding = next((file for file in files if file.exists()), None)
     rows = [("embedding", str(embedding))] if embedding else []
-    rows += [(_when(step), str(previews[step])) for step in _first_and_last(previews)]
-    if goes_on:
-        rows.append(("go on", f"ti-tui train {quote(str(run.root))}"))
+    rows += [(_when(step), str(samples[step])) for step in _first_and_last(samples)]
+    if stopped:
+        rows.append(("continue", f"ti-tui train {quote(str(run.root))}"))
     click.echo()
     show.table([*rows, ("look at it", f"ti-tui watch {quote(str(run.root))}"), ("remove it", place.removal)], indent=0)
 
 
-def _previews(run: RunFolder) -> dict[int, Path]:
-    """The picture of the first sample prompt by step, ascending."""
+def _samples(run: RunFolder) -> dict[int, Path]:
+    """The samples of the first sample prompt by step, ascending."""
     found = {step_of(folder.name): folder / "01.png" for folder in run.samples.glob("step*")}
     return {step: found[step] for step in sorted(step for step in found if step is not None) if found[step].is_file()}
 
 
-def _first_and_last(previews: Mapping[int, Path]) -> list[int]:
-    return sorted({min(previews), max(previews)}) if previews else []
+def _first_and_last(samples: Mapping[int, Path]) -> list[int]:
+    return sorted({min(samples), max(samples)}) if samples else []
 
 
 def _when(step: int) -> str:
     return f"after {show.number(step, 'step')}" if step else "before"
 
 
-def show_pictures(previews: Mapping[int, Path]) -> None:
-    """Draw the first and the last preview with half cells, where the terminal has the colours and the room.
+def show_samples(samples: Mapping[int, Path]) -> None:
+    """Draw the first and the last sample with half cells, if the terminal has enough colours and room.
 
-    previews: pictures by step.
+    samples: image files by step.
     """
-    if not previews or sys.stdout is None or not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+    if not samples or sys.stdout is None or not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
         return
     from rich.console import Console
 
@@ -144,14 +144,14 @@ def show_pictures(previews: Mapping[int, Path]) -> None:
         return
     from PIL import Image
 
-    steps = _first_and_last(previews)
+    steps = _first_and_last(samples)
     images = []
     for step in steps:
         try:
-            with Image.open(previews[step]) as opened:
+            with Image.open(samples[step]) as opened:
                 images.append(opened.convert("RGB").resize((side, side), Image.Resampling.LANCZOS))
         except (OSError, SyntaxError, ValueError):
-            # Pillow's errors for a file that is no whole picture.
+            # Pillow's errors for a broken image file.
             return
     captions = [f"{_when(step)}: {demo.TOKEN if step else f'the word {demo.CLASS_WORD}'}" for step in steps]
     console.print()
@@ -160,7 +160,7 @@ def show_pictures(previews: Mapping[int, Path]) -> None:
 
 
 def _draw(console: Console, images: list[Image.Image], side: int) -> None:
-    """Square RGB pictures of `side` pixels beside each other, two rows of pixels to a line."""
+    """Draw square RGB images of `side` pixels beside each other, two rows of pixels to a line."""
     from rich.color import Color
     from rich.style import Style
     from rich.text import Text
@@ -177,5 +177,5 @@ def _draw(console: Console, images: list[Image.Image], side: int) -> None:
 
 
 def _on_terminal() -> bool:
-    """Whether a person sits at both ends."""
+    """Whether both stdin and stdout are terminals."""
     return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))

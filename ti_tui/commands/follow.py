@@ -18,7 +18,7 @@ LINE_SECONDS = 5.0
 
 
 class Display(Protocol):
-    """Shows events as they come."""
+    """Shows events as they arrive."""
 
     def show(self, event: Event) -> None: ...
 
@@ -30,8 +30,8 @@ def follow(reader: EventReader, display: Display, alive: Callable[[], bool]) -> 
     last: Event | None = None
     try:
         while True:
-            # Asked before reading: what a trainer wrote before it died is still read.
-            lives = alive()
+            # Checked before reading, so that everything the trainer wrote before it ended is read.
+            running = alive()
             events = reader.read_new()
             for event in events:
                 if event.kind == "run":
@@ -39,7 +39,7 @@ def follow(reader: EventReader, display: Display, alive: Callable[[], bool]) -> 
                 if event.kind == "end":
                     last = event
                 display.show(event)
-            if not lives and not events:
+            if not running and not events:
                 return last
             if not events:
                 time.sleep(POLL_SECONDS)
@@ -48,7 +48,7 @@ def follow(reader: EventReader, display: Display, alive: Callable[[], bool]) -> 
 
 
 class PlainLines:
-    """A line every few seconds, and one for everything that is not a step; for logs, pipes and cron."""
+    """A line every few seconds for the steps, and one for every other event; for logs, pipes and cron."""
 
     def __init__(self, token: str = "") -> None:
         self._token = token
@@ -93,7 +93,7 @@ class PlainLines:
 
 
 class ProgressBar:
-    """A rich progress bar for a terminal; everything else is a line above it."""
+    """A progress bar for a terminal; other events are lines above it."""
 
     def __init__(self) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -1,4 +1,4 @@
-"""`ti-tui init`: a new run from a folder of photographs."""
+"""`ti-tui init`: make a run from a folder of photographs."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ from ti_tui.setup.create import create_run
     "--init",
     "init_",
     default="",
-    help="Words that the vectors start from, such as woman, or an embedding file.",
+    help="The initial words, such as woman, or an embedding file to start from.",
 )
-@click.option("--class", "class_word", help="Class word in the pictures' folder name; by default the init words.")
-@click.option("--repeats", type=click.IntRange(1, 999), help="How often an epoch uses each picture.")
-@click.option("--leave-out", multiple=True, metavar="NAME", help="A picture that is not trained; repeat as needed.")
+@click.option("--class", "class_word", help="Class word in the name of the image folder; by default the initial words.")
+@click.option("--repeats", type=click.IntRange(1, 999), help="How often an epoch uses each image.")
+@click.option("--leave-out", multiple=True, metavar="NAME", help="A photograph to leave out; repeat as needed.")
 @click.option(
     "--masks",
     type=click.Choice(MASKS),
     default="found",
-    help="Loss masks that come along: none; those found beside the pictures or in their transparency; for the others "
-    "also one around the face, where one can be found (faces).",
+    help="Loss masks to use: none; those found beside the photographs or in their transparency (found); also, for "
+    "photographs without one, a mask around the face (faces).",
 )
-@click.option("--subfolders", is_flag=True, help="Take the pictures of sub-folders too.")
-@click.option("--vectors", type=int, help="How many vectors the token has.")
-@click.option("--scheme", help=f"LR scheme: {', '.join(PRESETS)}, or text such as `0.05:10, 0.005:200`.")
+@click.option("--subfolders", is_flag=True, help="Include sub-folders.")
+@click.option("--vectors", type=int, help="Number of vectors of the token.")
+@click.option("--scheme", help=f"Learning rates: {', '.join(PRESETS)}, or a text such as `0.05:10, 0.005:200`.")
 @click.option(
     "--read-as",
     type=click.Choice(["for", "until"]),
-    help="Numbers of the scheme: for N steps, or until step N (as A1111).",
+    help="The numbers in --scheme mean: for N steps, or until step N (as in A1111).",
 )
 @click.option(
     "--set",
@@ -62,11 +62,11 @@ def command(
     leave_out: tuple[str, ...], masks: Masks, subfolders: bool, vectors: int | None, scheme: str | None,
     read_as: SchemeReading | None, settings: tuple[str, ...],
 ) -> None:  # fmt: skip
-    """Make the folder RUN with prepared pictures and a run file.
+    """Make the run folder RUN, with prepared images and a run file.
 
-    The photographs are turned upright, cropped (around a face, else by detail) and resized; their captions (a.txt
-    beside a.jpg) and masks (a-mask.png) come along. Then look at it with `ti-tui plan RUN` and start it with
-    `ti-tui train RUN`.
+    The photographs are turned upright, cropped (around a face, else by detail) and resized. Their captions (a.txt
+    beside a.jpg) and masks (a-mask.png) are copied with them. Next, check the run with `ti-tui plan RUN` and start it
+    with `ti-tui train RUN`.
     """
     values: dict[str, Any] = {
         "model": {"base": as_given(model)},
@@ -98,15 +98,15 @@ def command(
     captions = f", {made.prepared.captions} with captions" if made.prepared.captions else ""
     click.echo(f"Made {made.folder.root}: {show.number(made.prepared.images, 'image')}{captions}.")
     if made.prepared.masks:
-        used = "dataset.masks is true" if made.run.dataset.masks else "masks = true in [dataset] uses them"
-        click.echo(f"{show.number(made.prepared.masks, 'mask')} came along; {used}.")
+        used = "dataset.masks is true" if made.run.dataset.masks else "set masks = true in [dataset] to use them"
+        click.echo(f"{show.number(made.prepared.masks, 'mask')} copied; {used}.")
     if made.facts is not None:
         click.echo(f"Model: {made.facts.describe()}")
     click.echo(f"Next: ti-tui plan {run}, then ti-tui train {run}")
 
 
 def _scheme(text: str, read_as: SchemeReading | None) -> Scheme:
-    """The scheme that --scheme names or writes. Raises SchemeError."""
+    """The scheme given by --scheme, as a preset or as text. Raises SchemeError."""
     if text in PRESETS:
         return PRESETS[text]
     if read_as:

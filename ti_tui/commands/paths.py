@@ -1,4 +1,4 @@
-"""`ti-tui paths`: where ti_tui keeps its things."""
+"""`ti-tui paths`: where ti_tui keeps its files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ti_tui.commands import show
 
 @click.command()
 def command() -> None:
-    """Say where settings, themes, caches and the list of runs lie. Nothing is made by asking."""
+    """Show where settings, themes, caches and the list of runs are. Nothing is created."""
     show.table(
         [
             ("settings", str(settings.config_folder())),

@@ -20,7 +20,7 @@ from ti_tui.setup.check import Checked, check_run, disk_need
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 def command(run: Path) -> None:
-    """Show what RUN will do: steps, epochs, saves, time and memory, and every automatic decision with its reason."""
+    """Show what RUN will do: steps, epochs, checkpoints, time and memory, and what `auto` decided and why."""
     folder = RunFolder.find(run)
     checked = check_run(folder, decode=False)
     show.problems(checked.problems)
@@ -30,7 +30,7 @@ def command(run: Path) -> None:
     start = start_in_words(embedding.init, embedding.start)
     click.echo(f"{embedding.token}: {show.number(embedding.vectors, 'vector')} from {start}")
     if checked.facts is None or checked.pictures is None:
-        click.echo(f"The model {recipe.model.base} is downloaded at the start; the plan is made then.")
+        click.echo(f"The model {recipe.model.base} is downloaded when training starts; the plan is made then.")
         return
     plan = make_plan(recipe, checked.facts, checked.images, find_hardware(recipe.training.device))
     click.echo(f"model: {checked.facts.describe()}")
@@ -46,12 +46,12 @@ def _show_steps(checked: Checked, plan: Plan) -> None:
     samples = plan.samples() * len(checked.run.sample.prompts)
     where = show.location(checked.folder.root)
     rows = [
-        ("images", f"{plan.images}, trained at {checked.run.dataset.resolution} pixels{_kept_back(checked)}"),
+        ("images", f"{plan.images}, trained at {checked.run.dataset.resolution} pixels{_held_out(checked)}"),
         (
             "steps",
             f"{plan.total_steps} in one run = {epochs:g} epochs of {per_epoch:g} step{'' if per_epoch == 1 else 's'}",
         ),
-        ("saves", f"{show.number(plan.saves(), 'checkpoint')}, {show.number(samples, 'preview image')}"),
+        ("saves", f"{show.number(plan.saves(), 'checkpoint')}, {show.number(samples, 'sample')}"),
         (
             "disk",
             f"about {show.size(disk_need(checked.run, checked.pictures, checked.facts))} in {where}",
@@ -59,24 +59,24 @@ def _show_steps(checked: Checked, plan: Plan) -> None:
         ("time", _time(checked.folder, plan)),
     ]
     if done := checked.folder.checkpoints():
-        rows.append(("goes on", f"from the checkpoint at step {done[-1]}"))
+        rows.append(("resumes", f"from the checkpoint at step {done[-1]}"))
     show.table(rows)
 
 
-def _kept_back(checked: Checked) -> str:
-    """Names of the pictures that are not trained on."""
+def _held_out(checked: Checked) -> str:
+    """Names of the held-out images."""
     if not checked.kept_back or checked.pictures is None:
         return ""
     names = [checked.pictures.pictures[place].path.name for place in checked.kept_back]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"; kept back for the eval loss: {', '.join(names[:3])}{more}"
+    return f"; held out for the eval loss: {', '.join(names[:3])}{more}"
 
 
 def _time(folder: RunFolder, plan: Plan) -> str:
     seconds = [event.get("seconds") for event in EventReader(folder.events).read_all() if event.kind == "step"]
     known = [value for value in seconds[-200:] if isinstance(value, (int, float))]
     if not known:
-        return "not known before the first steps"
+        return "known after the first steps"
     each = median(known)
     left = max(0, plan.total_steps - (folder.checkpoints() or [0])[-1])
     return f"about {show.seconds(each * left)} for {left} steps ({each:.2g} s each, measured in this run)"
@@ -84,10 +84,10 @@ def _time(folder: RunFolder, plan: Plan) -> str:
 
 def _show_scheme(scheme: Scheme) -> None:
     click.echo(f"scheme: {format_scheme(scheme.segments)}  (for N steps each)")
-    click.echo(f"        {format_scheme(scheme.segments, 'until')}  (until step N, as A1111)")
+    click.echo(f"        {format_scheme(scheme.segments, 'until')}  (until step N, as in A1111)")
     try:
         rules = step_rules(scheme)
         rate = scheme.segments[0].learning_rate
         click.echo(f"        kohya: learning_rate {rate:g}, max_train_steps {scheme.total_steps}, step_rules={rules}")
     except SchemeError:
-        click.echo(f"        drawn as {scheme.shape}, {scheme.warmup_steps} steps of warm-up")
+        click.echo(f"        shape {scheme.shape}, {scheme.warmup_steps} steps of warm-up")

@@ -1,4 +1,4 @@
-"""`ti-tui prepare`: photographs into a run folder, cropped and resized; again at any time."""
+"""`ti-tui prepare`: crop and resize photographs into a run folder, or bring its images up to date."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ MASKS = ("none", "found", "faces")
 @click.option(
     "--mode",
     type=click.Choice(MODES),
-    help="How pictures are cropped: by face, else by detail (auto); around the face; the centre; the whole, padded; "
-    "kept as they are; split into several.",
+    help="How photographs are cropped: by face, else by detail (auto); around the face; the centre; whole, with "
+    "padding; kept as they are; split into several.",
 )
 @click.option("--framing", type=click.Choice(FRAMINGS), help="How much around the face, for --mode face.")
 @click.option(
@@ -45,34 +45,44 @@ MASKS = ("none", "found", "faces")
     "crops",
     multiple=True,
     metavar="NAME=HOW",
-    help="One picture's own way: a mode, or LEFT,TOP,WIDTH,HEIGHT in its pixels; repeat as needed.",
+    help="The crop of one photograph: a mode, or LEFT,TOP,WIDTH,HEIGHT in its pixels; repeat as needed.",
 )
-@click.option("--leave-out", multiple=True, metavar="NAME", help="A picture that is not trained; repeat as needed.")
-@click.option("--take-back", multiple=True, metavar="NAME", help="A picture that was left out before.")
-@click.option("--force", multiple=True, metavar="NAME", help="Use a picture that is too small, or a copy of another.")
-@click.option("--force-all", is_flag=True, help="Use all of them.")
+@click.option("--leave-out", multiple=True, metavar="NAME", help="A photograph to leave out; repeat as needed.")
+@click.option(
+    "--take-back",
+    multiple=True,
+    metavar="NAME",
+    help="A photograph that was left out, to use again.",
+)
+@click.option(
+    "--force",
+    multiple=True,
+    metavar="NAME",
+    help="Use a photograph that is too small or a copy.",
+)
+@click.option("--force-all", is_flag=True, help="Use all photographs that are too small or copies.")
 @click.option(
     "--masks",
     type=click.Choice(MASKS),
-    help="Loss masks, cut as their pictures: none; those found beside the pictures (a-mask.png) or in their "
-    "transparency; for the others also one around the face, where one can be found (faces). [found]",
+    help="Loss masks, cropped like their images: none; those found beside the photographs (a-mask.png) or in their "
+    "transparency (found); also, for photographs without one, a mask around the face (faces). [found]",
 )
 @click.option(
-    "--resolution", type=click.IntRange(16, 4096), help="For a new folder: side of the square in pixels. [512]"
+    "--resolution", type=click.IntRange(16, 4096), help="For a new folder: side of the square images in pixels. [512]"
 )
-@click.option("--buckets", is_flag=True, help="For a new folder: keep each picture's shape.")
-@click.option("--name", help="For a new folder: what the pictures' folder is called, such as `zkz woman`.")
-@click.option("--repeats", type=click.IntRange(1, 999), help="For a new folder: how often an epoch uses each picture.")
-@click.option("--subfolders", is_flag=True, help="For a new folder: take the pictures of sub-folders too.")
+@click.option("--buckets", is_flag=True, help="For a new folder: keep the aspect ratio of each photograph.")
+@click.option("--name", help="For a new folder: name of the image folder, such as `zkz woman`.")
+@click.option("--repeats", type=click.IntRange(1, 999), help="For a new folder: how often an epoch uses each image.")
+@click.option("--subfolders", is_flag=True, help="For a new folder: include sub-folders.")
 def command(
     images: Path, run: Path, mode: str | None, framing: str | None, crops: tuple[str, ...],
     leave_out: tuple[str, ...], take_back: tuple[str, ...], force: tuple[str, ...], force_all: bool,
     masks: str | None, resolution: int | None, buckets: bool, name: str | None, repeats: int | None, subfolders: bool,
 ) -> None:  # fmt: skip
-    """Put the photographs in DIR into the folder RUN, at the size that they are trained at.
+    """Prepare the photographs in DIR as training images in the folder RUN.
 
-    RUN is a run, whose pictures are brought up to date: only what changed is made again, numbers stay, edited captions
-    stay. Or it is a folder that is not there yet: then its img/ and dataset.json are made. DIR is only read.
+    If RUN is a run, its images are brought up to date: only what changed is made again; file numbers and edited
+    captions are kept. If RUN does not exist, it is made, with img/ and dataset.json. DIR is only read.
     """
     from ti_tui.dataset.crop_boxes import CropChoice
     from ti_tui.dataset.manifest import read_manifest
@@ -83,12 +93,12 @@ def command(
     folder = RunFolder(run)
     known = read_manifest(folder.root)
     if known is None:
-        asked = _new(folder, resolution, name, repeats, buckets=buckets, subfolders=subfolders)
+        wanted = _new(folder, resolution, name, repeats, buckets=buckets, subfolders=subfolders)
     else:
-        asked = _again(folder, known, resolution, name, repeats, buckets=buckets, subfolders=subfolders)
+        wanted = _again(folder, known, resolution, name, repeats, buckets=buckets, subfolders=subfolders)
     before = known.entries if known is not None else {}
     single = dict(_crop(text) for text in crops)
-    known_choices = asked.choices
+    known_choices = wanted.choices
     choices = replace(
         known_choices,
         left_out={*known_choices.left_out, *leave_out} - {*take_back},
@@ -100,18 +110,18 @@ def command(
         masks=cast("Masks", masks or known_choices.masks),
     )
 
-    # A trainer must not find other pictures in the middle of its run.
+    # The images must not change while a trainer uses them.
     lock = folder.lock() if folder.file.is_file() else contextlib.nullcontext()
-    with lock, show.waiting_for(str(images)) as heard:
+    with lock, show.waiting_for(str(images)) as alive:
         named = [*leave_out, *take_back, *force, *single]
-        _raise_if_unknown(user_path(images), named, before, subfolders=asked.subfolders)
+        _raise_if_unknown(user_path(images), named, before, subfolders=wanted.subfolders)
 
         def each(look: SurveyedFile) -> bool:
-            heard()
+            alive()
             return True
 
         def progress(done: int, total: int) -> None:
-            heard()
+            alive()
             if done == total or done % 10 == 0:
                 click.echo(f"  made {done} of {total}", err=True)
 
@@ -119,10 +129,10 @@ def command(
             images,
             folder.images,
             choices,
-            name=asked.name,
-            resolution=asked.resolution,
-            buckets=asked.buckets,
-            step=asked.step,
+            name=wanted.name,
+            resolution=wanted.resolution,
+            buckets=wanted.buckets,
+            step=wanted.step,
             record=folder.root,
             each=each,
             progress=progress,
@@ -130,31 +140,31 @@ def command(
         if masks == "faces" and made.face_masks and folder.file.is_file():
             change_field(folder.file, "dataset.masks", True)
     show.problems(made.problems, err=True)
-    _tell(folder, made)
+    _print_summary(folder, made)
     if made.masks:
-        _tell_of_masks(folder, made)
+        _print_mask_use(folder, made)
 
 
 def _new(
     folder: RunFolder, resolution: int | None, name: str | None, repeats: int | None, *, buckets: bool, subfolders: bool
 ) -> Manifest:
-    """What holds for all pictures of a folder that is made now. Raises UserError if there is something already."""
+    """Settings for all images of a new folder. Raises UserError if the folder is already in use."""
     from ti_tui.dataset.manifest import NAME, Manifest
     from ti_tui.setup.create import is_taken
 
     if folder.file.is_file():
         raise RunFolderError(
-            f"{folder.root} holds no {NAME}: its pictures were not made by this program, or by an older one",
+            f"{folder.root} has no {NAME}: its images were made by an older version or by another program",
             remedy="Make a new run with `ti-tui init`.",
         )
     if is_taken(folder.root):
         raise RunFolderError(f"{folder.root} exists and is not empty", remedy="Choose another folder.")
     called = folder.root.name if name is None else name.strip()
     if not called or "/" in called or "\\" in called or not called.isprintable():
-        raise UserError(f"{called!r} cannot be the name of a folder", remedy="Give another with --name.")
+        raise UserError(f"{called!r} cannot be the name of a folder", remedy="Give another name with --name.")
     side = resolution or RESOLUTION
     if side % 8:
-        raise UserError(f"{side} is not a multiple of 8", remedy="512 is usual; 64 is a step that every model takes.")
+        raise UserError(f"{side} is not a multiple of 8", remedy="512 is usual; multiples of 64 work with every model.")
     return Manifest("", called, side, buckets=buckets, repeats=repeats, subfolders=subfolders)
 
 
@@ -162,7 +172,7 @@ def _again(
     folder: RunFolder, known: Manifest, resolution: int | None, name: str | None, repeats: int | None,
     *, buckets: bool, subfolders: bool,
 ) -> Manifest:  # fmt: skip
-    """What holds for all pictures of a run that has some: as the run file says, and as it was."""
+    """Settings for all images of an existing run: those of the run file, else those used before."""
     if folder.file.is_file():
         dataset = load(folder.file).dataset
         known = replace(known, resolution=dataset.resolution, buckets=dataset.buckets)
@@ -174,21 +184,21 @@ def _again(
     }
     for option, (value, is_now) in given.items():
         if value is not None and value != is_now:
-            said = "the run's own numbers of the folders" if is_now is None else is_now
+            current = "the folders' own numbers" if is_now is None else is_now
             remedy = "Change it in run.toml." if option in ("--resolution", "--buckets") else ""
             raise UserError(
-                f"{option} {value}: {folder.root} has {said}", remedy=remedy or "Prepare into another folder."
+                f"{option} {value}: {folder.root} has {current}", remedy=remedy or "Prepare into another folder."
             )
     return replace(known, subfolders=known.subfolders or subfolders)
 
 
 def _crop(text: str) -> tuple[str, CropChoice]:
-    """NAME=HOW. Raises UserError."""
+    """Parse NAME=HOW. Raises UserError."""
     from ti_tui.dataset.crop_boxes import CropChoice, box_from
 
     name, equals, how = text.rpartition("=")
     if not equals or not name:
-        raise UserError(f"--crop {text}: it has no `=`", remedy="Write --crop a.jpg=centre, or a.jpg=100,50,800,800.")
+        raise UserError(f"--crop {text}: `=` is missing", remedy="Write --crop a.jpg=centre, or a.jpg=100,50,800,800.")
     if how in MODES:
         return name, CropChoice(cast("CropMode", how))
     try:
@@ -197,13 +207,14 @@ def _crop(text: str) -> tuple[str, CropChoice]:
         box = None
     if box is None:
         raise UserError(
-            f"--crop {text}: {how!r} is no mode and no LEFT,TOP,WIDTH,HEIGHT", remedy=f"Modes are {', '.join(MODES)}."
+            f"--crop {text}: {how!r} is neither a mode nor LEFT,TOP,WIDTH,HEIGHT",
+            remedy=f"Modes are {', '.join(MODES)}.",
         )
     return name, CropChoice("manual", box)
 
 
 def _raise_if_unknown(images: Path, names: list[str], known: Mapping[str, object], *, subfolders: bool) -> None:
-    """Names on the command line that no picture has."""
+    """Raise UserError for a name on the command line that no photograph has."""
     from ti_tui.dataset.listing import names_in, raise_unless_folder
     from ti_tui.run.problems import nearest
 
@@ -215,12 +226,12 @@ def _raise_if_unknown(images: Path, names: list[str], known: Mapping[str, object
         if name not in there:
             guess = nearest(name, there)
             raise UserError(
-                f"there is no picture {name!r} in {images}", remedy=f"Did you mean {guess}?" if guess else ""
+                f"there is no photograph {name!r} in {images}", remedy=f"Did you mean {guess}?" if guess else ""
             )
 
 
-def _tell(folder: RunFolder, made: Prepared) -> None:
-    """A line for each picture of which something was cut, filled in or enlarged, and a summary."""
+def _print_summary(folder: RunFolder, made: Prepared) -> None:
+    """Print a line for each image that was cropped, padded or enlarged, and a summary."""
     for picture in made.pictures:
         for file, crop in zip(picture.files, picture.crops, strict=True):
             if picture.again and (picture.mask or not crop.trivial):
@@ -239,14 +250,14 @@ def _tell(folder: RunFolder, made: Prepared) -> None:
     where = ", ".join(show.location(path) for path in made.folders)
     click.echo(f"{where}: {show.number(made.images, 'image')} ({', '.join(parts)}).")
     if not folder.file.is_file():
-        click.echo(f"How they were made stands in {show.location(folder.root)}/dataset.json.")
+        click.echo(f"The record of how they were made is {show.location(folder.root)}/dataset.json.")
 
 
-def _tell_of_masks(folder: RunFolder, made: Prepared) -> None:
-    """Whether the masks are used, or what to write to have them used."""
+def _print_mask_use(folder: RunFolder, made: Prepared) -> None:
+    """Print whether the masks are used, or how to use them."""
     if not folder.file.is_file():
-        click.echo("A run uses the masks if its run file says masks = true in [dataset].")
+        click.echo("A run uses the masks if its run file has masks = true in [dataset].")
     elif load(folder.file).dataset.masks:
-        click.echo("dataset.masks is true in run.toml: the loss is weighed by the masks.")
+        click.echo("dataset.masks is true in run.toml: the loss is weighted by the masks.")
     else:
-        click.echo("Write masks = true in [dataset] of run.toml to have the loss weighed by the masks.")
+        click.echo("To weight the loss by the masks, set masks = true in [dataset] of run.toml.")

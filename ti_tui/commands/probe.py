@@ -1,4 +1,4 @@
-"""`ti-tui probe`: which learning rate; a scheme for this model, these pictures and this number of vectors."""
+"""`ti-tui probe`: try learning rates, and propose a scheme for this model, these images and these vectors."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ WIDTH = 80
     type=click.IntRange(FEWEST_STEPS, MOST_STEPS),
     default=STEPS,
     show_default=True,
-    help="About how many steps to spend; more where the right rate is far from the usual one.",
+    help="About how many steps to spend; it takes more if the best rate is far from the usual one.",
 )
-@click.option("--apply", "applying", is_flag=True, help="Write the proposal into run.toml.")
+@click.option("--apply", "applying", is_flag=True, help="Write the proposed scheme into run.toml.")
 def command(run: Path, steps: int, applying: bool) -> None:
-    """Try learning rates on RUN in short trainings, and propose a scheme for it.
+    """Try learning rates on RUN in short trainings, and propose a scheme.
 
-    Each rate starts from the same vectors (those that the run starts from, or its newest checkpoint) and sees the same
-    pictures and noise. Nothing in RUN is changed, but for its [scheme] with --apply, and there only what is not trained
-    yet. Ctrl+C ends it.
+    Each trial starts from the same vectors (the initial vectors, or the newest checkpoint) and uses the same images
+    and noise. RUN is not changed, except that --apply replaces the part of [scheme] that is not trained yet. Ctrl+C
+    stops it.
     """
     folder = RunFolder.find(run)
     refuse_beside_trainer(folder)
@@ -74,29 +74,29 @@ def command(run: Path, steps: int, applying: bool) -> None:
     if chosen is None:
         click.echo()
         _say(
-            f"No proposal: in {show.number(opened.steps, 'step')} no rate gained what one could tell from chance. "
+            f"No proposal: after {show.number(opened.steps, 'step')} no rate had a gain that differs from chance. "
             + (
-                "What the rates ahead refine is too little for so short a trial: keep them, or try --steps 600."
+                "The remaining rates refine too little for such a short trial: keep them, or try --steps 600."
                 if opened.step
-                else "--steps 600 may; or the pictures have little in common."
+                else "Try --steps 600; or the images may have too little in common."
             )
         )
         return
     warmup = judge_warmup(chosen, ramped[-1], opened.before) if ramped else None
     scheme = propose(chosen, ahead, warmup)
     _print_proposal(recipe.scheme.scheme(), scheme, opened.step, warmup)
-    if applying or _asked_for(folder):
+    if applying or _confirmed(folder):
         whole = apply(folder, scheme, opened.step)
         _say(f"Written into {folder.file}: {whole.total_steps} steps in all.")
     else:
         _say(
-            f"To use it: `ti-tui probe {quote(str(run))} --apply` (it tries again), or paste it where the wizard or "
-            "the dashboard asks for the scheme, read as for N steps."
+            f"To use it: `ti-tui probe {quote(str(run))} --apply` (this repeats the trials), or paste it into the "
+            "scheme field of the wizard or the dashboard, read as for N steps."
         )
 
 
-def _asked_for(folder: RunFolder) -> bool:
-    """Whether the person at the terminal wants it written; nobody is there in a script."""
+def _confirmed(folder: RunFolder) -> bool:
+    """Ask at the terminal whether to write it; False without a terminal."""
     if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
         return False
     click.echo()
@@ -104,7 +104,7 @@ def _asked_for(folder: RunFolder) -> bool:
 
 
 def _try(folder: RunFolder, steps: int) -> tuple[ProbeOpened, list[Trial]]:
-    """Have the rates tried, saying how far it is. Raises UserError."""
+    """Try the rates and show progress. Raises UserError."""
     opened: ProbeOpened | None = None
     trials: list[Trial] = []
     with _one_line() as line:
@@ -121,14 +121,14 @@ def _try(folder: RunFolder, steps: int) -> tuple[ProbeOpened, list[Trial]]:
                         trials.append(message.trial)
                         line.say(_tried(message.trial, len(trials)))
         except KeyboardInterrupt:
-            line.say("Stopped. The run is as it was.")
+            line.say("Stopped. The run is unchanged.")
             raise
     assert opened is not None
     return opened, trials
 
 
 class _Line:
-    """Progress on stderr: lines that stay, and on a terminal one that is written over."""
+    """Progress on stderr: lines that stay and, on a terminal, one line that is overwritten."""
 
     def __init__(self) -> None:
         self._live = sys.stderr is not None and sys.stderr.isatty()
@@ -159,21 +159,21 @@ def _one_line() -> Iterator[_Line]:
         line.clear()
 
 
-def _progress(going: TrialProgress, planned: int) -> str:
-    left = max(planned - going.steps, 0) * going.seconds_each
-    ramp = f" with a ramp over {going.warmup}" if going.warmup else ""
-    until = f", about {show.seconds(left)} left" if left and going.steps > 3 else ""
-    return f"rate {going.rate:g}{ramp}: step {going.done} of {going.of}{until}"
+def _progress(trial: TrialProgress, planned: int) -> str:
+    left = max(planned - trial.steps, 0) * trial.seconds_each
+    ramp = f", warm-up {trial.warmup}" if trial.warmup else ""
+    until = f", about {show.seconds(left)} left" if left and trial.steps > 3 else ""
+    return f"rate {trial.rate:g}{ramp}: step {trial.done} of {trial.of}{until}"
 
 
 def _tried(trial: Trial, number: int) -> str:
-    ramp = f", ramp over {trial.warmup}" if trial.warmup else ""
+    ramp = f", warm-up {trial.warmup}" if trial.warmup else ""
     gain = percent(trial.gain, digits=None)
-    return f"{number}. rate {trial.rate:g}{ramp}: {gain} less error after {trial.last.steps} steps"
+    return f"{number}. rate {trial.rate:g}{ramp}: {gain} gain after {trial.last.steps} steps"
 
 
 def _parted(trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
-    """(without, with) a warm-up."""
+    """The trials without and those with a warm-up."""
     return [trial for trial in trials if not trial.warmup], [trial for trial in trials if trial.warmup]
 
 
@@ -181,24 +181,24 @@ def _print_trials(opened: ProbeOpened, trials: Sequence[Trial], start: str) -> N
     plain, ramped = _parted(trials)
     chosen = choose(plain, opened.before, goes_on=opened.step > 0)
     steps = [reading.steps for reading in max(plain, key=lambda trial: len(trial.readings)).readings]
-    click.echo(f"From {printable(start)}; each rate for {opened.steps} steps, on the same pictures and noise:")
+    click.echo(f"From {printable(start)}; each rate for {opened.steps} steps, on the same images and noise:")
     click.echo()
     heads = "".join(f"{step:>9}" for step in steps)
-    click.echo(f"  {'':<15}{'less error after steps':>{9 * len(steps)}}")
-    click.echo(f"  {'rate':<15}{heads}{'length':>9}{'prompt':>8}")
+    click.echo(f"  {'':<15}{'gain after steps':>{9 * len(steps)}}")
+    click.echo(f"  {'rate':<15}{heads}{'norm':>9}{'prompt':>8}")
     for trial in [*sorted(plain, key=lambda trial: trial.rate), *ramped]:
         note = flaw_of(trial, opened.before)
         mark = ">" if trial is chosen else " "
         click.echo(f"{mark} {_row(trial, steps)}  {note or ('chosen' if trial is chosen else '')}".rstrip())
     click.echo()
     _say(
-        "less error: than with the vectors as they were. length: the median vector's, in usual words. prompt: how "
-        "far other words of a prompt still move the picture; 1 is as with the start."
+        "gain: how much smaller the eval loss is than before the trial. norm: of the median vector, relative to the "
+        "median word. prompt: prompt-following; 1 is as with the initial vectors."
     )
 
 
 def _row(trial: Trial, steps: Sequence[int]) -> str:
-    name = f"{trial.rate:g}{f', ramp of {trial.warmup}' if trial.warmup else ''}"
+    name = f"{trial.rate:g}{f', warm-up {trial.warmup}' if trial.warmup else ''}"
     read = {reading.steps: reading for reading in trial.readings}
     gains = "".join(f"{_gain(read.get(step)):>9}" for step in steps)
     return f"{name:<15}{gains}{trial.last.length:>9.1f}{trial.follows:>8.2f}"
@@ -217,7 +217,7 @@ def _print_proposal(now: Scheme, scheme: Scheme, step: int, warmup: Warmup | Non
     if scheme.warmup_steps:
         click.echo(f"  with a warm-up of {show.number(scheme.warmup_steps, 'step')}")
     click.echo()
-    _say(f"The run has {format_scheme(now.segments)}.")
+    _say(f"The run now has {format_scheme(now.segments)}.")
     if warmup is not None:
         _say(warmup.describe())
 

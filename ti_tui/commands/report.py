@@ -1,4 +1,4 @@
-"""`ti-tui report`: one page that tells everything about a run."""
+"""`ti-tui report`: one page with everything about a run."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ti_tui.run.folder import RunFolder
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("-o", "--output", default="", metavar="FILE", help="The page to write; by default RUN/report.html.")
 def command(run: Path, output: str) -> None:
-    """Write RUN/report.html, and print what matters of it.
+    """Write RUN/report.html, and print a summary.
 
-    The page is one file without scripts that loads nothing: curves, verdict, previews beside training pictures,
-    checkpoints, vectors, settings with what `auto` decided, and how to use the embedding in each program. A run that
-    trains is only read; the same command later writes the page anew.
+    The page is one self-contained file without scripts: curves, verdict, samples beside training images, checkpoints,
+    vectors, settings with what `auto` decided, and how to use the embedding in each program. RUN may be training
+    meanwhile: it is only read. Run the command again to update the page.
     """
     folder = RunFolder.find(run)
     target = _target(output, folder)

@@ -1,4 +1,4 @@
-"""`ti-tui runs`: runs with what came out of them; some of them side by side."""
+"""`ti-tui runs`: list runs with their results, or compare some of them side by side."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ti_tui.run import file as run_file
 from ti_tui.run.folder import RunFolder
 from ti_tui.settings import known_runs
 
-HEADS = ("run", "state", "steps", "gain", "verdict", "best", "a step", "heard of")
+HEADS = ("run", "state", "steps", "gain", "verdict", "best", "a step", "updated")
 RIGHT = (3, 5, 6)
 """Columns of numbers."""
 LEAST_PATH, LEAST_COLUMN, MOST_COLUMN = 14, 14, 40
@@ -35,9 +35,9 @@ LEAST_PATH, LEAST_COLUMN, MOST_COLUMN = 14, 14, 40
 @click.command()
 @click.argument("folders", nargs=-1, metavar="[FOLDER]...", type=click.Path(path_type=Path))
 def command(folders: tuple[Path, ...]) -> None:
-    """List the runs made or trained on this machine, or those in FOLDER, latest first, with what came out of each.
+    """List the runs made or trained on this machine, or those in FOLDER, with their results, latest first.
 
-    Of two or more run folders: what came out of them side by side, and the settings in which they differ.
+    With two or more run folders: compare their results, and show the settings in which they differ.
     """
     if len(folders) > 1:
         _compare([RunFolder.find(folder) for folder in folders])
@@ -51,7 +51,7 @@ def command(folders: tuple[Path, ...]) -> None:
 
 
 def _listed(outcomes: Sequence[Outcome], width: int) -> list[str]:
-    """A line for each run; of the columns, those at the right go first where there is no room for all."""
+    """A line for each run; where not all columns fit, the rightmost are dropped."""
     rows = [HEADS, *(_row(outcome) for outcome in outcomes)]
     used = [column for column in range(len(HEADS)) if column == 0 or any(row[column] for row in rows[1:])]
     widths = natural_widths(rows)
@@ -89,25 +89,25 @@ def _compare(folders: Sequence[RunFolder]) -> None:
     outcomes, settings = outcome_rows(runs), setting_rows(runs)
     width = terminal_width()
     names = SettingDifference("", tuple(run.name for run in runs))
-    for rows, said in (([names, *outcomes], ""), (settings, differ_in_words(settings))):
-        _say(said, width)
+    for rows, text in (([names, *outcomes], ""), (settings, differ_in_words(settings))):
+        _print_wrapped(text, width)
         for place, block in enumerate(_blocks(len(runs), rows, width)):
-            # Below the first block of several, names say again which run is which.
+            # Each block after the first repeats the names of its runs.
             again = [names] if place and rows is settings else []
             for line in _side_by_side([*again, *rows], block, width):
                 click.echo(line)
             click.echo()
-    for said in not_comparable(runs):
-        _say(said, width)
+    for text in not_comparable(runs):
+        _print_wrapped(text, width)
 
 
-def _say(text: str, width: int) -> None:
+def _print_wrapped(text: str, width: int) -> None:
     if text:
         click.echo(textwrap.fill(printable(text), width, break_long_words=False, break_on_hyphens=False))
 
 
 def _blocks(count: int, rows: Sequence[SettingDifference], width: int) -> Iterator[range]:
-    """Which runs stand beside each other; of many, those that find no room come below."""
+    """Which runs stand beside each other; those that do not fit form further blocks below."""
     if rows:
         each = max(1, (width - _name_width(rows)) // (LEAST_COLUMN + GAP))
         for first in range(0, count, each):

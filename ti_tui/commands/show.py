@@ -1,4 +1,4 @@
-"""How commands write for people: numbers with units, problems with their severity as a word."""
+"""How commands print: numbers with units, tables, problems with their severity as a word."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MARKS = {"error": ("error", "red"), "warning": ("warning", "yellow"), "info": (
 
 
 def problems(found: Iterable[Problem], *, err: bool = False) -> None:
-    """One line each, errors first; the severity stands as a word, colour only repeats it."""
+    """Print one line for each problem, errors first. The severity is a word; colour only repeats it."""
     order = ("error", "warning", "info")
     for problem in sorted(found, key=lambda problem: order.index(problem.severity)):
         word, colour = _MARKS[problem.severity]
@@ -26,26 +26,26 @@ def problems(found: Iterable[Problem], *, err: bool = False) -> None:
 
 @contextlib.contextmanager
 def waiting_for(what: str, *, seconds: float = PATIENCE_SECONDS) -> Iterator[Callable[[], None]]:
-    """Say on stderr when nothing was heard for so many seconds; what is yielded is to be called at each sign of life.
+    """Print a note on stderr if there is no progress for `seconds`. Yields a function to call at each sign of progress.
 
-    A network drive that does not answer holds whoever asks it, and Python's own Ctrl+C too.
+    A network drive that does not respond blocks the calling thread, and with it Python's handling of Ctrl+C.
     """
-    heard, ended = threading.Event(), threading.Event()
+    progressed, ended = threading.Event(), threading.Event()
 
     def watch() -> None:
         while not ended.is_set():
-            if not heard.wait(seconds):
-                told = f"nothing was heard of {printable(what)} for {seconds:.0f} s: does its drive not answer?"
-                click.echo(f"{told} Still waiting; Ctrl+\\ ends the program.", err=True)
-                heard.wait()
-            heard.clear()
+            if not progressed.wait(seconds):
+                note = f"no answer from {printable(what)} for {seconds:.0f} s: is its drive not responding?"
+                click.echo(f"{note} Still waiting; Ctrl+\\ ends the program.", err=True)
+                progressed.wait()
+            progressed.clear()
 
     threading.Thread(target=watch, name="patience", daemon=True).start()
     try:
-        yield heard.set
+        yield progressed.set
     finally:
         ended.set()
-        heard.set()
+        progressed.set()
 
 
 def table(rows: Sequence[tuple[str, str]], *, indent: int = 2) -> None:

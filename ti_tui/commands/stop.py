@@ -1,4 +1,4 @@
-"""`ti-tui stop`: save a running training and end it."""
+"""`ti-tui stop`: save a running training and stop it."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from ti_tui.run.folder import RunFolder
     "seconds",
     default=120.0,
     show_default=True,
-    help="Seconds to wait for its end; 0 does not wait.",
+    help="Seconds to wait until it has stopped; 0 does not wait.",
 )
 def command(run: Path, seconds: float) -> None:
-    """Ask the trainer of RUN to save an exact checkpoint and to end. `ti-tui train` goes on from there."""
+    """Make the trainer of RUN save an exact checkpoint and stop. `ti-tui train` continues from there."""
     folder = RunFolder.find(run)
     trainer = folder.trainer()
     if trainer is None:
-        click.echo(f"No trainer works in {folder.root}.")
+        click.echo(f"No trainer is running in {folder.root}.")
         return
     requests.ask_to_stop(folder, trainer)
     if seconds <= 0:
-        click.echo("Asked to stop.")
+        click.echo("Stop requested.")
         return
     end = time.monotonic() + seconds
 
     def gone() -> bool:
-        # A process of another machine cannot be seen; there the lock that it gives up tells.
+        # A process on another machine cannot be seen; its lock shows when it has ended.
         return not trainer.alive() and folder.trainer() is None
 
     while not gone() and time.monotonic() < end:
         time.sleep(0.05)
     if not gone():
         raise UserError(
-            f"the trainer (process {trainer.pid}) has not ended within {seconds:g} s; it was asked to",
+            f"the trainer (process {trainer.pid}) has not stopped within {seconds:g} s of the request",
             remedy=f"See {folder.log}.",
         )
     status = folder.read_status()

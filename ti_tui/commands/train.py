@@ -1,4 +1,4 @@
-"""`ti-tui train`: train a run, or go on with it."""
+"""`ti-tui train`: start or resume a run."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from ti_tui.setup.start import last_words, wait_for_start
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--detach", is_flag=True, help="Start the trainer and come back at once; see it with `ti-tui watch`.")
-@click.option("--plain", is_flag=True, help="Plain lines, also on a terminal.")
+@click.option("--detach", is_flag=True, help="Start the trainer and return at once; follow it with `ti-tui watch`.")
+@click.option("--plain", is_flag=True, help="Print plain lines, also on a terminal.")
 def command(run: Path, detach: bool, plain: bool) -> None:
-    """Train RUN (a run folder or its run.toml), or go on with it where it was.
+    """Train RUN (a run folder or its run.toml), or resume it from its newest checkpoint.
 
-    The trainer is a process of its own: closing the terminal does not end it. Ctrl+C (or SIGTERM) saves an exact
-    checkpoint and ends it; the same command goes on from there.
+    The trainer is a separate process: closing the terminal does not end it. Ctrl+C (or SIGTERM) saves an exact
+    checkpoint and stops it; the same command resumes from there.
     """
     folder = RunFolder.find(run)
     checked = check_for_start(folder)
@@ -43,28 +43,28 @@ def command(run: Path, detach: bool, plain: bool) -> None:
     final = folder.embedding(checked.run.embedding.token, None)
     if done and done[-1] >= total and _step_of(final) == done[-1]:
         click.echo(f"Done: the scheme ends at step {total} and the run is at step {done[-1]}: {final}")
-        click.echo("Lengthen [scheme] in the run file to go on.")
+        click.echo("To train further, add steps to [scheme] in the run file.")
         return
     if detach:
         process = _start(folder)
         wait_for_start(process, folder)
         click.echo(
-            f"The trainer is process {process.pid}. See it with `ti-tui watch {run}`, end it with `ti-tui stop {run}`."
+            f"The trainer is process {process.pid}. `ti-tui watch {run}` follows it, `ti-tui stop {run}` stops it."
         )
         return
     bar = sys.stdout is not None and sys.stdout.isatty() and not plain
     if train_here(folder, ProgressBar if bar else PlainLines) == "done":
         click.echo(f"The embedding is in {folder.models}")
     else:
-        click.echo(f"Stopped; `ti-tui train {folder.root}` goes on.")
+        click.echo(f"Stopped; `ti-tui train {folder.root}` resumes it.")
 
 
 def check_for_start(folder: RunFolder) -> Checked:
-    """Check a run that is to be trained, and print its warnings. Raises RunLocked, CheckFailed or RunFileError."""
+    """Check a run before training, and print its warnings. Raises RunLocked, CheckFailed or RunFileError."""
     if held := folder.trainer():
         raise RunLocked(
-            f"a trainer (process {held.pid}) already works in {folder.root}",
-            remedy=f"See it with `ti-tui watch {folder.root}`, or end it with `ti-tui stop {folder.root}`.",
+            f"a trainer (process {held.pid}) is already running in {folder.root}",
+            remedy=f"Follow it with `ti-tui watch {folder.root}`, or stop it with `ti-tui stop {folder.root}`.",
         )
     checked = check_run(folder)
     show.problems([problem for problem in checked.problems if problem.severity == "warning"], err=True)
@@ -73,26 +73,26 @@ def check_for_start(folder: RunFolder) -> Checked:
 
 
 def train_here(folder: RunFolder, display: Callable[[], Display]) -> Literal["done", "stopped"]:
-    """Start the trainer of a checked run and show it until it ends; Ctrl+C and SIGTERM ask it to save and end.
+    """Start the trainer of a checked run and show its progress until it ends; Ctrl+C and SIGTERM save and stop it.
 
     Raises UserError if it could not start, TrainingError if it failed.
     """
-    asked: list[int] = []
+    received: list[int] = []
     trainer: ProcessId | None = None
 
-    def hand_on(number: int, _frame: FrameType | None) -> None:
-        asked.append(number)
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
         if trainer is not None and trainer.alive():
-            click.echo("saving and ending ...", err=True)
+            click.echo("saving and stopping ...", err=True)
             requests.ask_to_stop(folder, trainer)
 
-    before = {name: signal.signal(name, hand_on) for name in (signal.SIGINT, signal.SIGTERM)}
+    before = {name: signal.signal(name, on_signal) for name in (signal.SIGINT, signal.SIGTERM)}
     try:
         reader = EventReader(folder.events, from_end=True)
         process = _start(folder)
         trainer = ProcessId.of(process.pid)
-        if asked and trainer is not None:
-            # It came while the process was being started.
+        if received and trainer is not None:
+            # The signal came while the process was being started.
             requests.ask_to_stop(folder, trainer)
         end = follow(reader, display(), lambda: process.poll() is None)
         status = process.wait()
@@ -102,8 +102,8 @@ def train_here(folder: RunFolder, display: Callable[[], Display]) -> Literal["do
     outcome, message = ended_how(end, folder, process.pid)
     if outcome == "done":
         return "done"
-    # A signal that came before the trainer could listen ended it: there was nothing to save yet.
-    if outcome == "stopped" or (asked and status == -signal.SIGTERM):
+    # A signal before the trainer had its handlers ended it: there was nothing to save yet.
+    if outcome == "stopped" or (received and status == -signal.SIGTERM):
         return "stopped"
     if status == 2:
         raise UserError(message if end else last_words(folder))
@@ -117,7 +117,7 @@ def _start(folder: RunFolder) -> subprocess.Popen[bytes]:
 
 
 def _step_of(embedding: Path) -> int | None:
-    """The step of the final file; None if there is none that can be read: the trainer writes it anew."""
+    """The step of the final embedding file; None if it cannot be read: the trainer then writes it again."""
     try:
         return embedding_files.read(embedding).step
     except UserError:

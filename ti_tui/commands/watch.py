@@ -1,4 +1,4 @@
-"""`ti-tui watch`: follow a run that is going or done."""
+"""`ti-tui watch`: follow a run, running or finished."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ti_tui.settings import known_runs
 
 @click.command()
 @click.argument("run", required=False, type=click.Path(path_type=Path))
-@click.option("--plain", is_flag=True, help="Plain lines, also on a terminal.")
-@click.option("--no-mouse", is_flag=True, help="Leave the mouse to the terminal.")
+@click.option("--plain", is_flag=True, help="Print plain lines, also on a terminal.")
+@click.option("--no-mouse", is_flag=True, help="Do not capture the mouse.")
 def command(run: Path | None, plain: bool, no_mouse: bool) -> None:
-    """Show RUN, by default the run that is going or was last: everything since its beginning, then what comes.
+    """Show RUN from its beginning and follow it. Default: the run that is training, else the latest.
 
-    Leaving (q, or Ctrl+C with --plain) does not end the run.
+    Leaving (q, or Ctrl+C with --plain) does not stop the run.
     """
     folder = RunFolder.find(run) if run else _latest()
     if not plain and sys.stdin is not None and sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty():
@@ -34,7 +34,7 @@ def command(run: Path | None, plain: bool, no_mouse: bool) -> None:
     try:
         follow(EventReader(folder.events), PlainLines(), lambda: folder.trainer() is not None)
     except KeyboardInterrupt:
-        click.echo("The run goes on; `ti-tui stop` ends it.")
+        click.echo("The run continues; `ti-tui stop` stops it.")
         return
     ended = folder.current_status()
     if ended is not None and ended.phase == "failed":
@@ -43,7 +43,7 @@ def command(run: Path | None, plain: bool, no_mouse: bool) -> None:
 
 def _latest() -> RunFolder:
     runs = [RunFolder(root) for root in known_runs()]
-    going = next((run for run in runs if run.trainer() is not None), None)
-    if going or runs:
-        return going or runs[0]
-    raise RunFolderError("no run is known", remedy="Start one with `ti-tui`, or name its folder: ti-tui watch RUN.")
+    running = next((run for run in runs if run.trainer() is not None), None)
+    if running or runs:
+        return running or runs[0]
+    raise RunFolderError("no run is known", remedy="Start one with `ti-tui`, or give its folder: ti-tui watch RUN.")

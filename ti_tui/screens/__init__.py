@@ -1,1 +1,1 @@
-"""The screens: wizard, dashboard and what both use. They meet the trainer only in the run folder."""
+"""The screens: wizard, dashboard and their shared parts. They talk to the trainer only through the run folder."""

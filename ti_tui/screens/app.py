@@ -1,4 +1,4 @@
-"""The program on the screen: its modes (wizard, dashboard), themes, keys, and what happens when something breaks."""
+"""The Textual app: its modes (wizard, dashboard), themes, keys and crash handling."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class TiTuiApp(BaseApp, inherit_bindings=False):
         Binding("ctrl+c", "copy_or_hint", "Copy", show=False, id="app.copy", system=True),
         Binding("f1", "help", "Help", id="app.help", priority=True),
         Binding("question_mark", "help", "Help", show=False, id="app.help-letter"),
-        # Some terminals keep ctrl+p for themselves.
+        # Some terminals use ctrl+p themselves.
         Binding("ctrl+p,f2", "command_palette", "Commands", show=False, id="app.commands"),
     ]
 
@@ -62,9 +62,9 @@ class TiTuiApp(BaseApp, inherit_bindings=False):
         themes = shipped_and_own()
         chosen = settings.chosen_theme(config)
         by_name = {theme.name: theme for theme in themes.themes}
-        # Textual chooses how to do without colour from the theme that is set while it begins.
+        # Textual decides at its start, from the theme set then, how to draw without colour.
         plain = bool(os.environ.get("NO_COLOR")) and chosen in by_name and by_name[chosen].ansi
-        # The first mode and its styles from the beginning: a switch later parses all styles three times more.
+        # Set the first mode and its styles now: switching later would parse all styles three more times.
         self.DEFAULT_MODE = _mode_of(run) if run else "wizard"  # type: ignore[misc]
         super().__init__(css_path=["app.tcss", *([] if run else ["wizard/wizard.tcss"])], ansi_color=plain or None)
         self.add_mode("wizard", partial(_wizard, draft))
@@ -78,10 +78,10 @@ class TiTuiApp(BaseApp, inherit_bindings=False):
         for theme in themes.themes:
             self.register_theme(theme)
         if chosen not in self.available_themes:
-            found.insert(0, f"there is no theme {chosen!r}; {FALLBACK_THEME} is used")
+            found.insert(0, f"there is no theme {chosen!r}; {FALLBACK_THEME} is used instead")
             chosen = FALLBACK_THEME
         self.theme = chosen
-        # Over SSH every frame of an animation is bytes, and it says nothing.
+        # Animations cost bytes over SSH and carry no information.
         self.animation_level = "none"
         self._config_problems = (*found, *themes.problems)
 
@@ -97,7 +97,7 @@ class TiTuiApp(BaseApp, inherit_bindings=False):
     def _key_problems(self) -> list[str]:
         if not self.config.keys:
             return []
-        # Imports every screen: for those alone who bind keys.
+        # This imports every screen, so only for users who bind keys.
         from ti_tui.screens.key_check import key_problems
 
         return key_problems(self.config.keys, type(self))
@@ -122,14 +122,14 @@ class TiTuiApp(BaseApp, inherit_bindings=False):
         yield SystemCommand("New embedding", "The wizard", lambda: self.call_later(self.switch_mode, "wizard"))
         for root in settings.known_runs()[:12]:
             run = RunFolder(root)
-            # The palette reads its texts as markup, whatever they are.
+            # The palette always reads its texts as markup.
             name, place = (printable(text).translate(PLAIN) for text in (run.name, location(root)))
             yield SystemCommand(f"Watch {name}", place, lambda run=run: self.open_run(run))
-        yield SystemCommand("Screenshot", "Keep this screen as an SVG", self.deliver_screenshot)
-        yield SystemCommand("Quit", "Leave; what runs goes on", self.action_quit)
+        yield SystemCommand("Screenshot", "Save this screen as an SVG", self.deliver_screenshot)
+        yield SystemCommand("Quit", "Leave; running trainings continue", self.action_quit)
 
     async def action_quit(self) -> None:
-        """Leave; a screen that has something to ask asks it."""
+        """Leave; a screen may ask a question first."""
         from ti_tui.screens.dialogs import QuestionDialog
 
         for screen in reversed(self.screen_stack):
@@ -149,14 +149,14 @@ class TiTuiApp(BaseApp, inherit_bindings=False):
             self.push_screen(HelpScreen(self.screen))
 
     def action_copy_or_hint(self) -> None:
-        """Copy what is selected; else say how to leave, which is what ctrl+c usually wants."""
+        """Copy the selection; without one, say how to leave, since people press ctrl+c for that."""
         if text := self.screen.get_selected_text():
             self.copy(text, "the selection")
         else:
-            self.notify("ctrl+q leaves; a run that is going goes on.", timeout=3)
+            self.notify("ctrl+q leaves; a running training continues.", timeout=3)
 
     def _handle_exception(self, error: Exception) -> None:
-        """Keep the details in a file and leave; `run_app` then says what happened in words."""
+        """Write the details to a file and leave; `run_app` then explains what happened."""
         keep = getattr(self.screen_stack[0] if self.screen_stack else None, "keep_draft", None)
         if keep is not None:
             with contextlib.suppress(Exception):
@@ -173,13 +173,13 @@ class TiTuiApp(BaseApp, inherit_bindings=False):
 
 
 def run_app(*, run: RunFolder | None = None, draft: Draft | None = None, mouse: bool = True) -> int:
-    """Run the program on this terminal until it is left; returns the exit status.
+    """Run the app on this terminal; returns the exit status.
 
-    run: whose dashboard it opens; else the wizard, with `draft` where one is given.
+    run: the run whose dashboard is opened; without one the wizard opens, with `draft` if it is given.
     """
-    _let_alt_digits_be_keys()
+    _restore_alt_digit_keys()
     if hasattr(signal, "SIGHUP"):
-        # Under nohup a lost terminal would leave a program behind that nobody can see; the trainer has its own session.
+        # Under nohup the app would go on invisibly after its terminal is lost. The trainer has its own session.
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
     while True:
         app = TiTuiApp(run=run, images=protocol(), draft=draft)
@@ -196,8 +196,8 @@ def run_app(*, run: RunFolder | None = None, draft: Draft | None = None, mouse: 
             return 1
 
 
-def _let_alt_digits_be_keys() -> None:
-    """Textual turns alt and a digit into what WezTerm on a Mac types by it; here they jump to a step."""
+def _restore_alt_digit_keys() -> None:
+    """Textual turns alt+digit into what WezTerm types on a Mac; here these keys open a step of the wizard."""
     from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
 
     for digit in range(1, 7):
@@ -205,7 +205,7 @@ def _let_alt_digits_be_keys() -> None:
 
 
 def protocol() -> Protocol:
-    """How pictures are drawn on this terminal. Asks it, if that is needed, before the first screen is drawn."""
+    """How images are drawn on this terminal. Queries it if needed, so call it before the first screen is drawn."""
     config, _ = settings.load_settings()
     return choose_protocol(config.images, os.environ, lambda: probe_terminal(0, 1), extra_installed())
 

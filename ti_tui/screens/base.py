@@ -1,4 +1,4 @@
-"""What all screens share: the app as they know it, and what becomes of an error in one of their threads."""
+"""What all screens share: the interface of the app, and the handling of errors in worker threads."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from ti_tui.widgets.picture import PictureCache
 
 NARROW = 100
-"""Below so many columns a screen does with less."""
+"""Screens with fewer columns use a reduced layout."""
 
 
 class BaseApp(App[None], inherit_bindings=False):
-    """The app as the screens know it, so that none of them imports the app itself, which imports them all.
+    """The interface of the app for its screens, which cannot import the app itself, since it imports them.
 
     config:   the settings.
-    images:   how this terminal shows pictures.
-    pictures: the pictures that were decoded already.
-    draft:    what the wizard begins with, if it is not to offer the draft that was left; None once its run was made.
-    crash:    the file that says what went wrong, once something did.
+    images:   how this terminal shows images.
+    pictures: a cache of decoded images.
+    draft:    what the wizard starts with instead of offering the saved draft; None once its run was made.
+    crash:    the file with the details, after a crash.
     """
 
     config: Settings
@@ -46,33 +46,33 @@ class BaseApp(App[None], inherit_bindings=False):
         raise NotImplementedError
 
     def made_run(self, run: RunFolder) -> None:
-        """A run came out of the wizard: show it, and let the next wizard begin anew."""
+        """The wizard made `run`: show its dashboard, and start the next wizard empty."""
         raise NotImplementedError
 
     def copy(self, text: str, what: str) -> None:
-        """Put `text` on the clipboard of the terminal (OSC 52), and say what may keep it from arriving."""
+        """Copy `text` to the terminal's clipboard (OSC 52); in tmux, say which setting that needs."""
         self.copy_to_clipboard(text)
         hint = "\nIn tmux this needs: set -s set-clipboard on" if os.environ.get("TMUX") else ""
         self.notify(f"Copied {what}:\n{text}{hint}", timeout=6, markup=False)
 
 
 class AppAccess(MessagePump):
-    """For screens and panes that use more of the app than Textual's own part."""
+    """For screens and panes that use ti_tui's own parts of the app."""
 
     @property
     def ti_tui(self) -> BaseApp:
-        """The app: its settings, and how it draws pictures."""
+        """The app: its settings, and how it draws images."""
         return cast(BaseApp, self.app)
 
 
 class WorkerErrors(MessagePump):
-    """For screens and panes with threads: an error in one is written to a file and said, and the program goes on.
+    """For screens and panes with threads: an error in one is written to a file and shown, and the app continues.
 
-    Textual tells a worker's state to the screen or widget that started it, and to no other.
+    Textual reports a worker's state only to the screen or widget that started it.
     """
 
     def worker_failed(self, error: Exception, details: str) -> None:
-        """A thread ended with `error`; `details` is a sentence that says where its traceback is."""
+        """A thread ended with `error`; `details` is a sentence that says where the traceback is."""
         raise NotImplementedError
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
@@ -83,9 +83,9 @@ class WorkerErrors(MessagePump):
 
 
 def fit_footer(screen: Screen[Any]) -> bool:
-    """Put the keys of the footer close together on a narrow screen; whether it is one."""
+    """Make the footer compact on a narrow screen; returns whether the screen is narrow."""
     footer, narrow = screen.query_one(Footer), screen.size.width < NARROW
-    # Each change goes through every key of the footer.
+    # Each change redraws every key of the footer, so only make it when needed.
     if footer.compact != narrow:
         footer.compact = narrow
     return narrow

@@ -1,4 +1,4 @@
-"""The screen after a mistake of the program itself: what happened, where the details are, how to go on."""
+"""The screen after a crash of ti_tui: what happened, where the details are, how to continue."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ti_tui.themes import shipped_and_own, variable_defaults
 
 
 class CrashApp(App[None], inherit_bindings=False):
-    """Says in words what happened. `again` is set if the person wants to go on."""
+    """Explains what happened. `again` is set if the user wants to continue."""
 
     CSS_PATH = "app.tcss"
     CSS = "CrashApp Vertical.dialog { margin: 2 4; border-left: thick $error; }"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS = [
-        Binding("enter,r", "again", "Go on"),
-        Binding("c", "copy", "Copy the details' path"),
+        Binding("enter,r", "again", "Continue"),
+        Binding("c", "copy", "Copy the path"),
         Binding("q,escape,ctrl+q,ctrl+c", "quit", "Leave"),
     ]
 
@@ -37,11 +37,11 @@ class CrashApp(App[None], inherit_bindings=False):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
-            yield Static("ti_tui made a mistake and had to close the screen", classes="dialog-title", markup=False)
+            yield Static("ti_tui has crashed", classes="dialog-title", markup=False)
             yield Static(last_line(self._details), classes="dialog-text", markup=False)
             yield Static(
-                "Nothing is lost: a training goes on by itself, and the wizard's draft was kept.\n"
-                f"The details are in {self._details}; please send them to us.",
+                "Nothing is lost: a running training continues, and the wizard's draft is saved.\n"
+                f"The details are in {self._details}; please report them.",
                 classes="dialog-text",
                 markup=False,
             )
@@ -57,7 +57,7 @@ class CrashApp(App[None], inherit_bindings=False):
 
 
 def last_line(details: Path) -> str:
-    """What the error says: the last line of the written traceback."""
+    """The error message: the last line of the traceback in the file."""
     try:
         lines = details.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except OSError:

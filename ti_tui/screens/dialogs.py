@@ -1,4 +1,4 @@
-"""Small dialogs: a question with answers, a text to read, a line to type, a path to pick; a base for forms."""
+"""Small dialogs: a question with answers, a text to read, a line to type, a path to pick; a base class for forms."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 
 
 class Dialog(ModalScreen[Result]):
-    """A heading, a text where there is one, what the dialog asks, and its keys; escape gives None."""
+    """A heading, an optional text, the body, and the keys; escape returns None."""
 
     FRAME: ClassVar[str] = "dialog"
     BINDINGS = [Binding("escape", "dismiss(None)", "Back", show=False)]
@@ -43,12 +43,12 @@ class Dialog(ModalScreen[Result]):
             yield Static(self._keys, id="keys", classes="dialog-keys", markup=False)
 
     def body(self) -> ComposeResult:
-        """What stands between the text and the keys."""
+        """The widgets between the text and the keys."""
         raise NotImplementedError
 
 
 class FormDialog(Dialog[Result]):
-    """Controls, and below them what comes of what is typed in them so far."""
+    """Controls, and below them the outcome of the present input."""
 
     FRAME = "dialog form"
 
@@ -63,18 +63,18 @@ class FormDialog(Dialog[Result]):
         self.show_outcome()
 
     def show_outcome(self) -> None:
-        """Show what would come of it now."""
+        """Show the outcome of the present input."""
         raise NotImplementedError
 
 
 def labelled(label: str, control: Widget) -> Horizontal:
-    """A line of a form."""
+    """A line of a form: a label and a control."""
     return Horizontal(Static(label, classes="label", markup=False), control, classes="line")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer: what is returned for it, its key, its words."""
+    """One answer: the id that is returned, its key, its text."""
 
     id: str
     key: str
@@ -82,7 +82,7 @@ class Answer:
 
 
 class QuestionDialog(Dialog[str | None]):
-    """A question with a few answers; the first is the default, escape answers nothing."""
+    """A question with a few answers; the first is the default, escape returns None."""
 
     def __init__(self, title: str, text: str, answers: Sequence[Answer]) -> None:
         super().__init__(title, text, keys="enter choose   esc back")
@@ -107,7 +107,7 @@ class QuestionDialog(Dialog[str | None]):
 
 
 class Reader(Dialog[None]):
-    """A text to read, never taken as markup."""
+    """A text to read, shown without markup."""
 
     BINDINGS = [
         Binding("q,enter,v,l", "dismiss(None)", "Back", show=False),
@@ -131,11 +131,11 @@ class Reader(Dialog[None]):
         self.notify("Copied.", timeout=2)
 
 
-class Typed(Dialog[str | None]):
+class TextDialog(Dialog[str | None]):
     """A line to type."""
 
     def __init__(self, title: str, text: str, value: str = "", *, path: bool = False) -> None:
-        super().__init__(title, text, keys="enter take it   esc back" + "   right complete the path" * path)
+        super().__init__(title, text, keys="enter accept   esc back" + "   right complete the path" * path)
         self._value, self._path = value, path
 
     def body(self) -> ComposeResult:
@@ -152,15 +152,15 @@ class Typed(Dialog[str | None]):
 
 
 class PathPicker(Dialog[Path | None]):
-    """Walks the folders of this machine. Gives a folder, or with `suffixes` also a file of one of them.
+    """Browses the folders of this machine. Returns a folder or, if `suffixes` are given, a file with one of them.
 
-    The first entry is the folder itself; counted: endings whose files are counted in it.
+    The first entry is the open folder itself; `counted`: suffixes of the files that are counted there.
     """
 
     BINDINGS = [
         Binding("backspace,left", "up", "Up", show=False),
         Binding("full_stop", "hidden", "Hidden", show=False),
-        Binding("space", "take", "Take", show=False),
+        Binding("space", "take", "Choose", show=False),
     ]
 
     def __init__(
@@ -171,7 +171,7 @@ class PathPicker(Dialog[Path | None]):
         suffixes: frozenset[str] = frozenset(),
         counted: frozenset[str] = frozenset(),
     ) -> None:
-        super().__init__(title, keys="enter open   space take it   left up   . hidden   esc back")
+        super().__init__(title, keys="enter open   space choose   left up   . hidden   esc back")
         self._suffixes, self._counted, self._hidden = suffixes, counted, False
         self._folder = next((path for path in (start, *start.parents) if _is_folder(path)), Path.home())
         self._entries: list[Path] = []
@@ -220,17 +220,17 @@ class PathPicker(Dialog[Path | None]):
                     pictures += 1
                 else:
                     others += 1
-            said = printable(str(self._folder)) + (f"   ({others} other files)" if others else "")
+            place = printable(str(self._folder)) + (f"   ({others} other files)" if others else "")
         except OSError as error:
-            said = f"{printable(str(self._folder))}: {error.strerror}"
-        self.query_one("#where", Static).update(said)
+            place = f"{printable(str(self._folder))}: {error.strerror}"
+        self.query_one("#where", Static).update(place)
         key = lambda path: path.name.lower()  # noqa: E731
         self._entries = [self._folder, *sorted(folders, key=key), *sorted(files, key=key)]
         options = self.query_one(OptionList)
-        here = "./  this folder" + (f", {pictures} pictures" if pictures else "")
+        here = "./  this folder" + (f", {pictures} images" if pictures else "")
         names = [f"{path.name}/" if path.is_dir() else path.name for path in self._entries[1:]]
         options.set_options([Content(printable(name)) for name in (here, *names)])
-        # The folder itself, if it holds what is looked for; else the first one in it.
+        # The folder itself if it contains matching files, else its first entry.
         first = 0 if pictures or len(self._entries) == 1 else 1
         options.highlighted = self._entries.index(at) if at in self._entries else first
 
@@ -243,7 +243,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def start_of(text: str) -> Path:
-    """Where a picker begins for what was typed so far."""
+    """The folder in which a picker starts, from the text typed so far."""
     try:
         return user_path(text).absolute() if text else Path.home()
     except BadPath:

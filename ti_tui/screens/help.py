@@ -1,4 +1,4 @@
-"""Help: what a screen is for, every key that works on it, and what the words on it mean."""
+"""Help: what a screen is for, its keys, and the terms used on it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ QUIET = frozenset(
         *(f"wizard.alt-step-{n}" for n in range(2, 7)),
     }
 )
-"""Keys that stand for another one, or that everybody knows."""
+"""Keys that duplicate another one or that everybody knows."""
 
 FRAME_ROWS = 6
-"""Rows of the dialog that are not scrolled: the padding, the heading and the keys, with a space between."""
+"""Rows of the dialog that do not scroll: padding, heading, keys and the blank rows between them."""
 
 
 class HelpScreen(Dialog[None]):
-    """Shows `help_text()` of the screen below, its keys, and from the glossary the words in its `help_terms`."""
+    """Shows `help_text()` of the screen below, its keys, and the glossary entries of its `help_terms`."""
 
     BINDINGS = [Binding("escape,q,f1,question_mark,enter", "dismiss(None)", "Back", show=False, priority=True)]
 
@@ -71,7 +71,7 @@ class HelpScreen(Dialog[None]):
         self.query_one(VerticalScroll).focus()
 
     def on_resize(self) -> None:
-        # A share (1fr) of a dialog that grows with its content would have no end, and push the keys out of it.
+        # With a height of 1fr the body would grow with its content and push the keys out of the dialog.
         self.query_one(VerticalScroll).styles.max_height = max(3, self.size.height * 9 // 10 - FRAME_ROWS)
 
 
@@ -79,7 +79,7 @@ def _keys_of(screen: Screen[Any]) -> list[tuple[str, str]]:
     keys: dict[str, tuple[str, list[str]]] = {}
     for active in screen.active_bindings.values():
         binding = active.binding
-        # Textual's own keys (arrows, page up) have no id: they do what people expect.
+        # Textual's own keys (arrows, page up) have no id; they need no explanation.
         if not (binding.id or binding.show) or binding.id in QUIET or not active.enabled:
             continue
         key = screen.app.get_key_display(binding)

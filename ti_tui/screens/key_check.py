@@ -1,4 +1,4 @@
-"""Checking the [keys] of the settings against the keys that the app and its screens have."""
+"""Checks the [keys] of the settings against the bindings of the app and its screens."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ti_tui.widgets.segment_table import SegmentTable
 
 
 def key_problems(keys: Mapping[str, str], app: type[BaseApp]) -> list[str]:
-    """What is wrong with the [keys] of the settings: ids that nothing has, keys that are given away twice."""
+    """What is wrong with the [keys] of the settings: unknown ids, and keys that are used twice."""
     owners = (
         app, WizardScreen, DatasetPane, CaptionPreview, SchemePane, CropReview, CaptionReview, CaptionEditor,
         CaptionList, DashboardScreen, CompareScreen, SampleGrid, HealthScreen, LogScreen, TextLine, SegmentTable,
@@ -38,10 +38,12 @@ def key_problems(keys: Mapping[str, str], app: type[BaseApp]) -> list[str]:
     for name in keys:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            wrong.append(f"[keys] {name}: no key has this id" + (f"; did you mean {near[0]}?" if near else ""))
+            wrong.append(
+                f"[keys] {name}: there is no key with this id" + (f"; did you mean {near[0]}?" if near else "")
+            )
     for key in {key for key in keys.values() if list(keys.values()).count(key) > 1}:
         names = [name for name, bound in keys.items() if bound == key]
         screens = {name.partition(".")[0] for name in names}
         if len(screens) < len(names):
-            wrong.append(f"[keys] {key} is given to {' and '.join(names)}: only one of them can have it")
+            wrong.append(f"[keys] {key} is used for {' and '.join(names)}: it can only be used for one")
     return wrong

@@ -1,1 +1,1 @@
-"""Textual pieces that the screens share."""
+"""Textual widgets that the screens share."""

@@ -1,4 +1,4 @@
-"""Lines of styled text drawn cell by cell: of a change only the changed cells go to the terminal."""
+"""A widget for lines of styled text that sends only changed cells to the terminal."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from textual.widget import Widget
 from ti_tui.formatting import wrapped
 
 Piece = tuple[str, str]
-"""A text and the names of its styles: theme variables such as `muted` or `accent`, and `b`, `i`, `u`, `r`."""
+"""A text and its style names: theme variables such as `muted` or `accent`, and `b`, `i`, `u`, `r`."""
 Line = Sequence[Piece]
 
 LEAST_WIDTH = 10
-"""Texts are broken for no less than this, also while a widget has no size yet."""
+"""Text is never wrapped more narrowly, even while a widget has no size yet."""
 
 _FLAGS = {"b": Style(bold=True), "i": Style(italic=True), "u": Style(underline=True), "r": Style(reverse=True)}
 
 
 class Canvas(Widget):
-    """Shows lines given by `draw`; text is never read as markup."""
+    """Shows the lines given to `draw`; text is never read as markup."""
 
     DEFAULT_CSS = "Canvas { height: auto; }"
 
@@ -39,15 +39,15 @@ class Canvas(Widget):
         self.app.theme_changed_signal.subscribe(self, self._theme_changed)
 
     def focus_changed(self) -> None:
-        """The focus came or went: draw again what it changes."""
+        """Called after the focus changed: draw again what depends on it."""
 
     def watch_has_focus(self, has_focus: bool) -> None:
-        # Not on_focus and on_blur: they are called before the widget knows that it has the focus, or has it no more.
+        # Not on_focus and on_blur, which are called before has_focus is updated.
         super().watch_has_focus(has_focus)
         self.focus_changed()
 
     def draw(self, lines: Sequence[Line]) -> None:
-        """Show `lines` from now on; only cells that differ from the last ones are painted again."""
+        """Show `lines`; only cells that differ from the previous lines are painted again."""
         if not self.is_attached:
             self._lines = list(lines)
             return
@@ -66,7 +66,7 @@ class Canvas(Widget):
             self.refresh(*changed)
 
     def plain(self) -> str:
-        """What is shown, without its styles."""
+        """The shown text without styles."""
         return "\n".join("".join(piece for piece, _ in line) for line in self._lines)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
@@ -81,7 +81,7 @@ class Canvas(Widget):
         return self._strips[y].adjust_cell_length(self.size.width).apply_style(base)
 
     def style_named(self, names: str) -> Style:
-        """The style of `names` in the present theme."""
+        """The style of `names` in the current theme."""
         if names not in self._styles:
             self._styles[names] = self._make_style(names)
         return self._styles[names]
@@ -118,7 +118,7 @@ class Canvas(Widget):
 
 
 def changed_span(old: Strip, new: Strip) -> tuple[int, int] | None:
-    """Columns from which and up to which two lines differ, or None if they are the same."""
+    """The first column in which two lines differ and the column after the last one; None if they are equal."""
     if old == new:
         return None
     before, after = _cells(old), _cells(new)
@@ -133,14 +133,14 @@ def changed_span(old: Strip, new: Strip) -> tuple[int, int] | None:
 
 
 def cut(text: str, width: int) -> str:
-    """`text` in exactly `width` cells: cut with an ellipsis, or filled up with spaces."""
+    """`text` in exactly `width` cells: cut with an ellipsis, or padded with spaces."""
     if cell_len(text) <= width:
         return text + " " * (width - cell_len(text))
     return set_cell_size(text, max(0, width - 1)) + "…" if width > 0 else ""
 
 
 def marked(mark: str, text: str, style: str, width: int, *, most: int | None = None) -> list[Line]:
-    """`text` in lines of `width` cells, at the most so many, beside a mark that stands before the first of them."""
+    """`text` wrapped to `width` cells, in at most `most` lines, with a mark before the first."""
     parts = wrapped(text, max(LEAST_WIDTH, width))[:most]
     return [[(mark if at == 0 else " " * len(mark), f"{style} b"), (part, style)] for at, part in enumerate(parts)]
 
@@ -150,6 +150,6 @@ def _cells(strip: Strip) -> list[tuple[str, Style | None]]:
     for segment in strip:
         for letter in segment.text:
             cells.append((letter, segment.style))
-            # A wide letter fills two columns; the second stands for nothing of its own.
+            # A wide character fills two columns; the second has no text.
             cells += [("", segment.style)] * (cell_len(letter) - 1)
     return cells

@@ -1,4 +1,4 @@
-"""Curves in braille: the loss over a run, or the rate over a scheme. Pure functions; a Canvas shows the lines."""
+"""Curves in braille characters: the loss of a run, or the rates of a scheme. Pure functions; a Canvas shows them."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from dataclasses import dataclass
 from ti_tui.widgets.canvas import Line, Piece
 
 DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
-"""Bits of a braille letter by row and column of its dots (Unicode 10.0, block U+2800)."""
+"""Bits of a braille character by row and column of its dots (Unicode 10.0, block U+2800)."""
 BARS = "▁▂▃▄▅▆▇█"
 AXIS_CELLS = 8
 FEW_ROWS = 6
 ROUND = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
-"""First digits that the ends of an axis may have."""
+"""Leading digits that the ends of an axis may have."""
 
 
 @dataclass(frozen=True)
 class Curve:
     """One curve: points with ascending x, its style, and how it is drawn.
 
-    band:        a column is a bar over the middle of its values, from the first to the last fifth; else a line joins
-                 the points.
-    own_scale:   drawn from its own lowest to its own highest value over the whole height.
-    mark:        a letter at each point, such as ●.
+    band:        draw the middle three fifths of the values in each column as a bar, instead of a line.
+    own_scale:   scale the curve to the whole height by itself.
+    mark:        a character at each point, such as ●.
     """
 
     name: str
@@ -39,14 +38,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class Axis:
-    """A range and how it is spread: linear, or logarithmic."""
+    """A range, linear or logarithmic."""
 
     low: float
     high: float
     log: bool = False
 
     def place(self, value: float, cells: int) -> int:
-        """Index of `value` in `cells` equal parts, cut to them."""
+        """The index of `value` in `cells` equal parts, limited to the range."""
         low, high, at = (_log(v) if self.log else v for v in (self.low, self.high, value))
         share = (at - low) / (high - low) if high > low else 0.5
         return min(cells - 1, max(0, int(share * cells)))
@@ -63,7 +62,7 @@ def chart(
     marks: Sequence[float] = (),
     y_text: Callable[[float], str] | None = None,
 ) -> list[Line]:
-    """The lines of a chart of `width` x `height` cells, axes included. marks: places on the x axis to be ticked."""
+    """The lines of a chart of `width` x `height` cells, axes included. marks: positions to mark on the x axis."""
     columns, rows = width - AXIS_CELLS, height - 2
     if columns < 8 or rows < 2:
         return [[(" " * max(width, 0), "")] for _ in range(height)]
@@ -85,7 +84,7 @@ def chart(
 
 
 def spark(values: Sequence[float], width: int) -> str:
-    """One row of bars for the last values, means of equal parts where there are more than `width`."""
+    """The values as one row of bars; means of equal parts if there are more than `width`."""
     if not values or width < 1:
         return " " * max(width, 0)
     if len(values) > width:
@@ -99,7 +98,7 @@ def spark(values: Sequence[float], width: int) -> str:
 
 
 def nice_axis(low: float, high: float, *, log: bool) -> Axis:
-    """An axis around `low`..`high` whose ends are round, so that it stays the same while the values move a little."""
+    """An axis around `low`..`high` with round ends, so that it stays the same when values change a little."""
     if not log:
         return Axis(low, high if high > low else low + 1)
     low, high = max(low, 1e-12), max(high, 1e-12)
@@ -120,7 +119,7 @@ def _draw(
     def dot(across: int, up: int) -> None:
         row, column = (high - 1 - up) // 4, across // 2
         if styles[row][column] != curve.style:
-            # A letter has one colour: the later curve takes the cell, so that its shape can be read.
+            # A character has one colour: the later curve takes the whole cell, so that its shape is readable.
             letters[row][column] = 0
         letters[row][column] |= DOTS[(high - 1 - up) % 4][across % 2]
         styles[row][column] = curve.style
@@ -149,7 +148,7 @@ def _draw(
 
 
 def _line(start: tuple[int, int], end: tuple[int, int], dot: Callable[[int, int], None]) -> None:
-    """Dots between two points: level, then straight up or down, as a value that holds until the next one."""
+    """Dots on the straight line between two points."""
     (x0, y0), (x1, y1) = start, end
     count = max(abs(x1 - x0), abs(y1 - y0))
     for i in range(1, count):
@@ -170,19 +169,19 @@ def _merged(letters: Sequence[int], styles: Sequence[str], text: dict[int, str])
 
 def _own_axis(curve: Curve) -> Axis:
     low, high = min(curve.ys, default=1.0), max(curve.ys, default=1.0)
-    # A little room above and below keeps a constant rate in the middle of the chart.
+    # Some room above and below keeps a constant rate in the middle of the chart.
     return Axis(low / 1.3, high * 1.3, log=True)
 
 
 def _labels(y: Axis, rows: int, number: Callable[[float], str]) -> dict[int, str]:
     labels: dict[int, str] = {}
     if rows < FEW_ROWS:
-        # A row stands for many values then: only its ends can be named truly.
+        # Each row covers many values, so only the ends can be labelled correctly.
         return {0: number(y.high), rows - 1: number(y.low)}
     values = _decades(y.low, y.high) if y.log else [y.low + (y.high - y.low) * i / 4 for i in range(5)]
     most = max(2, rows // 2)
     if len(values) > most:
-        # Counted from the top, where the labels of a falling curve are looked for.
+        # Counted from the top, where a falling curve starts.
         values = values[:: -math.ceil(len(values) / most)]
     for value in values:
         row = rows - 1 - y.place(value, rows * 4) // 4
@@ -191,7 +190,7 @@ def _labels(y: Axis, rows: int, number: Callable[[float], str]) -> dict[int, str
 
 
 def _decades(low: float, high: float) -> list[float]:
-    """1-2-5 numbers from `low` to `high`; of a narrow range the finer ones as well."""
+    """Round numbers (1, 2, 5) from `low` to `high`; finer ones in a narrow range."""
     digits = (1, 2, 5) if high / low >= 5 else ROUND
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     values = [digit * 10.0**power for power in powers for digit in digits]
@@ -207,7 +206,7 @@ def _x_ticks(x: Axis) -> list[float]:
     each = next(digit * power for digit in (1, 2, 5, 10) if span / (digit * power) <= 5)
     first = math.ceil(x.low / each)
     inner = [index * each for index in range(first, int(x.high // each) + 1)]
-    # The end is named, and no tick so near that the two would run into each other.
+    # Label the end, and drop ticks too near to it.
     return [*(tick for tick in inner if x.high - tick > each / 2), x.high]
 
 

@@ -1,4 +1,4 @@
-"""The controls of a form: a text line with path completion, a choice in a row, ticks, several lines, segments."""
+"""The controls of a form: a text line with path completion, a choice, ticks, several lines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ti_tui.widgets.canvas import Canvas
 
 
 class Edited(Message):
-    """A control holds another text."""
+    """The text of a control has changed."""
 
     def __init__(self, source: Control, text: str) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Edited(Message):
 
 
 class EditingFinished(Message):
-    """Enter was pressed: go on with the next field."""
+    """Enter was pressed: go to the next field."""
 
     def __init__(self, source: Control) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class EditingFinished(Message):
 
 
 class TextLine(Input):
-    """A one-line text without a frame."""
+    """A one-line text input without a frame."""
 
     BINDINGS = [Binding("ctrl+u", "clear_line", "Clear", show=False, id="field.clear")]
 
@@ -50,7 +50,7 @@ class TextLine(Input):
     ) -> None:
         suggester = PathSuggester(folders=folders) if path else None
         super().__init__(text, placeholder=placeholder, compact=True, select_on_focus=False, suggester=suggester, id=id)
-        # A blinking cursor is the one thing that would send bytes over SSH while nothing happens.
+        # A blinking cursor would send bytes over SSH even while nothing happens.
         self.cursor_blink = False
         self._joiner = joiner
 
@@ -59,7 +59,7 @@ class TextLine(Input):
         return self.value
 
     def show_text(self, text: str) -> None:
-        """Put a text that was not typed here; a text that is there already keeps the cursor where it is."""
+        """Set the text without an `Edited` message; the cursor stays if the text is the same."""
         if text != self.value:
             with self.prevent(Input.Changed):
                 self.value = text
@@ -79,32 +79,32 @@ class TextLine(Input):
         event.prevent_default()
         event.stop()
         if isinstance(self.suggester, PathSuggester):
-            # Files dropped on a terminal arrive as quoted paths, often with a newline behind them.
+            # Files dropped on a terminal arrive as quoted paths, often followed by a newline.
             self.insert_text_at_cursor(unquoted(event.text))
         else:
             lines = [line.strip() for line in event.text.splitlines() if line.strip()]
             self.insert_text_at_cursor(self._joiner.join(lines) if len(lines) > 1 else event.text.strip("\r\n"))
 
     def on_focus(self) -> None:
-        # A text that was there before has no suggestion yet.
+        # A text that was set before has no suggestion yet.
         if self.suggester is not None and self.value:
             self.run_worker(self.suggester._get_suggestion(self, self.value), exit_on_error=False)
 
 
 class PathSuggester(Suggester):
-    """Completes a path by the first name in its folder that begins so; folders end with a slash."""
+    """Completes a path with the first matching name in its folder; folders end with a slash."""
 
     def __init__(self, *, folders: bool = False) -> None:
         super().__init__(use_cache=False, case_sensitive=True)
         self._folders = folders
 
     async def get_suggestion(self, value: str) -> str | None:
-        # A disk may be slow, and the next letter must not wait for it.
+        # A disk may be slow, and typing must not wait for it.
         return await asyncio.to_thread(complete_path, value, folders=self._folders)
 
 
 def complete_path(text: str, *, folders: bool = False) -> str | None:
-    """`text` made longer to the first name in its folder that begins so, or of its folders; None if there is none."""
+    """`text` completed to the first matching name in its folder; None if there is none. folders: only folders."""
     head, slash, start = text.rpartition("/")
     if not slash:
         return "~/" if text == "~" else None
@@ -131,7 +131,7 @@ def unquoted(text: str) -> str:
 
 
 class ChoiceRow(Canvas, can_focus=True):
-    """One of a few words in a row; left and right choose."""
+    """A choice between a few words in a row; left and right choose."""
 
     BINDINGS = [
         Binding("left", "move(-1)", "Other value", show=False),
@@ -184,7 +184,7 @@ class ChoiceRow(Canvas, can_focus=True):
         line: list[tuple[str, str]] = []
         for choice in self.choices:
             chosen = choice == self.text_chosen
-            # The brackets say what is chosen where there are no colours.
+            # The brackets mark the choice where there are no colours.
             around = "()" if chosen else "  "
             style = ("accent b" if self.has_focus else "b") if chosen else "muted"
             line += [(f"{around[0]}{choice}{around[1]}", style), ("  ", "")]
@@ -192,7 +192,7 @@ class ChoiceRow(Canvas, can_focus=True):
 
 
 class Flags(Canvas, can_focus=True):
-    """Some of a few words; left and right move, space ticks."""
+    """Ticks for a few words; left and right move, space ticks."""
 
     BINDINGS = [
         Binding("left", "move(-1)", "Move", show=False),
@@ -226,7 +226,7 @@ class Flags(Canvas, can_focus=True):
     def action_tick(self) -> None:
         self._ticked ^= {self.choices[self._at]}
         self._show()
-        # Nothing ticked is said as a comma: "" would mean the default.
+        # A comma means that nothing is ticked: "" would mean the default.
         self.post_message(Edited(self, self.text or ","))
 
     def action_finish(self) -> None:
@@ -245,7 +245,7 @@ class Flags(Canvas, can_focus=True):
 
 
 class LineList(Vertical):
-    """Several texts, one a line; an empty line below takes another."""
+    """Several texts, one per line; an empty line below adds another."""
 
     DEFAULT_CSS = "LineList { height: auto; }"
 
@@ -267,7 +267,7 @@ class LineList(Vertical):
             return
         texts = [line for line in text.splitlines() if line.strip()]
         lines = list(self.query(TextLine))
-        # The lines that are there stay, and with them the cursor.
+        # Existing lines are kept, so that the cursor stays where it is.
         for line, words in zip(lines, [*texts, ""], strict=False):
             line.show_text(words)
         for line in lines[len(texts) + 1 :]:

@@ -1,4 +1,4 @@
-"""A row of a form: label, control, what the value comes to, and below it what is wrong with it."""
+"""A row of a form: label, control, a note about the value, and below it what is wrong with it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ti_tui.widgets.controls import ChoiceRow, Control, Edited, EditingFinished,
 MOST_PROBLEMS = 2
 MARKS = {"error": ("✗", "error"), "warning": ("!", "warning"), "info": ("·", "muted")}
 WIDE = frozenset({"path", "lines", "flags", "choice", "table"})
-"""Kinds whose control needs the whole line; their note stands below."""
+"""Kinds whose control needs the whole line; their note is shown below it."""
 
 
 class FieldRow(Vertical):
-    """One field. Shows its problems when it is left, not while it is being typed."""
+    """One field. Shows its problems when the cursor leaves it, not while typing."""
 
     DEFAULT_CSS = """
     FieldRow { height: auto; }
@@ -40,7 +40,7 @@ class FieldRow(Vertical):
     """
 
     class Changed(Message):
-        """The text of a field is another; "" is its default."""
+        """The text of a field has changed; "" means its default."""
 
         def __init__(self, row: FieldRow, text: str) -> None:
             super().__init__()
@@ -79,7 +79,7 @@ class FieldRow(Vertical):
 
     @property
     def entry(self) -> Control | TextLine:
-        """What gets the focus."""
+        """The widget that gets the focus."""
         return self.control.query(TextLine).first() if isinstance(self.control, LineList) else self.control
 
     def show(self, text: str, *, note: str, problems: Sequence[Problem], changed: bool) -> None:
@@ -96,7 +96,7 @@ class FieldRow(Vertical):
         self._show_below()
 
     def flag(self) -> None:
-        """Show what is wrong also while the field has the focus, until it is edited."""
+        """Show the problems even while the field has the focus, until it is edited."""
         self._flagged = True
         self._show_below()
 
@@ -129,7 +129,7 @@ class FieldRow(Vertical):
         lines: list[Line] = []
         shown = self._problems if not typing else ()
         for problem in shown[:MOST_PROBLEMS]:
-            lines += told(problem, width)
+            lines += problem_lines(problem, width)
         if len(shown) > MOST_PROBLEMS:
             lines.append([("  ", ""), (f"and {len(shown) - MOST_PROBLEMS} more, listed in the last step", "muted")])
         if self._wide_note and not any(problem.severity == "error" for problem in self._problems):
@@ -138,7 +138,7 @@ class FieldRow(Vertical):
         self._below.display = bool(lines)
 
 
-def told(problem: Problem, width: int) -> list[Line]:
+def problem_lines(problem: Problem, width: int) -> list[Line]:
     """A problem in lines of at most `width` cells, with the mark of its severity."""
     letter, style = MARKS[problem.severity]
     return marked(f"{letter} ", problem.sentence, style, width - 2)
@@ -151,7 +151,7 @@ def _control(spec: FieldSpec, text: str, placeholder: str) -> Control:
         case "flags":
             return Flags(spec.choices, text or spec.text_of(spec.default))
         case "lines":
-            return LineList(text or spec.text_of(spec.default), placeholder="another one")
+            return LineList(text or spec.text_of(spec.default), placeholder="add another")
         case _:
             shown = placeholder or spec.text_of(spec.default)
             return TextLine(text, placeholder=shown, path=spec.kind == "path", folders=spec.name in FOLDERS)

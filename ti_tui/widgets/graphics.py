@@ -1,4 +1,4 @@
-"""How pictures get onto a terminal: what it can do, asked before the app starts, and the drawing with half cells."""
+"""Images on a terminal: finding out what it supports, before the app starts, and drawing with half cells."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _SHADES = " ░▒▓█"
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What the terminal said of itself. A cell of 0x0 pixels is one of unknown size."""
+    """What the terminal reports about itself. A cell of 0x0 pixels has an unknown size."""
 
     sixel: bool = False
     kitty: bool = False
@@ -54,7 +54,7 @@ class Capabilities:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How pictures are drawn, why so (words for the user), and the pixels of a cell."""
+    """How images are drawn, the reason (for the user), and the pixels of a cell."""
 
     kind: GraphicsKind
     reason: str = ""
@@ -65,9 +65,9 @@ class Protocol:
 def choose_protocol(
     setting: GraphicsSetting, environment: Mapping[str, str], probe: Callable[[], Capabilities], installed: bool
 ) -> Protocol:
-    """How to draw pictures. `probe` is called at most once, and only if its answer matters.
+    """How to draw images. `probe` is called at most once, and only if its answer matters.
 
-    installed: whether textual-image is there, see `extra_installed`.
+    installed: whether textual-image is installed, see `extra_installed`.
     """
     if setting in {"half", "off"}:
         return Protocol(setting, "as set")
@@ -78,13 +78,13 @@ def choose_protocol(
     if reason := _reason_for_half(environment):
         return Protocol("half", reason)
     found = probe()
-    # Sixel first: WezTerm and Konsole say yes to both, but lack the placeholders that pictures in a TUI need.
-    # kitty and Ghostty, which have them, do not offer Sixel.
+    # Sixel first: WezTerm and Konsole report both, but lack the Kitty placeholders that a TUI needs. kitty and
+    # Ghostty have these, but do not support Sixel.
     if found.sixel:
-        return _with_cell("sixel", "the terminal offers Sixel graphics", found)
+        return _with_cell("sixel", "the terminal supports Sixel graphics", found)
     if found.kitty:
-        return _with_cell("kitty", "the terminal offers Kitty graphics", found)
-    return Protocol("half", "the terminal offers neither Sixel nor Kitty graphics")
+        return _with_cell("kitty", "the terminal supports Kitty graphics", found)
+    return Protocol("half", "the terminal supports neither Sixel nor Kitty graphics")
 
 
 def extra_installed() -> bool:
@@ -93,10 +93,10 @@ def extra_installed() -> bool:
 
 
 def probe_terminal(stdin_fd: int, stdout_fd: int, limit_seconds: float = 1.0) -> Capabilities:
-    """Ask the terminal what it can draw. Call it before App.run: afterwards Textual's thread eats the answers.
+    """Ask the terminal what it can draw. Call it before App.run: later, Textual's thread would read the answers.
 
-    Reads until the answer that every terminal gives last, so that no part of an answer is left to be taken for
-    keys. Keys typed meanwhile are lost. No terminal, no answer within the limit, or Windows: no capabilities.
+    Reads until the answer that every terminal gives last, so that no rest of an answer is mistaken for keys. Keys
+    typed meanwhile are lost. Without a terminal or an answer within the limit, and on Windows: no capabilities.
     """
     if sys.platform == "win32":
         return Capabilities()
@@ -110,7 +110,7 @@ def probe_terminal(stdin_fd: int, stdout_fd: int, limit_seconds: float = 1.0) ->
     except (OSError, termios.error):
         return Capabilities()
     try:
-        # Not setraw: Ctrl+C keeps working. TCSANOW: the other ways wait for output that a stuck terminal never takes.
+        # Not setraw, so that Ctrl+C keeps working. TCSANOW, since the others wait for output, for ever if it is stuck.
         tty.setcbreak(stdin_fd, termios.TCSANOW)
         os.write(stdout_fd, _QUERY)
         answer = _read_answer(stdin_fd, time.monotonic() + limit_seconds)
@@ -121,21 +121,21 @@ def probe_terminal(stdin_fd: int, stdout_fd: int, limit_seconds: float = 1.0) ->
     except (OSError, termios.error):
         return Capabilities()
     finally:
-        # If this fails the terminal is gone, and its attributes with it.
+        # If this fails, the terminal is gone.
         with contextlib.suppress(termios.error):
             termios.tcsetattr(stdin_fd, termios.TCSANOW, before)
 
 
 def load_widget(protocol: Protocol) -> type[Widget] | None:
-    """textual-image's widget for a protocol, or None if it cannot be had. Takes half a second the first time.
+    """textual-image's widget for a protocol, or None if it is not available. Takes half a second the first time.
 
-    Without care its import queries the terminal and loses the answers to whatever reads the keyboard.
+    Its import would query the terminal, and Textual would read the answers as keys; this is prevented.
     """
     if protocol.kind not in {"sixel", "kitty"}:
         return None
     real = sys.__stdout__
     try:
-        # An import looks for a terminal here; Textual itself draws on stderr.
+        # The import looks for a terminal here; Textual itself draws on stderr.
         sys.__stdout__ = _NoTerminal()  # type: ignore[misc,assignment]
         from textual_image import _terminal
         from textual_image.widget import SixelImage, TGPImage
@@ -149,7 +149,7 @@ def load_widget(protocol: Protocol) -> type[Widget] | None:
 
 
 def fit(picture: CellSize, cells: CellSize, cell: CellSize = HALF_CELL) -> CellSize:
-    """Columns and rows of the largest drawing that keeps the shape of a picture of `picture` pixels."""
+    """Columns and rows of the largest drawing with the aspect ratio of an image of `picture` pixels."""
     scale = min(cells[0] * cell[0] / picture[0], cells[1] * cell[1] / picture[1])
     return max(1, round(picture[0] * scale / cell[0])), max(1, round(picture[1] * scale / cell[1]))
 
@@ -157,14 +157,14 @@ def fit(picture: CellSize, cells: CellSize, cell: CellSize = HALF_CELL) -> CellS
 def halfcell(image: Image.Image, width: int, height: int, colours: Literal["true", "256"] = "true") -> list[Strip]:
     """Draw an RGB image with half cells, as large as fits into width x height cells. Equal neighbours share a segment.
 
-    `256` uses the colours 16 to 255 only, which themes of terminals leave alone.
+    `256` uses only the colours 16 to 255, which terminal themes do not change.
     """
     from PIL import Image
 
     columns, rows = fit(image.size, (width, height))
     image = _resized(image, (columns, rows * 2))
     if colours == "256":
-        # Dithering, as shades need it, only speckles a picture that is so coarse.
+        # Dithering would only add speckles to such a coarse image.
         image = image.quantize(palette=_palette(_xterm_colours()), dither=Image.Dither.NONE)
         paint = [Color.from_ansi(number + 16) for number in image.tobytes()]
     else:
@@ -175,7 +175,7 @@ def halfcell(image: Image.Image, width: int, height: int, colours: Literal["true
 
 
 def shades(image: Image.Image, width: int, height: int, *, dark: bool) -> list[Strip]:
-    """Draw an RGB image without colour, in five densities. dark: ink is light, as on a dark background."""
+    """Draw an RGB image without colour, in five densities. dark: on a dark background, where dense means bright."""
     from PIL import Image
 
     columns, rows = fit(image.size, (width, height))
@@ -188,7 +188,7 @@ def shades(image: Image.Image, width: int, height: int, *, dark: bool) -> list[S
 
 
 class _NoTerminal:
-    """Stands in for stdout while textual-image is imported: says that it is no terminal, and swallows the rest."""
+    """Replaces stdout while textual-image is imported: it is not a terminal, and it discards output."""
 
     def isatty(self) -> bool:
         return False
@@ -202,12 +202,12 @@ class _NoTerminal:
 def _reason_for_half(environment: Mapping[str, str]) -> str:
     term = environment.get("TERM", "")
     if environment.get("SSH_CONNECTION") or environment.get("SSH_TTY"):
-        return "over SSH half-cell pictures cost the fewest bytes"
+        return "over SSH, half-cell images need the fewest bytes"
     if environment.get("TMUX") or environment.get("STY") or term.startswith(("screen", "tmux")):
-        return "tmux and screen pass no graphics through"
-    # These print the Kitty query instead of ignoring it.
+        return "tmux and screen do not pass graphics through"
+    # These would print the Kitty query instead of ignoring it.
     if term in {"", "dumb", "linux"} or environment.get("TERM_PROGRAM") == "Apple_Terminal":
-        return "this terminal draws no graphics"
+        return "this terminal does not support graphics"
     return ""
 
 
@@ -230,7 +230,7 @@ def _read_answer(stdin_fd: int, deadline: float) -> bytes:
 
 def _parse(answer: bytes, stdout_fd: int) -> Capabilities:
     attributes = _ATTRIBUTES.search(answer)
-    # The first number is the terminal's class; a VT400 says 64, never 4.
+    # The first number is the terminal's class (64 for a VT400), not a feature.
     sixel = attributes is not None and _SIXEL in attributes[1].split(b";")[1:]
     width, height = _cell_from_window(stdout_fd)
     if size := _CELL_SIZE.search(answer):
@@ -239,7 +239,7 @@ def _parse(answer: bytes, stdout_fd: int) -> Capabilities:
 
 
 def _cell_from_window(stdout_fd: int) -> tuple[int, int]:
-    """Pixels of a cell as the terminal driver knows them, (0, 0) if it does not."""
+    """Pixels of a cell from the terminal driver, (0, 0) if unknown."""
     if sys.platform == "win32":
         return 0, 0
     import fcntl
@@ -266,7 +266,7 @@ def _palette(colours: list[tuple[int, int, int]]) -> Image.Image:
     from PIL import Image
 
     holder = Image.new("P", (1, 1))
-    # Pillow looks at all 256 entries, and of equal ones takes the first: copies of a colour are never chosen.
+    # Pillow searches all 256 entries and takes the first of equal ones, so copies of a colour are never chosen.
     padded = colours + [colours[0]] * (256 - len(colours))
     holder.putpalette([value for colour in padded for value in colour])
     return holder

@@ -1,4 +1,4 @@
-"""A picture in the terminal, drawn with half cells or, where the terminal can, with real pixels."""
+"""An image in the terminal, drawn with half cells or, if the terminal supports it, with real pixels."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Colours = Literal["true", "256", "dark", "light"]
-"""24 bits; the 240 colours that terminals agree on; none, for a dark or for a light background."""
+"""24-bit colours; the 240 standard terminal colours; no colours, on a dark or on a light background."""
 
 Make = Callable[[CellSize, CellSize], "Image.Image"]
-"""Gives an RGB picture that fits into (columns, rows) cells of (width, height) pixels, its sides whole cells. It is
+"""Makes an RGB image that fits into (columns, rows) cells of (width, height) pixels, with sides of whole cells. It is
 called in a thread, and raises UserError or OSError."""
 
 DEBOUNCE_SECONDS = 0.08
 MOST_CELLS = 256
-"""Of a picture in real pixels; Kitty's placeholders count to 297, and textual-image raises beyond."""
+"""Largest side of an image in real pixels. Kitty has 297 placeholders, and textual-image raises beyond that."""
 # EXIF orientation -> PIL.Image.Transpose, by number: Pillow is first imported by the worker.
 _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 
 
 class PictureCache:
-    """Scaled-down pictures, the last used ones, up to a number of bytes. Made to be shared by widgets and threads.
+    """A cache of scaled-down images, up to a number of bytes; widgets and threads may share it.
 
-    load_new: makes the small copy of a picture that is not here yet; `decode` if None.
+    load_new: makes the small copy of an image that is not cached; `decode` if None.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class PictureCache:
         return len(self._images)
 
     def load(self, path: Path, cells: CellSize, cell: CellSize = HALF_CELL) -> Image.Image:
-        """The small copy of a picture, from memory if the file has not changed since. Raises UserError or OSError."""
+        """The small copy of an image, from memory if the file has not changed. Raises UserError or OSError."""
         status = path.stat()
-        # A pipe or a device would block the worker for ever.
+        # A pipe or a device would block the worker forever.
         if not stat.S_ISREG(status.st_mode):
             raise UserError("is not a regular file")
         key = (path, status.st_mtime_ns, status.st_size, cells, cell)
@@ -82,9 +82,9 @@ class PictureCache:
 
 
 def decode(path: Path, cells: CellSize, cell: CellSize = HALF_CELL) -> Image.Image:
-    """The picture upright in RGB, as large as fits into `cells` (columns, rows) of `cell` (width, height) pixels.
+    """The image upright in RGB, as large as fits into `cells` (columns, rows) of `cell` (width, height) pixels.
 
-    Colour profiles are ignored: it is for looking, not for training. Raises UserError with the reason in words.
+    Colour profiles are ignored: it is only for display. Raises UserError with the reason.
     """
     from PIL import Image
 
@@ -100,7 +100,7 @@ def decode(path: Path, cells: CellSize, cell: CellSize = HALF_CELL) -> Image.Ima
         columns, rows = fit((width, height), cells, cell)
         size = (columns * cell[0], rows * cell[1])
         mode = "RGBA" if image.has_transparency_data else "RGB"
-        # Resizing a palette would pick single pixels instead of mixing them.
+        # Resizing an image with a palette would pick single pixels instead of averaging them.
         image = image if image.mode == mode else image.convert(mode)
         image = image.resize(size if turn < 5 else size[::-1], Image.Resampling.LANCZOS, reducing_gap=2.0)
     if turn in _TURNS:
@@ -112,7 +112,7 @@ def decode(path: Path, cells: CellSize, cell: CellSize = HALF_CELL) -> Image.Ima
 
 @dataclass(frozen=True)
 class _Task:
-    """All that the worker has to know; it must not ask the widget."""
+    """Everything that the worker needs; it must not access the widget."""
 
     number: int
     name: str
@@ -124,18 +124,18 @@ class _Task:
 
 @dataclass(frozen=True)
 class _Drawing:
-    """What the worker made: strips, or an image and the widget to show it with, or words."""
+    """The result of the worker: strips, or an image and a widget that shows it, or a message."""
 
     strips: Sequence[Strip] = ()
     image: Image.Image | None = None
     widget: type[Widget] | None = None
-    words: str = ""
+    message: str = ""
 
 
 class PictureView(Widget):
-    """Shows a picture file, as large as fits, with a caption under it. The old picture stays until the new is drawn.
+    """Shows an image file as large as fits, with a caption below. The old image stays until the new one is drawn.
 
-    images: how to draw (a kind, or what `choose_protocol` gave). cache: give all pictures of an app the same one.
+    images: how to draw (a kind, or the result of `choose_protocol`). cache: share one between all images of an app.
     """
 
     DEFAULT_CSS = """
@@ -146,7 +146,7 @@ class PictureView(Widget):
     ALLOW_SELECT = False
 
     class Drawn(Message, bubble=False):
-        """A worker is done with a picture."""
+        """A worker has drawn an image."""
 
         def __init__(self, task: _Task, drawing: _Drawing) -> None:
             super().__init__()
@@ -172,34 +172,34 @@ class PictureView(Widget):
         self._lines: list[Strip] = []
 
     def show(self, path: Path | None, caption: str = "") -> None:
-        """Show the picture at `path`; None shows nothing. Returns at once; only the last of many calls is drawn."""
+        """Show the image at `path`; None shows nothing. Returns at once; only the last of several calls is drawn."""
         self._make = partial(self._cache.load, path) if path is not None else None
         self._called = path.name if path is not None else ""
         self._caption = _printable(caption)
         self._redraw()
 
     def draw(self, make: Make, name: str) -> None:
-        """Show what `make` gives, at once: for a picture that changes with every key. name: in words about it."""
+        """Show the image from `make` without delay, for images that change with every key. name: used in messages."""
         self._make, self._called, self._caption = make, name, ""
         self._redraw(wait=False)
 
     def render_line(self, y: int) -> Strip:
-        """One line of the picture, of the caption or of the words."""
+        """One line of the image, the caption or the message."""
         return self._lines[y] if y < len(self._lines) else Strip.blank(self.size.width, self.rich_style)
 
     def on_mount(self) -> None:
-        """Another theme may mean other colours."""
+        """Draw again when the theme changes, as colours may differ."""
         self.app.theme_changed_signal.subscribe(self, lambda _theme: self._redraw())
 
     def on_resize(self, _event: Resize) -> None:
-        """Another size means another picture."""
+        """Draw again in the new size."""
         self._redraw()
 
     def on_picture_view_drawn(self, message: Drawn) -> None:
-        """Put up what the worker made, unless something newer was asked for meanwhile."""
+        """Show the drawing, unless a newer one was requested meanwhile."""
         message.stop()
         if message.task.number == self._number:
-            self._put_up(message.task, message.drawing)
+            self._display(message.task, message.drawing)
 
     def _redraw(self, *, wait: bool = True) -> None:
         self._number += 1
@@ -207,10 +207,10 @@ class PictureView(Widget):
             self._wait.stop()
             self._wait = None
         if not self.is_mounted or not self.size:
-            return  # The first resize comes here again.
+            return  # The first resize calls this again.
         task = self._next_task()
         if task.make is None:
-            self._put_up(task, _Drawing())
+            self._display(task, _Drawing())
         elif wait:
             self._wait = self.set_timer(DEBOUNCE_SECONDS, partial(self._start, task))
         else:
@@ -237,26 +237,26 @@ class PictureView(Widget):
         try:
             drawing = _draw(task, protocol)
         except UserError as error:
-            drawing = _Drawing(words=f"{task.name} {error.message}")
+            drawing = _Drawing(message=f"{task.name} {error.message}")
         except OSError as error:
-            drawing = _Drawing(words=f"{task.name} cannot be read: {error.strerror or error}")
+            drawing = _Drawing(message=f"{task.name} cannot be read: {error.strerror or error}")
         except Exception as error:
-            drawing = _Drawing(words=f"{task.name} cannot be drawn: {error}")
+            drawing = _Drawing(message=f"{task.name} cannot be drawn: {error}")
         self.post_message(self.Drawn(task, drawing))
 
-    def _put_up(self, task: _Task, drawing: _Drawing) -> None:
+    def _display(self, task: _Task, drawing: _Drawing) -> None:
         width = self.size.width
         lines = list(drawing.strips)
         try:
             self._place_widget(drawing)
         except Exception:
-            self._protocol = Protocol("half", "the picture widget failed")
+            self._protocol = Protocol("half", "the image widget failed")
             self._redraw()
             return
         if drawing.image is not None:
             lines = [Strip.blank(width, self.rich_style)] * (drawing.image.height // self._protocol.cell_height)
-        if drawing.words:
-            lines = self._text(drawing.words, self.rich_style)[: task.cells[1]]
+        if drawing.message:
+            lines = self._text(drawing.message, self.rich_style)[: task.cells[1]]
         if task.caption:
             muted = self.get_component_rich_style("picture--caption")
             lines.append(self._text(Content(task.caption).truncate(width, ellipsis=True).plain, muted)[0])
@@ -304,11 +304,11 @@ def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(0x0112, 1))
     except Exception:
-        return 1  # Broken metadata says nothing about which way is up.
+        return 1  # Broken metadata: assume that the image is upright.
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Bring a grey picture of 16 or 32 bits a pixel to 0..255; convert alone would cut it off at 255."""
+    """Scale a grey image with 16 or 32 bits per pixel to 0..255; `convert` alone would clip it at 255."""
     if not image.mode.startswith(("I", "F")):
         return image
     top = cast(tuple[float, float], image.getextrema())[1]

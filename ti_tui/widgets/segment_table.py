@@ -1,4 +1,4 @@
-"""The table of an LR scheme's segments: rate and steps can be typed over, the rest follows from them."""
+"""The table of a scheme's segments: rate and steps can be edited; the other columns follow from them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TYPED = frozenset("0123456789.e-")
 
 
 class SegmentTable(Canvas, can_focus=True):
-    """Arrows move, typing changes the cell, enter keeps it; + adds a row, delete takes one away."""
+    """Arrows move, typing changes the cell, enter accepts it; + adds a row, delete removes one."""
 
     BINDINGS = [
         Binding("up,k", "move(-1,0)", "Up", show=False),
@@ -25,13 +25,13 @@ class SegmentTable(Canvas, can_focus=True):
         Binding("right,l", "move(0,1)", "Right", show=False),
         Binding("plus,insert,a", "add", "Add a row", key_display="+", id="scheme.add"),
         Binding("delete,d", "remove", "Delete the row", key_display="del", id="scheme.delete"),
-        Binding("enter", "keep", "Keep", show=False),
-        Binding("escape", "drop", "Drop", show=False),
-        Binding("backspace", "rub_out", "Rub out", show=False),
+        Binding("enter", "keep", "Accept", show=False),
+        Binding("escape", "drop", "Discard", show=False),
+        Binding("backspace", "erase", "Erase", show=False),
     ]
 
     class Changed(Message):
-        """The segments are others."""
+        """The segments have changed."""
 
         def __init__(self, segments: tuple[Segment, ...]) -> None:
             super().__init__()
@@ -100,17 +100,17 @@ class SegmentTable(Canvas, can_focus=True):
 
     def action_drop(self) -> None:
         if self.typed is None:
-            # Nothing to drop: the screen's own escape.
+            # Nothing to discard: let the screen handle escape.
             raise SkipAction
         self.typed, self.wrong = None, ""
         self._show()
 
-    def action_rub_out(self) -> None:
+    def action_erase(self) -> None:
         self.typed = (self.typed if self.typed is not None else self._cell(*self._at))[:-1]
         self._show()
 
     def on_key(self, event: events.Key) -> None:
-        # "e" and "-" are parts of 5e-4, but begin no number.
+        # "e" and "-" occur in numbers such as 5e-4, but do not start one.
         starts = event.character is not None and event.character in "0123456789."
         goes_on = self.typed is not None and event.character in TYPED
         if event.character and (starts or goes_on):
@@ -131,7 +131,7 @@ class SegmentTable(Canvas, can_focus=True):
         return repr(segment.learning_rate) if column == 0 else str(segment.steps)
 
     def _take(self) -> bool:
-        """Take what was typed into the cell; False, with the reason shown, if it is no value."""
+        """Put what was typed into the cell; False, with the reason shown, if it is invalid."""
         if self.typed is None:
             return True
         row, column = self._at
@@ -142,8 +142,8 @@ class SegmentTable(Canvas, can_focus=True):
             else:
                 new = Segment(here.learning_rate, int(self.typed))
         except (ValueError, SchemeError):
-            wants = "a number above 0" if column == 0 else "a whole number from 1 to 1000000"
-            self.wrong = f"{self.typed!r} is not {wants}."
+            expected = "a number above 0" if column == 0 else "a whole number from 1 to 1000000"
+            self.wrong = f"{self.typed!r} is not {expected}."
             self.typed = None
             self._show()
             return False

@@ -1,4 +1,4 @@
-"""The wizard's steps with how each stands: a rail at the left, or one line on a narrow terminal."""
+"""The wizard's steps with their states: a rail at the left, or one line on a narrow terminal."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ GLYPHS: dict[StepMark, tuple[str, str]] = {
 
 
 class StepRail(Canvas, can_focus=True):
-    """Up, down and enter go to a step; so does a click."""
+    """Up, down and enter open a step, and so does a click."""
 
     BINDINGS = [
-        Binding("up,k", "move(-1)", "Step before", show=False),
-        Binding("down,j", "move(1)", "Step after", show=False),
+        Binding("up,k", "move(-1)", "Previous step", show=False),
+        Binding("down,j", "move(1)", "Next step", show=False),
         Binding("enter,right", "go", "Go to step", show=False),
     ]
 
@@ -43,7 +43,7 @@ class StepRail(Canvas, can_focus=True):
         self.narrow = False
 
     def show(self, states: Sequence[StepState]) -> None:
-        """Show how the steps stand; the cursor goes to the one that is open."""
+        """Show the states of the steps; the cursor goes to the open step."""
         if tuple(state.mark for state in states) != tuple(state.mark for state in self._states):
             self._cursor = next((i for i, state in enumerate(states) if state.mark == "here"), 0)
         self._states = tuple(states)

@@ -1,1 +1,1 @@
-"""The dashboard: a run that is going or done."""
+"""The dashboard: one run, running or finished."""

@@ -1,4 +1,4 @@
-"""The vectors of a run: what they gained and where, how long and how varied they are, which words they are near."""
+"""The health screen of a run: gains, error by noise, and the norms and nearest words of its vectors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LEAST_CHART, WIDE_TABLE = 30, 50
 
 
 class HealthScreen(AppAccess, Screen[None]):
-    """Gains, bands, trends and vectors; it follows the run like the dashboard."""
+    """Gains, error by noise, trends and vectors; it follows the run like the dashboard."""
 
     help_terms = (
         "gain", "held-out images", "error by noise", "prompt-following", "vectors", "norm", "median word",
@@ -66,15 +66,14 @@ class HealthScreen(AppAccess, Screen[None]):
         self.call_after_refresh(self._show)
 
     def help_text(self) -> str:
-        """What the screen means."""
+        """What the screen shows."""
         return (
-            "Gain: how much less error the vectors make than those that the run started from, on a fixed set of "
-            "images, noise and timesteps. Kept back are images that are not trained on: when their gain falls while "
-            "the other rises, the vectors learn the pictures by heart.\n\nError by noise: relative to an empty prompt, "
-            "for four parts of the timesteps. Much noise decides what is seen, little noise its details."
-            "\n\nPrompt-following: "
-            "how much the prompt's other words still move the picture. Long vectors drown them; a vector like a word "
-            "has about the length of a word.\n\nMore in docs/loss.md."
+            "Gain: how much smaller the eval loss is than with the initial vectors. Held-out images are not trained "
+            "on: if their gain falls while the other rises, the vectors learn the training images by heart.\n\n"
+            "Error by noise: relative to an empty prompt, for four parts of the timesteps. Much noise decides what the "
+            "image shows, little noise its details.\n\nPrompt-following: how far the prompt's other words still act. "
+            "Vectors with a large norm drown them; normal words have a norm of about the median word.\n\n"
+            "More in docs/loss.md."
         )
 
     def action_scroll(self, by: int) -> None:
@@ -92,7 +91,7 @@ class HealthScreen(AppAccess, Screen[None]):
         history = self._followed.history
         step = f"step {history.step}" if history.step else "not started yet"
         title: list[Piece] = [(f" {printable(self._followed.folder.name)[:24]}", "accent b"), ("   vectors", "muted")]
-        title += [(f"   {step}", "b"), *verdict_lines.in_short(history, wide=self.size.width >= 100)]
+        title += [(f"   {step}", "b"), *verdict_lines.summary(history, wide=self.size.width >= 100)]
         self.query_one("#title", Canvas).draw([title])
         gains, figures = self.query_one("#gains", Canvas), self.query_one("#figures", Canvas)
         gains.draw(gain_chart(history, gains.size.width - 1, gains.size.height))
@@ -102,24 +101,24 @@ class HealthScreen(AppAccess, Screen[None]):
 
 
 def gain_chart(history: RunHistory, width: int, height: int) -> list[Line]:
-    """Gain over the start in percent, on images that are trained on and on those that are kept back."""
-    known = [one for one in history.evaluations if one.gain is not None]
+    """A chart of the gain in percent, on training images and on held-out images."""
+    known = [evaluation for evaluation in history.evaluations if evaluation.gain is not None]
     if len(known) < 2 or width < LEAST_CHART:
-        said = wrapped("The gain is drawn here from the second evaluation on.", max(LEAST_WIDTH, width - 2))
-        return [[("", "")], *([("  " + part, "muted")] for part in said)]
-    steps = [one.step for one in known]
-    own = [(one.gain or 0.0) * 100 for one in known]
-    held = [(one.step, one.held_gain * 100) for one in known if one.held_gain is not None]
-    values = [*own, *(value for _, value in held)]
+        text = wrapped("The gain is shown from the second evaluation on.", max(LEAST_WIDTH, width - 2))
+        return [[("", "")], *([("  " + part, "muted")] for part in text)]
+    steps = [evaluation.step for evaluation in known]
+    trained = [(evaluation.gain or 0.0) * 100 for evaluation in known]
+    held = [(evaluation.step, evaluation.held_gain * 100) for evaluation in known if evaluation.held_gain is not None]
+    values = [*trained, *(value for _, value in held)]
     low, high = min(0.0, *values), max(5.0, *values)
-    curves = [Curve("gain", steps, own, "chart-eval")]
+    curves = [Curve("gain", steps, trained, "chart-eval")]
     legend: list[Piece] = [
         (" " * 8, ""),
         ("⠒ gain in %, trained on" if width >= 46 else "gain in %, trained", "chart-eval"),
     ]
     if held:
         curves.append(Curve("held", [step for step, _ in held], [value for _, value in held], "chart-smooth"))
-        legend.append(("  ⠒ kept back" if width >= 46 else "  kept back", "chart-smooth"))
+        legend.append(("  ⠒ held out" if width >= 46 else "  held out", "chart-smooth"))
     marks = [history.best_step] if history.best_step is not None else []
     if marks and width >= 60:
         legend.append((f"  ┴ best: step {history.best_step}", "muted"))
@@ -141,30 +140,30 @@ def figure_lines(history: RunHistory, width: int) -> list[Line]:
         lines.append(line)
 
     def trend(name: str) -> list[float]:
-        return [value for one in history.evaluations if (value := getattr(one, name)) is not None]
+        return [value for found in history.evaluations if (value := getattr(found, name)) is not None]
 
     if last.gain is not None:
         add("gain", verdict_lines.gain(last), trend("gain"), _error(last.gain_error))
     if last.held_gain is not None:
-        add("gain, kept back", f"{last.held_gain * 100:+.0f} %", trend("held_gain"), _error(last.held_gain_error))
+        add("gain, held out", f"{last.held_gain * 100:+.0f} %", trend("held_gain"), _error(last.held_gain_error))
     if followed := trend("follows"):
         style = "warning" if followed[-1] < LEAST_FOLLOWING else ""
-        add("prompt-following", f"{followed[-1] * 100:.0f} %", followed, "of the start's", style)
+        add("prompt-following", f"{followed[-1] * 100:.0f} %", followed, "vs. the start", style)
     if last.length is not None:
-        longest = f"the longest {last.longest:.1f}" if last.longest is not None else ""
-        add("length in words", f"{last.length:.1f}", trend("length"), longest)
+        largest = f"the largest {last.longest:.1f}" if last.longest is not None else ""
+        add("norm / median", f"{last.length:.1f}", trend("length"), largest)
     if last.rank is not None:
-        count = sum(len(one.get("norms", ())) for one in history.health[:1])
-        add("they behave like", f"{last.rank:.1f}", trend("rank"), f"of {number(count, 'vector')}" if count else "")
+        count = sum(len(values.get("norms", ())) for values in history.health[:1])
+        add("effective rank", f"{last.rank:.1f}", trend("rank"), f"of {number(count, 'vector')}" if count else "")
     return [*lines, *band_lines(history.evaluations[0], last, width)]
 
 
 def band_lines(start: Evaluation, last: Evaluation, width: int) -> list[Line]:
-    """The error in each band of timesteps relative to an empty prompt: now as a bar, and at the start."""
+    """The error in each band of timesteps relative to an empty prompt: a bar for now, a number for the start."""
     if len(last.bands) != BANDS:
         return []
     bar = max(6, min(BAR, width - NAME - 24))
-    lines: list[Line] = [[("", "")], [(" error by noise; an empty prompt's is 1", "muted")]]
+    lines: list[Line] = [[("", "")], [(" error by noise; 1 is an empty prompt", "muted")]]
     for band, now in enumerate(last.bands):
         name = ("little", "some", "more", "much")[band]
         then = start.bands[band] if len(start.bands) == BANDS else None
@@ -186,7 +185,7 @@ def band_lines(start: Evaluation, last: Evaluation, width: int) -> list[Line]:
 
 
 def vector_lines(history: RunHistory, width: int) -> list[Line]:
-    """Each vector of the newest checkpoint: its length, how many words are shorter, where it points."""
+    """Each vector of the newest checkpoint: its norm, cosine with its initial vector, nearest words."""
     if not history.health:
         return [[("", "")], [("  The vectors are shown from the first checkpoint on.", "muted")]]
     from ti_tui.embeddings.health import Health
@@ -200,14 +199,14 @@ def vector_lines(history: RunHistory, width: int) -> list[Line]:
             lines += [[("", "")], [(f" text encoder {encoder + 1} of {len(history.health)}", "b")]]
         nearest = values.get("nearest")
         lines += _vector_table(health, nearest if isinstance(nearest, list) else [], width)
-        for said in health.findings():
-            lines += marked(" ! ", said, "warning", width - 4)
+        for finding in health.findings():
+            lines += marked(" ! ", finding, "warning", width - 4)
     return lines
 
 
 def _vector_table(health: Health, nearest: list[Any], width: int) -> list[Line]:
     wide = width >= WIDE_TABLE
-    heading = "   #  length  words  start  nearest words" if wide else "   #  words  start  nearest word"
+    heading = "   #    norm median  start  nearest words" if wide else "   # median  start  nearest word"
     lines: list[Line] = [[(cut(heading, width), "muted")]]
     for place, norm in enumerate(health.norms):
         times = f"{health.times_a_word[place]:>5.1f}x" if health.times_a_word else f"{'':>6}"
@@ -220,4 +219,4 @@ def _vector_table(health: Health, nearest: list[Any], width: int) -> list[Line]:
 
 
 def _error(value: float | None) -> str:
-    return f"± {value * 100:.0f} by the choice of items" if value else ""
+    return f"± {value * 100:.0f} (std. error)" if value else ""

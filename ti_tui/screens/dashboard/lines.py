@@ -1,4 +1,4 @@
-"""What the dashboard writes, as lines: pure functions of a run's history, its status and its device."""
+"""The text of the dashboard: pure functions of a run's history, status and device."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ STATES = {
 }
 LONG_SILENCE_SECONDS = 120.0
 MOST_STEPS = 10_000_000
-"""A log may say anything; more steps than this no run has."""
+"""An upper limit, since a damaged log may contain any number."""
 
 
 @dataclass(frozen=True)
 class View:
-    """Everything that a line may say: the run's name, what is known of it, and how the chart is set.
+    """Everything that the lines show: the run's name, its state, and the settings of the chart.
 
-    zoom:    the chart shows the last so many steps; 0 is the whole run, -1 the run so far.
-    saves:   steps of the checkpoints that are there.
-    token:   the word that calls the embedding; "" while the run file cannot be read, and `wrong` says why.
+    zoom:    how many of the last steps the chart shows; 0 is the whole run, -1 the run so far.
+    saves:   steps of the existing checkpoints.
+    token:   the token; "" if the run file cannot be read, and `wrong` says why.
     """
 
     name: str
@@ -75,14 +75,14 @@ class View:
 
     @property
     def silent_seconds(self) -> float:
-        """For how long nothing was heard of a run that is said to be going."""
+        """How long a run whose status is running has written nothing."""
         if not self.going or self.status is None:
             return 0.0
         return max(0.0, time.time() - max(self.status.updated, self.history.last_t or 0.0))
 
 
 def head(view: View, width: int) -> list[Line]:
-    """Three lines: where the run is; how it goes; how much of it is done."""
+    """Three lines: phase and step; losses and rate; a progress bar."""
     mark, style = STATES.get(view.phase, ("·", "muted"))
     history = view.history
     where = f"step {view.step:>{len(str(view.total))}} of {view.total}" if view.total else "not started yet"
@@ -119,9 +119,9 @@ def _second(view: View, width: int) -> Line:
         if width >= 100:
             recent = history.recent.values[-240:]
             line += [(spark(recent, 30), "chart-smooth"), (" ", "")]
-    line += verdict_lines.in_short(history, wide=width >= 100)
+    line += verdict_lines.summary(history, wide=width >= 100)
     if history.bad_steps:
-        line.append((f"   {len(history.bad_steps)} losses were no numbers", "warning"))
+        line.append((f"   {len(history.bad_steps)} losses were not numbers", "warning"))
     right = ""
     if history.rate is not None:
         right = f"rate {history.rate:.2g}"
@@ -137,7 +137,7 @@ def _second(view: View, width: int) -> Line:
 
 
 def curves(view: View, width: int, height: int) -> list[Line]:
-    """The chart: raw and smoothed loss, eval loss, the rate over it, checkpoints on the axis."""
+    """The chart: raw and smoothed loss, eval loss, learning rate, and checkpoints on the axis."""
     history = view.history
     series = history.recent if view.zoom > 0 else history.loss
     low_step = max(0, view.step - view.zoom) if view.zoom > 0 else 0
@@ -145,9 +145,9 @@ def curves(view: View, width: int, height: int) -> list[Line]:
     first = next((i for i, step in enumerate(series.steps) if step > low_step), len(series.steps))
     steps, values = series.steps[first:], series.values[first:]
     if not len(steps):
-        said = wrapped("The loss is drawn here from the first steps on.", max(LEAST_WIDTH, width - 4))
+        text = wrapped("The loss is shown from the first steps on.", max(LEAST_WIDTH, width - 4))
         top = max(0, height // 2 - 1)
-        return [[("  " + (said[row - top] if 0 <= row - top < len(said) else ""), "muted")] for row in range(height)]
+        return [[("  " + (text[row - top] if 0 <= row - top < len(text) else ""), "muted")] for row in range(height)]
     x = Axis(low_step, high_step)
     drawn = [Curve("loss", steps, values, "chart-raw", band=True)]
     if view.overlay and view.scheme is not None:
@@ -182,7 +182,7 @@ def _legend(view: View, width: int, *, evals: bool) -> Line:
 
 
 def meter(view: View, width: int) -> list[Line]:
-    """Memory of the device as a bar, then in numbers, then its load, heat and power."""
+    """Memory of the device as a bar and in numbers, then its load, temperature and power."""
     reading, history = view.reading, view.history
     title = "VRAM  " if reading is None or reading.kind == "cuda" else "Memory"
     if reading is None or reading.total_bytes <= 0:
@@ -224,20 +224,20 @@ def meter(view: View, width: int) -> list[Line]:
     return lines
 
 
-def about(view: View, width: int, told: Sequence[tuple[float, str]], rows: int) -> list[Line]:
-    """What the run is made of, then the last lines of its log."""
+def about(view: View, width: int, log: Sequence[tuple[float, str]], rows: int) -> list[Line]:
+    """How a step is computed, then the last lines of the log."""
     plan = view.history.plan
     lines: list[Line] = [[("", "")]]
     if plan:
         each = printable(f"{plan.get('batch_size')} x {plan.get('accumulation')}, {plan.get('precision')}")[:24]
-        lines.append([(" Step     ", "muted"), (each, ""), (f"  of {view.history.images} images", "muted")])
+        lines.append([(" Batch    ", "muted"), (each, ""), (f"  ({view.history.images} images)", "muted")])
     lines.append([("", "")])
     room = max(0, rows - len(lines) - 1)
     if room < 2:
         return lines[: max(rows, 0)]
     lines.append([(" Log", "muted")])
     shown: list[Line] = []
-    for t, text in reversed(told):
+    for t, text in reversed(log):
         parts = wrapped(printable(text), max(LEAST_WIDTH, width - 9))
         style = "warning" if text.startswith("warning") else ""
         entry: list[Line] = [
@@ -250,12 +250,12 @@ def about(view: View, width: int, told: Sequence[tuple[float, str]], rows: int) 
 
 
 def checkpoint_heading(width: int) -> Line:
-    """The columns' names, over those of `checkpoint`."""
+    """The headings of the columns of `checkpoint`."""
     return [(cut(f"  {'step':>7}  {'eval':>7} {'gain':>7} {'norm':>6}  installed", width), "muted")]
 
 
 def checkpoint(row: CheckpointRow, gain: str, *, best: bool, installed: bool, last: bool) -> list[Piece]:
-    """One checkpoint as columns of fixed width; gain: over the start, in words."""
+    """One checkpoint as columns of fixed width. gain: as text."""
 
     def number(value: float | None, form: str) -> str:
         return (format(value, form) if abs(value) < 1000 else f"{value:.0e}") if value is not None else "-"
@@ -265,19 +265,26 @@ def checkpoint(row: CheckpointRow, gain: str, *, best: bool, installed: bool, la
 
 
 def result(view: View, file: str, width: int) -> list[Line]:
-    """What came out of a run that has ended, and how to use it or go on."""
+    """The result of a run that has ended, and how to use or continue it."""
     if view.wrong:
         return marked("! ", f"run.toml cannot be used: {printable(view.wrong)}", "error", width - 4, most=3)
     status = view.status
     if status is None:
         if view.step:
-            return [[("! ", "warning b"), ("status.json cannot be read. ", ""), ("t", "accent b"), (" goes on.", "")]]
+            return [
+                [
+                    ("! ", "warning b"),
+                    ("status.json cannot be read. ", ""),
+                    ("t", "accent b"),
+                    (" continues the run.", ""),
+                ]
+            ]
         return [[("! ", "warning b"), ("This run was never trained. ", ""), ("t", "accent b"), (" starts it.", "")]]
     match status.phase:
         case "done" if view.scheme is not None and view.scheme.total_steps > max(view.step, status.step):
             more = view.scheme.total_steps - max(view.step, status.step)
-            said = f"The scheme has {more} more steps. "
-            return [[("■ ", "warning b"), (said, "b"), ("t", "accent b"), (" trains them.", "")]]
+            text = f"The scheme has {more} more steps. "
+            return [[("■ ", "warning b"), (text, "b"), ("t", "accent b"), (" trains them.", "")]]
         case "done":
             where = " installs it in A1111, Forge or ComfyUI" if width >= 96 else " installs it"
             return [
@@ -292,36 +299,34 @@ def result(view: View, file: str, width: int) -> list[Line]:
                 ],
             ]
         case "stopped" if not view.saves:
-            said = "Stopped before the first checkpoint. "
-            return [[("■ ", "warning b"), (said, "b"), ("t", "accent b"), (" starts it from the beginning.", "")]]
+            text = "Stopped before the first checkpoint. "
+            return [[("■ ", "warning b"), (text, "b"), ("t", "accent b"), (" starts again at step 0.", "")]]
         case "stopped":
-            said = f"Stopped at step {status.step} of {status.total_steps}, saved. "
-            return [
-                [("■ ", "warning b"), (said, "b"), ("t", "accent b"), (" goes on from there, to the same result.", "")]
-            ]
+            text = f"Stopped and saved at step {status.step} of {status.total_steps}. "
+            return [[("■ ", "warning b"), (text, "b"), ("t", "accent b"), (" resumes it, with the same result.", "")]]
         case "failed":
-            said = printable(status.message) or "the trainer ended without a word"
-            said_lines = marked("! ", said, "error", width - 4, most=4)
-            how = f" goes on from step {view.saves[-1]}   " if view.saves else " starts it from the beginning   "
-            return [*said_lines, [("  t", "accent b"), (how, "muted"), ("l", "accent b"), (" shows the log", "muted")]]
+            text = printable(status.message) or "the trainer ended without a message"
+            reason = marked("! ", text, "error", width - 4, most=4)
+            how = f" resumes at step {view.saves[-1]}   " if view.saves else " starts again at step 0   "
+            return [*reason, [("  t", "accent b"), (how, "muted"), ("l", "accent b"), (" shows the log", "muted")]]
     return []
 
 
 def warnings(view: View, read: int, width: int) -> list[Line]:
-    """Warnings that were not read yet; at most three lines."""
+    """The newest unread warning; at most two lines."""
     unread = view.history.warnings[read:]
     if not unread:
         return []
     newest = unread[-1]
-    more = f" (and {len(unread) - 1} before)" if len(unread) > 1 else ""
+    more = f" (and {len(unread) - 1} earlier)" if len(unread) > 1 else ""
     lines = marked("! ", f"step {newest.step}: {printable(newest.message)}{more}", "warning", width - 22, most=2)
     lines[0] = [*lines[0], ("   w", "accent b"), (" read", "muted")]
     return lines
 
 
 def how_to_use(token: str, file: str) -> str:
-    """The help's paragraph about the result."""
-    return f"The embedding is in {file}. Copied into a program's embeddings folder, `{token}` calls it."
+    """The paragraph of the help about the embedding."""
+    return f"The embedding is {file}. Copy it into a program's embeddings folder and write `{token}` in a prompt."
 
 
 def _rate_curve(scheme: Scheme, x: Axis) -> Curve:
@@ -332,7 +337,7 @@ def _rate_curve(scheme: Scheme, x: Axis) -> Curve:
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
-    """The range that is drawn: a few values far away would press everything else together."""
+    """The range to draw, without a few outliers that would squeeze everything else."""
     ordered = sorted(values)
     count = len(ordered)
     low, high = ordered[count // 50], ordered[-1 - count // 100]
@@ -344,7 +349,7 @@ def _loss(value: float) -> str:
 
 
 def _apart(left: list[Piece], right: str, width: int) -> Line:
-    """`left` and `right` at the two ends; where both do not fit, what comes last at the left goes."""
+    """`left` and `right` at both ends of a line; the last pieces of `left` are dropped if there is no room."""
     pieces = list(left)
     while len(pieces) > 1 and sum(cell_len(text) for text, _ in pieces) + cell_len(right) + 1 > width:
         pieces.pop()

@@ -1,4 +1,4 @@
-"""The run's log: the end of what the trainer itself wrote, then what happened, followed."""
+"""The log screen: the end of trainer.log, then the events of the run, followed live."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TAIL_BYTES = 1 << 16
 
 
 class LogScreen(AppAccess, Screen[None]):
-    """The end of trainer.log as it was when the screen was opened, then every event worth a line as it comes."""
+    """The end of trainer.log when the screen was opened, then every event that is worth a line."""
 
     BINDINGS = [
         Binding("c", "copy", "Copy path", id="log.copy"),
@@ -51,13 +51,13 @@ class LogScreen(AppAccess, Screen[None]):
 
     def help_text(self) -> str:
         """What the screen is for."""
-        return "What happened in this run, the newest below. The files are log/events.jsonl and log/trainer.log."
+        return "What happened in this run, newest last. The files are log/events.jsonl and log/trainer.log."
 
     def action_close(self) -> None:
         self.dismiss()
 
     def action_copy(self) -> None:
-        self.ti_tui.copy(str(self._folder.log), "the log's path")
+        self.ti_tui.copy(str(self._folder.log), "the path of the log")
 
     def _follow(self) -> None:
         for t, text in self._tail.read():

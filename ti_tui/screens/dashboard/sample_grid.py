@@ -1,4 +1,4 @@
-"""The previews of a run as a grid: prompts down, steps across, training pictures at the right."""
+"""The samples of a run as a grid: a row for each prompt, a column for each step, training images at the right."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from ti_tui.widgets.graphics import Protocol
 from ti_tui.widgets.picture import PictureCache, PictureView
 
 LEAST_CELLS, MOST_COLUMNS = 8, 16
-"""Columns of the terminal for a picture, and pictures beside each other, that are shown at least and at most."""
+"""The least width of an image in terminal columns, and the most images beside each other."""
 USUAL_COLUMNS = 4
-"""Steps beside each other: with a training picture, in 80 columns, each is still to be made out."""
+"""Steps beside each other by default: still recognisable in 80 columns, with a training image."""
 READABLE_ROWS = 6
-"""Prompts are scrolled rather than drawn smaller than this."""
+"""Prompts scroll rather than being drawn with fewer rows."""
 SMALLER = 0.85
-"""Pictures are made so much smaller for one more row of them."""
+"""How far images may shrink to make room for one more row."""
 PROMPT_ROWS, HEAD_ROWS = 1, 2
 
 
 @dataclass(frozen=True)
 class GridShape:
-    """What fits: pictures beside and above each other, and the size of one in cells.
+    """What fits: the number of columns and rows, and the size of an image in cells.
 
-    banded: there is one prompt only, so its steps go on in the next row, as words do on a page.
+    banded: there is only one prompt, so its steps continue in the next row, like words on a page.
     """
 
     columns: int
@@ -45,14 +45,14 @@ class GridShape:
 
 
 def fit(size: tuple[int, int], steps: int, prompts: int, wanted: int = 0) -> GridShape:
-    """The shape of a grid in `size` (columns, rows) of a terminal. wanted: steps beside each other; 0: as it fits."""
+    """The shape of a grid in `size` (columns, rows) of a terminal. wanted: steps beside each other; 0: automatic."""
     banded = prompts == 1
-    # What stands over all rows, and over each.
+    # Heading rows above the grid, and above each row of images.
     top, each = (PROMPT_ROWS, HEAD_ROWS) if banded else (HEAD_ROWS, PROMPT_ROWS)
     room = max(each + 1, size[1] - top)
     columns = max(1, min(wanted or USUAL_COLUMNS, steps))
     least = 1 if banded else max(1, min(prompts, room // (READABLE_ROWS + each)))
-    # One column at the left, one behind each picture, one more before the training picture.
+    # One column at the left, one after each image, one more before the training image.
     width = (size[0] - 2 - columns) // (columns + 1)
     width = max(LEAST_CELLS, min(width, 2 * (room // least - each)))
     across = max(1, (size[0] - 2 - width) // (width + 1))
@@ -66,7 +66,7 @@ def fit(size: tuple[int, int], steps: int, prompts: int, wanted: int = 0) -> Gri
 
 
 class GridRow(Vertical):
-    """A row of pictures, with lines over it."""
+    """A row of images, with heading lines above it."""
 
     def __init__(self, images: str | Protocol, cache: PictureCache) -> None:
         super().__init__(classes="grid-row")
@@ -82,7 +82,7 @@ class GridRow(Vertical):
     def fill(
         self, shape: GridShape, lines: Sequence[Line], pictures: Sequence[Path | None], training: Path | None
     ) -> None:
-        """Show the pictures (None: not drawn), and a training picture at the right."""
+        """Show the samples (None: not drawn), and a training image at the right."""
         self.query_one(Canvas).draw(lines)
         holder = self.query_one(Horizontal)
         holder.styles.height = shape.height
@@ -102,14 +102,14 @@ class GridRow(Vertical):
 
     def _show(self, picture: PictureView, shape: GridShape, path: Path | None, caption: str) -> None:
         picture.styles.width, picture.styles.height = shape.width, shape.height
-        # A picture that is there already would be drawn, and sent to the terminal, again.
+        # Do not draw an image again, and send it to the terminal, if it is already shown.
         if self._shown.get(picture) != (path, caption):
             self._shown[picture] = (path, caption)
             picture.show(path, caption)
 
 
 class SampleGrid(Vertical, can_focus=True):
-    """All prompts and steps; one step and one prompt are chosen. Scrolls by whole pictures."""
+    """All prompts and steps, with a cursor on one of them. Scrolls by whole images."""
 
     BINDINGS = [
         Binding("left,h", "step(-1)", "Step", key_display="←→", id="grid.step"),
@@ -120,12 +120,12 @@ class SampleGrid(Vertical, can_focus=True):
         Binding("down,j", "row(1)", "Row", show=False),
         Binding("plus,equals_sign", "columns(-1)", "Size", key_display="+-", id="grid.size"),
         Binding("minus", "columns(1)", "Size", show=False),
-        Binding("enter", "choose", "Large", id="grid.choose", tooltip="This step, large, beside the newest"),
+        Binding("enter", "choose", "Large", id="grid.choose", tooltip="Show this step large, beside the newest"),
         Binding("v", "leave", "Two steps", id="grid.leave", tooltip="Back to two steps side by side"),
     ]
 
     class Left(Message):
-        """Back to two steps. step: the one to look at, None for those from before."""
+        """Go back to two steps. step: the step to show, None for those shown before."""
 
         def __init__(self, step: int | None) -> None:
             super().__init__()
@@ -151,23 +151,23 @@ class SampleGrid(Vertical, can_focus=True):
 
     @property
     def counted(self) -> str:
-        """How much there is, in words."""
+        """The number of steps and prompts, in words."""
         comparison = self._comparison
         return f"{number(len(comparison.steps), 'step')}, {number(len(comparison.prompts), 'prompt')}"
 
     @property
     def prompt(self) -> int:
-        """The place of the chosen prompt."""
+        """The index of the chosen prompt."""
         return self._prompt
 
     @property
     def picture(self) -> Path | None:
-        """The chosen picture."""
+        """The file of the chosen sample."""
         prompt = next(iter(self._comparison.prompts[self._prompt :]), "")
         return self._comparison.pictures.get((prompt, self._comparison.steps[self._step]))
 
     def choose(self, step: int, prompt: int) -> None:
-        """Put the mark there."""
+        """Move the cursor to a step and a prompt."""
         if step in self._comparison.steps:
             self._step = self._comparison.steps.index(step)
         self._prompt = max(0, min(prompt, len(self._comparison.prompts) - 1))
@@ -193,7 +193,7 @@ class SampleGrid(Vertical, can_focus=True):
 
     def action_columns(self, by: int) -> None:
         wanted = min(max(self._shape().columns + by, 1), MOST_COLUMNS, len(self._comparison.steps))
-        # What does not fit, or has no larger pictures to offer, is not taken over.
+        # Ignore a size that does not fit or does not change the images.
         if self._shape(wanted).columns == wanted and self._shape(wanted).width != self._shape().width:
             self._wanted = wanted
             self._show()
@@ -209,14 +209,14 @@ class SampleGrid(Vertical, can_focus=True):
         return fit((self.size.width, self.size.height), steps, prompts, self._wanted if wanted is None else wanted)
 
     def _show(self) -> None:
-        """Scroll so that the mark is seen, and fill what is seen."""
+        """Scroll to the cursor, and fill the visible rows."""
         if not self.is_mounted or not self.size or not self._comparison.prompts:
             return
         shape = self._shape()
         missing = [GridRow(self._images, self._cache) for _ in range(shape.rows - len(self._rows))]
         if missing:
             self._rows += missing
-            # They have nothing in them before they are mounted.
+            # New rows can only be filled once they are mounted.
             self.call_after_refresh(self._show)
             self.mount(*missing)
             return
@@ -238,7 +238,7 @@ class SampleGrid(Vertical, can_focus=True):
             self._fill(row, shape, at, at, seen, [self._prompt_line(at)])
 
     def _show_bands(self, shape: GridShape) -> None:
-        """All rows for the one prompt."""
+        """All rows for the only prompt."""
         count = len(self._comparison.steps)
         bands = math.ceil(count / shape.columns)
         self._first_row = _scrolled(self._first_row, self._step // shape.columns, shape.rows, bands)
@@ -266,7 +266,7 @@ class SampleGrid(Vertical, can_focus=True):
         return [("▌" if chosen else " ", "accent"), (text, "" if chosen else "muted"), (f" {right}", "accent")]
 
     def _head(self, seen: Sequence[int], shape: GridShape) -> list[Line]:
-        """The steps, and under each how much it has gained; arrows where there are more at the sides."""
+        """The steps with their gains, and arrows where there are more at the sides."""
         width, steps = shape.width, self._comparison.steps
         upper: list[Piece] = [("‹" if self._first_step else " ", "accent b")]
         lower: list[Piece] = [(" ", "")]
@@ -283,18 +283,18 @@ class SampleGrid(Vertical, can_focus=True):
 
     def _gain(self, step: int) -> str:
         if step == 0:
-            return "the start"
+            return "initial"
         gain = gain_at(self._history, step)
         return "" if gain is None else f"eval {gain * 100:+.0f} %"
 
 
 def _scrolled(first: int, chosen: int, seen: int, count: int) -> int:
-    """The first of `seen` places that are shown, moved as little as needed to show `chosen`."""
+    """The first of `seen` visible positions, moved as little as needed to show `chosen`."""
     return max(0, min(max(first, chosen - seen + 1), chosen, count - seen))
 
 
 def _centred(text: str, style: str, width: int) -> list[Piece]:
-    """`text` in the middle of a picture's columns, and the gap behind it."""
+    """`text` centred over an image, and the gap after it."""
     shown = cut(text, min(len(text), width))
     left = (width - len(shown)) // 2
     return [(" " * left, ""), (shown, style), (" " * (width - left - len(shown)), ""), (" ", "")]

@@ -1,4 +1,4 @@
-"""The preview pictures of a run, with the same prompt and seed: two steps side by side, or all of them as a grid."""
+"""The samples screen: two steps side by side with the same prompt and seed, or all steps as a grid."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ti_tui.widgets.picture import PictureView
 
 
 def picture_at(folder: RunFolder, history: RunHistory, step: int, prompt: int) -> tuple[Path | None, str]:
-    """The picture of one prompt at one step, and its prompt; None if it was not drawn."""
+    """The sample of one prompt at one step, and its prompt; None if it was not drawn."""
     files = history.samples.get(step, ())
     if not files:
         return None, ""
@@ -31,21 +31,21 @@ def picture_at(folder: RunFolder, history: RunHistory, step: int, prompt: int) -
 
 
 def step_for(history: RunHistory, step: int) -> int | None:
-    """The step with samples that belongs to a checkpoint: its own, else the last before it, else the first."""
+    """The step whose samples belong to a checkpoint: its own, else the last before it, else the first."""
     steps = sorted(history.samples)
     before = [other for other in steps if other <= step]
     return before[-1] if before else steps[0] if steps else None
 
 
 def training_picture(folder: RunFolder) -> Path | None:
-    """One of the pictures that are trained on, to compare with."""
+    """A training image to compare with."""
     return next(iter(training_pictures(folder.images)), None)
 
 
 class CompareScreen(AppAccess, Screen[None]):
-    """Two steps side by side, and a training picture; or the grid of all steps and prompts."""
+    """Two steps side by side with a training image, or the grid of all steps and prompts."""
 
-    # The grid takes the keys only while it is shown.
+    # The grid gets the focus only while it is shown.
     AUTO_FOCUS = ""
     help_terms = ("sample", "step", "best checkpoint", "gain")
     BINDINGS = [
@@ -65,7 +65,7 @@ class CompareScreen(AppAccess, Screen[None]):
         self._folder, self._history = folder, history
         self._steps = sorted(history.samples)
         last = len(self._steps) - 1
-        # The newest stands in the middle anyway; beside it the one before shows what has changed.
+        # The newest step is in the middle anyway; the previous one beside it shows what has changed.
         start = self._steps.index(step) if step in self._steps[:-1] else max(0, last - 1)
         self._left, self._right, self._prompt = start, last, 0
 
@@ -98,22 +98,22 @@ class CompareScreen(AppAccess, Screen[None]):
 
     @property
     def in_grid(self) -> bool:
-        """Whether the grid is shown, and not two steps."""
+        """Whether the grid is shown instead of two steps."""
         return self.query_one(SampleGrid).display
 
     def help_text(self) -> str:
         """What the screen is for."""
         if self.in_grid:
             return (
-                "The previews, drawn with the same prompts and seeds: a row for each prompt, a column for each step, "
-                "training pictures at the right. ★ is the best checkpoint by its eval loss; `eval` says how much less "
-                "the error is than at the start. Arrows move, and scroll where not all fit; + and - make the pictures "
-                "larger and smaller; enter shows the chosen step large. `ti-tui compare` makes one picture of it all."
+                "The samples, always drawn with the same prompts and seeds: a row for each prompt, a column for each "
+                "step, training images at the right. ★ is the best checkpoint; `eval` is the gain of the eval loss. "
+                "Arrows move and scroll; + and - make the images larger and smaller; enter shows the chosen step "
+                "large. `ti-tui compare` saves the grid as one image."
             )
         return (
-            "The previews of two steps, drawn with the same prompt and the same seed, beside a training picture. Left "
-            "and right choose the step at the left, j and k the one in the middle, up and down the prompt. v shows all "
-            "steps and prompts as a grid."
+            "The samples of two steps, drawn with the same prompt and seed, beside a training image. Left and right "
+            "choose the step at the left, j and k the one in the middle, up and down the prompt. v shows all steps and "
+            "prompts as a grid."
         )
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -162,7 +162,7 @@ class CompareScreen(AppAccess, Screen[None]):
         self.dismiss()
 
     def on_resize(self) -> None:
-        # Pictures of one width have one height, so they can be compared row by row.
+        # Images of equal width have equal height, so they can be compared row by row.
         for picture in self.query("#pictures PictureView"):
             picture.styles.width = max(4, self.size.width // 3 - 2)
         self._show()
@@ -178,7 +178,7 @@ class CompareScreen(AppAccess, Screen[None]):
             path, prompt = picture_at(self._folder, self._history, self._steps[at], self._prompt)
             self.query_one(name, PictureView).show(path, f"step {self._steps[at]}")
             text = prompt or text
-        self.query_one("#c", PictureView).show(training_picture(self._folder), "a training picture")
+        self.query_one("#c", PictureView).show(training_picture(self._folder), "a training image")
         self.query_one("#prompt", Static).update(printable(text))
 
     def _step_line(self) -> list[Piece]:

@@ -1,4 +1,4 @@
-"""Changing the rates ahead of a run that is going."""
+"""The dialog that changes the remaining learning rates of a run."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ti_tui.widgets.chart import Axis, Curve, chart, nice_axis
 
 
 class SchemeChange(FormDialog[str | None]):
-    """Gives the text of the rates ahead, or None."""
+    """Returns the text of the remaining rates, or None."""
 
     def __init__(self, scheme: Scheme, step: int) -> None:
         super().__init__(
-            f"The rates from step {step} on",
-            "rate:steps pairs, each for N steps. What was trained so far stays.",
-            keys="enter changes them   esc back",
+            f"Learning rates from step {step} on",
+            "rate:steps pairs, each for N steps. The steps trained so far are kept.",
+            keys="enter change   esc back",
         )
         self._scheme, self._step = scheme, step
         self._before = format_scheme(scheme.segments_after(step))
@@ -26,7 +26,7 @@ class SchemeChange(FormDialog[str | None]):
 
     def body(self) -> ComposeResult:
         yield Input(self._typed, compact=True, select_on_focus=False)
-        yield Canvas(id="said")
+        yield Canvas(id="total")
         yield Canvas(id="curve")
 
     def on_mount(self) -> None:
@@ -41,7 +41,7 @@ class SchemeChange(FormDialog[str | None]):
             self._changed(event.value)
         except SchemeError:
             return
-        # What was not changed is no request.
+        # An unchanged text makes no request.
         self.dismiss(event.value if event.value.strip() != self._before else None)
 
     def _changed(self, text: str) -> Scheme:
@@ -49,17 +49,17 @@ class SchemeChange(FormDialog[str | None]):
         return self._scheme.continued(self._step, parse(text, "for").segments)
 
     def show_outcome(self) -> None:
-        said, curve = self.query_one("#said", Canvas), self.query_one("#curve", Canvas)
+        total, curve = self.query_one("#total", Canvas), self.query_one("#curve", Canvas)
         try:
             scheme = self._changed(self._typed)
         except SchemeError as error:
             text = f"{error.message}. {error.remedy}".strip()
-            said.draw(marked("! ", text, "error", max(20, said.size.width - 2)))
+            total.draw(marked("! ", text, "error", max(20, total.size.width - 2)))
             curve.draw([])
             return
         more = scheme.total_steps - self._scheme.total_steps
-        change = f"{more:+d} against now" if more else "as many as now"
-        said.draw([[(f"{scheme.total_steps} steps in all", "b"), (f", {change}", "muted")]])
+        change = f"{more:+d}" if more else "as many as before"
+        total.draw([[(f"{scheme.total_steps} steps in all", "b"), (f", {change}", "muted")]])
         xs, ys = scheme.points()
         x, y = Axis(1, max(2, scheme.total_steps), log=True), nice_axis(min(ys), max(ys), log=True)
         width = min(curve.size.width, 100)

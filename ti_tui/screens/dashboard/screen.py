@@ -1,4 +1,4 @@
-"""The dashboard's screen: a run that is going or done, as its log, its device and its samples show it."""
+"""The dashboard's screen: the curves, checkpoints, samples and device of one run."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ CHART_SECONDS = 2.0
 CATCH_UP_SECONDS = 0.01
 READ_SECONDS = 0.06
 CATCH_UP_SHOWN_SECONDS = 0.3
-"""While a long log is read, how often what is known so far is shown."""
+"""How often the screen is updated while a long log is read."""
 
 
 class MonitorRead(Message):
-    """What the device does now."""
+    """The device was read."""
 
     def __init__(self, reading: DeviceReading) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class MonitorRead(Message):
 
 
 class DashboardScreen(SteeringScreen):
-    """One run, going or done. It reads the run folder only, so any number may look at once."""
+    """One run, running or finished. It only reads the run folder, so several may show one run."""
 
     CSS_PATH = "dashboard.tcss"
     AUTO_FOCUS = "#checkpoints"
@@ -65,11 +65,18 @@ class DashboardScreen(SteeringScreen):
             id="dashboard.zoom",
             tooltip="Chart: whole run, so far, last 1000, last 200 steps",
         ),
-        Binding("v", "vectors", "Vectors", id="dashboard.vectors", tooltip="What was gained, and how the vectors are"),
-        Binding("o", "overlay", "Rate curve", show=False, id="dashboard.overlay", tooltip="Rate over the loss"),
-        Binding("w", "read", "Warning read", show=False, id="dashboard.read", tooltip="The warning was read"),
+        Binding("v", "vectors", "Vectors", id="dashboard.vectors", tooltip="Gains, and the health of the vectors"),
+        Binding(
+            "o",
+            "overlay",
+            "Rate curve",
+            show=False,
+            id="dashboard.overlay",
+            tooltip="Show the learning rate in the chart",
+        ),
+        Binding("w", "read", "Warning read", show=False, id="dashboard.read", tooltip="Dismiss the warning"),
         Binding("right_square_bracket", "prompt(1)", "Next prompt", show=False, key_display="]"),
-        Binding("left_square_bracket", "prompt(-1)", "Prompt before", show=False, key_display="["),
+        Binding("left_square_bracket", "prompt(-1)", "Previous prompt", show=False, key_display="["),
         Binding("q", "app.quit", "Leave", id="dashboard.leave"),
     ]
 
@@ -111,7 +118,7 @@ class DashboardScreen(SteeringScreen):
 
     def on_mount(self) -> None:
         self.query_one("#heading", Canvas).draw([lines.checkpoint_heading(44)])
-        self.query_one("#real", PictureView).show(training_picture(self.followed.folder), "a training picture")
+        self.query_one("#real", PictureView).show(training_picture(self.followed.folder), "a training image")
         self.look_again()
         self.set_interval(self.ti_tui.config.refresh_seconds, self._on_time)
         self.set_interval(MONITOR_SECONDS, self._look_at_device)
@@ -125,12 +132,12 @@ class DashboardScreen(SteeringScreen):
     # Following
 
     def _on_time(self) -> None:
-        """Once a second; not while another run or the wizard is shown."""
+        """Called about once a second; does nothing while another run or the wizard is shown."""
         if self in self.app.screen_stack:
             self.look_again()
 
     def look_again(self) -> None:
-        """Read what is new, for a moment at most, and show it."""
+        """Read new events, for a moment at most, and show them."""
         more = self.followed.read(READ_SECONDS)
         if more:
             if self._catching_up is not None:
@@ -147,13 +154,13 @@ class DashboardScreen(SteeringScreen):
         if self not in self.app.screen_stack:
             return
         status = self.followed.status
-        # Of another machine, or of a process that is gone, the number may be anybody's here.
-        lives = status is not None and status.going and status.process.alive()
-        self._read_device(status.pid if lives and status is not None else None, self.followed.device)
+        # On another machine, or once the process has ended, the pid may belong to some other process here.
+        alive = status is not None and status.going and status.process.alive()
+        self._read_device(status.pid if alive and status is not None else None, self.followed.device)
 
     @work(thread=True, exclusive=True, group="monitor", exit_on_error=False)
     def _read_device(self, pid: int | None, device: str) -> None:
-        # One reader at a time: an exclusive worker's thread may still be at work when the next one begins.
+        # One reader at a time: the thread of a cancelled worker may still be running when the next one starts.
         with self._monitor_lock:
             if get_current_worker().is_cancelled:
                 return
@@ -172,7 +179,7 @@ class DashboardScreen(SteeringScreen):
 
     @property
     def view(self) -> View:
-        """All that the lines say, as it is now."""
+        """The present state for the lines."""
         run = self.followed
         return View(
             run.folder.name,
@@ -191,7 +198,7 @@ class DashboardScreen(SteeringScreen):
     def on_resize(self) -> None:
         fit_footer(self)
         samples = self.query_one("#samples")
-        # Pictures of one width have one height, so their captions stand in one row.
+        # Images of equal width have equal height, so their captions are in one row.
         each = max(4, (self.size.width - SAVES_CELLS - 4) // 3 - 1)
         for picture in samples.query(PictureView):
             picture.styles.width = each
@@ -212,7 +219,7 @@ class DashboardScreen(SteeringScreen):
         self._show_end()
 
     def _show_chart(self, *, now: bool = False) -> None:
-        """Draw the chart if something in it is another, and not too often."""
+        """Draw the chart if it has changed, and not too often."""
         view, canvas = self.view, self.query_one("#chart", Canvas)
         size = canvas.size
         evals = len(view.history.evals)
@@ -259,12 +266,12 @@ class DashboardScreen(SteeringScreen):
         box = self.query_one("#checkpoints", OptionList)
         at, before = box.highlighted, self._shown_steps
         follows = at is None or at == 0
-        kept = before[at] if at is not None and at < len(before) else None
+        chosen_step = before[at] if at is not None and at < len(before) else None
         self._listed, self._shown_steps = listed, [row.step for row in rows]
         box.set_options([Option(self._option(row, last=i == 0)) for i, row in enumerate(rows)])
         if rows:
-            known = kept in self._shown_steps and not follows
-            box.highlighted = self._shown_steps.index(kept) if known and kept is not None else 0
+            known = chosen_step in self._shown_steps and not follows
+            box.highlighted = self._shown_steps.index(chosen_step) if known and chosen_step is not None else 0
         self._show_samples()
 
     def _option(self, row: CheckpointRow, *, last: bool) -> Content:
@@ -293,7 +300,7 @@ class DashboardScreen(SteeringScreen):
         chosen = self.chosen()
         step = step_for(history, chosen.step) if chosen else None
         if step is None or step == last:
-            # The newest is at its own place; the first one shows how far it has come.
+            # The newest has its own place; the first step shows the progress since.
             step = min(history.samples)
         path, _ = picture_at(self.followed.folder, history, step, self._prompt)
         then.show(path, f"step {step}")
@@ -313,11 +320,11 @@ class DashboardScreen(SteeringScreen):
         if self.followed.status is None or going:
             self._ended = ""
         elif self._ended != self.followed.status.phase:
-            # Not for a run that had ended before it was looked at.
+            # Not for a run that had ended before it was opened.
             if time.time() - self.followed.status.updated < 30:
                 self.app.bell()
                 if self.followed.rows:
-                    # What the keys act on is what the last line names.
+                    # The keys act on the newest checkpoint, which the result line names.
                     self.query_one("#checkpoints", OptionList).highlighted = 0
             self._ended = self.followed.status.phase
             self.refresh_bindings()
@@ -331,15 +338,15 @@ class DashboardScreen(SteeringScreen):
     def help_text(self) -> str:
         """What the dashboard shows."""
         return (
-            "The train loss jumps: every step has other noise, and even its trend says little about what is learned. "
-            "The eval loss is taken on a fixed set; its gain says how much less error the vectors make than those that "
-            "the run started from. ★ marks the checkpoint that did best; it is kept as "
-            f"{self.followed.name}-best. v shows more.\n\nThe trainer is a process of its own: "
-            "leaving, or closing the terminal, does not end it. `ti-tui watch` comes back to it.\n\n"
+            "The train loss jumps, because every step has different noise, and even its trend says little about what "
+            "is learned. The eval loss is computed on a fixed eval set; its gain says how much smaller it is than with "
+            f"the initial vectors. ★ marks the best checkpoint, which is also saved as {self.followed.name}-best. "
+            "v shows more.\n\nThe trainer is a separate process: leaving the dashboard or closing the terminal does "
+            "not stop it. `ti-tui watch` opens the dashboard again.\n\n"
             + lines.how_to_use(self.followed.name, location(self.followed.result_file()))
         )
 
-    # How it is shown
+    # Display settings
 
     def action_zoom(self) -> None:
         self._zoom = ZOOMS[(ZOOMS.index(self._zoom) + 1) % len(ZOOMS)]

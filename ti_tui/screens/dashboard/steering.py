@@ -1,4 +1,4 @@
-"""What a person asks of a run that is watched: save, stop, other rates, install, delete. The dashboard builds on it."""
+"""The commands of the dashboard: save, sample, stop, change rates, install, delete. The dashboard's base."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from ti_tui.screens.base import AppAccess, WorkerErrors
 from ti_tui.screens.dashboard.samples import step_for
 
 SOON_SECONDS = 3.0
-"""Within so much time the trainer takes a request."""
+"""The trainer takes a request within this time."""
 
 
-class Told(Message):
-    """A request was carried out or refused: say so, and look at the run again."""
+class CommandDone(Message):
+    """A command succeeded or failed: show `text`, and read the run again. of_start: the command was to start it."""
 
     def __init__(self, text: str, *, wrong: bool = False, of_start: bool = False) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Told(Message):
 
 
 class NotInstalled(Message):
-    """The embedding could not be installed; replaces: because another file is there."""
+    """The embedding could not be installed. replaces: because a different file exists."""
 
     def __init__(self, step: int | None, into: str, wrong: str, *, replaces: bool = False) -> None:
         super().__init__()
@@ -41,17 +41,19 @@ class NotInstalled(Message):
 
 
 class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
-    """The keys that ask something of a run. Whatever is asked goes through the run folder."""
+    """The keys that control a run. All requests go through the run folder."""
 
     BINDINGS = [
         Binding("s", "save", "Save", id="dashboard.save", tooltip="Save a checkpoint after this step"),
-        Binding("p", "sample", "Sample", id="dashboard.sample", tooltip="Draw the previews after this step"),
+        Binding("p", "sample", "Sample", id="dashboard.sample", tooltip="Draw samples after this step"),
         Binding("e", "scheme", "Rate", id="dashboard.scheme", tooltip="Change the rates from here on"),
-        Binding("x", "stop", "Stop", id="dashboard.stop", tooltip="Save an exact checkpoint and end"),
-        Binding("t", "train", "Train on", id="dashboard.train", tooltip="Start the trainer again"),
-        Binding("i", "install", "Install", id="dashboard.install", tooltip="Copy the embedding to a program"),
+        Binding("x", "stop", "Stop", id="dashboard.stop", tooltip="Save an exact checkpoint and stop"),
+        Binding("t", "train", "Train", id="dashboard.train", tooltip="Start or resume training"),
+        Binding(
+            "i", "install", "Install", id="dashboard.install", tooltip="Copy the embedding into a program's folder"
+        ),
         Binding("g", "compare", "Compare", id="dashboard.compare", tooltip="Samples side by side"),
-        Binding("l", "log", "Log", id="dashboard.log", tooltip="What happened, followed"),
+        Binding("l", "log", "Log", id="dashboard.log", tooltip="Follow the log"),
         Binding("c", "copy", "Copy path", show=False, id="dashboard.copy", tooltip="Copy the embedding's path"),
         Binding("d,delete", "delete", "Delete", show=False, id="dashboard.delete", tooltip="Delete the checkpoint"),
     ]
@@ -62,11 +64,11 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
         self._starting = False
 
     def chosen(self) -> CheckpointRow | None:
-        """The checkpoint that is meant by install, copy and delete: the newest, if none is marked."""
+        """The checkpoint that install, copy and delete act on; the newest if none is chosen."""
         return self.followed.rows[0] if self.followed.rows else None
 
     def look_again(self) -> None:
-        """Something was changed: look at it."""
+        """Read the run again after a change."""
         self.followed.look()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -78,22 +80,22 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
 
     def worker_failed(self, error: Exception, details: str) -> None:
         self._starting = False
-        self._say(f"That did not work: {error}\n{details}", wrong=True)
+        self._say(f"The command failed: {error}\n{details}", wrong=True)
 
     def action_save(self) -> None:
-        self._ask("save", "A checkpoint is saved after this step.")
+        self._request("save", "A checkpoint will be saved after this step.")
 
     def action_sample(self) -> None:
-        self._ask("sample", "The previews are drawn after this step.")
+        self._request("sample", "Samples will be drawn after this step.")
 
     def action_stop(self) -> None:
         trainer = self.followed.folder.trainer()
         if trainer is None:
-            self.notify("No trainer runs here.", timeout=3)
+            self.notify("No trainer is running.", timeout=3)
             return
-        with self._refusals_said():
+        with self._errors_shown():
             requests.ask_to_stop(self.followed.folder, trainer)
-            self._say("It saves an exact checkpoint and ends; t goes on from there.")
+            self._say("Stop requested: it saves an exact checkpoint first; t resumes from there.")
 
     def action_train(self) -> None:
         from ti_tui.screens.dialogs import Answer, QuestionDialog
@@ -104,7 +106,7 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
         total = self.followed.scheme.total_steps if self.followed.scheme else 0
         done = self.followed.status is not None and self.followed.status.phase == "done"
         if done and steps and total and steps[-1] >= total:
-            self._say(f"All {total} steps are done. e adds some.")
+            self._say(f"All {total} steps are done. e adds more.")
             return
         if steps or not self.followed.history.step:
             self._begin()
@@ -116,8 +118,8 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
 
         question = QuestionDialog(
             "Train from the beginning?",
-            "No checkpoint is there to go on from. What was learned and exported so far is replaced.",
-            [Answer("keep", "k", "leave it as it is"), Answer("begin", "b", "begin at step 0")],
+            "There is no checkpoint to resume from. Everything trained and exported so far will be replaced.",
+            [Answer("keep", "k", "keep it"), Answer("begin", "b", "start at step 0")],
         )
         self.app.push_screen(question, answered)
 
@@ -133,9 +135,9 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
         try:
             start_trainer(self.followed.folder)
         except UserError as error:
-            self.post_message(Told(str(error), wrong=True, of_start=True))
+            self.post_message(CommandDone(str(error), wrong=True, of_start=True))
             return
-        self.post_message(Told("The trainer runs.", of_start=True))
+        self.post_message(CommandDone("The trainer is running.", of_start=True))
 
     def action_scheme(self) -> None:
         from ti_tui.screens.dashboard.scheme_change import SchemeChange
@@ -152,18 +154,18 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
 
             now, pace = self.followed.history.step, self.followed.history.seconds_per_step
             soon = round(SOON_SECONDS / pace) if pace and self.followed.going else 0
-            with self._refusals_said():
+            with self._errors_shown():
                 scheme = change_scheme(self.followed.folder, step, text, now=now, ahead_steps=soon)
-                self._say(f"The rates ahead are changed: {scheme.total_steps} steps in all.")
+                self._say(f"Rates changed: {scheme.total_steps} steps in all.")
                 self.look_again()
 
         self.app.push_screen(SchemeChange(self.followed.scheme, step), changed)
 
     def action_install(self) -> None:
-        self._ask_where(self.followed.embeddings_folder(), "")
+        self._ask_folder(self.followed.embeddings_folder(), "")
 
-    def _ask_where(self, text: str, wrong: str) -> None:
-        from ti_tui.screens.dialogs import Typed
+    def _ask_folder(self, text: str, wrong: str) -> None:
+        from ti_tui.screens.dialogs import TextDialog
 
         chosen = self.chosen()
         step = chosen.step if chosen is not None else None
@@ -176,8 +178,8 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
                 self._install(step, answer.strip(), force=False)
 
         title = f"Install step {step} as {self.followed.name}" if step is not None else f"Install {self.followed.name}"
-        words = "The embeddings folder, or the folder of A1111, Forge or ComfyUI itself."
-        self.app.push_screen(Typed(title, wrong or words, text, path=True), given)
+        words = "The embeddings folder, or the main folder of A1111, Forge or ComfyUI."
+        self.app.push_screen(TextDialog(title, wrong or words, text, path=True), given)
 
     @work(thread=True, exclusive=True, group="install", exit_on_error=False)
     def _install(self, step: int | None, into: str, *, force: bool) -> None:
@@ -194,23 +196,23 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
             self.post_message(NotInstalled(step, into, f"{error.message}. {error.remedy}".strip()))
             return
         settings.remember_choice("embeddings_folder", into)
-        self.post_message(Told(f"Installed {location(target)}. In a prompt: {self.followed.name}"))
+        self.post_message(CommandDone(f"Installed {location(target)}. In a prompt: {self.followed.name}"))
 
     def on_not_installed(self, message: NotInstalled) -> None:
         from ti_tui.screens.dialogs import Answer, QuestionDialog
 
         if not message.replaces:
-            self._ask_where(message.into, message.wrong)
+            self._ask_folder(message.into, message.wrong)
             return
 
         def answered(answer: str | None) -> None:
             if answer == "replace":
                 self._install(message.step, message.into, force=True)
 
-        answers = [Answer("keep", "k", "keep the file that is there"), Answer("replace", "r", "replace it")]
+        answers = [Answer("keep", "k", "keep the existing file"), Answer("replace", "r", "replace it")]
         self.app.push_screen(QuestionDialog("Replace it?", message.wrong, answers), answered)
 
-    def on_told(self, message: Told) -> None:
+    def on_command_done(self, message: CommandDone) -> None:
         self._starting = self._starting and not message.of_start
         self._say(message.text, wrong=message.wrong)
         self.look_again()
@@ -222,8 +224,8 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
         chosen = self.chosen()
         newest = chosen is None or chosen is self.followed.rows[0]
         ended = self.followed.status is not None and self.followed.status.phase == "done"
-        with self._refusals_said():
-            # Of a run that is done the newest is the file that the last line names.
+        with self._errors_shown():
+            # The newest file of a finished run is the final embedding.
             path = embedding_at(self.followed.folder, None) if newest and ended else None
             path = path or embedding_at(self.followed.folder, chosen.step if chosen else None)
             if path is None:
@@ -244,13 +246,13 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
                 return
             from ti_tui.monitoring.steering import delete_checkpoint
 
-            with self._refusals_said():
+            with self._errors_shown():
                 delete_checkpoint(self.followed.folder, chosen.step)
                 self.look_again()
 
         question = QuestionDialog(
             f"Delete the checkpoint of step {chosen.step}?",
-            "Its embedding files and its exact state are gone then; the samples stay.",
+            "Its embedding files and its exact state are deleted; the samples are kept.",
             [Answer("keep", "k", "keep it"), Answer("delete", "y", "delete it")],
         )
         self.app.push_screen(question, answered)
@@ -273,7 +275,7 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
         self.app.push_screen(LogScreen(self.followed.folder))
 
     def ask_quit(self) -> None:
-        """Leave: a run that is going goes on, unless it is to be stopped."""
+        """Leave; if the run is training, ask whether to stop it."""
         from ti_tui.screens.dialogs import Answer, QuestionDialog
 
         if self.followed.folder.trainer() is None:
@@ -288,31 +290,31 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
 
         question = QuestionDialog(
             f"{self.followed.folder.name} is training",
-            f"`ti-tui watch {location(self.followed.folder.root)}` comes back to it.",
-            [Answer("leave", "l", "leave it running"), Answer("stop", "x", "save, stop it and leave")],
+            f"`ti-tui watch {location(self.followed.folder.root)}` opens it again.",
+            [Answer("leave", "l", "leave it running"), Answer("stop", "x", "save, stop and leave")],
         )
         self.app.push_screen(question, answered)
 
-    def _ask(self, kind: requests.RequestKind, said: str) -> None:
+    def _request(self, kind: requests.RequestKind, answer: str) -> None:
         if self.followed.folder.trainer() is None:
-            self._say("No trainer runs here. t starts it.")
+            self._say("No trainer is running. t starts it.")
             return
         if self.followed.status is None or self.followed.status.phase not in {"training", "sampling", "saving"}:
-            self._say("The trainer is not at its steps yet.")
+            self._say("The trainer has not started its steps yet.")
             return
-        with self._refusals_said():
+        with self._errors_shown():
             requests.submit(self.followed.folder, kind)
-            self._say(said)
+            self._say(answer)
 
     @contextlib.contextmanager
-    def _refusals_said(self) -> Iterator[None]:
-        """Says what cannot be done, where that is found out."""
+    def _errors_shown(self) -> Iterator[None]:
+        """Show errors as notifications."""
         try:
             yield
         except UserError as error:
             self._say(str(error), wrong=True)
 
     def _say(self, text: str, *, wrong: bool = False) -> None:
-        # One at a time: a second key's answer takes the place of the first's.
+        # Only one notification at a time: a new answer replaces the previous one.
         self.app.clear_notifications()
         self.notify(text, severity="error" if wrong else "information", markup=False, timeout=10 if wrong else 4)

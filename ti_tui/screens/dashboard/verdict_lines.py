@@ -1,4 +1,4 @@
-"""What the dashboard says of learning: the gain, the verdict, what to do about it. Pure functions, as in `lines`."""
+"""The text of the dashboard about learning: gain, verdict, advice. Pure functions, as in `lines`."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ MARKS = {
 WORDS = {"learning": "still learning"}
 
 
-def gain(found: Evaluation | None, *, error: bool = False) -> str:
-    """`+31 %`, with its standard error on request: `+31 ± 2 %`; "" where it is not known."""
-    if found is None or found.gain is None:
+def gain(evaluation: Evaluation | None, *, error: bool = False) -> str:
+    """`+31 %`, or with its standard error `+31 ± 2 %`; "" if it is not known."""
+    if evaluation is None or evaluation.gain is None:
         return ""
-    around = f" ± {found.gain_error * 100:.0f}" if error and found.gain_error else ""
-    return f"{found.gain * 100:+.0f}{around} %"
+    spread = f" ± {evaluation.gain_error * 100:.0f}" if error and evaluation.gain_error else ""
+    return f"{evaluation.gain * 100:+.0f}{spread} %"
 
 
-def in_short(history: RunHistory, *, wide: bool) -> list[Piece]:
-    """The eval loss, what was gained over the start, and the verdict as a word: for the head of the dashboard."""
+def summary(history: RunHistory, *, wide: bool) -> list[Piece]:
+    """The eval loss, the gain and the verdict in short, for the head of the dashboard."""
     if not history.evaluations:
         return []
     last = history.evaluations[-1]
@@ -45,28 +45,28 @@ def in_short(history: RunHistory, *, wide: bool) -> list[Piece]:
 
 def advice(verdict: Verdict, best: int | None, *, going: bool, ends_itself: bool) -> str:
     """What to do about a verdict."""
-    keep = f"the best checkpoint is step {best}" if best is not None else ""
+    best_text = f"the best checkpoint is step {best}" if best is not None else ""
     match verdict.name:
         case "learned" | "overtraining" if going and ends_itself:
-            return keep
+            return best_text
         case "learned":
-            return f"more steps refine it at most; {keep}" if keep else "more steps refine it at most"
+            return f"more steps refine it at most; {best_text}" if best_text else "more steps would refine it at most"
         case "overtraining":
-            return f"take an earlier one: {keep}" if keep else "lower the rates, or take fewer vectors"
+            return f"use an earlier one: {best_text}" if best_text else "lower the rates, or use fewer vectors"
         case "not learning" if verdict.cause is Cause.RATE_TOO_LOW:
             return "raise the rates (e)" if going else "raise the rates"
         case "diverging":
-            return "lower the rates by ten and start again: x stops" if going else "lower the rates by ten"
+            return "divide the rates by ten and start again: x stops" if going else "divide the rates by ten"
     return ""
 
 
 def lines(history: RunHistory, width: int, *, going: bool, ends_itself: bool = False) -> list[Line]:
-    """The verdict with its reason and what to do; at most three lines, none while it is still learning."""
+    """The verdict with its reason and advice; at most three lines, none while it is still learning."""
     verdict = history.verdict
     if verdict is None or not verdict.ends:
         return []
     mark, style = MARKS[verdict.name]
-    said = f"{verdict.name} at step {verdict.step}: {printable(verdict.reason)}"
-    if what := advice(verdict, history.best_step, going=going, ends_itself=ends_itself):
-        said += f". {what[0].upper()}{what[1:]}."
-    return marked(f"{mark} ", said, style, width - 4, most=3)
+    text = f"{verdict.name} at step {verdict.step}: {printable(verdict.reason)}"
+    if todo := advice(verdict, history.best_step, going=going, ends_itself=ends_itself):
+        text += f". {todo[0].upper()}{todo[1:]}."
+    return marked(f"{mark} ", text, style, width - 4, most=3)

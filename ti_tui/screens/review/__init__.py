@@ -1,1 +1,1 @@
-"""Looking through a set of pictures one by one: their captions."""
+"""Reviewing a set of images one by one: their captions and their crops."""

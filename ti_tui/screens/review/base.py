@@ -1,4 +1,4 @@
-"""What the reviews of captions and of crops have in common: words that stay for a while, saving a moment later."""
+"""The base class of the caption review and the crop review: brief messages, and saving a moment later."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ from textual.timer import Timer
 from ti_tui.screens.base import AppAccess
 
 SAVE_SECONDS = 0.8
-SAID_SECONDS = 6.0
+MESSAGE_SECONDS = 6.0
 
 
 class ReviewBase(AppAccess):
-    """Goes before `Screen`. said: what `say` was given last, "" once it has stood long enough."""
+    """A mixin to put before `Screen`. message_text: the last text given to `say`, "" once its time is over."""
 
-    said = ""
-    _saying: Timer | None = None
+    message_text = ""
+    _message_timer: Timer | None = None
     _unsaved: Timer | None = None
 
-    def show_said(self) -> None:
-        """Show `said`."""
+    def show_message(self) -> None:
+        """Show `message_text`."""
         raise NotImplementedError
 
     def save_changes(self) -> None:
-        """Bring what was changed to the disk."""
+        """Save the changes to disk."""
         raise NotImplementedError
 
     def say(self, text: str) -> None:
-        """Say something below the picture, for a while; "" takes it away."""
-        self.said = text
-        if self._saying is not None:
-            self._saying.stop()
-            self._saying = None
+        """Show a text below the image for a while; "" removes it."""
+        self.message_text = text
+        if self._message_timer is not None:
+            self._message_timer.stop()
+            self._message_timer = None
         if text:
-            self._saying = self.set_timer(SAID_SECONDS, lambda: self.say(""))
-        self.show_said()
+            self._message_timer = self.set_timer(MESSAGE_SECONDS, lambda: self.say(""))
+        self.show_message()
 
     def save_soon(self) -> None:
-        """Save a moment from now: what changes until then is saved with it."""
+        """Save a moment from now, together with any changes until then."""
         if self._unsaved is None:
             self._unsaved = self.set_timer(SAVE_SECONDS, self._save_now)
 

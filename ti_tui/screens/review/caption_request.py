@@ -1,4 +1,4 @@
-"""The dialog that asks which captions are to be made, from what, and what becomes of those that are there."""
+"""The dialog for generating captions: for which images, from what, and how existing captions are treated."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CAPTIONER, NAMES = "captioner", "file names"
 
 @dataclass(frozen=True)
 class CaptionRequest:
-    """Pictures to caption, by name, and how. by_names: from their file names, without a captioner."""
+    """The images to caption, by name, and how. by_names: from their file names, without a captioner."""
 
     names: tuple[str, ...]
     rules: CaptionRules
@@ -33,11 +33,11 @@ class CaptionRequest:
 
 
 class CaptionRequestDialog(FormDialog[CaptionRequest | None]):
-    """Asks for captions, and says what would come of that; enter starts at once with those that are missing.
+    """Chooses which captions to make, and shows the outcome; the defaults make those that are missing.
 
-    rules:         the prefix and the first words to begin with.
-    reviewed:      the pictures whose caption was looked at.
-    words_of_name: the caption that a picture's file name gives.
+    rules:         the initial prefix and first words.
+    reviewed:      names of the images whose caption was reviewed.
+    words_of_name: the caption that an image's file name gives.
     """
 
     def __init__(
@@ -54,26 +54,26 @@ class CaptionRequestDialog(FormDialog[CaptionRequest | None]):
 
     def body(self) -> ComposeResult:
         prefix, first_words = self._rules.prefix, self._rules.first_words
-        yield labelled("Pictures", ChoiceRow(tuple(self._scopes), next(iter(self._scopes)), id="scope"))
+        yield labelled("Images", ChoiceRow(tuple(self._scopes), next(iter(self._scopes)), id="scope"))
         yield labelled("Mode", ChoiceRow(tuple(MODES), next(iter(MODES)), id="mode"))
         yield labelled("From", ChoiceRow((CAPTIONER, NAMES), CAPTIONER, id="source"))
         yield labelled("Prefix", TextLine(prefix, placeholder="put before each new caption", id="prefix"))
         yield labelled(
-            "First words", TextLine(first_words, placeholder="a photo of: it goes on from there", id="first")
+            "First words", TextLine(first_words, placeholder="a photo of: the captioner continues it", id="first")
         )
         yield Canvas(id="outcome")
 
     def on_editing_finished(self, message: EditingFinished) -> None:
         message.stop()
-        wish = self._wish()
-        if wish.names:
-            self.dismiss(wish)
+        request = self._request()
+        if request.names:
+            self.dismiss(request)
 
     @property
     def _captions(self) -> Mapping[str, str]:
         return self._scopes[self.query_one("#scope", ChoiceRow).text]
 
-    def _wish(self) -> CaptionRequest:
+    def _request(self) -> CaptionRequest:
         by_names = self.query_one("#source", ChoiceRow).text == NAMES
         mode = MODES[self.query_one("#mode", ChoiceRow).text]
         rules = CaptionRules(
@@ -85,16 +85,16 @@ class CaptionRequestDialog(FormDialog[CaptionRequest | None]):
         return CaptionRequest(tuple(names), rules, by_names)
 
     def show_outcome(self) -> None:
-        wish, captions = self._wish(), self._captions
+        request, captions = self._request(), self._captions
         canvas = self.query_one("#outcome", Canvas)
-        said, kept = number(len(wish.names), "picture"), len(captions) - len(wish.names)
-        had = [name for name in wish.names if captions[name]]
-        lines: list[Line] = [[(f"{said} will be captioned", "b"), (f", {kept} left as they are" * bool(kept), "")]]
+        count, kept = number(len(request.names), "image"), len(captions) - len(request.names)
+        had = [name for name in request.names if captions[name]]
+        lines: list[Line] = [[(f"{count} will be captioned", "b"), (f", {kept} not changed" * bool(kept), "")]]
         if had:
             reviewed = sum(name in self._reviewed for name in had)
-            changed = f"{number(len(had), 'caption')} {'is' if len(had) == 1 else 'are'} changed"
-            lines.append([(f"! {changed}, {reviewed} of them reviewed; U brings them back", "warning")])
-        elif wish.by_names and wish.names:
-            made = wish.rules.combined("", self._words_of_name(wish.names[0]))
+            changed = f"{number(len(had), 'caption')} {'is' if len(had) == 1 else 'are'} replaced"
+            lines.append([(f"! {changed}, {reviewed} of them reviewed; U undoes this", "warning")])
+        elif request.by_names and request.names:
+            made = request.rules.combined("", self._words_of_name(request.names[0]))
             lines.append([("+ ", "accent"), (cut(printable(made), max(10, canvas.size.width - 2)), "")])
         canvas.draw([*lines, []][:2])

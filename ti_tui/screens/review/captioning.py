@@ -1,4 +1,4 @@
-"""Having captions made while the review goes on: the captioner's process, its messages, how far it is."""
+"""Captioning while the review goes on: the captioner process, its messages and its progress."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ from ti_tui.jobs.runner import ProcessNote
 from ti_tui.screens.base import WorkerErrors
 
 CHOSEN = "captioner"
-"""The name under which the folder of the captioner that was chosen on a screen is remembered."""
+"""The name under which the chosen captioner folder is remembered."""
 SHOWN_FAILURES = 3
-"""Of the pictures that could not be captioned, so many are told with their reason."""
+"""How many images that could not be captioned are listed with the reason."""
 
 
 @dataclass(frozen=True)
 class CaptioningProgress:
-    """How far a job is. said: what goes on, where it is not yet a picture; seconds_left: None if not known."""
+    """The progress of a job. note: what happens instead of captioning, as loading; seconds_left: None if unknown."""
 
     done: int
     total: int
     seconds_left: float | None = None
-    said: str = ""
+    note: str = ""
 
     def describe(self) -> str:
-        """In a few words, of much the same length all the time."""
-        if self.said:
-            return self.said
+        """A few words whose length hardly changes."""
+        if self.note:
+            return self.note
         left = f", {seconds(self.seconds_left)} left" if self.seconds_left is not None else ""
         return f"captioning {self.done} of {self.total}{left}"
 
 
-class CaptionerSays(Message):
-    """Something from the captioner, about the job of that number."""
+class CaptionerReport(Message):
+    """A message from the captioner about a job."""
 
-    def __init__(self, job: int, said: captioning.CaptionerMessage) -> None:
+    def __init__(self, job: int, report: captioning.CaptionerMessage) -> None:
         super().__init__()
-        self.job, self.said = job, said
+        self.job, self.report = job, report
 
 
 class CaptionerMissing(Message):
-    """There is no captioner that could be used."""
+    """There is no usable captioner."""
 
     def __init__(self, job: int, error: UserError) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class CaptionerMissing(Message):
 
 
 class CaptioningScreen(WorkerErrors, Screen[str]):
-    """Runs one captioning job at a time in the captioner's process, which ends with the screen."""
+    """Runs one captioning job at a time in a helper process, which ends with the screen."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,23 +74,23 @@ class CaptioningScreen(WorkerErrors, Screen[str]):
         self._left = self._stopped = False
 
     def captioned(self, name: str, caption: str) -> None:
-        """A picture has got a caption from the captioner."""
+        """The captioner captioned an image."""
 
     def captioning_ended(self, captioned: int, *, stopped: bool = False) -> None:
-        """The job is over: so many pictures were captioned before it was done, or stopped by the user."""
+        """The job ended after captioning some images; stopped: the user stopped it."""
 
     def captioner_missing(self, error: UserError) -> None:
         """There is no captioner, or it cannot be used."""
 
     def show_progress(self) -> None:
-        """Show how far the job is."""
+        """Show the progress of the job."""
 
     def begin_captioning(self, pictures: Mapping[str, Path], first_words: str = "") -> None:
-        """Have pictures captioned, files by name; the captioner goes on from `first_words`. One job at a time."""
+        """Caption images, given as files by name; the captioner continues `first_words`. One job at a time."""
         self._job += 1
         self._stopped, self._failed = False, []
-        said = "" if self._captioner is not None else "the captioner is loading"
-        self.progress = CaptioningProgress(0, len(pictures), said=said)
+        note = "" if self._captioner is not None else "the captioner is loading"
+        self.progress = CaptioningProgress(0, len(pictures), note=note)
         self.show_progress()
         self._caption(self._job, dict(pictures), first_words)
 
@@ -99,15 +99,15 @@ class CaptioningScreen(WorkerErrors, Screen[str]):
         self._folder = str(folder)
 
     def cancel_captioning(self) -> None:
-        """Stop; what is captioned stays so. The second time the process is ended: it may be stuck."""
+        """Stop; captions made so far are kept. A second call ends the process, which may be stuck."""
         again, self._stopped = self._stopped, True
         if self.progress is not None:
             self.progress = CaptioningProgress(
-                self.progress.done, self.progress.total, said="the captioner is stopping"
+                self.progress.done, self.progress.total, note="the captioner is stopping"
             )
             self.show_progress()
         if self._captioner is None:
-            # It is not even started: the thread sees that its number is not the last.
+            # It has not started yet: the thread sees that its job number is outdated.
             self._job += 1
             self._ended(0, stopped=True)
         elif again:
@@ -129,20 +129,20 @@ class CaptioningScreen(WorkerErrors, Screen[str]):
         except UserError as error:
             self.post_message(CaptionerMissing(job, error))
             return
-        # Left, or stopped, before there was a process to tell.
+        # The screen was left, or the job stopped, before the process existed.
         if self._left:
             captioner.close()
         if self._left or job != self._job:
             return
         messages = captioner.caption(pictures, first_words)
         if self._stopped:
-            # Before the captioner knew of this job.
+            # Stopped before the captioner knew of this job.
             captioner.cancel()
         for message in messages:
-            self.post_message(CaptionerSays(job, message))
+            self.post_message(CaptionerReport(job, message))
 
     def _start(self) -> Captioner:
-        # What is named outside of the program is newer than what was chosen in it some other day.
+        # A captioner given in the settings or environment takes precedence over one chosen here earlier.
         named = settings.load_settings()[0].captioner or os.environ.get(ENVIRONMENT)
         remembered = "" if named else settings.remembered_choice(CHOSEN) or ""
         return Captioner.start(check_captioner(find_captioner(self._folder or remembered)))
@@ -154,43 +154,43 @@ class CaptioningScreen(WorkerErrors, Screen[str]):
             self.show_progress()
             self.captioner_missing(message.error)
 
-    def on_captioner_says(self, message: CaptionerSays) -> None:
+    def on_captioner_report(self, message: CaptionerReport) -> None:
         message.stop()
         if message.job != self._job or self._left or self.progress is None:
             return
-        said, total = message.said, self.progress.total
-        match said:
+        report, total = message.report, self.progress.total
+        match report:
             case captioning.Loaded():
                 self.progress = CaptioningProgress(0, total)
                 if self._folder:
                     settings.remember_choice(CHOSEN, self._folder)
             case captioning.Captioned():
-                self.progress = CaptioningProgress(said.done, said.total, said.seconds_left)
-                self.captioned(said.name, said.caption)
+                self.progress = CaptioningProgress(report.done, report.total, report.seconds_left)
+                self.captioned(report.name, report.caption)
             case captioning.CaptionFailed():
-                self.progress = CaptioningProgress(said.done, said.total, self.progress.seconds_left)
-                self._failed.append(f"{said.name}: {said.reason}")
+                self.progress = CaptioningProgress(report.done, report.total, self.progress.seconds_left)
+                self._failed.append(f"{report.name}: {report.reason}")
             case ProcessNote():
-                self.notify(said.text, markup=False, timeout=6)
+                self.notify(report.text, markup=False, timeout=6)
             case captioning.CaptioningFinished():
-                self._finished(said)
+                self._finished(report)
         self.show_progress()
 
-    def _finished(self, said: captioning.CaptioningFinished) -> None:
+    def _finished(self, report: captioning.CaptioningFinished) -> None:
         if self._failed:
             more = f"\nand {len(self._failed) - SHOWN_FAILURES} more" if len(self._failed) > SHOWN_FAILURES else ""
             text = "\n".join(["Not captioned:", *self._failed[:SHOWN_FAILURES]])
             self.notify(text + more, severity="warning", markup=False, timeout=12)
-        self._ended(said.captioned, stopped=said.outcome == "cancelled")
-        if said.outcome != "failed":
+        self._ended(report.captioned, stopped=report.outcome == "cancelled")
+        if report.outcome != "failed":
             return
         if self._captioner is not None:
             self._captioner.close()
         self._captioner = None
-        if said.captioned:
-            self.notify(f"{said.reason}.\n{said.remedy}".strip(), severity="error", markup=False, timeout=20)
+        if report.captioned:
+            self.notify(f"{report.reason}.\n{report.remedy}".strip(), severity="error", markup=False, timeout=20)
         else:
-            self.captioner_missing(CaptionerError(said.reason, remedy=said.remedy))
+            self.captioner_missing(CaptionerError(report.reason, remedy=report.remedy))
 
     def _ended(self, captioned: int, *, stopped: bool = False) -> None:
         self.progress = None
@@ -200,4 +200,4 @@ class CaptioningScreen(WorkerErrors, Screen[str]):
     def worker_failed(self, error: Exception, details: str) -> None:
         if self.progress is not None:
             self._ended(0)
-        self.notify(f"Something went wrong: {error}\n{details}", severity="error", markup=False, timeout=10)
+        self.notify(f"Captioning failed: {error}\n{details}", severity="error", markup=False, timeout=10)

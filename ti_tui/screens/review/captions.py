@@ -1,4 +1,4 @@
-"""The caption review: each picture with its caption, typed, found, replaced, made and undone with the keyboard."""
+"""The caption review: each image with its caption, to type, find, replace, generate and undo with the keyboard."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from ti_tui.screens.review.reviewing import ReviewScreen
 if TYPE_CHECKING:
     from ti_tui.setup.check import Checked
 
-WITHOUT_CAPTIONS = "Training needs no captions: the templates object and style make prompts without them."
+WITHOUT_CAPTIONS = "Captions are optional: the templates object and style make prompts without them."
 
 
 class CaptionReview(ReviewScreen):
-    """The review, with what changes several captions at once: replacing, phrases, undo, and the captioner."""
+    """Adds to the review what changes several captions at once: replacing, phrases, undo and the captioner."""
 
     def __init__(self, desk: CaptionDesk, *, at: str = "", checked: Checked | None = None) -> None:
         super().__init__(desk, at=at, checked=checked)
         self._phrases = list(load_phrases())
         self._batch = ""
         self._rules = CaptionRules()
-        self._wish = CaptionRequest((), self._rules)
-        self._asked: dict[str, str] = {}
+        self._request = CaptionRequest((), self._rules)
+        self._captions_before: dict[str, str] = {}
         self._begin_at: Path | None = None
 
     def opened(self) -> None:
         if earlier := self.desk.earlier():
-            self.say(f"The draft before this one had {number(len(earlier), 'more caption')}: esc, then l takes them.")
+            self.say(f"The previous draft had {number(len(earlier), 'more caption')}: esc, then l takes them over.")
 
     # Changing many
 
@@ -53,12 +53,12 @@ class CaptionReview(ReviewScreen):
         def replaced(changed: dict[str, str] | None) -> None:
             if changed:
                 count = self.desk.change(changed, REPLACED)
-                self.reload(f"Replaced in {number(count, 'caption')}. U takes it back.")
+                self.reload(f"Replaced in {number(count, 'caption')}. U undoes it.")
 
         self.app.push_screen(ReplaceDialog(scopes, word, options), replaced)
 
     def _scopes(self, captions: Mapping[str, str]) -> list[Scope]:
-        """What can be changed at once: all `captions`, those that the filter shows, the one in view."""
+        """The scopes of a change: all `captions`, those that the filter shows, the current one."""
         scopes = [Scope(f"all {len(captions)}", captions)]
         if self.filter:
             shown = {name: captions[name] for name in self.shown if name in captions}
@@ -91,7 +91,7 @@ class CaptionReview(ReviewScreen):
             if not typing:
                 self.action_phrase(at + 1)
             elif with_phrase(text, phrase) == text:
-                self.say(f"“{phrase}” is in it already.")
+                self.say(f"“{phrase}” is already in it.")
             else:
                 self.editor.put(phrase)
 
@@ -101,17 +101,17 @@ class CaptionReview(ReviewScreen):
     def action_phrase(self, digit: int) -> None:
         phrase = self._phrases[digit - 1]
         if not phrase:
-            self.say(f"There is no phrase {digit}: ctrl+t makes one.")
+            self.say(f"There is no phrase {digit}: ctrl+t opens the phrases.")
             return
         self.take()
         new = with_phrase(self.desk.caption(self.current), phrase)
         changed = self.desk.change({self.current: new}, PHRASE)
-        self.reload("" if changed else f"“{phrase}” is in it already.")
+        self.reload("" if changed else f"“{phrase}” is already in it.")
 
-    def action_mend(self) -> None:
+    def action_fix(self) -> None:
         remark = next((remark for remark in self.remarks if remark.word or remark.template), None)
         if remark is None:
-            self.say("There is nothing to mend.")
+            self.say("There is nothing to fix.")
         elif remark.template:
             self.desk.draft.put("dataset.template", "captions")
             if self.reader is not None:
@@ -123,21 +123,21 @@ class CaptionReview(ReviewScreen):
     def action_earlier(self) -> None:
         earlier = self.desk.earlier()
         if earlier:
-            count = self.desk.change(earlier, "the draft before")
-            self.reload(f"{number(count, 'caption')} of the draft before this one. U takes them back.")
+            count = self.desk.change(earlier, "the previous draft")
+            self.reload(f"{number(count, 'caption')} from the previous draft. U undoes it.")
         else:
-            self.say("There are no other captions of an earlier draft.")
+            self.say("There are no other captions in an earlier draft.")
 
     def action_undo(self) -> None:
         self.take()
-        self._undone(self.desk.undo(), "Undone", "There is nothing left to undo.")
+        self._undone(self.desk.undo(), "Undone", "There is nothing to undo.")
 
     def action_redo(self) -> None:
         self.take()
-        self._undone(self.desk.redo(), "Done again", "There is nothing to do again.")
+        self._undone(self.desk.redo(), "Redone", "There is nothing to redo.")
 
     def _undone(self, undone: Undone | None, verb: str, nothing: str) -> None:
-        # What the captioner still brings is a change of its own from here on.
+        # Captions that arrive from here on are a separate change.
         self._batch = caption_history.new_batch()
         if undone is None:
             self.reload(nothing)
@@ -155,17 +155,17 @@ class CaptionReview(ReviewScreen):
     def action_caption_one(self) -> None:
         if not self._is_free():
             return
-        wish = CaptionRequest((self.current,), replace(self._rules, mode="replace"))
+        request = CaptionRequest((self.current,), replace(self._rules, mode="replace"))
         mark = self.desk.mark(self.current)
         if mark in {"none", "out"} or "auto" in self.desk.states(self.current):
-            self._caption_these(wish)
+            self._caption_these(request)
             return
 
         def answered(answer: str | None) -> None:
             if answer:
-                self._caption_these(wish)
+                self._caption_these(request)
 
-        answers = [Answer("yes", "y", "replace it; U brings it back"), Answer("", "n", "keep it")]
+        answers = [Answer("yes", "y", "replace it; U undoes it"), Answer("", "n", "keep it")]
         self.app.push_screen(
             QuestionDialog("Replace this caption?", self.desk.caption(self.current)[:300], answers), answered
         )
@@ -174,55 +174,55 @@ class CaptionReview(ReviewScreen):
         if not self._is_free():
             return
 
-        def wished(wish: CaptionRequest | None) -> None:
-            if wish is not None:
-                self._rules = wish.rules
-                self._caption_these(wish)
+        def chosen(request: CaptionRequest | None) -> None:
+            if request is not None:
+                self._rules = request.rules
+                self._caption_these(request)
 
         scopes = self._scopes(self.desk.trained())
         reviewed = [name for name in self.desk.names if self.desk.mark(name) in {"reviewed", "changed"}]
         self.app.push_screen(
-            CaptionRequestDialog(scopes, self._rules, reviewed=reviewed, words_of_name=self._words_of_name), wished
+            CaptionRequestDialog(scopes, self._rules, reviewed=reviewed, words_of_name=self._words_of_name), chosen
         )
 
     def _is_free(self) -> bool:
-        """Whether the captioner can be asked; if not, why is said."""
+        """Whether no captioning is running; if it is, say so."""
         self.take()
         self.desk.finish()
         if self.progress is not None:
-            self.say("Captions are being made already; esc stops that.")
+            self.say("The captioner is already running; esc stops it.")
         return self.progress is None
 
     def captioned(self, name: str, caption: str) -> None:
         self.take()
         old = self.desk.caption(name)
-        # What was typed meanwhile is worth more.
-        if old == self._asked.get(name):
-            self.desk.change({name: self._wish.rules.combined(old, caption)}, "captioner", batch=self._batch)
+        # A caption that was edited meanwhile is not replaced.
+        if old == self._captions_before.get(name):
+            self.desk.change({name: self._request.rules.combined(old, caption)}, "captioner", batch=self._batch)
             self.reload("")
 
     def captioning_ended(self, captioned: int, *, stopped: bool = False) -> None:
-        self._asked = {}
+        self._captions_before = {}
         if captioned:
             lead = "Stopped; " if stopped else ""
             them = "it" if captioned == 1 else "them"
-            self.reload(f"{lead}{captioned} captioned, marked ● until you have looked at {them}.")
+            self.reload(f"{lead}{captioned} captioned, marked ● until you have reviewed {them}.")
         elif stopped:
             self.say("Stopped.")
 
     def captioner_missing(self, error: UserError) -> None:
-        wish = self._wish
-        example = self._words_of_name(wish.names[0]) or "nothing"
-        these = "its name" if len(wish.names) == 1 else f"the names of all {len(wish.names)}"
+        request = self._request
+        example = self._words_of_name(request.names[0]) or "nothing"
+        these = "its name" if len(request.names) == 1 else f"the names of all {len(request.names)}"
         answers = [
-            Answer("names", "n", f"the words of {these} instead: “{example[:40]}”"),
+            Answer("names", "n", f"use the words of {these} instead: “{example[:40]}”"),
             Answer("folder", "f", "choose the captioner's folder"),
-            Answer("type", "t", "type captions; phrases on 1 to 9 help (ctrl+t)"),
+            Answer("type", "t", "type captions, with phrases on 1 to 9 (ctrl+t)"),
         ]
 
         def answered(answer: str | None) -> None:
             if answer == "names":
-                self._caption_these(replace(wish, by_names=True))
+                self._caption_these(replace(request, by_names=True))
             elif answer == "folder":
                 self._choose_captioner()
             elif answer == "type":
@@ -231,18 +231,18 @@ class CaptionReview(ReviewScreen):
         text = f"{error.message}.\n\n{error.remedy}\n\n{WITHOUT_CAPTIONS}".strip()
         self.app.push_screen(QuestionDialog("No captioner", text, answers), answered)
 
-    def _caption_these(self, wish: CaptionRequest) -> None:
-        self._wish = wish
-        captions = {name: self.desk.caption(name) for name in wish.names}
-        if wish.by_names:
-            made = {name: self._words_of_name(name) for name in wish.names}
+    def _caption_these(self, request: CaptionRequest) -> None:
+        self._request = request
+        captions = {name: self.desk.caption(name) for name in request.names}
+        if request.by_names:
+            made = {name: self._words_of_name(name) for name in request.names}
             count = self.desk.change(
-                {name: wish.rules.combined(captions[name], words) for name, words in made.items() if words}, BY_NAME
+                {name: request.rules.combined(captions[name], words) for name, words in made.items() if words}, BY_NAME
             )
-            self.reload(f"{number(count, 'caption')} from file names. U takes them back.")
+            self.reload(f"{number(count, 'caption')} from file names. U undoes it.")
             return
-        self._batch, self._asked = caption_history.new_batch(), captions
-        self.begin_captioning({name: self.desk.path(name) for name in wish.names}, wish.rules.first_words)
+        self._batch, self._captions_before = caption_history.new_batch(), captions
+        self.begin_captioning({name: self.desk.path(name) for name in request.names}, request.rules.first_words)
 
     def _words_of_name(self, name: str) -> str:
         return words_of_name(self.desk.path(name).stem)
@@ -252,6 +252,6 @@ class CaptionReview(ReviewScreen):
             if folder is not None:
                 self._begin_at = folder
                 self.choose_captioner(folder)
-                self._caption_these(self._wish)
+                self._caption_these(self._request)
 
         self.app.push_screen(PathPicker("The captioner's folder", self._begin_at or start_of("~")), picked)

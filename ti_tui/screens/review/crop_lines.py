@@ -1,4 +1,4 @@
-"""The lines of the crop review: head, list, what the crop is, the modes. Pure; `crops` draws them."""
+"""The text of the crop review: head, list, facts about the crop, modes. Pure functions; `crops` draws it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from ti_tui.setup.crop_desk import RULES
 from ti_tui.widgets.canvas import Line, Piece, cut
 
 HELP = """\
-What is inside the box is trained; the rest of the picture is cut off. Without a word from you the box follows the \
-largest face, else what there is most of to see, else the centre.
+The part inside the box is trained; the rest is cut off. Unless you change it, the box follows the largest face, else \
+the most detailed part, else the centre.
 
-A box holds no fewer pixels than are trained, if the picture has them: below that it is enlarged, which adds nothing \
-but blur. whole keeps all of the picture with bands beside it; what is the same in every picture is learned, bands too.
+If the photograph is large enough, a box has at least as many pixels as the training resolution: a smaller box \
+would be enlarged, which only adds blur. The mode whole keeps the whole photograph and adds bands beside it; whatever \
+is the same in every image is learned, bands too.
 
-● chosen by you   · by the rules   ! worth a look   × left out
+● chosen by you   · automatic   ! worth a look   × left out
 
-Your photographs stay as they are: what is cut is the copy in the run.
+Your photographs are not changed: only the copies in the run are cropped.
 """
 SHORT: dict[CropRule, str] = {
     "face": "face",
@@ -35,12 +36,12 @@ SHORT: dict[CropRule, str] = {
     "split": "split",
 }
 PIXEL_FOR_PIXEL = 1.05
-"""Up to so many times is not worth a number."""
+"""Scales up to this factor are shown as pixel for pixel."""
 FRAMINGS: dict[Framing, str] = {"close-up": "close-up", "head": "head and shoulders", "waist": "to the waist"}
 
 
 class CropRows(CaptionRows):
-    """The pictures with the rules that they are cropped by."""
+    """The photographs with the rules by which they are cropped."""
 
     GLYPHS: ClassVar[Mapping[str, tuple[str, str]]] = {
         "own": ("●", ""),
@@ -51,20 +52,20 @@ class CropRows(CaptionRows):
 
 
 def head(width: int, at: int, total: int, rules: Counter[CropRule], sizes: set[PixelSize]) -> Line:
-    """Which picture of how many, how many are cropped by which rule, and what they become."""
+    """The position in the list, how many are cropped by which rule, and the image size."""
     digits = len(str(total))
     left: list[Piece] = [(" Crops", "accent b"), (f"   {at:>{digits}} of {total}", "b")]
     left += [(f"   {count} {SHORT[rule]}", "muted") for rule, count in rules.most_common()]
-    become = "{}x{}".format(*next(iter(sizes))) if len(sizes) == 1 else f"{len(sizes)} sizes"
-    room = width - cell_len(become) - 1
+    result = "{}x{}".format(*next(iter(sizes))) if len(sizes) == 1 else f"{len(sizes)} sizes"
+    room = width - cell_len(result) - 1
     while sum(cell_len(text) for text, _ in left) >= room and len(left) > 2:
         left.pop()
     used = sum(cell_len(text) for text, _ in left)
-    return [*left, (" " * max(1, room - used), ""), (f"{become} ", "muted")]
+    return [*left, (" " * max(1, room - used), ""), (f"{result} ", "muted")]
 
 
 def facts(name: str, crops: Sequence[Crop], faces: int, width: int) -> Line:
-    """What the crop of a picture is: what placed it, which pixels it has, how much they are made smaller."""
+    """Facts about the crop of a photograph: the rule, its pixels, and how much they are scaled."""
     crop = crops[0]
     rule = RULES[crop.rule]
     if crop.face is not None and faces > 1:
@@ -78,14 +79,14 @@ def facts(name: str, crops: Sequence[Crop], faces: int, width: int) -> Line:
     label = printable(name)
     room = width - cell_len(f"{rule}   {size}   {scale[0]}   ")
     if cell_len(label) + cell_len(where) > room:
-        # The picture shows it better; these numbers are for terminals that draw none.
+        # The image shows the position better; these numbers are for terminals without images.
         where = ""
     label = cut(label, max(8, min(cell_len(label), room)))
     return [(f"{label}   ", "b"), (f"{rule}   ", ""), (f"{size}{where}   ", "muted"), scale]
 
 
 def modes(choice: CropChoice, possible: Sequence[CropMode]) -> Line:
-    """The modes that a picture can have, the chosen one in brackets."""
+    """The modes that a photograph can have, the chosen one in brackets."""
     line: list[Piece] = [("m  ", "accent")]
     for mode in possible if choice.mode in possible else (*possible, choice.mode):
         here = mode == choice.mode
@@ -96,7 +97,7 @@ def modes(choice: CropChoice, possible: Sequence[CropMode]) -> Line:
 
 
 def _scale(times: float) -> Piece:
-    """How much a piece is enlarged or made smaller, in words."""
+    """How much a crop is scaled up or down, in words."""
     if times > PIXEL_FOR_PIXEL:
         return f"enlarged {times:.2f} times", "warning b" if times > NOTED else "warning"
     if 1 / times > PIXEL_FOR_PIXEL:

@@ -1,6 +1,6 @@
-"""The pictures of the crop review: the whole with its box drawn on it, and the piece as it will be trained.
+"""The images of the crop review: the photograph with its crop box, and the crop as it will be trained.
 
-Both are made in a thread from a small copy that stays in memory, so that a box moves as fast as a key repeats.
+Both are made in a thread from a small copy in memory, so that a box can move as fast as a key repeats.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from ti_tui.widgets.picture import PictureCache
 Colour = tuple[int, int, int]
 COPIES_BYTES = 64 * 2**20
 DIM = 0.72
-"""How much of the background's colour is mixed into what is cut off."""
+"""How much of the background colour is blended into the part that is cut off."""
 
 
 class Copies:
-    """Small copies of pictures, the last used ones."""
+    """A cache of small copies of photographs."""
 
     def __init__(self) -> None:
         self._cache = PictureCache(COPIES_BYTES, load_new=lambda path, _cells, _cell: small_copy(path))
         self._one_at_a_time = threading.Lock()
 
     def load(self, path: Path) -> Image.Image:
-        """The copy, from memory if it is there; else it is made, once. Raises UserError or OSError."""
+        """The copy from memory; it is made if it is not there. Raises UserError or OSError."""
         with self._one_at_a_time:
             return self._cache.load(path, HALF_CELL)
 
@@ -39,9 +39,9 @@ class Copies:
 def with_boxes(
     copy: Image.Image, crops: Sequence[Crop], cells: CellSize, cell: CellSize, *, line: Colour, ground: Colour
 ) -> Image.Image:
-    """The whole picture: dimmed outside of the boxes, a line around each.
+    """The whole photograph, dimmed outside the boxes, with a line around each.
 
-    cells, cell: the room in cells, and the pixels of one; line and ground: the colours of the line and of the screen.
+    cells, cell: the room in cells, and the pixels of a cell; line, ground: colours of the line and the background.
     """
     columns, rows = fit(copy.size, cells, cell)
     picture = copy.resize((columns * cell[0], rows * cell[1]), Image.Resampling.LANCZOS, reducing_gap=2.0)
@@ -58,6 +58,6 @@ def with_boxes(
 
 
 def as_trained(copy: Image.Image, crop: Crop, cells: CellSize, cell: CellSize) -> Image.Image:
-    """The piece that a crop takes, as large as fits into `cells`."""
+    """The cropped part, as large as fits into `cells`."""
     columns, rows = fit(crop.size, cells, cell)
     return cut_copy(copy, crop, (columns * cell[0], rows * cell[1]))

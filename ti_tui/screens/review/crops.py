@@ -1,4 +1,4 @@
-"""The crop review: each picture with the box that is trained, moved, sized and chosen with the keyboard."""
+"""The crop review: each photograph with its crop box, which is moved and sized with the keyboard."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ti_tui.screens.review.listing import CaptionRows, Row, labels
 from ti_tui.setup.crop_desk import CropDesk
 from ti_tui.setup.photographs import without_name
 from ti_tui.widgets.canvas import Canvas, Line, cut
-from ti_tui.widgets.field_row import told
+from ti_tui.widgets.field_row import problem_lines
 from ti_tui.widgets.picture import PictureView
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ TRAINED = "as it will be trained"
 
 
 class CropReview(ReviewBase, Screen[str | None]):
-    """Shows the crops on a desk, beginning with the picture `at`; gives the picture that it ended with.
+    """Shows the crops on a desk, starting with the photograph `at`; returns the one shown last.
 
-    save: writes the draft to the disk.
+    save: saves the draft.
     """
 
     CSS_PATH = "crops.tcss"
@@ -52,7 +52,7 @@ class CropReview(ReviewBase, Screen[str | None]):
         Binding("up", "move(0, -1)", "Up", show=False),
         Binding("down", "move(0, 1)", "Down", show=False),
         Binding("H,shift+left", "move(-1, 0, True)", "Move a little", show=False, key_display="HJKL",
-                id="crops.left-fine", tooltip="Move the box a little; shift and the arrows do it too"),
+                id="crops.left-fine", tooltip="Move the box a little; also shift and the arrows"),
         Binding("L,shift+right", "move(1, 0, True)", "Right, a little", show=False),
         Binding("K,shift+up", "move(0, -1, True)", "Up, a little", show=False),
         Binding("J,shift+down", "move(0, 1, True)", "Down, a little", show=False),
@@ -60,21 +60,21 @@ class CropReview(ReviewBase, Screen[str | None]):
                 tooltip="A larger or a smaller box"),
         Binding("minus,underscore", "grow(-1)", "Smaller", show=False, id="crops.shrink"),
         Binding("space,enter,pagedown,n", "next(1)", "Next", key_display="space", id="crops.next",
-                tooltip="Next picture; so do enter, n and page down"),
-        Binding("backspace,pageup,p", "next(-1)", "Before", show=False, key_display="p", id="crops.previous",
-                tooltip="Picture before; so do backspace and page up"),
+                tooltip="Next photograph; also enter, n and page down"),
+        Binding("backspace,pageup,p", "next(-1)", "Previous", show=False, key_display="p", id="crops.previous",
+                tooltip="Previous photograph; also backspace and page up"),
         Binding("home", "next(-100000)", "First", show=False),
         Binding("end", "next(100000)", "Last", show=False),
-        Binding("m", "mode", "Mode", id="crops.mode", tooltip="The next way to crop this picture"),
+        Binding("m", "mode", "Mode", id="crops.mode", tooltip="Next crop mode for this photograph"),
         Binding("f", "face", "Face", id="crops.face", tooltip="Follow the next face"),
         Binding("F", "framing", "Framing", show=False, id="crops.framing",
                 tooltip="Around the face: close-up, head and shoulders, to the waist"),
-        Binding("0", "reset", "Auto", id="crops.reset", tooltip="Leave it to the rules again"),
-        Binding("A", "all", "All", show=False, id="crops.all", tooltip="Crop all pictures in the mode of this one"),
-        Binding("x", "leave_out", "Out", id="crops.leave-out", tooltip="Leave out, or take back"),
+        Binding("0", "reset", "Auto", id="crops.reset", tooltip="Crop automatically again"),
+        Binding("A", "all", "All", show=False, id="crops.all", tooltip="Use this crop mode for all photographs"),
+        Binding("x", "leave_out", "Out", id="crops.leave-out", tooltip="Leave out, or include again"),
         Binding("u,U,ctrl+z", "undo", "Undo", key_display="u", id="crops.undo"),
         Binding("z", "zoom", "Result", show=False, id="crops.zoom",
-                tooltip="The piece as it will be trained, large; or back"),
+                tooltip="Show the crop large, or not"),
         Binding("escape", "back", "Back", key_display="esc", id="crops.back"),
         Binding("q", "back", "Back", show=False),
     ]  # fmt: skip
@@ -114,11 +114,11 @@ class CropReview(ReviewBase, Screen[str | None]):
         return lines.HELP
 
     def ask_quit(self) -> None:
-        """Leave: all is kept, so there is nothing to ask."""
+        """Leave: everything is saved, so there is nothing to ask."""
         self._save()
         self.app.exit()
 
-    # The current picture
+    # The current photograph
 
     def action_next(self, by: int) -> None:
         at = self.desk.names.index(self.current) + by
@@ -149,17 +149,17 @@ class CropReview(ReviewBase, Screen[str | None]):
         else:
             crop = self.desk.crops(self.current)[0]
             whole = crop.box.width == crop.source[0] and crop.box.height == crop.source[1]
-            self.say("The box holds the whole picture: - makes it smaller." if whole else "That is the edge.")
+            self.say("The box covers the whole photograph: - makes it smaller." if whole else "The box is at the edge.")
 
     def action_grow(self, by: int) -> None:
         if self.desk.resize(self.current, GROW**by):
             self._changed()
         else:
-            self.say("It cannot be larger." if by > 0 else "Smaller would enlarge it more than is of use.")
+            self.say("The box cannot be larger." if by > 0 else "A smaller box would be enlarged too much.")
 
     def action_mode(self) -> None:
         if len(self.desk.modes(self.current)) == 1 and self.desk.choice(self.current).mode == "auto":
-            self.say("It has the right shape: all modes are the same for it.")
+            self.say("It already has the right shape: all modes give the same crop.")
             return
         self.desk.next_mode(self.current)
         self._changed()
@@ -181,11 +181,11 @@ class CropReview(ReviewBase, Screen[str | None]):
     def action_all(self) -> None:
         mode = self.desk.choice(self.current).mode
         if mode == "manual":
-            self.say("A box drawn by hand is for this picture alone; m takes a mode that all can have.")
+            self.say("A box set by hand is for this photograph only; choose another mode with m first.")
             return
         by_hand = self.desk.apply_to_all(self.current)
-        but = f" but {number(by_hand, 'picture')} cropped by hand" if by_hand else ""
-        self._changed(f"All pictures{but} are cropped by “{mode}” now. u takes it back.")
+        but = f" but {number(by_hand, 'photograph')} cropped by hand" if by_hand else ""
+        self._changed(f"All photographs{but} now use the mode “{mode}”. u undoes it.")
 
     def action_leave_out(self) -> None:
         self.desk.leave_out(self.current)
@@ -194,7 +194,7 @@ class CropReview(ReviewBase, Screen[str | None]):
     def action_undo(self) -> None:
         name = self.desk.undo()
         if name is None:
-            self.say("There is nothing left to undo.")
+            self.say("There is nothing to undo.")
         else:
             self.current = name
             self._changed("Undone.")
@@ -204,15 +204,15 @@ class CropReview(ReviewBase, Screen[str | None]):
         if not content.useful_faces:
             missing = content.faces is None and not faces.installed()
             self.say(
-                "Faces cannot be looked for: pip install 'ti_tui[faces]'."
+                "Face detection is not installed: pip install 'ti_tui[faces]'."
                 if missing
-                else "No face was found that is large enough to follow."
+                else "No large enough face was found."
             )
         return bool(content.useful_faces)
 
-    def _changed(self, said: str = "") -> None:
+    def _changed(self, message: str = "") -> None:
         self.save_soon()
-        self.say(said)
+        self.say(message)
         self._show()
 
     def save_changes(self) -> None:
@@ -220,7 +220,7 @@ class CropReview(ReviewBase, Screen[str | None]):
 
     # What is shown
 
-    def show_said(self) -> None:
+    def show_message(self) -> None:
         self._show_facts()
 
     def _show(self) -> None:
@@ -248,13 +248,13 @@ class CropReview(ReviewBase, Screen[str | None]):
             lines.facts(name, self.desk.crops(name), len(content.useful_faces), width),
             lines.modes(choice, self.desk.modes(name)),
         ]
-        if self.said:
-            shown.append([(cut(printable(self.said), width), "accent")])
+        if self.message_text:
+            shown.append([(cut(printable(self.message_text), width), "accent")])
         elif self.desk.is_out(name):
-            shown.append([(cut("× left out; x takes it back", width), "muted")])
+            shown.append([(cut("× left out; x includes it again", width), "muted")])
         else:
             for problem in self.desk.problems(name):
-                shown += told(without_name(problem), width)
+                shown += problem_lines(without_name(problem), width)
         canvas.draw([*shown[:height], *[[]] * (height - len(shown))])
 
     def _show_picture(self) -> None:
@@ -281,7 +281,7 @@ class CropReview(ReviewBase, Screen[str | None]):
 
     @work(thread=True, exclusive=True, group="near", exit_on_error=False)
     def _load_near(self) -> None:
-        """Have the copies of the neighbours ready."""
+        """Load the copies of the neighbours in advance."""
         names, worker = self.desk.names, get_current_worker()
         at = names.index(self.current)
         for near in (at, at + 1, at - 1):
@@ -289,5 +289,5 @@ class CropReview(ReviewBase, Screen[str | None]):
                 try:
                     self._copies.load(self.desk.path(names[near]))
                 except (UserError, OSError):
-                    # It is said where the picture is shown.
+                    # The error is shown when that photograph is shown.
                     continue

@@ -1,4 +1,4 @@
-"""What the caption review asks in dialogs: find and replace, prefix and suffix, the saved phrases."""
+"""Dialogs of the caption review: find and replace, prefix and suffix, saved phrases."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ EXAMPLES = 3
 
 @dataclass(frozen=True)
 class Scope:
-    """Some captions by name, and how many they are in words: `all 23`, `the 9 shown`, `this one`."""
+    """Captions by name, and a label that says how many: `all 23`, `the 9 shown`, `this one`."""
 
     label: str
     captions: Mapping[str, str]
 
 
 class ReplaceDialog(FormDialog[dict[str, str] | None]):
-    """Find and replace. Shows what would become of the captions while it is typed; gives the new captions by name."""
+    """Find and replace. Shows the outcome while typing; returns the changed captions by name."""
 
     BINDINGS = [Binding("ctrl+r", "replace", "Replace", show=False, priority=True)]
 
@@ -45,19 +45,19 @@ class ReplaceDialog(FormDialog[dict[str, str] | None]):
     def body(self) -> ComposeResult:
         yield labelled("Find", TextLine(self._find, id="find"))
         yield Canvas(id="wrong")
-        yield labelled("Put instead", TextLine(placeholder="nothing: take it out", id="put"))
+        yield labelled("Replace with", TextLine(placeholder="leave empty to delete", id="replacement"))
         yield labelled("", Flags((WHOLE, IGNORE, REGEX), self._options, id="options"))
         yield labelled("In", ChoiceRow(tuple(self._scopes), next(iter(self._scopes)), id="scope"))
         yield Canvas(id="found")
         yield Canvas(id="examples")
 
     def on_mount(self) -> None:
-        self.query_one("#put" if self._find else "#find").focus()
+        self.query_one("#replacement" if self._find else "#find").focus()
 
     def on_editing_finished(self, message: EditingFinished) -> None:
         message.stop()
         if message.source.id == "find":
-            self.query_one("#put").focus()
+            self.query_one("#replacement").focus()
         else:
             self.action_replace()
 
@@ -66,11 +66,11 @@ class ReplaceDialog(FormDialog[dict[str, str] | None]):
         if self._found.changed:
             self.dismiss(dict(self._found.changed))
 
-    def _wish(self) -> Replacement:
+    def _replacement(self) -> Replacement:
         ticked = self.query_one("#options", Flags).text
         return Replacement(
             self.query_one("#find", TextLine).value,
-            self.query_one("#put", TextLine).value,
+            self.query_one("#replacement", TextLine).value,
             whole_word=WHOLE in ticked,
             ignore_case=IGNORE in ticked,
             regex=REGEX in ticked,
@@ -78,38 +78,38 @@ class ReplaceDialog(FormDialog[dict[str, str] | None]):
 
     def show_outcome(self) -> None:
         captions = self._scopes[self.query_one("#scope", ChoiceRow).text]
-        wish, wrong, found = self._wish(), "", Replaced({}, 0)
+        replacement, wrong, found = self._replacement(), "", Replaced({}, 0)
         try:
-            found = replace_in(captions, wish)
+            found = replace_in(captions, replacement)
         except ReplaceError as error:
             wrong = f"{error.message}. {error.remedy}".strip()
         self._found = found
         width = max(20, self.query_one("#examples").size.width)
         self.query_one("#wrong", Canvas).draw([[("! ", "error b"), (cut(wrong, width - 16), "error")] if wrong else []])
-        said = f"{number(found.places, 'place')} in {number(len(found.changed), 'caption')}" if found.places else ""
-        if wish.find and not found.places and not wrong:
-            said = "not found"
-        self.query_one("#found", Canvas).draw([[(said, "b")]])
+        text = f"{number(found.places, 'place')} in {number(len(found.changed), 'caption')}" if found.places else ""
+        if replacement.find and not found.places and not wrong:
+            text = "not found"
+        self.query_one("#found", Canvas).draw([[(text, "b")]])
         lines: list[Line] = []
         for name, new in list(found.changed.items())[:EXAMPLES]:
             old = captions[name]
             start = common_start(old, new)
             lines.append([("- ", "muted"), (_around(old, start, width - 2), "muted")])
             lines.append([("+ ", "accent"), (_around(new, start, width - 2) if new else "no caption", "")])
-        # The dialog does not change its height while it is typed.
+        # The dialog keeps its height while typing.
         lines += [[]] * (2 * EXAMPLES - len(lines))
         self.query_one("#examples", Canvas).draw(lines)
 
 
 class FrameDialog(FormDialog[tuple[str, str] | None]):
-    """Prefix and suffix of all captions. reads: the prompt of the picture in view, with a prefix and a suffix."""
+    """Prefix and suffix of all captions. reads: the prompt of the current image, with a prefix and a suffix."""
 
     def __init__(self, prefix: str, suffix: str, reads: Callable[[str, str], str]) -> None:
         super().__init__(
             "Prefix and suffix of all captions",
-            "They stand around every caption when the run is made, and are never put twice. The captions themselves "
-            "stay as they are; empty lines take them away again.",
-            keys="enter take them   tab next   esc back",
+            "They are added to every caption when the run is made, and never twice. The captions themselves are not "
+            "changed; empty fields remove them again.",
+            keys="enter accept   tab next   esc back",
         )
         self._prefix, self._suffix, self._reads = prefix, suffix, reads
 
@@ -132,7 +132,7 @@ class FrameDialog(FormDialog[tuple[str, str] | None]):
 
 
 class PhrasesDialog(FormDialog[int | None]):
-    """The nine phrases: a digit gives its number, enter changes one. phrases: changed in place; keep: keeps them."""
+    """The nine phrases: a digit chooses one, enter edits one. phrases: changed in place; keep: saves them."""
 
     AUTO_FOCUS = ""
     BINDINGS = [
@@ -205,12 +205,12 @@ class PhrasesDialog(FormDialog[int | None]):
         canvas.draw(lines)
         self.query_one(".line").display = self._typing
         self.query_one(".label", Static).update(f"Phrase {self._at + 1}")
-        keys = "1…9 put it into the caption   enter change one   esc back"
-        self.query_one("#keys", Static).update("enter keep   esc back" if self._typing else keys)
+        keys = "1…9 add to the caption   enter edit   esc back"
+        self.query_one("#keys", Static).update("enter save   esc back" if self._typing else keys)
 
 
 def _around(text: str, at: int, width: int) -> str:
-    """`text` cut to `width` cells so that the place `at` is in view."""
+    """`text` cut to `width` cells so that the position `at` is visible."""
     text = printable(text)
     if cell_len(text) <= width or at < width // 2:
         return cut(text, width)

@@ -1,4 +1,4 @@
-"""The line in which a caption is typed, and keys that are taken in the order in which they are pressed."""
+"""The editor of a caption, and the handling of keys in the order in which they are pressed."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ti_tui.dataset.caption_files import without_invisible
 _BREAKS = re.compile(r"[^\S ]+")
 
 
-async def taken_in_turn(widget: Widget, event: events.Key) -> bool:
-    """Do what a key is bound to, before the next key is looked at; False if it is not bound, or a letter to `widget`.
+async def handled_in_order(widget: Widget, event: events.Key) -> bool:
+    """Run the action bound to a key before the next key is handled; False if it is not bound or is text for `widget`.
 
-    Textual looks for bindings on a way of their own, and letters pressed right after the key overtake it: over a slow
-    line, where they arrive together, what is typed after enter would go into the caption before.
+    Textual handles bindings separately from text, so that letters typed right after a bound key can overtake it: over
+    a slow connection, text typed after enter would go into the previous caption.
     """
     top = widget.app.screen
     if not widget.has_focus or top is not widget.screen:
-        # It was on its way here when the key before it moved the focus.
+        # The previous key moved the focus while this key was on its way here.
         event.stop()
         event.prevent_default()
         (top.focused or top)._forward_event(events.Key(event.key, event.character))
@@ -42,36 +42,36 @@ async def taken_in_turn(widget: Widget, event: events.Key) -> bool:
 
 
 class CaptionEditor(TextArea):
-    """One line of text, wrapped: enter accepts it, and nothing can put a newline or an invisible letter into it."""
+    """One line of text, wrapped. Enter accepts it; newlines and invisible characters cannot get into it."""
 
-    # Some are the screen's too: the footer shows these while a caption is typed, and letters while not.
+    # The screen has some of them too: the footer shows these while typing, and those of the list otherwise.
     BINDINGS = [
         Binding("enter", "screen.accept", "OK, next", key_display="enter", id="captions.accept",
-                tooltip="Reviewed: go on with the next picture"),
-        Binding("pagedown", "screen.move(1)", "Next picture", show=False, id="captions.next"),
-        Binding("pageup", "screen.move(-1)", "Picture before", show=False, id="captions.previous"),
+                tooltip="Mark as reviewed and go to the next image"),
+        Binding("pagedown", "screen.move(1)", "Next image", show=False, id="captions.next"),
+        Binding("pageup", "screen.move(-1)", "Previous image", show=False, id="captions.previous"),
         Binding("ctrl+down", "screen.move(1)", "Move", key_display="pgup pgdn", id="captions.next-typing",
-                tooltip="Another picture; ctrl+up and ctrl+down do it too"),
+                tooltip="Previous or next image; also ctrl+up and ctrl+down"),
         Binding("ctrl+g", "screen.next_without", "Empty", id="captions.empty-typing",
-                tooltip="Next picture without a caption"),
+                tooltip="Next image without a caption"),
         Binding("ctrl+r", "screen.replace", "Replace", id="captions.replace-typing", tooltip="Find and replace"),
         Binding("ctrl+t", "screen.phrases", "Phrases", id="captions.phrases",
-                tooltip="Saved phrases: put one in, change them"),
+                tooltip="Saved phrases: add one, edit them"),
         Binding("escape", "screen.back", "List", key_display="esc", id="captions.back"),
     ]  # fmt: skip
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id, compact=True, highlight_cursor_line=False, placeholder="no caption yet: type one")
-        # A blinking cursor is the one thing that would send bytes over SSH while nothing happens.
+        # A blinking cursor would send bytes over SSH even while nothing happens.
         self.cursor_blink = False
 
     def show(self, text: str) -> None:
-        """Put another picture's caption, with the cursor at its end; what could be undone is forgotten."""
+        """Show the caption of another image, with the cursor at its end, and clear the undo history."""
         self.load_text(text)
         self.move_cursor(self.document.end)
 
     def put(self, text: str) -> None:
-        """Write `text` where the cursor is, as if it had been typed; behind a comma, unless one stands there."""
+        """Insert `text` at the cursor as if it was typed, after a comma unless there is one already."""
         start, end = sorted(self.selection)
         before = self.get_text_range((0, 0), start)
         comma = "" if not before.strip() or before.rstrip().endswith((",", ".")) else ","
@@ -85,15 +85,15 @@ class CaptionEditor(TextArea):
         return super().edit(edit)
 
     async def _on_key(self, event: events.Key) -> None:
-        if await taken_in_turn(self, event):
+        if await handled_in_order(self, event):
             return
         if event.key == "enter":
-            # Bound anew by the user: here it does nothing.
+            # The user has rebound enter: here it does nothing.
             event.prevent_default()
             return
         await super()._on_key(event)
 
 
 def on_one_line(text: str) -> str:
-    """`text` to be put into a caption: newlines and tabs as spaces, nothing invisible; other spaces stay."""
+    """`text` for a caption: newlines and tabs become spaces, invisible characters are removed; other spaces stay."""
     return without_invisible(_BREAKS.sub(" ", text))[0]

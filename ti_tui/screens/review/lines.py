@@ -1,4 +1,4 @@
-"""The lines of the caption review: head, what the model reads, remarks. Pure; `reviewing` draws them."""
+"""The text of the caption review: head, what the model reads, remarks. Pure functions; `reviewing` draws it."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from ti_tui.screens.review.captioning import CaptioningProgress
 from ti_tui.widgets.canvas import Line, Piece, cut
 
 HELP = """\
-Caption what should NOT become part of the word: background, clothes, light. What no caption names is learned; what \
-all captions name is taken from it.
+Caption what should NOT become part of the token: background, clothes, light. What no caption names is learned; what \
+all captions name is not.
 
-✓ reviewed   ● a caption nobody has looked at   · none
-× left out   ≠ the picture is another than the one reviewed
+✓ reviewed   ● not reviewed yet   · no caption
+× left out   ≠ the image has changed since it was reviewed
 
 The filter takes words and is:empty, is:reviewed, is:auto, is:changed, is:out, tokens:>60 (of the whole prompt), \
-name:beach; a - before one turns it round: -is:reviewed.
+name:beach; a - before a term negates it: -is:reviewed.
 
-All is kept as you type, over restarts too, and U takes it back. The files beside your photographs stay as they are. \
-esc stops the captioner, then takes the filter away, then goes back.
+Everything is saved as you type, and U undoes it, even after a restart. The files beside your photographs are not \
+changed. esc stops the captioner, then clears the filter, then goes back.
 """
 READS = "the model will read: "
 LONGEST_SHOWN = 600
-"""Letters of a prompt that are shown; 75 tokens are about 300."""
+"""Characters of a prompt that are shown; 75 tokens are about 300."""
 _SPACE = "\ue000"
-"""Stands for the space within the learned word while lines are broken."""
+"""Replaces the space inside the token's label while lines are wrapped."""
 
 
 def head(
@@ -43,9 +43,9 @@ def head(
     progress: CaptioningProgress | None,
     stops: str = "",
 ) -> Line:
-    """Which picture of how many, how far the review or the captioner is, and the length of the prompt.
+    """The position in the list, the progress of the review or the captioner, and the length of the prompt.
 
-    stops: the keys that stop the captioner, in words.
+    stops: which keys stop the captioner, in words.
     """
     digits = len(str(total))
     left: list[Piece] = [(" Captions", "accent b"), (f"   {at:>{digits}} of {total}", "b")]
@@ -62,17 +62,17 @@ def head(
     room = width - cell_len(right[0])
     used = sum(cell_len(text) for text, _ in left)
     if used > room and progress is not None:
-        # What stops it is known by then; how far it is, is not.
+        # The progress matters more than the key that stops it.
         left.pop()
         used = sum(cell_len(text) for text, _ in left)
     return [*left, (" " * max(1, room - used), ""), right]
 
 
 def reads(reading: PromptReading, token: str, width: int, height: int) -> list[Line]:
-    """The prompt in `height` lines, `token` for the learned word; first what is cut off, if something is."""
+    """The prompt in `height` lines, with `token` for [name]; first what is cut off, if anything is."""
     lines: list[Line] = []
     if not reading.whole_token:
-        lines.append([("! vectors of the word are cut off: put [name] first, or take fewer", "warning")])
+        lines.append([("! vectors of the token are cut off: put [name] first, or use fewer vectors", "warning")])
     elif reading.cut:
         cut_off = cut(printable(reading.cut[:LONGEST_SHOWN]), width - 12)
         lines.append([("! not read: ", "warning b"), (cut_off, "warning")])
@@ -94,20 +94,22 @@ def reads(reading: PromptReading, token: str, width: int, height: int) -> list[L
 
 
 def named(prompt: str, token: str, vectors: int) -> str:
-    """A prompt with the learned word in place of [name], and how many vectors it stands for: `[zkz x12]`."""
+    """A prompt with the token in place of [name], and its number of vectors: `[zkz x12]`."""
     return prompt.replace(NAME, f"[{token} x{vectors}]")
 
 
-def remark(said: str, note: str, remarks: Sequence[Remark], width: int, height: int, *, listing: bool) -> list[Line]:
-    """What there is to say: an answer to a key, else the note about this caption's file, else what all captions give
-    away. listing: w works at once."""
-    if said:
-        return [[(cut(printable(said), width), "accent")], *[[]] * (height - 1)]
+def remark(message: str, note: str, remarks: Sequence[Remark], width: int, height: int, *, listing: bool) -> list[Line]:
+    """The answer to a key, else the note about this caption's file and the remarks about all captions.
+
+    listing: the list has the focus, so that the key w works at once.
+    """
+    if message:
+        return [[(cut(printable(message), width), "accent")], *[[]] * (height - 1)]
     lines: list[Line] = [[("! ", "warning b"), (cut(printable(note), width - 2), "warning")]] if note else []
     room = height - len(lines)
-    for number, one in enumerate(remarks[:room]):
-        way = ("w  " if listing else "esc w  ") if number == 0 and (one.word or one.template) else ""
+    for number, item in enumerate(remarks[:room]):
+        key = ("w  " if listing else "esc w  ") if number == 0 and (item.word or item.template) else ""
         more = f"   and {len(remarks) - room} more" if number == room - 1 and len(remarks) > room else ""
-        text = cut(printable(one.text), width - len(way) - len(more) - 2)
-        lines.append([("! ", "warning b"), (way, "accent"), (text, "warning"), (more, "muted")])
+        text = cut(printable(item.text), width - len(key) - len(more) - 2)
+        lines.append([("! ", "warning b"), (key, "accent"), (text, "warning"), (more, "muted")])
     return [*lines, *[[]] * (height - len(lines))]

@@ -1,4 +1,4 @@
-"""The list of the pictures with their captions, in the review and in the wizard."""
+"""The list of images with their captions, in the review and in the wizard."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from textual.binding import Binding
 from textual.message import Message
 
 from ti_tui.formatting import printable
-from ti_tui.screens.review.editor import taken_in_turn
+from ti_tui.screens.review.editor import handled_in_order
 from ti_tui.widgets.canvas import Canvas, Line, cut
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the list. label: the picture's name as it is shown, of one width in all rows."""
+    """One line of the list. label: the image name as it is shown, with the same width in all rows."""
 
     name: str
     mark: str
@@ -27,7 +27,7 @@ class Row:
 
 
 class CaptionRows(Canvas, can_focus=True):
-    """The pictures with their marks and captions. Which is the current one is for others to say."""
+    """The images with their marks and captions. The caller says which one is current."""
 
     GLYPHS: ClassVar[Mapping[str, tuple[str, str]]] = {
         "reviewed": ("✓", "success"),
@@ -36,7 +36,7 @@ class CaptionRows(Canvas, can_focus=True):
         "out": ("×", "muted"),
         "changed": ("≠", "warning"),
     }
-    """Letter and style of each mark."""
+    """Character and style of each mark."""
 
     class Clicked(Message):
         """A row was clicked."""
@@ -52,7 +52,7 @@ class CaptionRows(Canvas, can_focus=True):
         self._top = 0
 
     def show(self, rows: Sequence[Row], at: int | None) -> None:
-        """Show `rows`, the current one at `at`; None if it is not among them."""
+        """Show `rows`; the current one is at `at`, None if it is not among them."""
         self._rows, self._at = rows, at
         self._show()
 
@@ -81,7 +81,7 @@ class CaptionRows(Canvas, can_focus=True):
         height = self.size.height
         self._top = max(0, min(self._top, len(self._rows) - height))
         if self._at is not None and height:
-            # A neighbour is in sight on both sides, so that the way on can be seen.
+            # Keep a neighbour visible on both sides.
             near = 1 if height > 4 else 0
             self._top = min(self._top, max(0, self._at - near))
             self._top = max(self._top, min(len(self._rows) - height, self._at + near - height + 1))
@@ -109,7 +109,7 @@ class CaptionRows(Canvas, can_focus=True):
         ]
 
     def _thumb(self, at: int) -> str:
-        """The scroll bar beside a row: thin, and only if there is something to scroll."""
+        """The scroll bar beside a row; blank if there is nothing to scroll."""
         height, total = self.size.height, len(self._rows)
         if total <= height:
             return " "
@@ -119,49 +119,49 @@ class CaptionRows(Canvas, can_focus=True):
 
 
 class CaptionList(CaptionRows):
-    """The review's list: a letter does something with the current picture, or with all."""
+    """The review's list: letters are commands for the current image or for all."""
 
     BINDINGS = [
-        Binding("up,k", "screen.move(-1)", "Picture above", show=False),
-        Binding("down,j", "screen.move(1)", "Picture below", show=False),
-        Binding("home,g", "screen.move(-100000)", "First", show=False, id="captions.first", tooltip="First picture"),
-        Binding("end,G", "screen.move(100000)", "Last", show=False, id="captions.last", tooltip="Last picture"),
+        Binding("up,k", "screen.move(-1)", "Image above", show=False),
+        Binding("down,j", "screen.move(1)", "Image below", show=False),
+        Binding("home,g", "screen.move(-100000)", "First", show=False, id="captions.first", tooltip="First image"),
+        Binding("end,G", "screen.move(100000)", "Last", show=False, id="captions.last", tooltip="Last image"),
         Binding("enter,i", "screen.type", "Type", key_display="enter", id="captions.type", tooltip="Type the caption"),
         Binding("space", "screen.reviewed", "Reviewed", show=False, id="captions.reviewed",
-                tooltip="Reviewed, or not; and next"),
-        Binding("u", "screen.next_without", "Empty", id="captions.empty", tooltip="Next picture without a caption"),
+                tooltip="Mark as reviewed or not, and go to the next"),
+        Binding("u", "screen.next_without", "Empty", id="captions.empty", tooltip="Next image without a caption"),
         Binding("slash", "screen.filter", "Filter", key_display="/", id="captions.filter"),
         Binding("r", "screen.replace", "Replace", id="captions.replace", tooltip="Find and replace"),
-        Binding("c", "screen.caption_one", "Caption", id="captions.caption", tooltip="Have this one captioned"),
+        Binding("c", "screen.caption_one", "Caption", id="captions.caption", tooltip="Generate this caption"),
         Binding("C", "screen.caption_many", "Caption many", show=False, id="captions.caption-many",
-                tooltip="Have those without a caption captioned, or more"),
-        Binding("x", "screen.leave_out", "Out", id="captions.leave-out", tooltip="Leave out, or take back"),
+                tooltip="Generate missing captions, or more"),
+        Binding("x", "screen.leave_out", "Out", id="captions.leave-out", tooltip="Leave out, or include again"),
         Binding("U,ctrl+z", "screen.undo", "Undo", key_display="U", id="captions.undo",
-                tooltip="Undo the last edit, or the last change of many"),
+                tooltip="Undo the last change"),
         Binding("ctrl+y", "screen.redo", "Redo", show=False, id="captions.redo"),
         Binding("p", "screen.frame", "Prefix", show=False, id="captions.prefix", tooltip="Prefix and suffix of all"),
-        Binding("w", "screen.mend", "Mend", show=False, id="captions.mend", tooltip="Do what the remark proposes"),
+        Binding("w", "screen.fix", "Fix", show=False, id="captions.mend", tooltip="Do what the remark proposes"),
         Binding("l", "screen.earlier", "Earlier", show=False, id="captions.earlier",
-                tooltip="Take the captions of the draft before this one"),
-        Binding("z", "screen.zoom", "Zoom", show=False, id="captions.zoom", tooltip="The picture large, or not"),
+                tooltip="Take over the captions of the previous draft"),
+        Binding("z", "screen.zoom", "Zoom", show=False, id="captions.zoom", tooltip="Show the image large, or not"),
         Binding("1", "screen.phrase(1)", "Phrase", show=False, id="captions.phrase", key_display="1…9",
-                tooltip="Add a saved phrase; ctrl+t shows and changes them"),
+                tooltip="Add a saved phrase; ctrl+t shows and edits them"),
         *(Binding(str(n), f"screen.phrase({n})", "Phrase", show=False) for n in range(2, 10)),
     ]  # fmt: skip
 
     async def _on_key(self, event: events.Key) -> None:
-        if not await taken_in_turn(self, event):
+        if not await handled_in_order(self, event):
             await super()._on_key(event)
 
 
 def labels(names: Sequence[str], width: int) -> dict[str, str]:
-    """Names of pictures as the list shows them: all of one width, short, and told apart by their ends."""
+    """Image names as the list shows them: of equal width, short, distinguished by their ends."""
     files = [printable(name.rpartition("/")[2]) for name in names]
     stems = [file.rpartition(".")[0] or file for file in files]
-    # The ending says nothing, unless two pictures differ in nothing else.
+    # Suffixes are only needed if two names differ in nothing else.
     shown = stems if len(set(stems)) == len(stems) else files
     if max((cell_len(text) for text in shown), default=0) > width and len(shown) > 1:
-        # Nor does what cameras begin every name with.
+        # Cameras begin every name with the same letters: leave these out.
         same = common_start(min(shown), max(shown))
         shown = [f"…{text[same:]}" for text in shown] if same > 1 else shown
     widest = min(width, max((cell_len(text) for text in shown), default=0))
@@ -169,7 +169,7 @@ def labels(names: Sequence[str], width: int) -> dict[str, str]:
 
 
 def common_start(one: str, other: str) -> int:
-    """How many letters both begin with."""
+    """The number of characters at the start that both share."""
     return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 

@@ -1,4 +1,4 @@
-"""The review's screen without what changes many captions: pictures, list, filter, the line that is typed in."""
+"""The caption review without changes to many captions at once: image, list, filter and editor."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from ti_tui.widgets.picture import PictureView
 if TYPE_CHECKING:
     from ti_tui.setup.check import Checked
 
-FILTER_WORDS = "words, is:empty|reviewed|auto|changed|out, tokens:>60, name:beach; - is not"
+FILTER_WORDS = "words, is:empty|reviewed|auto|changed|out, tokens:>60, name:beach; - negates"
 
 
 class ReaderReady(Message):
-    """Prompts can be counted."""
+    """The tokenizer is loaded, so prompts can be counted."""
 
     def __init__(self, reader: PromptReader) -> None:
         super().__init__()
@@ -40,20 +40,20 @@ class ReaderReady(Message):
 
 
 class ReviewScreen(ReviewBase, CaptioningScreen):
-    """Shows the captions on a desk, beginning with the picture `at`. checked: what is known about the model."""
+    """Shows the captions on a desk, starting with the image `at`. checked: what is known about the model."""
 
     CSS_PATH = "captions.tcss"
     AUTO_FOCUS = ""
     help_terms = ("caption", "caption file", "template", "token")
     BINDINGS = [
-        Binding("pagedown", "move(1)", "Next picture", show=False, id="captions.next"),
-        Binding("ctrl+down", "move(1)", "Next picture", show=False, id="captions.next-typing"),
-        Binding("pageup,ctrl+up", "move(-1)", "Picture before", show=False, id="captions.previous"),
+        Binding("pagedown", "move(1)", "Next image", show=False, id="captions.next"),
+        Binding("ctrl+down", "move(1)", "Next image", show=False, id="captions.next-typing"),
+        Binding("pageup,ctrl+up", "move(-1)", "Previous image", show=False, id="captions.previous"),
         Binding("ctrl+g", "next_without", "Empty", show=False, id="captions.empty-typing"),
         Binding("ctrl+r", "replace", "Replace", show=False, id="captions.replace-typing"),
         Binding("ctrl+t", "phrases", "Phrases", show=False, id="captions.phrases",
-                tooltip="Saved phrases: put one in, change them"),
-        Binding("tab,shift+tab", "other", "List or line", show=False, id="captions.other"),
+                tooltip="Saved phrases: add one, edit them"),
+        Binding("tab,shift+tab", "other", "List or editor", show=False, id="captions.other"),
         Binding("escape", "back", "Back", key_display="esc", id="captions.back"),
         Binding("q", "back", "Back", show=False),
     ]  # fmt: skip
@@ -109,36 +109,36 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
         return lines.HELP
 
     def ask_quit(self) -> None:
-        """Leave: all is kept, so there is nothing to ask."""
+        """Leave: everything is saved, so there is nothing to ask."""
         self.keep()
         self.app.exit()
 
-    # The current picture
+    # The current image
 
     @property
     def editor(self) -> CaptionEditor:
-        """The line in which the caption is typed."""
+        """The editor of the current caption."""
         return self.query_one(CaptionEditor)
 
     @property
     def pictures(self) -> CaptionList:
-        """The list of the pictures."""
+        """The list of images."""
         return self.query_one(CaptionList)
 
     @property
     def token(self) -> str:
-        """The word that is learned; "" before one is chosen."""
+        """The token; "" before one is chosen."""
         return str(self.desk.draft.value("embedding.token") or "")
 
     def index(self) -> int | None:
-        """Where the current picture is in what is shown; None if the filter hides it."""
+        """The position of the current image in the list; None if the filter hides it."""
         return self.shown.index(self.current) if self.current in self.shown else None
 
     def action_move(self, by: int) -> None:
         if not self.shown:
             return
         at = self.index()
-        # From a picture that the filter hides: to the first that it shows.
+        # If the filter hides the current image, go to the first that it shows.
         to = 0 if at is None else min(max(at + by, 0), len(self.shown) - 1)
         self._go(self.shown[to])
 
@@ -146,7 +146,7 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
         self.take()
         name = self.desk.next_without(self.current)
         if name is None:
-            self.say("Every picture has a caption.")
+            self.say("Every image has a caption.")
             return
         if name not in self.shown:
             self.set_filter("")
@@ -157,7 +157,7 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
         self.desk.finish(reviewed=self.current)
         self.warn()
         at = self.index()
-        # From a picture that the filter hides: to the first that it shows.
+        # If the filter hides the current image, go to the first that it shows.
         later = self.shown if at is None else self.shown[at + 1 :]
         after = [name for name in later if not self.desk.is_out(name)]
         if after:
@@ -201,7 +201,7 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
         before = self.desk.mark(self.current)
         self.desk.toggle_reviewed(self.current)
         if before == "none":
-            self.say("It has no caption yet: enter types one.")
+            self.say("It has no caption yet: press enter to type one.")
         elif before != "reviewed":
             self.action_move(1)
         self._show_all()
@@ -215,7 +215,7 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
         self.call_after_refresh(self._show_all)
 
     def _go(self, name: str) -> None:
-        """Make `name` the current picture; what was typed for the one before is a change of its own."""
+        """Make `name` the current image; edits of the previous caption become a change of their own."""
         self.take()
         if name != self.current:
             self.desk.finish()
@@ -227,7 +227,7 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
         self._show_all()
 
     def take(self) -> bool:
-        """Take what stands in the line into the desk; it is on the disk within a second."""
+        """Put the text of the editor into the desk; it is saved within a second."""
         taken = self.desk.type(self.current, self.editor.text)
         if taken:
             self.save_soon()
@@ -238,7 +238,7 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
         self._show_all()
 
     def keep(self) -> None:
-        """Bring all to the disk."""
+        """Save everything."""
         self.take()
         self.desk.finish()
         self.desk.save()
@@ -256,26 +256,26 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
 
     def on_editing_finished(self, message: EditingFinished) -> None:
         message.stop()
-        # What cannot be understood is said; the line stays open for it.
+        # A filter that cannot be parsed stays open, with the error shown.
         if not self._misread:
             self.pictures.focus()
             if self.shown and self.index() is None:
                 self._go(self.shown[0])
 
     def set_filter(self, text: str) -> None:
-        """Show what the filter lets through. It stays so until it is typed anew: nothing vanishes under the cursor."""
+        """Show the images that match a filter. The list stays fixed until the filter is edited again."""
         self.filter = text
         line = self.query_one("#filter", TextLine)
         line.show_text(text)
         try:
-            holds = parse_filter(text)
+            matches = parse_filter(text)
         except FilterError as error:
             self._misread = True
             self.say(f"{error.message}.")
             return
         self._misread = False
-        self.shown = [name for name in self.desk.names if holds(self._facts(name))]
-        self.say("" if self.shown else "No picture has that; esc shows all.")
+        self.shown = [name for name in self.desk.names if matches(self._facts(name))]
+        self.say("" if self.shown else "No image matches; esc shows all.")
         self._show_all()
 
     def _facts(self, name: str) -> Facts:
@@ -288,15 +288,15 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
     def show_progress(self) -> None:
         self._show_head()
 
-    def reload(self, said: str) -> None:
-        """Show the captions as they are after a change of several."""
+    def reload(self, message: str) -> None:
+        """Show the captions after a change to several of them."""
         caption = self.desk.caption(self.current)
-        # A space that was just typed says nothing yet: the line stays as it is.
+        # Keep the editor as it is if only spaces differ.
         if clean_line(self.editor.text) != caption:
             self.editor.show(caption)
         self.warn()
         self._show_all()
-        self.say(said)
+        self.say(message)
 
     def show_picture(self) -> None:
         self.query_one("#picture", PictureView).show(self.desk.path(self.current))
@@ -310,10 +310,10 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
         self._remark()
         self._show_head()
         self._show_reads()
-        self.show_said()
+        self.show_message()
 
     def _remark(self) -> None:
-        """Think about all captions again, if one of them is another."""
+        """Make the remarks again if a caption has changed."""
         uses = self.reader is None or self.reader.uses_captions
         class_word = str(self.desk.draft.value("embedding.init") or "")
         about = (self.desk.trained(), self.token, class_word, uses)
@@ -322,7 +322,7 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
             self.remarks = remarks(*about[:3], uses_captions=uses)
 
     def _reading(self) -> PromptReading | None:
-        """How the model reads the current caption."""
+        """How the model reads the prompt with the current caption."""
         caption = self.desk.in_prompt(self.current)
         if self.reader is not None and (self._read is None or self._read[:2] != (self.reader, caption)):
             self._read = (self.reader, caption, self.reader.read(caption))
@@ -340,24 +340,26 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
         if reading is not None and canvas.size.width:
             canvas.draw(lines.reads(reading, self.token or "name", canvas.size.width, canvas.size.height))
 
-    def show_said(self) -> None:
-        """Show what was said, else the remarks about the caption."""
+    def show_message(self) -> None:
+        """Show the present message, else the remarks about the captions."""
         canvas = self.query_one("#remark", Canvas)
-        said = self.said or (FILTER_WORDS if self.query_one("#filter").has_focus else "")
+        message = self.message_text or (FILTER_WORDS if self.query_one("#filter").has_focus else "")
         listing = self.pictures.has_focus
         note = self.desk.note(self.current)
-        canvas.draw(lines.remark(said, note, self.remarks, canvas.size.width, canvas.size.height, listing=listing))
+        canvas.draw(lines.remark(message, note, self.remarks, canvas.size.width, canvas.size.height, listing=listing))
 
     def on_descendant_focus(self) -> None:
         self.query_one("#filter").can_focus = self.query_one("#filter").has_focus
         self._show_head()
-        self.show_said()
+        self.show_message()
 
     def warn(self) -> None:
-        """Say once that the history cannot be kept."""
+        """Warn once if the history cannot be saved."""
         if self.desk.wrong and not self._warned:
             self._warned = True
-            self.notify(f"Undo will not outlast the program: {self.desk.wrong}", severity="warning", markup=False)
+            self.notify(
+                f"Changes cannot be undone after a restart: {self.desk.wrong}", severity="warning", markup=False
+            )
 
     @work(thread=True, group="reader", exit_on_error=False)
     def _load_reader(self) -> None:
@@ -371,7 +373,7 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
     def _at_the_end(self) -> str:
         counts = self.desk.counts()
         if counts.without:
-            return f"That was the last. {counts.without} without a caption: ctrl+g goes there."
+            return f"That was the last. {counts.without} without a caption: ctrl+g goes to the next."
         if counts.reviewed < counts.trained:
             return f"That was the last. {counts.trained - counts.reviewed} not reviewed yet: esc, then / -is:reviewed."
         return f"All {counts.trained} are reviewed. esc esc goes back to the wizard."

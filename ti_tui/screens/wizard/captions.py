@@ -1,4 +1,4 @@
-"""Captions: the template that the prompts are made with, and the way to the review of the captions."""
+"""The captions step: the prompt template, a list of the captions, and the entry to the caption review."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ LABEL = 16
 
 
 class CaptionPreview(CaptionRows):
-    """The captions to look at; enter opens the review at one."""
+    """A list of the captions; enter opens the review at the current one."""
 
     BINDINGS = [
-        Binding("up,k", "move(-1)", "Picture above", show=False),
-        Binding("down,j", "move(1)", "Picture below", show=False),
-        Binding("pageup", "move(-10)", "Further up", show=False),
-        Binding("pagedown", "move(10)", "Further down", show=False),
+        Binding("up,k", "move(-1)", "Image above", show=False),
+        Binding("down,j", "move(1)", "Image below", show=False),
+        Binding("pageup", "move(-10)", "Page up", show=False),
+        Binding("pagedown", "move(10)", "Page down", show=False),
         Binding("home", "move(-100000)", "First", show=False),
         Binding("end", "move(100000)", "Last", show=False),
         Binding("enter", "open", "Review", key_display="enter", id="captions.open", tooltip="Review the captions"),
     ]
 
     class Moved(Message):
-        """Go so many pictures down."""
+        """Move down by a number of images."""
 
         def __init__(self, by: int) -> None:
             super().__init__()
@@ -63,16 +63,16 @@ class CaptionPreview(CaptionRows):
 
 
 class CaptionsPane(FormPane):
-    """Template and captions. Captions are edited in the review; the sidecars in the source folder stay as they are."""
+    """Template and captions. Captions are edited in the review; your own caption files are not changed."""
 
     step = "captions"
     TERMS = ("caption", "caption file", "template", "token")
     WORDS = (
-        "While training, each picture is shown with a prompt. The template makes it: object for a person or a thing, "
-        "style for a way of painting, captions to use each picture's own caption.\n\nCaption what should NOT become "
-        "part of the word: background, clothes, light. What no caption names is learned. Captions never hold the "
-        "word itself. They are kept in the run's folder; the files beside your photographs stay as they are.\n\nEnter "
-        "on a picture opens the review: there captions are typed, replaced, made and undone."
+        "In training, each image is shown with a prompt. The template makes the prompt: object for a person or a "
+        "thing, style for a way of painting, captions to use each image's own caption.\n\nCaption what should NOT "
+        "become part of the token: background, clothes, light. What no caption names is learned. A caption never "
+        "contains the token. Captions are kept in the run folder; the files beside your photographs are not "
+        "changed.\n\nEnter on an image opens the review, where captions are typed, replaced, generated and undone."
     )
 
     def __init__(self, draft: Draft) -> None:
@@ -89,7 +89,7 @@ class CaptionsPane(FormPane):
         choice = replace(self._spec, kind="choice", choices=(*_built_in(), OWN_FILE), default="object")
         yield FieldRow(choice, kind)
         path = FieldSpec(
-            "template_file", "Template file", "A text file with one prompt a line; each holds [name].", "path"
+            "template_file", "Template file", "A text file with one prompt per line; each contains [name].", "path"
         )
         yield FieldRow(path, "" if chosen in _built_in() else chosen, placeholder="~/templates/anna.txt")
         yield Canvas(id="examples")
@@ -115,7 +115,7 @@ class CaptionsPane(FormPane):
 
     @staticmethod
     def _first_to_review(desk: CaptionDesk) -> int:
-        """Where a review that was left goes on: the first picture, of those not left out, that is not reviewed."""
+        """Where to continue a review: the first image that is neither left out nor reviewed."""
         marks = [mark for name in desk.names if (mark := desk.mark(name)) != "out"]
         return next((at for at, mark in enumerate(marks) if mark != "reviewed"), 0)
 
@@ -133,7 +133,7 @@ class CaptionsPane(FormPane):
 
     def explanation(self) -> str:
         if self.query_one("#captions").has_focus:
-            return "enter reviews the captions, from this one on; ctrl+n goes on to the next step."
+            return "enter opens the review at this caption; ctrl+n goes to the next step."
         return super().explanation()
 
     def take(self, name: str, text: str) -> None:
@@ -207,10 +207,10 @@ class CaptionsPane(FormPane):
         current = self._names[self._at] if self._names else None
         self.query_one("#preview", PictureView).show(desk.path(current) if current else None)
         counts = desk.counts()
-        said = f"{counts.trained - counts.without} of {number(counts.trained, 'picture')} with a caption"
+        text = f"{counts.trained - counts.without} of {number(counts.trained, 'image')} with a caption"
         if self._names:
-            said += f", {counts.reviewed} reviewed   tab, enter: review them"
-        self.query_one("#count", Static).update(said if self._names else "")
+            text += f", {counts.reviewed} reviewed   tab, enter: review them"
+        self.query_one("#count", Static).update(text if self._names else "")
         self._show_examples(desk.in_prompt(current) if current else "")
 
     def _show_examples(self, caption: str) -> None:

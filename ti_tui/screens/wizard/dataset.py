@@ -1,4 +1,4 @@
-"""Dataset: the folder of photographs, what is in it, which of them are left out, the way to their crops."""
+"""The dataset step: the folder of photographs, its contents, which are left out, and the entry to the crop review."""
 
 from __future__ import annotations
 
@@ -34,43 +34,43 @@ if TYPE_CHECKING:
 
 TALL = 30
 ADVICE = (
-    "5 to 30 sharp pictures of one subject. Let background, light and pose differ: what stays the same in all of "
-    "them is what the word learns."
+    "5 to 30 sharp photographs of one subject. Vary background, light and pose: the token learns what stays the "
+    "same in all of them."
 )
 KEYS = (
-    "space leaves a picture out, k uses one that is refused, c shows what is cut off, m offers masks; enter "
-    "goes on. Nothing in the folder is changed."
+    "space leaves a photograph out, k uses one that is refused, c shows the crops, m changes the masks; enter "
+    "continues. Nothing in the folder is changed."
 )
 
 
 class DatasetPane(FormPane):
-    """The pictures with their sizes and what is odd about each; below them what is odd about the folder."""
+    """The photographs with their sizes and problems, and below them the problems of the folder as a whole."""
 
     step = "dataset"
     TERMS = ("photograph", "image", "crop", "mask", "held-out images")
     WORDS = (
-        f"The folder with the photographs. {ADVICE}\n\nThe folder is only read: what is trained are copies in the run "
-        "folder, turned upright, cropped and resized. Pictures that are left out stay where they are.\n\n"
-        "✓ fine   ! look at what is said beside it   × left out   ✗ cannot be used: k uses one that is only too small, "
-        "or a copy of another\n\n"
-        "◐ has a mask: what is white in it is learned, what is black hardly. It is a-mask.png beside a.jpg, or the "
-        "picture's transparency; with faces the others get one around the head. Masks are used where the parameter "
-        "Masks is on; faces turns it on."
+        f"The folder with the photographs. {ADVICE}\n\nThe folder is only read: training uses copies in the run "
+        "folder, turned upright, cropped and resized. Photographs that are left out are not touched.\n\n"
+        "✓ good   ! see the remark beside it   × left out   ✗ cannot be used; if it is only too small or a copy of "
+        "another, k uses it all the same\n\n"
+        "◐ has a mask: white parts are learned, black parts hardly. The mask is a-mask.png beside a.jpg, or the "
+        "photograph's transparency; with faces, photographs without one get a mask around the head. Masks are used if "
+        "the parameter Masks is on; faces turns it on."
     )
     BINDINGS = [
-        Binding("space", "leave_out", "Leave out", id="dataset.leave-out", tooltip="Leave out, or take back"),
-        Binding("k", "force", "Use it", id="dataset.force", tooltip="Use a picture that is refused, or not"),
-        Binding("c", "crops", "Crops", id="dataset.crops", tooltip="See and change what is cut off"),
-        Binding("m", "masks", "Masks", id="dataset.masks", tooltip="Which pictures get a mask: none, found, faces"),
+        Binding("space", "leave_out", "Leave out", id="dataset.leave-out", tooltip="Leave out, or include again"),
+        Binding("k", "force", "Use it", id="dataset.force", tooltip="Use a refused photograph, or stop using it"),
+        Binding("c", "crops", "Crops", id="dataset.crops", tooltip="See and change the crops"),
+        Binding("m", "masks", "Masks", id="dataset.masks", tooltip="Which photographs get a mask: none, found, faces"),
         Binding(
             "s",
             "subfolders",
             "Sub-folders",
             show=False,
             id="dataset.subfolders",
-            tooltip="Take the pictures of sub-folders too, or not; while typing with alt",
+            tooltip="Include sub-folders or not; with alt while typing",
         ),
-        # A letter with alt is still a letter to a text line: this is looked at first.
+        # A text line takes alt+letter as a letter, so this binding has priority.
         Binding("alt+s", "subfolders", "Sub-folders", show=False, id="dataset.alt-subfolders", priority=True),
     ]
 
@@ -79,7 +79,7 @@ class DatasetPane(FormPane):
         self._seen: list[SurveyedFile] = []
         self._desk: CropDesk | None = None
         self._looking = False
-        self._masks_asked = False
+        self._masks_requested = False
         self._recent: list[Path] = []
         self._entered = ""
 
@@ -117,15 +117,15 @@ class DatasetPane(FormPane):
         self._show_folder()
 
     def problems_of(self, name: str) -> list[Problem]:
-        # What stands beside the pictures and below them is not said here too.
+        # Other problems are shown beside and below the photographs.
         return [problem for problem in self.findings.about(name) if problem.severity == "error"]
 
     def explanation(self) -> str:
         if self.query_one("#pictures").has_focus:
             return KEYS
         if self.query_one("#recent").has_focus:
-            return "enter takes one of the folders that you used before."
-        return f"{PHOTOGRAPHS.help} right completes, ctrl+o picks."
+            return "enter uses one of your recent folders."
+        return f"{PHOTOGRAPHS.help} right completes the path, ctrl+o opens a picker."
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action in {"leave_out", "force", "crops", "masks"}:
@@ -135,7 +135,7 @@ class DatasetPane(FormPane):
         return True
 
     def fill(self, seen: Sequence[SurveyedFile], *, looking: bool) -> None:
-        """Show these pictures, in place of those that are shown; looking: more may come."""
+        """Show these photographs instead of the present ones; looking: more may follow."""
         self._looking = looking
         self._desk = None
         if seen and not looking:
@@ -146,7 +146,7 @@ class DatasetPane(FormPane):
         self._count()
 
     def add(self, look: SurveyedFile) -> None:
-        """One more picture was looked at."""
+        """One more photograph was checked."""
         self._seen.append(look)
         pictures = self.query_one("#pictures", OptionList)
         self.query_one("#set").display = True
@@ -156,9 +156,9 @@ class DatasetPane(FormPane):
         self._count()
 
     def looked(self, seen: Sequence[SurveyedFile]) -> None:
-        """The folder was looked at to its end."""
+        """The whole folder was checked."""
         self.fill(seen, looking=False)
-        # Only as the answer to an enter for this very folder: the cursor never moves by itself.
+        # Only after enter was pressed for this folder: the cursor must not move by itself.
         if self._usable and self._entered and self._entered == self.draft.photographs:
             self._entered = ""
             self.query_one("#pictures").focus()
@@ -193,26 +193,26 @@ class DatasetPane(FormPane):
             self.draft.force(look.name)
             self.post_message(DraftChanged())
         else:
-            said = "It cannot be read." if look.measured is None else "It is used already."
-            self.notify(said, timeout=2)
+            reason = "It cannot be read." if look.measured is None else "It is used already."
+            self.notify(reason, timeout=2)
 
     def action_crops(self) -> None:
         if self.drafting.looking or self._desk is None:
-            self.notify("Still looking at the pictures.", timeout=2)
+            self.notify("Still checking the photographs.", timeout=2)
         elif self._desk.names:
             from ti_tui.screens.review.crops import CropReview
             from ti_tui.setup.crop_desk import CropDesk
 
-            # A desk of its own: undo goes back to where the review began, and no further.
+            # A separate desk, so that undo goes back to the start of the review and no further.
             desk, at = CropDesk(self.draft, self._seen), self._current
             review = CropReview(desk, at=at.name if at is not None else "", save=self.drafting.keep_draft)
             self.app.push_screen(review, self._cropped)
 
     def action_masks(self) -> None:
         if self.drafting.looking or self._desk is None:
-            self.notify("Still looking at the pictures.", timeout=2)
+            self.notify("Still checking the photographs.", timeout=2)
             return
-        self._masks_asked = True
+        self._masks_requested = True
         at = MASKS.index(self.draft.choices.masks)
         self.draft.choose_masks(MASKS[(at + 1) % len(MASKS)])
         self._show_pictures(self._seen)
@@ -223,7 +223,7 @@ class DatasetPane(FormPane):
         self.draft.take_subfolders(not self.draft.choices.subfolders)
         self._entered, self._looking = self.draft.photographs, True
         self._count()
-        # They are looked at before the draft is judged.
+        # The sub-folders are checked before the draft is assessed.
         self.post_message(DraftChanged())
 
     def _cropped(self, last: str | None) -> None:
@@ -283,7 +283,7 @@ class DatasetPane(FormPane):
         self.query_one("#recent").display = bool(self._recent) and not self.draft.photographs
 
     def _show_pictures(self, seen: Sequence[SurveyedFile]) -> None:
-        """Put these into the list; the cursor stays on its picture."""
+        """Fill the list; the cursor stays on its photograph."""
         pictures, current = self.query_one("#pictures", OptionList), self._current
         self._seen = list(seen)
         pictures.set_options([Option(self._photographs.row(look)) for look in seen])
@@ -294,7 +294,7 @@ class DatasetPane(FormPane):
         self._show_current()
 
     def _show_current(self) -> None:
-        """The picture under the cursor, and all that was found about it."""
+        """Show the photograph under the cursor, and all that was found about it."""
         look, about = self._current, self.query_one("#about", Canvas)
         picture = self.query_one("#preview", PictureView)
         picture.display = look is None or look.measured is not None
@@ -316,53 +316,55 @@ class DatasetPane(FormPane):
         trained = [look for look in usable if not self._photographs.is_left_out(look)]
         parts = []
         if self._seen or self._looking:
-            parts.append(number(len(trained), "picture") + " to train")
+            parts.append(number(len(trained), "image") + " to train")
         if left_out := len(usable) - len(trained):
             parts.append(f"{left_out} left out")
         if bad := len(self._seen) - len(usable):
             parts.append(f"{bad} cannot be used")
         if self._looking and self.draft.photographs:
-            parts.append("looking ...")
+            parts.append("checking ...")
         self.query_one("#count", Static).update(", ".join(parts) if self.draft.photographs else "")
         self._show_choices(trained)
-        # On a small screen the pictures need the room.
+        # On a small screen the list needs the room.
         self.query_one("#advice").display = not self._seen or self.screen.size.height >= TALL
 
     def _show_choices(self, trained: Sequence[SurveyedFile]) -> None:
-        """The choices that there are about the whole folder: sub-folders, masks."""
+        """Show the choices for the whole folder: sub-folders, masks."""
         lines = [line for line in (self._subfolder_line(), self._mask_line(trained)) if line]
         canvas = self.query_one("#choices", Canvas)
         canvas.display = bool(lines)
         canvas.draw(lines)
 
     def _subfolder_line(self) -> Line:
-        """Whether pictures are taken from sub-folders, if there are any in them."""
+        """The choice about sub-folders, if they contain photographs."""
         taken, below = self.draft.choices.subfolders, self.drafting.below
         if not self.draft.photographs or not (taken or below):
             return []
-        said = "their pictures are taken too" if taken else f"{number(below, 'picture')} in them"
-        said += "" if self._seen or self._looking or taken else ", none in the folder itself"
-        return choice_line("s" if self._seen else "alt+s", "sub-folders", ("off", "on"), "on" if taken else "off", said)
+        outcome = "included" if taken else f"{number(below, 'photograph')} in them"
+        outcome += "" if self._seen or self._looking or taken else ", none in the folder itself"
+        return choice_line(
+            "s" if self._seen else "alt+s", "sub-folders", ("off", "on"), "on" if taken else "off", outcome
+        )
 
     def _mask_line(self, trained: Sequence[SurveyedFile]) -> Line:
-        """Which masks were chosen and how many pictures get one, if there are any or they were asked for."""
+        """The choice of masks and how many images get one, if any do or the choice was changed."""
         chosen, have = self.draft.choices.masks, sum(map(self._photographs.has_mask, trained))
-        if self._looking or not trained or not (self._masks_asked or chosen != "found" or have):
+        if self._looking or not trained or not (self._masks_requested or chosen != "found" or have):
             return []
         if chosen == "none":
-            said = "each picture is learned as a whole"
+            outcome = "images are learned as a whole"
         elif not have:
-            said = self._why_no_mask()
+            outcome = self._why_no_mask()
         elif self.draft.value("dataset.masks"):
-            said = f"{have} of {len(trained)}, the rest of each hardly counts"
+            outcome = f"{have} of {len(trained)}; outside the mask hardly counts"
         else:
-            said = f"{have} of {len(trained)}, not used: Masks in step 4 is off"
-        return choice_line("m", "masks", MASKS, chosen, said)
+            outcome = f"{have} of {len(trained)}, not used: Masks in step 4 is off"
+        return choice_line("m", "masks", MASKS, chosen, outcome)
 
     def _why_no_mask(self) -> str:
-        """Why no picture gets a mask, although they are wanted."""
+        """Why no image gets a mask, although masks are chosen."""
         from ti_tui.dataset.faces import installed
 
         if self.draft.choices.masks == "found":
-            return "no picture has one"
+            return "no photograph has one"
         return "no face was found" if installed() else "needs pip install 'ti_tui[faces]'"

@@ -1,4 +1,4 @@
-"""The lines of the dataset step: a photograph's row, what was found about it and its folder. `dataset` draws them."""
+"""The text of the dataset step: the row of a photograph, its problems and its folder's. `dataset` draws it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from ti_tui.run.problems import Problem, Problems, worst_first
 from ti_tui.setup.draft import Draft
 from ti_tui.setup.photographs import remark, without_name
 from ti_tui.widgets.canvas import Line, cut
-from ti_tui.widgets.field_row import MARKS, told
+from ti_tui.widgets.field_row import MARKS, problem_lines
 
 if TYPE_CHECKING:
     from ti_tui.dataset.photograph_checks import SurveyedFile
     from ti_tui.setup.crop_desk import CropDesk
 
 LABEL = 15
-MOST_TOLD, MOST_TOLD_SHORT = 4, 2
-"""Things about the folder that are said below the pictures, on a tall screen and on a short one."""
+MOST_SHOWN, MOST_SHOWN_SHORT = 4, 2
+"""How many problems of the folder are shown, on a tall and on a short screen."""
 
 
 @dataclass(frozen=True)
 class PhotographLines:
-    """Says what is known of single photographs. desk: their crops and masks, once they were all looked at."""
+    """The text about single photographs. desk: their crops and masks, once all photographs were checked."""
 
     draft: Draft
     desk: CropDesk | None
@@ -37,7 +37,7 @@ class PhotographLines:
         return look.picture is None or bool(self._crop_problems(look).errors)
 
     def is_left_out(self, look: SurveyedFile) -> bool:
-        """Whether a person left it out."""
+        """Whether the user left it out."""
         return look.name in self.draft.choices.left_out
 
     def has_mask(self, look: SurveyedFile) -> bool:
@@ -46,28 +46,28 @@ class PhotographLines:
         return desk is not None and not self.is_refused(look) and desk.mask(look.name) is not None
 
     def row(self, look: SurveyedFile) -> Content:
-        """Its row in the list: mark, name, size, the one thing to say about it."""
+        """Its row in the list: mark, name, size, the most important remark."""
         name, measured = _label(look.name, LABEL), look.measured
-        # A file that cannot be read has no size; why it cannot has the room.
+        # A file that cannot be read has no size; the reason uses that room.
         size = f" {f'{measured.size[0]}x{measured.size[1]}':>9}" if measured is not None else ""
         masked = "◐" if self.has_mask(look) else " "
         if look.picture is not None and self.is_left_out(look):
             return Content.assemble(("× ", "$warning"), (f"{name}{masked}{size} left out", "$muted"))
-        said = printable(remark(self._problems(look)))
-        mark, style = ("✗", "$error") if self.is_refused(look) else ("!", "$warning") if said else ("✓", "$success")
+        text = printable(remark(self._problems(look)))
+        mark, style = ("✗", "$error") if self.is_refused(look) else ("!", "$warning") if text else ("✓", "$success")
         shown = Content(f"{name}{masked}")
-        return Content.assemble((f"{mark} ", style), shown, (f"{size} ", "$muted"), (said, style))
+        return Content.assemble((f"{mark} ", style), shown, (f"{size} ", "$muted"), (text, style))
 
     def about(self, look: SurveyedFile, width: int) -> list[Line]:
         """All that was found about it, and how it is used."""
         lines: list[Line] = [[(_label(look.name, width), "b")]]
         for problem in worst_first(self._problems(look)):
-            lines += told(without_name(problem), width)
+            lines += problem_lines(without_name(problem), width)
         return [*lines, *([("· ", "muted"), (cut(text, width - 2), "muted")] for text in self._usage(look))]
 
     def _usage(self, look: SurveyedFile) -> Iterator[str]:
         if look.name in self.draft.choices.forced:
-            yield "used all the same; k takes that back"
+            yield "used all the same; k undoes that"
         desk = self._desk_of(look)
         if desk is not None and not self.is_refused(look):
             from ti_tui.setup.crop_desk import MADE_FROM, RULES
@@ -84,34 +84,34 @@ class PhotographLines:
         return desk.problems(look.name) if desk is not None else Problems()
 
     def _desk_of(self, look: SurveyedFile) -> CropDesk | None:
-        """The desk, once the picture lies on it."""
+        """The crop desk, if the photograph is on it."""
         return self.desk if self.desk is not None and look.name in self.desk.names else None
 
 
 def folder_lines(found: Sequence[Problem], width: int, *, tall: bool) -> list[Line]:
-    """What was found about the folder as a whole; where there is little room, each thing in a line of its own."""
-    most = MOST_TOLD if tall else MOST_TOLD_SHORT
+    """The problems of the folder as a whole; where there is little room, one line for each."""
+    most = MOST_SHOWN if tall else MOST_SHOWN_SHORT
     more = len(found) - most
     lines: list[Line] = []
     for at, problem in enumerate(found[:most], start=1):
         end = f"  and {more} more, in the last step" if more > 0 and at == most else ""
         if tall and not end:
-            lines += told(problem, width)
+            lines += problem_lines(problem, width)
         else:
-            (mark, style), said = MARKS[problem.severity], printable(problem.sentence)
-            lines.append([(f"{mark} ", f"{style} b"), (cut(said, width - 2 - len(end)), style), (end, "muted")])
+            (mark, style), text = MARKS[problem.severity], printable(problem.sentence)
+            lines.append([(f"{mark} ", f"{style} b"), (cut(text, width - 2 - len(end)), style), (end, "muted")])
     return lines
 
 
-def choice_line(key: str, title: str, values: Sequence[str], chosen: str, said: str) -> Line:
-    """A key, what it changes, the values with the chosen one in brackets, and what it comes to."""
+def choice_line(key: str, title: str, values: Sequence[str], chosen: str, outcome: str) -> Line:
+    """A key, what it changes, the values with the chosen one in brackets, and the outcome."""
     shown = [
         (f"({value}) " if value == chosen else f" {value}  ", "b" if value == chosen else "muted") for value in values
     ]
-    return [(f"{key} ", "accent"), (f"{title} ", ""), *shown, (f" {said}", "muted")]
+    return [(f"{key} ", "accent"), (f"{title} ", ""), *shown, (f" {outcome}", "muted")]
 
 
 def _label(name: str, width: int) -> str:
-    """A picture's name in its folder in `width` cells; where it is longer, without the sub-folders that it lies in."""
+    """The name of a photograph in `width` cells; without its sub-folders if it would be longer."""
     text = printable(name)
     return cut(text if cell_len(text) <= width else text.rpartition("/")[2], width)

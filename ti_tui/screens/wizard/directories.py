@@ -1,4 +1,4 @@
-"""Directories: the word, the run folder and what will be in it, and where the result is installed."""
+"""The directories step: token, run folder and its contents, and where the embedding is installed."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ LABELS = {"embedding.token": "Token", "save.install_to": "Install to"}
 
 
 class DirectoriesPane(FormPane):
-    """Token, class word, run folder; the tree that will be made; nothing is made yet."""
+    """Token, class word, run folder, and the tree of files that will be made. Nothing is made yet."""
 
     step = "directories"
     TERMS = ("token", "class word", "run folder", "repeats", "embedding")
     WORDS = (
-        "The token is the word that will call the subject in prompts: short, and not a word that the model knows. The "
-        "class word says what it is; the vectors start from it.\n\nThe run folder has kohya's layout, so that kohya's "
-        "own trainer works in it too. It is made at the last step, not before. The result can be installed where "
-        "A1111, Forge or ComfyUI finds it."
+        "The token is the word that will call the subject in prompts. Choose a short one that the model does not know. "
+        "The class word says what the subject is; the vectors start from it.\n\nThe run folder has kohya's layout, so "
+        "that kohya's trainer can use it too. It is made in the last step, not before. The embedding can be installed "
+        "where A1111, Forge or ComfyUI finds it."
     )
 
     def __init__(self, draft: Draft) -> None:
@@ -78,7 +78,7 @@ class DirectoriesPane(FormPane):
 
     def explanation(self) -> str:
         if self.query_one("#found").has_focus:
-            return "enter takes this embeddings folder."
+            return "enter uses this embeddings folder."
         return super().explanation()
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:

@@ -1,4 +1,4 @@
-"""Keeping a draft and finding out about it: saved with every change, looked at and judged in threads."""
+"""The draft behind the wizard: saved after every change, with its photographs and settings checked in threads."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ JUDGE_SECONDS = 0.25
 SAVE_SECONDS = 0.6
 
 
-class PictureSeen(Message):
-    """One photograph was looked at."""
+class PhotographChecked(Message):
+    """One photograph was checked."""
 
     def __init__(self, number: int, look: SurveyedFile) -> None:
         super().__init__()
         self.number, self.look = number, look
 
 
-class FolderLooked(Message):
-    """A folder of photographs was looked at to its end, or could not be: then `wrong` says why."""
+class FolderChecked(Message):
+    """A folder of photographs was checked completely, or could not be: then `wrong` says why."""
 
     def __init__(self, number: int, survey: Survey | None, wrong: str = "", remedy: str = "") -> None:
         super().__init__()
@@ -55,9 +55,9 @@ class DraftAssessed(Message):
 class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
     """Holds the draft and what is known about it.
 
-    draft:   the one to begin with; None begins an empty one.
-    seen:    the photographs that were looked at so far; looking: more may come, or other words about them.
-    started: the run was made: its draft is not kept any more.
+    draft:   the draft to start with; None starts an empty one.
+    seen:    the photographs that were checked so far; looking: more may follow, or what is known may change.
+    started: the run was made, so its draft is no longer saved.
     """
 
     def __init__(self, draft: Draft | None = None) -> None:
@@ -80,28 +80,28 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
 
     @property
     def memory(self) -> SurveyCache | None:
-        """What was measured of photographs so far."""
+        """Measurements of the photographs so far."""
         return self._surveyor.memory if self._surveyor is not None else None
 
     @property
     def below(self) -> int:
-        """How many pictures lie in sub-folders that were not looked into."""
+        """How many photographs there are in sub-folders that were not checked."""
         return self._survey.below if self._survey is not None else 0
 
     def fill_pictures(self) -> None:
-        """Show the pictures in `seen`, in place of those that are shown."""
+        """Show the photographs in `seen` instead of the present ones."""
 
     def add_picture(self, look: SurveyedFile) -> None:
-        """Show one more picture."""
+        """Show one more photograph."""
 
-    def pictures_looked(self) -> None:
-        """The folder was looked at to its end; `seen` has the last word about each picture."""
+    def folder_checked(self) -> None:
+        """The whole folder was checked; what is in `seen` is final."""
 
     def show_findings(self) -> None:
         """Show what is known now."""
 
     def take_over(self, draft: Draft) -> None:
-        """Go on with another draft."""
+        """Continue with another draft."""
         self.draft, self.findings, self._kept = draft, Findings(), True
         self._changes += 1
         self._look()
@@ -109,11 +109,11 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
 
     @property
     def current(self) -> bool:
-        """Whether the findings are those of the draft as it is now."""
+        """Whether the findings belong to the present state of the draft."""
         return self._judged == self._changes and not self.looking
 
     def look_if_changed(self) -> None:
-        """Look at the photographs again if some came or went since the last look."""
+        """Check the photographs again if the folder has changed since the last check."""
         if self.draft.photographs and not self.looking and self._changed_at() != self._folder_changed:
             self._look(again=True)
 
@@ -125,7 +125,7 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
             return 0
 
     def check_again(self) -> None:
-        """Judge and save a little later: something may be another now, and what is known is not sure till then."""
+        """Assess and save the draft a moment from now. Until then, the findings are not current."""
         self._changes += 1
         self._later("judge", JUDGE_SECONDS, self._judge)
         self._later("save", SAVE_SECONDS, self.keep_draft)
@@ -136,7 +136,7 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
             self._later("look", JUDGE_SECONDS, self._look)
 
     def keep_draft(self) -> None:
-        """Save the draft, if there is anything in it and it is the user's own."""
+        """Save the draft, if it is not empty and is the user's own."""
         if self.started or not self.draft.kept:
             return
         if self.draft.empty:
@@ -157,7 +157,7 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
         self._delayed[name] = self.set_timer(seconds, call)
 
     def _look(self, *, again: bool = False) -> None:
-        """Look at the photographs. again: in the same folder; what is shown stays until all were looked at."""
+        """Check the photographs. again: in the same folder; what is shown stays until all are checked."""
         self._look_number += 1
         self._changes += 1
         self._folder_changed = self._changed_at()
@@ -181,7 +181,7 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
 
         def each(look: SurveyedFile) -> bool:
             if not worker.is_cancelled and not again:
-                self.post_message(PictureSeen(number, look))
+                self.post_message(PhotographChecked(number, look))
             return not worker.is_cancelled
 
         try:
@@ -190,32 +190,32 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
                 raise UserError(f"{folder!r} is not a path")
             survey = self._surveyor.survey(source, survey_settings, each)
         except UserError as error:
-            self.post_message(FolderLooked(number, None, error.message, error.remedy))
+            self.post_message(FolderChecked(number, None, error.message, error.remedy))
             return
         except OSError as error:
-            self.post_message(FolderLooked(number, None, f"{error.filename or folder}: {error.strerror}"))
+            self.post_message(FolderChecked(number, None, f"{error.filename or folder}: {error.strerror}"))
             return
         if not worker.is_cancelled:
-            self.post_message(FolderLooked(number, survey))
+            self.post_message(FolderChecked(number, survey))
 
-    def on_picture_seen(self, message: PictureSeen) -> None:
+    def on_photograph_checked(self, message: PhotographChecked) -> None:
         if message.number == self._look_number:
             self.seen.append(message.look)
             self.add_picture(message.look)
 
-    def on_folder_looked(self, message: FolderLooked) -> None:
+    def on_folder_checked(self, message: FolderChecked) -> None:
         if message.number != self._look_number:
             return
         survey = message.survey
         self._survey, self._wrong = survey, (message.wrong, message.remedy)
         self.seen = [*survey.looks, *survey.strays] if survey is not None else []
         self.looking = False
-        self.pictures_looked()
+        self.folder_checked()
         if survey is not None and survey.scan.pictures and self.draft.kept:
             from ti_tui import settings
 
             settings.remember_folder(survey.folder)
-        # What was judged before did not know these pictures.
+        # Earlier findings do not include these photographs.
         self._changes += 1
         self._judge()
 
@@ -227,7 +227,7 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
             and survey_settings != before
             and survey_settings.photographs == before.photographs
         ):
-            # Nothing is measured twice: it takes a moment, and then the draft is judged.
+            # Measurements are reused, so this takes only a moment; then the draft is assessed.
             self._look(again=True)
         else:
             self._judge_draft(self._changes, copy.deepcopy(self.draft), self._survey, self._wrong)
@@ -239,8 +239,8 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
 
         findings = judge(draft, survey, runs_folder=self.ti_tui.config.runs_folder)
         if wrong[0]:
-            said = Problem("error", wrong[0], "photographs", wrong[1])
-            findings = replace(findings, problems=(said, *findings.problems), run=None)
+            problem = Problem("error", wrong[0], "photographs", wrong[1])
+            findings = replace(findings, problems=(problem, *findings.problems), run=None)
         elif draft.photographs and survey is None:
             findings = replace(findings, run=None)
         self.post_message(DraftAssessed(generation, findings))
@@ -253,5 +253,5 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
 
     def worker_failed(self, error: Exception, details: str) -> None:
         self.looking = False
-        text = f"Something could not be found out: {error}\n{details}"
+        text = f"A check of the draft failed: {error}\n{details}"
         self.notify(text, severity="error", markup=False, timeout=10)

@@ -1,4 +1,4 @@
-"""What the steps of the wizard have in common: a draft, findings to show, fields in rows."""
+"""Base classes of the wizard's steps: a draft, findings to show, rows of fields."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ti_tui.widgets.field_row import FieldRow
 
 
 class DraftChanged(Message):
-    """The draft is another. pictures: the folder of photographs, so that it has to be looked at again."""
+    """The draft has changed. pictures: the folder of photographs has changed and must be checked again."""
 
     def __init__(self, *, pictures: bool = False) -> None:
         super().__init__()
@@ -28,11 +28,11 @@ class DraftChanged(Message):
 
 
 class NextStep(Message):
-    """This step is through."""
+    """This step is finished: open the next one."""
 
 
 class GoTo(Message):
-    """Open the step that asks for a field, and put the cursor there."""
+    """Open the step that contains a field, and put the cursor there."""
 
     def __init__(self, field: str) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class GoTo(Message):
 
 
 class Ready(Message):
-    """A step that was opened for the first time can be shown."""
+    """A step that was opened for the first time is ready to be shown."""
 
     def __init__(self, step: StepId) -> None:
         super().__init__()
@@ -52,9 +52,9 @@ class StepPane(AppAccess, Vertical):
 
     step: ClassVar[StepId]
     WORDS: ClassVar[str] = ""
-    """What the step is for: the help shows it."""
+    """What the step is for; shown in the help."""
     TERMS: ClassVar[tuple[str, ...]] = ()
-    """Words of the glossary that the help explains."""
+    """Glossary terms that the help explains."""
 
     def __init__(self, draft: Draft) -> None:
         super().__init__(id=f"pane-{self.step}", classes="pane")
@@ -68,23 +68,23 @@ class StepPane(AppAccess, Vertical):
         """Put the cursor on the first thing to do."""
 
     def show(self, findings: Findings) -> None:
-        """Show what is known now."""
+        """Show the present findings."""
         self.findings = findings
 
     def explanation(self) -> str:
-        """One sentence about what has the focus."""
+        """One sentence about the focused widget."""
         return ""
 
     def go_to(self, field: str) -> bool:
-        """Put the cursor on a field; False if this step does not have it."""
+        """Put the cursor on a field; False if it is not in this step."""
         return False
 
     def leave_inner(self) -> bool:
-        """Close what is open within the step (escape); False if nothing is."""
+        """Close whatever is open within the step (escape); False if nothing is open."""
         return False
 
     def view(self) -> None:
-        """Show what will be written; a step with nothing to show does nothing."""
+        """Show the file that will be written; does nothing in steps without one."""
 
     def left(self) -> None:
         """Another step was opened."""
@@ -107,7 +107,7 @@ class FormPane(StepPane):
         if first is not None:
             first.entry.focus()
             if first.has_class("-visited") and self.draft.text(first.spec.name):
-                # It was left with a value that is none: why is said at once.
+                # It was left with an invalid value: show why at once.
                 first.flag()
 
     def show(self, findings: Findings) -> None:
@@ -117,31 +117,31 @@ class FormPane(StepPane):
 
     def show_row(self, row: FieldRow) -> None:
         """Show one field with its note and its problems."""
-        name, said = row.spec.name, ""
+        name, text = row.spec.name, ""
         if "." in name:
-            # Loads pictures, tokens, plans: what the first screen must not wait for.
+            # This import is slow (images, tokens, plans); the first screen must not wait for it.
             from ti_tui.setup.explain import note
 
-            said = note(name, self.draft, self.findings)
+            text = note(name, self.draft, self.findings)
         problems = self.problems_of(name)
         if any(problem.severity == "error" for problem in problems):
-            said = ""
-        # A field nobody has reached yet is not scolded for being empty.
+            text = ""
+        # A field that was not visited yet shows no error for being empty.
         if not self.draft.text(name) and not row.has_class("-visited"):
             problems = [problem for problem in problems if problem.severity != "error"]
         row.show(
             self.draft.text(name) or row.spec.text_of(self.shown_default(row.spec)),
-            note=said,
+            note=text,
             problems=problems,
             changed="." in name and not row.spec.required and self.draft.changed(name),
         )
 
     def problems_of(self, name: str) -> list[Problem]:
-        """What there is to say below the field `name`."""
+        """The problems shown below the field `name`."""
         return self.findings.about(name)
 
     def shown_default(self, spec: FieldSpec) -> object:
-        """What a control shows where nothing is set; text lines show it as a placeholder instead."""
+        """The value a control shows if nothing is set; text lines show a placeholder instead."""
         if spec.kind not in {"choice", "flags", "lines"}:
             return None
         return self.draft.value(spec.name) if "." in spec.name else spec.default
@@ -166,10 +166,10 @@ class FormPane(StepPane):
         self.take(message.row.spec.name, message.text)
 
     def take(self, name: str, text: str) -> None:
-        """Take what was typed for a field into the draft."""
+        """Put the text typed for a field into the draft."""
         from ti_tui.setup.fields import FieldError
 
-        # The draft keeps a text that is no value, and the findings say what is wrong with it.
+        # The draft keeps an invalid text, and the findings say what is wrong with it.
         with contextlib.suppress(FieldError):
             self.draft.set(name, text)
         self.post_message(DraftChanged(pictures=name == "photographs"))
@@ -196,13 +196,13 @@ class FormPane(StepPane):
                 row.add_class("-visited")
 
     def toggle_advanced(self) -> None:
-        """Show the advanced fields, or hide them; a step without any does nothing."""
+        """Show or hide the advanced fields; does nothing in steps without any."""
 
     def search(self) -> None:
-        """Open the search line; a step without one does nothing."""
+        """Open the search line; does nothing in steps without one."""
 
     def reset(self) -> None:
-        """The field with the cursor back to its default."""
+        """Set the field with the cursor back to its default."""
         row = self.row_with_focus()
         if row is None:
             return
@@ -215,7 +215,7 @@ class FormPane(StepPane):
 
 
 def scrolled(*widgets: Widget) -> VerticalScroll:
-    """The widgets in a column that scrolls and takes no focus of its own."""
+    """The widgets in a scrolling column that cannot be focused itself."""
     column = VerticalScroll(*widgets, classes="scrolled")
     column.can_focus = False
     return column

@@ -1,4 +1,4 @@
-"""Parameters: the form made from the run file's field table; basic fields first, the others behind one key."""
+"""The parameters step: a form made from the run file's field table, with the advanced fields behind a key."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ti_tui.widgets.controls import Edited, EditingFinished, TextLine
 from ti_tui.widgets.field_row import FieldRow
 
 HIDDEN = frozenset({"dataset.images"})
-"""Filled in by the run itself."""
+"""Set when the run is made."""
 TITLES = {
     "model": "Model",
-    "dataset": "Pictures",
+    "dataset": "Images",
     "embedding": "Embedding",
     "training": "Training",
-    "save": "Saves",
+    "save": "Checkpoints",
     "sample": "Samples",
     "evaluation": "Eval loss",
 }
@@ -29,7 +29,7 @@ PLACEHOLDERS = {"model.base": "~/models/realisticVision.safetensors"}
 
 
 def shown_fields() -> list[FieldSpec]:
-    """The fields of this step; those that have one value only are no choice."""
+    """The fields of this step, without those that have only one possible value."""
     return [
         spec
         for name, spec in recipe_fields().items()
@@ -40,7 +40,7 @@ def shown_fields() -> list[FieldSpec]:
 
 
 class ParametersPane(FormPane):
-    """Every field that no other step asks for."""
+    """Every field that is in no other step."""
 
     step = "parameters"
     TERMS = (
@@ -48,11 +48,11 @@ class ParametersPane(FormPane):
         "optimizer", "seed", "checkpoint", "sample", "eval loss", "held-out images", "gradient checkpointing",
     )  # fmt: skip
     WORDS = (
-        "Everything has a default that works; only the model must be chosen. A star marks what differs from its "
-        "default, ctrl+r takes it back.\n\nImages at once and Accumulate are left to auto best: together they make one "
-        "step use every picture once, in pieces that fit the memory. That is what makes the loss steady, and neither "
-        "changes the result.\n\nVectors: more hold more detail, need more pictures, and leave fewer words for your "
-        "prompt. 4 to 16 are usual for a face."
+        "Everything has a working default; only the model must be chosen. A star marks a field that differs from its "
+        "default; ctrl+r resets it.\n\nBatch size and gradient accumulation are best left on auto: together they make "
+        "each step use every image once, in micro-batches that fit into memory. That makes the loss steady, and the "
+        "size of the micro-batches does not change the result.\n\nVectors: more of them hold more detail, need more "
+        "images, and leave less room in your prompts. 4 to 16 are usual for a face."
     )
 
     def __init__(self, draft: Draft) -> None:
@@ -66,7 +66,7 @@ class ParametersPane(FormPane):
         self._all = shown_fields()
         with Horizontal(id="search"):
             yield Static("Search  ", classes="muted", markup=False)
-            yield TextLine(placeholder="a word of a field's name or explanation")
+            yield TextLine(placeholder="a word in the name or explanation of a field")
         with VerticalScroll(classes="scrolled", id="fields") as column:
             column.can_focus = False
             for spec in self._all:
@@ -75,7 +75,7 @@ class ParametersPane(FormPane):
             yield Static("", id="more", classes="section", markup=False)
 
     def on_mount(self) -> None:
-        # A draft may hold advanced choices: they are shown, not hidden behind a key.
+        # If the draft changes advanced fields, show them.
         changed = any(not spec.basic and self.draft.changed(spec.name) for spec in self._all)
         self._show_advanced(changed)
 
@@ -88,19 +88,19 @@ class ParametersPane(FormPane):
         super().show(findings)
         changed = sum(self.draft.changed(spec.name) for spec in self._all if not spec.basic)
         count = sum(not spec.basic for spec in self._all)
-        said = f"▾ advanced ({count})" if self._advanced else f"▸ advanced ({count})"
-        said += f"   {changed} changed" if changed else ""
+        text = f"▾ advanced ({count})" if self._advanced else f"▸ advanced ({count})"
+        text += f"   {changed} changed" if changed else ""
         hidden = {spec.name for spec in self._all if not spec.basic} if not self._advanced else set()
         needs = sum(problem.field in hidden for problem in findings.errors)
-        said += f"   ! {needs} needs you" if needs else ""
+        text += f"   ! {needs} to correct" if needs else ""
         if self._query and not self.rows():
-            said = "no field has that in its name or explanation"
-        self.query_one("#more", Static).update(said)
+            text = "no field matches"
+        self.query_one("#more", Static).update(text)
 
     def explanation(self) -> str:
         row = self.row_with_focus()
         if row is None:
-            return "Type a part of a name; enter goes to the first field found, esc closes the search."
+            return "Type a part of a name; enter goes to the first match, esc closes the search."
         takes = f" ({row.spec.accepted})" if row.spec.accepted and row.spec.kind == "number" else ""
         return f"{super().explanation()}{takes}"
 
@@ -119,7 +119,7 @@ class ParametersPane(FormPane):
         super().enter()
 
     def toggle_advanced(self) -> None:
-        """Show the advanced fields, or hide them."""
+        """Show or hide the advanced fields."""
         self._end_search()
         self._show_advanced(not self._advanced)
         if self._advanced:
@@ -168,7 +168,7 @@ class ParametersPane(FormPane):
     def _show_advanced(self, on: bool) -> None:
         self._advanced = on
         column = self.query_one("#fields", VerticalScroll)
-        # Made when first asked for: forty rows cost time that most people never need.
+        # Made on first use: forty rows take time, and most people never open them.
         if on and not all(spec.name in self._have for spec in self._all):
             table = ""
             for spec in self._all:

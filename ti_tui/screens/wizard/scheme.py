@@ -1,4 +1,4 @@
-"""LR scheme: a preset or a text of one's own, its two readings, its segments, its curve."""
+"""The scheme step: learning rates as a preset or a text, its two readings, its segments, its curve."""
 
 from __future__ import annotations
 
@@ -36,29 +36,29 @@ SMOOTH: dict[str, tuple[SchemeShape, tuple[Segment, ...]]] = {
     "constant": ("constant", (Segment(0.005, 2000),)),
     "cosine": ("cosine", (Segment(0.005, 1999), Segment(0.0001, 1))),
 }
-"""Presets that are a shape: one rate, or a fall from the first rate to the last."""
+"""Presets with a smooth shape: one rate, or a decay from the first rate to the last."""
 WORDS_OF = {
-    "faces": "large steps first, then finer and finer: for people and things",
+    "faces": "large steps first, then smaller and smaller: for people and things",
     "styles": "small steps: for a way of painting",
     "first look": "790 steps, to see whether it works at all",
     "constant": "one rate from the first step to the last",
     "cosine": "falls slowly, then quickly, then slowly to a small rate",
-    "own": "your text, or your rows",
+    "own": "your own text or table",
 }
 
 
 class SchemePane(StepPane):
-    """The rates over the run. The run file holds segments; the text can be read in two ways, and both are shown."""
+    """The learning rates of the run. The text can be read in two ways; both are shown. The run file has segments."""
 
     step = "scheme"
     TERMS = ("scheme", "segment", "learning rate", "step", "epoch", "warm-up")
     WORDS = (
-        "The learning rate says how far each step goes. A scheme begins with large steps and ends with fine ones, in "
-        "one run.\n\nThe text `0.05:10, 0.02:20` is in use with two meanings: A1111 reads the number as the step UNTIL "
-        "which the rate holds; people who restart kohya by hand mean FOR how many steps. Both totals are shown; "
-        "left and right on `Read as` choose.\n\nIn the table: arrows move, typing changes a cell, enter keeps it, + "
-        "adds a row, del takes it away.\n\nA warm-up rarely helps here: the first rate is large on purpose, and only a "
-        "few vectors are learned."
+        "The learning rate says how far each step moves the vectors. A scheme begins with large steps and ends with "
+        "small ones, in one run.\n\nA text like `0.05:10, 0.02:20` has two meanings in use: A1111 reads the number as "
+        "the step UNTIL which the rate holds; people who restart kohya by hand mean FOR how many steps. Both totals "
+        "are shown; left and right on `Read as` choose.\n\nIn the table: arrows move, typing changes a cell, enter "
+        "accepts it, + adds a row, del deletes it.\n\nA warm-up rarely helps here: the first rate is large on "
+        "purpose, and only a few vectors are learned."
     )
     BINDINGS = [Binding("ctrl+y", "preset", "Preset", show=False, id="scheme.preset", priority=True)]
 
@@ -104,11 +104,11 @@ class SchemePane(StepPane):
         if self.query_one("#preset").has_focus:
             return "left and right choose a scheme; each can be changed below."
         if self.query_one("#text").has_focus:
-            return "rate:number pairs, as A1111 writes them; paste one here."
+            return "rate:number pairs as in A1111; you can paste them here."
         if self.query_one("#reading").has_focus:
-            return "The guide restarted by hand FOR N steps each; A1111 reads UNTIL step N."
+            return "People who restart kohya by hand mean FOR N steps each; A1111 reads UNTIL step N."
         if self.query_one("#segments").has_focus:
-            return "arrows move, type over a cell, enter keeps it, + adds a row, del takes it away, enter goes on."
+            return "arrows move, typing changes a cell, enter accepts it or continues, + adds a row, del deletes it."
         if row := self.row_with_focus():
             return f"{row.spec.label}: {row.spec.help} The first rate is large on purpose: it rarely helps here."
         return ""
@@ -154,7 +154,7 @@ class SchemePane(StepPane):
 
     def on_field_row_changed(self, message: FieldRow.Changed) -> None:
         message.stop()
-        # A text that is no value is kept by the draft; the findings say what is wrong with it.
+        # The draft keeps an invalid text, and the findings say what is wrong with it.
         with contextlib.suppress(FieldError):
             self.draft.set(WARMUP, message.text)
         self.post_message(DraftChanged())
@@ -189,7 +189,7 @@ class SchemePane(StepPane):
         self._put(Scheme(scheme.segments, shape=self._shape()))
 
     def _put(self, scheme: Scheme, *, text: bool = False) -> None:
-        """Take a scheme into the draft; text: write it into the text line as well."""
+        """Put a scheme into the draft; text: write it into the text line too."""
         self._wrong = ""
         self.draft.put_segments(scheme.segments)
         if scheme.shape == "segments":

@@ -1,4 +1,4 @@
-"""The wizard's screen: the rail, the open step, and the way from one to the next."""
+"""The wizard's screen: the rail of steps, the open step, and moving between steps."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PICKED = {
     "model.base": frozenset({".safetensors", ".ckpt"}),
     "model.vae": frozenset({".safetensors", ".ckpt", ".pt"}),
 }
-"""The endings of the files that can be picked for a field; for the others it is a folder."""
+"""Suffixes of the files that can be picked for a field; for other fields a folder is picked."""
 
 
 class WizardScreen(DraftScreen):
@@ -46,7 +46,7 @@ class WizardScreen(DraftScreen):
             Binding(str(n), f"jump({n - 1})", f"Step {n}", show=False, id=f"wizard.step-{n}")
             for n in range(1, len(STEPS) + 1)
         ),
-        # A letter with alt is still a letter to a text line: these are looked at first.
+        # A text line takes alt+digit as a character, so these bindings have priority.
         *(
             Binding(
                 f"alt+{n}",
@@ -56,26 +56,33 @@ class WizardScreen(DraftScreen):
                 priority=True,
                 id=f"wizard.alt-step-{n}",
                 key_display=f"alt+1…{len(STEPS)}",
-                tooltip="Go to a step; where nothing is typed, without alt",
+                tooltip="Go to a step; without alt outside text fields",
             )
             for n in range(1, len(STEPS) + 1)
         ),
         Binding("tab", "app.focus_next", "Next field", show=False, id="wizard.field-next"),
-        Binding("shift+tab", "app.focus_previous", "Field before", show=False, id="wizard.field-back"),
+        Binding("shift+tab", "app.focus_previous", "Previous field", show=False, id="wizard.field-back"),
         Binding("ctrl+o", "pick", "Pick", id="wizard.pick", priority=True, tooltip="Pick a folder or file"),
-        Binding("ctrl+r", "reset_field", "Default", id="wizard.reset", priority=True, tooltip="The field's default"),
+        Binding(
+            "ctrl+r",
+            "reset_field",
+            "Default",
+            id="wizard.reset",
+            priority=True,
+            tooltip="Reset the field to its default",
+        ),
         Binding("ctrl+t", "advanced", "Advanced", id="parameters.advanced", priority=True),
         Binding("ctrl+f", "search", "Search", id="parameters.search", priority=True, tooltip="Search fields by name"),
         Binding("slash", "search", "Search", show=False, id="parameters.search-letter"),
         Binding("v", "view", "Run file", id="train.view", tooltip="See the run file that will be written"),
-        Binding("ctrl+q", "app.quit", "Quit", id="wizard.quit", tooltip="Leave; the draft is kept"),
+        Binding("ctrl+q", "app.quit", "Quit", id="wizard.quit", tooltip="Leave; the draft is saved"),
         Binding("escape", "leave_field", "Leave the field", show=False, id="wizard.leave"),
     ]
 
     def __init__(self, draft: Draft | None = None) -> None:
         super().__init__(draft)
         self.here: StepId = "dataset"
-        # A draft that was filled in has no step that is still to come, but the last.
+        # In a draft that is given filled in, only the last step is still ahead.
         self.visited: set[StepId] = {step.id for step in STEPS[:-1]} if draft is not None else set()
         self._wanted = ""
 
@@ -93,7 +100,7 @@ class WizardScreen(DraftScreen):
         left = load_draft() if self.draft.kept else None
         self._open("dataset")
         if not self.draft.kept:
-            # The user's own draft is for another time.
+            # Do not offer the user's own draft here.
             return
         if left is not None:
             self._offer(left)
@@ -105,7 +112,7 @@ class WizardScreen(DraftScreen):
 
     @property
     def open_pane(self) -> StepPane | None:
-        """The open step, once it can be shown."""
+        """The open step, once it is mounted."""
         return next((pane for pane in self.query(StepPane) if pane.step == self.here and pane.is_mounted), None)
 
     def action_next_step(self) -> None:
@@ -173,8 +180,8 @@ class WizardScreen(DraftScreen):
         self.visited.add(self.here)
         self.here = self.draft.step = step
         if self.visited != {"dataset"} or step != "dataset" or not self.draft.empty:
-            # What lies on the disk may be another since the last look. Not while nothing was chosen at all: judging
-            # loads what the first screen has no use for.
+            # Files may have changed since the last check. Not while the draft is empty: assessing it loads modules
+            # that the first screen does not need.
             self.look_if_changed()
             self.check_again()
         self._wanted = field
@@ -220,14 +227,14 @@ class WizardScreen(DraftScreen):
                 await self.take_draft(left)
 
         question = QuestionDialog(
-            f"Go on with the draft of {when}?",
+            f"Continue the draft of {when}?",
             printable(str(token)),
-            [Answer("go", "g", "go on with it"), Answer("new", "n", "begin a new one")],
+            [Answer("go", "g", "continue it"), Answer("new", "n", "start a new one")],
         )
         self.app.push_screen(question, answered)
 
     async def take_draft(self, draft: Draft) -> None:
-        """Go on with `draft` in place of the one that is open."""
+        """Continue with `draft` instead of the open one."""
         self.take_over(draft)
         self.visited = set()
         await self.query_one("#panes").remove_children()
@@ -240,7 +247,7 @@ class WizardScreen(DraftScreen):
         self._open(wanted)
 
     def ask_quit(self) -> None:
-        """Leave: the draft is kept, so there is nothing to ask."""
+        """Leave: the draft is saved, so there is nothing to ask."""
         self.keep_draft()
         self.app.exit()
 
@@ -257,7 +264,7 @@ class WizardScreen(DraftScreen):
         if dataset := self._dataset():
             dataset.add(look)
 
-    def pictures_looked(self) -> None:
+    def folder_checked(self) -> None:
         if dataset := self._dataset():
             dataset.looked(self.seen)
 
@@ -274,18 +281,18 @@ class WizardScreen(DraftScreen):
 
     def _show_head(self) -> None:
         hardware = self.findings.hardware
-        said = ""
+        device = ""
         if hardware is not None:
             free, total = hardware.free_bytes / GIB, hardware.total_bytes / GIB
-            said = f"{hardware.name}   {free:.1f} of {total:.1f} GiB free "
+            device = f"{hardware.name}   {free:.1f} of {total:.1f} GiB free "
         title = f"   {self.draft.occasion or 'new embedding'}"
-        width = max(0, self.size.width - len(f" ti_tui{title}") - len(said))
+        width = max(0, self.size.width - len(f" ti_tui{title}") - len(device))
         self.query_one("#head", Canvas).draw(
-            [[(" ti_tui", "accent b"), (title, "muted"), (" " * width, ""), (said, "muted")]]
+            [[(" ti_tui", "accent b"), (title, "muted"), (" " * width, ""), (device, "muted")]]
         )
 
     def explain(self) -> None:
-        """Say what the thing with the focus is for."""
+        """Explain the focused widget."""
         text = self.open_pane.explanation() if self.open_pane is not None else ""
         self.query_one("#explanation", Static).update(text)
 
@@ -303,7 +310,7 @@ class WizardScreen(DraftScreen):
 
     @property
     def help_terms(self) -> tuple[str, ...]:
-        """The glossary's words on the open step."""
+        """Glossary terms of the open step."""
         return self.open_pane.TERMS if self.open_pane is not None else ()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

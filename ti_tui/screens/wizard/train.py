@@ -1,4 +1,4 @@
-"""Train: the receipt of everything that was chosen, what is still wrong, and the start."""
+"""The train step: a summary of all choices, the remaining problems, and the start."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ START, WRITE = "start", "write"
 
 
 class RunCreated(Message):
-    """The run was made; `started` if its trainer runs; else `wrong` may say why it does not."""
+    """The run was made. started: its trainer is running; otherwise `wrong` may say why not."""
 
     def __init__(self, run: RunFolder, *, started: bool, wrong: str = "") -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class RunCreated(Message):
 
 
 class Preparing(Message):
-    """So many pictures of so many are prepared."""
+    """Progress of the preparation: `done` of `total` images."""
 
     def __init__(self, done: int, total: int) -> None:
         super().__init__()
@@ -58,14 +58,14 @@ class StartFailed(Message):
 
 
 class TrainPane(WorkerErrors, StepPane):
-    """Nothing is written before enter is pressed here, except the draft."""
+    """Apart from the draft, nothing is written before enter is pressed here."""
 
     step = "train"
     TERMS = ("run file", "trainer", "step", "epoch", "eval loss", "checkpoint", "sample")
     WORDS = (
-        "Everything that was chosen, and what auto decided. Enter on a problem goes to its field. Start makes the run "
-        "folder, prepares the pictures, starts the trainer and shows it. The trainer is a process of its own: close "
-        "the terminal, come back, `ti-tui watch`."
+        "All your choices, and what auto decided. Enter on a problem goes to its field. Start makes the run folder, "
+        "prepares the images, starts the trainer and opens the dashboard. The trainer is a separate process: you can "
+        "close the terminal and come back later with `ti-tui watch`."
     )
 
     def __init__(self, draft: Draft) -> None:
@@ -74,14 +74,14 @@ class TrainPane(WorkerErrors, StepPane):
         self._busy = ""
         self._failed = ""
         self._starting = False
-        self._wish = ""
+        self._chosen = ""
 
     def compose(self) -> ComposeResult:
         yield scrolled(Canvas(id="receipt"), OptionList(id="problems"))
         yield Canvas(id="progress")
         yield OptionList(
             Option(Content.assemble(("▌ ", "$accent"), Content("Start training")), id=START),
-            Option(Content.assemble(("  ", ""), Content("Make the run, start it later")), id=WRITE),
+            Option(Content.assemble(("  ", ""), Content("Make the run, but start it later")), id=WRITE),
             id="answers",
         )
 
@@ -109,34 +109,34 @@ class TrainPane(WorkerErrors, StepPane):
     def explanation(self) -> str:
         problems = self.query_one("#problems", OptionList)
         if problems.has_focus and self._shown:
-            return "enter goes to the field. What is marked ✗ keeps the run from starting."
-        return "enter starts. v shows the run file. The trainer goes on when the terminal is closed."
+            return "enter goes to the field. Problems marked ✗ must be corrected before the run can start."
+        return "enter starts. v shows the run file. Training continues when the terminal is closed."
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()
         if event.option_list.id == "problems":
             self.post_message(GoTo(self._shown[event.option_index].field))
         elif not self._busy:
-            self._failed, self._wish = "", str(event.option.id)
+            self._failed, self._chosen = "", str(event.option.id)
             self._begin()
 
     def _begin(self) -> None:
-        """Make the run that was wished for; what was typed last is looked at first, as it may be no value."""
-        if self._busy or not self._wish:
+        """Make the run once the last change was checked, since it may be invalid."""
+        if self._busy or not self._chosen:
             return
         if not self.drafting.current:
             self._show_progress()
         elif self.findings.run is None or self.findings.folder is None:
-            self._wish = ""
+            self._chosen = ""
             self.enter()
         else:
-            start, self._wish = self._wish == START, ""
-            # From here on the draft is the run's; it is not written again.
+            start, self._chosen = self._chosen == START, ""
+            # From here on the draft belongs to the run; it is not saved again.
             self.drafting.started = True
-            self._busy, self._starting = "preparing the pictures ...", True
+            self._busy, self._starting = "preparing the images ...", True
             self._failed = ""
             self._show_progress()
-            # The folder that the receipt names, though another may be free meanwhile.
+            # Use the folder that was shown, even if the default would be different by now.
             self._make(copy.deepcopy(self.draft), self.findings.folder.root, self.drafting.memory, start=start)
 
     def on_resize(self) -> None:
@@ -157,7 +157,7 @@ class TrainPane(WorkerErrors, StepPane):
 
     @work(thread=True, exclusive=True, group="make", exit_on_error=False)
     def _make(self, draft: Draft, root: Path, memory: SurveyCache | None, *, start: bool) -> None:
-        """Make the run and start its trainer. Messages say how far it is and how it ended."""
+        """Make the run and start its trainer. Messages report progress and the result."""
         from ti_tui.setup.start import make_run, start_trainer
 
         def progress(done: int, total: int) -> None:
@@ -173,14 +173,14 @@ class TrainPane(WorkerErrors, StepPane):
                 start_trainer(made.folder)
             except UserError as error:
                 self.post_message(
-                    RunCreated(made.folder, started=False, wrong=f"The run is made, but not started: {error}")
+                    RunCreated(made.folder, started=False, wrong=f"The run was made, but could not be started: {error}")
                 )
                 return
         self.post_message(RunCreated(made.folder, started=start))
 
     def on_preparing(self, message: Preparing) -> None:
         if message.done < message.total:
-            self._busy = f"prepared {message.done} of {message.total} pictures"
+            self._busy = f"prepared {message.done} of {message.total} images"
         else:
             self._busy = "starting the trainer ..."
         self._show_progress()
@@ -189,7 +189,7 @@ class TrainPane(WorkerErrors, StepPane):
         self.drafting.started = False
         self._busy, self._failed = "", message.message.strip()
         self._show_progress()
-        # Perhaps it can be said at its field.
+        # Assess the draft again: the problem may belong to a field.
         self.post_message(DraftChanged())
 
     def on_run_created(self, message: RunCreated) -> None:
@@ -202,10 +202,10 @@ class TrainPane(WorkerErrors, StepPane):
         if message.wrong:
             app.notify(message.wrong, severity="error", markup=False, timeout=15)
         elif not message.started:
-            app.notify(f"{location(message.run.root)} is made. t starts it.", markup=False)
+            app.notify(f"{location(message.run.root)} was made. t starts it.", markup=False)
 
     def worker_failed(self, error: Exception, details: str) -> None:
-        self.post_message(StartFailed(f"That did not work: {error}. {details}"))
+        self.post_message(StartFailed(f"The run could not be made: {error}. {details}"))
 
     @property
     def drafting(self) -> DraftScreen:
@@ -226,10 +226,10 @@ class TrainPane(WorkerErrors, StepPane):
                 lines.append([(f"  {line.title if index == 0 else '':<12}", "muted"), (part, "")])
             lines += [[(" " * 14, ""), (part, "muted")] for part in (wrapped(line.why, room) if line.why else [])]
         if not lines and self.findings.errors:
-            count = number(len(self.findings.errors), "thing")
-            lines.append([("! ", "warning b"), (f"{count} to settle before the run can start", "b")])
+            count = number(len(self.findings.errors), "problem")
+            lines.append([("! ", "warning b"), (f"{count} to correct before the run can start", "b")])
         elif not lines:
-            lines.append([("  looking at everything ...", "muted")])
+            lines.append([("  checking ...", "muted")])
         return lines
 
     def _show_problems(self) -> None:
@@ -257,5 +257,5 @@ class TrainPane(WorkerErrors, StepPane):
         if self._failed:
             self.query_one("#progress", Canvas).draw(marked("! ", self._failed, "error", width))
         else:
-            said = self._busy or ("looking at the last change ..." if self._wish else "")
-            self.query_one("#progress", Canvas).draw([[(f"  {said}", "accent")]] if said else [])
+            text = self._busy or ("checking the last change ..." if self._chosen else "")
+            self.query_one("#progress", Canvas).draw([[(f"  {text}", "accent")]] if text else [])
