@@ -69,7 +69,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on_and_cleaning_waits_for_the_trainer(t
         text = shown.wait_for("remove it")
         shown.process.wait(20)
     assert shown.process.returncode == 0 and "saving and stopping" in text and "Traceback" not in text
-    assert f"go on       ti-tui train {run}" in text and f"embedding   {run}/model/zkz-step" in text
+    assert f"continue    ti-tui train {run}" in text and f"embedding   {run}/model/zkz-step" in text
     assert RunFolder(run).trainer() is None
     assert ti_tui("demo", "--clean").returncode == 0
 

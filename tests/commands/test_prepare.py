@@ -151,7 +151,7 @@ def test_bad_photographs_are_told_and_end_with_2(tmp_path: Path) -> None:
         for words in (*one.says, one.summed):
             assert words in outcome.stdout, words
     usable = sum(one.usable for one in made)
-    assert f"{usable} pictures can be used" in outcome.stdout and f"{len(made) - usable} cannot" in outcome.stdout
+    assert f"{usable} photographs can be used" in outcome.stdout and f"{len(made) - usable} cannot" in outcome.stdout
     assert "mistakes to mend" in outcome.stderr
 
 

@@ -82,7 +82,7 @@ def test_a_run_that_gains_nothing_any_more_is_told_so(make_run: MakeRun, train: 
     before = contents(folder.root)
     done = ti_tui("probe", folder.root, *FEW, "--apply")
     assert done.returncode == 0, done.stderr
-    assert "No proposal: in 8 steps no rate gained what one could tell from chance." in done.stdout
+    assert "No proposal: after 8 steps no rate had a gain that differs from chance." in done.stdout
     assert contents(folder.root) == before
 
 

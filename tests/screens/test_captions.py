@@ -354,7 +354,7 @@ def test_escape_leads_from_the_line_to_the_list_to_the_wizard(home: Path, photog
         await pilot.press("tab", "shift+tab", "escape")
         screen = pilot.app.screen
         assert isinstance(screen, WizardScreen)
-        await until(pilot, lambda: "● beach" in words(pilot) and "2 of 5 pictures with a caption" in words(pilot))
+        await until(pilot, lambda: "● beach" in words(pilot) and "2 of 5 images with a caption" in words(pilot))
         assert screen.draft.captions == {"beach.png": "sand"}
 
     reviewing(photographs, steps)

@@ -175,7 +175,7 @@ def test_leaving_a_run_that_trains_asks_and_leaves_it_running_by_default(history
     ("phase", "said"),
     [
         ("done", "Done. The embedding: ~/runs/zkz/model/zkz.safetensors"),
-        ("stopped", "Stopped at step 340 of 3790, saved."),
+        ("stopped", "Stopped and saved at step 340 of 3790."),
         ("failed", "the disk is full"),
     ],
 )
@@ -307,8 +307,8 @@ def test_watch_without_any_run_says_how_to_start_one() -> None:
     ("verdict", "advice"),
     [
         ("learned", "More steps refine it at most; the best checkpoint is step 300."),
-        ("overtraining", "Take an earlier one: the best checkpoint is step 300."),
-        ("diverging", "Lower the rates by ten and start again: x stops."),
+        ("overtraining", "Use an earlier one: the best checkpoint is step 300."),
+        ("diverging", "Divide the rates by ten and start again: x stops."),
     ],
 )
 def test_a_verdict_stands_with_its_reason_and_what_to_do(history: MakeHistory, verdict: str, advice: str) -> None:
