@@ -65,7 +65,7 @@ def test_masks_that_are_found_come_along_and_how_to_use_them_is_said(source: Pat
     mask = Image.new("L", (90, 60))
     mask.paste(255, (30, 20, 60, 40))
     mask.save(source / "coffee-mask.png")
-    assert "3 pictures can be used, 1 with captions, 1 with masks" in ti_tui("check", source).stdout
+    assert "3 photographs can be used, 1 with captions, 1 with masks" in ti_tui("check", source).stdout
     outcome = ti_tui("prepare", source, tmp_path / "run", "--mode", "centre", "--resolution", 64)
     assert outcome.returncode == 0, outcome.stderr
     assert "0002.png  coffee.jpg: centre, mask from its file" in outcome.stdout
@@ -152,13 +152,13 @@ def test_bad_photographs_are_told_and_end_with_2(tmp_path: Path) -> None:
             assert words in outcome.stdout, words
     usable = sum(one.usable for one in made)
     assert f"{usable} photographs can be used" in outcome.stdout and f"{len(made) - usable} cannot" in outcome.stdout
-    assert "mistakes to mend" in outcome.stderr
+    assert "mistakes to correct" in outcome.stderr
 
 
 def test_good_photographs_end_with_0(source: Path, tmp_path: Path) -> None:
     outcome = ti_tui("check", source)
-    assert outcome.returncode == 0 and "3 pictures can be used, 1 with captions" in outcome.stdout
+    assert outcome.returncode == 0 and "3 photographs can be used, 1 with captions" in outcome.stdout
     small = ti_tui("check", source, "--resolution", 1024)
     assert small.returncode == 0 and "is 900x600: enlarged 1.7 times" in small.stdout
     inside = ti_tui("check", tmp_path, "--subfolders")
-    assert inside.returncode == 0 and "3 pictures can be used" in inside.stdout
+    assert inside.returncode == 0 and "3 photographs can be used" in inside.stdout
