@@ -51,7 +51,7 @@ def test_pictures_of_a_run_without_a_caption_get_one(run: RunFolder, blip: Path)
     ):
         assert words in done.stdout, done.stdout
     again = ti_tui("caption", run.images / "1_zkz woman", "--model", blip)
-    assert again.returncode == 0 and "4 pictures in" in again.stdout and "all have captions" in again.stdout
+    assert again.returncode == 0 and "4 images in" in again.stdout and "all have captions" in again.stdout
 
 
 def test_replaced_captions_are_kept(run: RunFolder, blip: Path) -> None:

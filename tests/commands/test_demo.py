@@ -45,7 +45,7 @@ def test_the_plain_demo_trains_shows_both_pictures_and_can_be_removed(temporary:
     with terminal(TRAIN.format(scheme="0.01:2, 0.005:1")) as shown:
         text = shown.wait_for("remove it", seconds=120)
         shown.process.wait(20)
-    for said in ("zkz learns a teal striped ring, from 12 pictures", "step 3 of 3", "done at step 3", "demo --clean"):
+    for said in ("zkz learns a teal striped ring from 12 images", "step 3 of 3", "done at step 3", "demo --clean"):
         assert said in text
     (run,) = temporary.glob("ti_tui-demo-*/teal-ring")
     assert files.read(run / "model" / "zkz.safetensors").count == 12

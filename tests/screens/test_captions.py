@@ -938,7 +938,7 @@ def test_the_review_looks_as_it_did(
         await until(pilot, lambda: "2 places in 2 captions" in words(pilot))
         await check_snapshot(pilot, f"review-replace-{end}")
         await pilot.press("escape", "escape", "C", "tab", "right", "right")
-        await until(pilot, lambda: "5 pictures" in words(pilot) or "4 pictures" in words(pilot))
+        await until(pilot, lambda: "5 images" in words(pilot) or "4 images" in words(pilot))
         await check_snapshot(pilot, f"review-make-{end}")
         await pilot.press("escape", "enter", "ctrl+u")
         await pasted(pilot, "a red coat, " * 40)

@@ -132,7 +132,7 @@ def test_a_mode_is_given_to_all_but_boxes_by_hand_stay_and_one_key_takes_it_back
         await pilot.press("left", "A")
         assert "for this photograph only" in words(pilot)
         await pilot.press("n", "m", "A")
-        assert "All pictures but 1 picture cropped by hand are cropped by “centre” now" in words(pilot)
+        assert "All photographs but 1 photograph cropped by hand now use the mode “centre”" in words(pilot)
         desk = review(pilot).desk
         assert [desk.choice(name).mode for name in desk.names] == ["manual", "centre", "centre"]
         await pilot.press("u")

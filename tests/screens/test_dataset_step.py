@@ -195,7 +195,7 @@ def test_pictures_in_subfolders_only_are_told_and_taken_with_a_key_while_typing(
 
     async def steps(pilot: Pilot[None]) -> None:
         await type_text(pilot, str(trip))
-        await until(pilot, lambda: "5 pictures in them, none in the folder itself" in words(pilot))
+        await until(pilot, lambda: "5 photographs in them, none in the folder itself" in words(pilot))
         await pilot.press("enter")
         await settled(pilot)
         assert "there are no pictures in" in words(pilot)
@@ -229,7 +229,7 @@ def test_pictures_in_subfolders_besides_are_taken_and_left_again(home: Path, pho
 
     async def steps(pilot: Pilot[None]) -> None:
         await with_pictures(pilot, photographs)
-        assert "s sub-folders (off)" in words(pilot) and "1 picture in them" in words(pilot)
+        assert "s sub-folders (off)" in words(pilot) and "1 photograph in them" in words(pilot)
         await pilot.press("down", "s")
         await until(pilot, lambda: "6 images to train" in words(pilot) and "checking" not in words(pilot))
         assert pilot.app.screen.query_one("#pictures", OptionList).highlighted == 1, "the cursor stays"

@@ -340,7 +340,7 @@ def test_a_folder_is_picked_with_the_keyboard(home: Path, photographs: Path) -> 
         await pilot.press("ctrl+o")
         await until(pilot, lambda: "space choose" in words(pilot))
         await pilot.press("enter")
-        await until(pilot, lambda: "this folder, 5 pictures" in words(pilot))
+        await until(pilot, lambda: "this folder, 5 images" in words(pilot))
         await pilot.press("space")
         await until(pilot, lambda: "5 images to train" in words(pilot))
         assert wizard(pilot).draft.photographs == "~/photos"
