@@ -1,10 +1,10 @@
-"""Time and memory of looking at photographs and of preparing them, beside a plain Pillow loop in the same run.
+"""Time and memory of checking and preparing photographs, compared with a plain Pillow loop in the same run.
 
     python -m benchmarks.dataset [--count 30] [--rounds 1] [--folder DIR]
 
-The photographs are 24 megapixels each, made from scikit-image's: as JPEG of camera size, a third of them lying on their
-side, a third with a wide colour profile, as phones write them. Each stage is a process of its own; its memory is that
-of it and of what it starts. Goals: check at most 10 s, prepare at most 15 s, 600 MB.
+The photographs have 24 megapixels each and are made from scikit-image's: JPEGs of camera size, a third of them rotated
+by EXIF, a third with a wide-gamut colour profile, as phones write them. Each stage is a separate process; its memory
+includes that of its child processes. Goals: check at most 10 s, prepare at most 15 s, 600 MB.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def prepare(source: Path, target: Path) -> None:
 
 
 def pillow(source: Path, target: Path) -> None:
-    """What a script of ten lines does: no colours, no faces, no damage found before it is written."""
+    """What a script of ten lines does: no colour conversion, no faces, no check for damage."""
     target.mkdir(exist_ok=True)
     for path in sorted(source.iterdir()):
         with Image.open(path) as image:
@@ -122,7 +122,7 @@ def measure(stage: str, source: Path, target: Path) -> tuple[float, float, float
 
 
 def run_stage(stage: str, source: Path, target: Path) -> None:
-    """Do one stage in this process, and say what it took."""
+    """Run one stage in this process, and print its time and memory."""
     begun = time.monotonic()
     STAGES[stage](source, target)
     wall = time.monotonic() - begun
@@ -132,7 +132,7 @@ def run_stage(stage: str, source: Path, target: Path) -> None:
 
 
 def _peak_bytes() -> int:
-    """Most memory that this process ever had; getrusage would count what its parent had when it started it."""
+    """Peak memory of this process; getrusage would include that of its parent at the start."""
     try:
         status = Path("/proc/self/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) * 1024

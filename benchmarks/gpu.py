@@ -1,17 +1,17 @@
 """Speed and memory of training steps on a card: SD 1.5 at 512x512 and SDXL at 1024x1024, full size, random weights.
 
     python -m benchmarks.gpu                        # everything; about an hour on a fast card
-    python -m benchmarks.gpu --short                # what tells most; eight minutes
-    python -m benchmarks.gpu --tiny --device cpu    # small modules: whether this program works
+    python -m benchmarks.gpu --short                # the most informative rows; eight minutes
+    python -m benchmarks.gpu --tiny --device cpu    # small modules: whether this benchmark works
 
 No network and no files: the modules are made in memory from their published configurations. Each measurement is a
-process of its own. It is compared with "reference", the common way: the whole token table trained with AdamW and its
+separate process. It is compared with "reference", the common method: the whole token table trained with AdamW and its
 rows copied back, autocast, float32 text encoders, the VAE resident; latents cached, or encoded at every step.
 
-cap       as if the card had so many GiB; the CUDA context is taken off the allocator's limit
-TFLOP/s   by the products of a step, with those of forward counted twice where all of it is recomputed
-held      GiB that the card gives away: the most that the allocator reserved, and the context beside it
-live      GiB, the most that tensors held at once
+cap       as if the card had this many GiB; the CUDA context is subtracted from the allocator's limit
+TFLOP/s   of a step's matrix products; those of forward count twice if all of it is recomputed
+held      GiB taken on the card: the allocator's peak, and the CUDA context
+live      GiB, the peak that tensors took
 predicted GiB, by the program's memory plan
 first     seconds until the first step is done, the compiler's included
 """
@@ -46,7 +46,7 @@ from ti_tui.run.recipe import Family
 
 CAPS = (6, 4, 3, 2)
 LONGEST_SECONDS = 420.0
-"""For one measurement, the compiler included."""
+"""For one measurement, including the compiler."""
 USUAL_CONTEXT = GIB // 2
 """Until one was measured."""
 TFLOP = {"sd1": (1.75, 2.34), "sdxl": (14.89, 20.10)}
@@ -64,7 +64,7 @@ FULL = [replace(job, compile="full") for job in (LEAN, ALL, INT8, PLAIN)]
 
 
 def all_jobs(families: Sequence[Family], batches: Sequence[int], *, short: bool) -> Iterator[Job]:
-    """All measurements, those that tell most first. Capped ones come after the same without a cap: see `known`."""
+    """All measurements, the most informative first. Those with a cap come after the same without one: see `known`."""
     first, rest = batches[:1], batches[1:]
     tight = [ALL, INT8_ALL, SOME, LEAST, LEAN, INT8, INT8_SOME, CHECKPOINTED, REFERENCE]
     stages: list[tuple[list[Job], Sequence[int], bool]] = [
@@ -92,11 +92,11 @@ def all_jobs(families: Sequence[Family], batches: Sequence[int], *, short: bool)
                         yield replace(job, family=family, batch=size, cap=cap)
 
 
-# --- One measurement, in a process of its own ---
+# One measurement, in a separate process.
 
 
 def answer(pipe: Any, function: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) -> None:
-    """Run `function` in this new process, quietly, and send what it returns."""
+    """Run `function` in this new process without output, and send its result."""
     for descriptor in (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
     try:
@@ -108,7 +108,7 @@ def answer(pipe: Any, function: Callable[..., dict[str, Any]], arguments: tuple[
 
 
 def apart(start: str, function: Callable[..., dict[str, Any]], *arguments: Any, seconds: float) -> dict[str, Any]:
-    """What `function` returns in a process of its own; its status tells of what went wrong there."""
+    """The result of `function` in a separate process; the status says what went wrong there."""
     context: Any = multiprocessing.get_context(start)
     here, there = context.Pipe(duplex=False)
     child = context.Process(target=answer, args=(there, function, arguments))
@@ -126,7 +126,7 @@ def apart(start: str, function: Callable[..., dict[str, Any]], *arguments: Any, 
 
 
 def known(job: Job, done: dict[Job, dict[str, Any]]) -> dict[str, Any] | None:
-    """What of a capped job follows from others that were measured."""
+    """The result of a job with a cap, if it follows from others that were measured."""
     if job.cap is None:
         return None
     free = done.get(replace(job, cap=None))
@@ -196,7 +196,7 @@ def line(row: Sequence[str], *, markdown: bool) -> str:
 
 
 def run_all(given: argparse.Namespace) -> None:
-    """Measure everything, and print each row when it is known."""
+    """Measure everything, and print each row as soon as it is known."""
     until = time.monotonic() + 60 * (given.minutes or (8 if given.short else 75))
     start = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
     card = apart(start, look_at_card, seconds=120)
@@ -243,12 +243,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--family", nargs="+", choices=["sd1", "sdxl"], default=["sd1", "sdxl"])
     parser.add_argument("--batches", nargs="+", type=int, help="1 2 4 8 (tiny: 1 2)")
-    parser.add_argument("--steps", type=int, default=10, help="timed steps of each way, after the warm-up")
-    parser.add_argument("--short", action="store_true", help="only what tells most")
-    parser.add_argument("--minutes", type=float, help="what is not measured by then is left out (75; short 8)")
+    parser.add_argument("--steps", type=int, default=10, help="timed steps of each method, after the warm-up")
+    parser.add_argument("--short", action="store_true", help="only the most informative rows")
+    parser.add_argument("--minutes", type=float, help="stop measuring after this time (75; short 8)")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"], help="bf16 where the card has it, else fp16")
-    parser.add_argument("--tiny", action="store_true", help="small modules, to try this program")
+    parser.add_argument("--tiny", action="store_true", help="small modules, to try this benchmark")
     parser.add_argument("--markdown", action="store_true", help="the table as Markdown")
     parser.add_argument("--out", type=Path, help="also write everything that was measured to this file, as JSON")
     parser.add_argument("--measure", metavar="JSON", help=argparse.SUPPRESS)

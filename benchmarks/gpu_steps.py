@@ -1,4 +1,4 @@
-"""Steps of a training on full-size modules made in memory, ours and the common one, for `benchmarks.gpu`."""
+"""Training steps on full-size modules made in memory, ours and the common method's, for `benchmarks.gpu`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ VECTORS = 4
 RATE = 0.005
 WARM_UP = 3
 ENOUGH_SECONDS = 20.0
-"""Slow ways are timed no longer than this, once three steps are done."""
+"""Slow methods are timed no longer than this, once three steps are done."""
 SMALL: dict[str, dict[str, Any]] = {
     "sd1": {
         "cross_attention_dim": 32, "attention_head_dim": 2, "block_out_channels": (32, 64), "layers_per_block": 1,
@@ -228,7 +228,7 @@ def our_step(job: Job, terms: Terms) -> Callable[[], float]:
 
 
 def reference_step(job: Job, terms: Terms) -> Callable[[], float]:
-    """A step as it is commonly done, written for this benchmark; returns the loss."""
+    """A step by the common method, written for this benchmark; returns the loss."""
     device, dtype, side = torch.device(terms.device), terms.dtype, terms.side(job)
     unet, vae, schedule = make_unet(job, terms), make_vae(terms), make_schedule(device)
     encoders = make_encoders(job, terms, terms.device, torch.float32, more=VECTORS)
@@ -325,7 +325,7 @@ def timed(step: Callable[[], float], *, cuda: bool) -> tuple[float, float]:
 
 
 def nvml_used() -> int | None:
-    """Bytes that everybody uses of the card, asked without making a CUDA context."""
+    """Bytes that all programs use on the card, read without making a CUDA context."""
     try:
         import pynvml
 
@@ -336,7 +336,7 @@ def nvml_used() -> int | None:
 
 
 def look_at_card() -> dict[str, Any]:
-    """The card and its software, asked in a process of its own, for the context stays as long as that."""
+    """The card and its software, read in a separate process, because a CUDA context stays until its process ends."""
     found: dict[str, Any] = {"torch": torch.__version__, "bad_fork": torch.cuda._is_in_bad_fork(), "name": ""}
     if found["bad_fork"] or not torch.cuda.is_available():
         return found

@@ -1,13 +1,13 @@
 """What a training step holds and computes, measured on the real modules at full size: no weights, no card, minutes.
 
-    python -m benchmarks.memory            # the table, beside what the program goes by
-    python -m benchmarks.memory --write    # and keep it: ti_tui/data/models/memory.toml, which the memory plan reads
+    python -m benchmarks.memory            # the table, beside the figures that the program uses now
+    python -m benchmarks.memory --write    # also write them to ti_tui/data/models/memory.toml, for the memory plan
 
-The modules are built with shapes only (torch's fake tensors), and forward and backward run through the same
-operations as in a training; each new storage is counted until it is let go. `kept` is what forward leaves for
-backward, told by saved-tensor hooks, weights apart; `image` and `fixed` make the most that was alive at any moment.
-All of it in half precision; single precision holds twice as much. `work` is in TFLOP, products and attention. What a
-card needs beside it (context, workspaces, the allocator's slack) cannot be seen this way.
+The modules are built with shapes only (torch's fake tensors), and forward and backward run the same operations as in
+training; each new storage is counted until it is freed. `kept` is what forward keeps for backward, by saved-tensor
+hooks, without weights; `image` and `fixed` give the peak. Everything is in half precision; single precision takes
+twice as much. `work` is in TFLOP, for matrix products and attention. What a card needs besides (context, workspaces,
+the allocator's overhead) cannot be measured this way.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def unet_step(unet: Any, family: str, batch_size: int, resolution: int, *, train
 
 
 def work_of(run: Callable[[], Any]) -> float:
-    """TFLOP of what `run` does."""
+    """TFLOP of the work that `run` does."""
     attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     # torch counts the cards' kernels of fused attention only.
     kernels: dict[Any, Any] = {
@@ -149,7 +149,7 @@ def text_step(encoders: list[Any], prompts: int) -> tuple[float, float]:
 
 
 def stand_in_of_a_card(gradient: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """What is measured here computes as a CPU, but the figures are for cards."""
+    """Use the code paths of a card, although this runs on a CPU: the figures are for cards."""
     return gradient.new_empty(1).expand(shape)
 
 

@@ -1,4 +1,4 @@
-"""Seconds and memory to open the log of a long run in the dashboard, beside parsing every line of it.
+"""Seconds and memory to open the log of a long run in the dashboard, compared with parsing every line of it.
 
     python -m benchmarks.open_log                      # a million steps: half a minute, 130 MB of disk
     python -m benchmarks.open_log --steps 100000

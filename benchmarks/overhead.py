@@ -1,11 +1,11 @@
-"""What goes on beside a training, and what it costs: the log, a dashboard that watches, previews and the eval loss.
+"""The overhead of a training: the log, an open dashboard, samples and the eval loss.
 
     python -m benchmarks.overhead [--steps 150] [--repeats 3]
 
-The demo model is trained on its own pictures, as processes of their own: alone, and with `ti-tui watch` open in a
-terminal of 120x40, in turns. Times are the trainer's own wall time a step; a machine with two free cores is needed for
-them to mean anything. The log's cost is measured apart, since it is too small to be seen there: what a step writes,
-in seconds a step. Then the shares that the plan predicts for full-size models at default settings.
+The demo model is trained on its own images in separate processes: alone, and with `ti-tui watch` open in a terminal of
+120x40, in turns. Times are the trainer's own wall time per step; they are only meaningful on a machine with two free
+cores. The cost of the log is too small for that and is measured separately, in seconds per step. Then the shares are
+shown that the plan predicts for full-size models at default settings.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FULL_STEP_SECONDS = 0.2
 
 
 def make_run(place: Path, name: str, steps: int) -> RunFolder:
-    """The demo's training with nothing beside its steps."""
+    """The demo's training with steps only, without overhead."""
     values = {
         "model": {"base": str(MODEL)},
         "dataset": {"resolution": 48},
@@ -85,7 +85,7 @@ def print_shares() -> None:
         "SDXL, 1024": (ModelFacts(Path("m"), True, "sdxl", "epsilon", (768, 1280), 49408, True), 1024),
     }
     card = Hardware("cuda", "card", 6 * GIB, int(5.7 * GIB), bf16=False)
-    print(f"\n{'predicted at default settings':<32}{'images':>8}{'previews':>10}{'eval loss':>11}{'together':>10}")
+    print(f"\n{'predicted at default settings':<32}{'images':>8}{'samples':>10}{'eval loss':>11}{'together':>10}")
     for name, (one, resolution) in facts.items():
         values = {"format": 1, "model": {"base": "m"}, "embedding": {"token": "zkz"},
                   "dataset": {"images": "i", "resolution": resolution}}  # fmt: skip

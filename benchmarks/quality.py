@@ -185,7 +185,7 @@ def prompts_for(concept: str, count: int) -> tuple[list[str], list[Any]]:
 
 
 def baselines(concept: str, seed: int) -> list[Outcome]:
-    """The start word, and the training pictures themselves."""
+    """The initial word, and the training images themselves."""
     _one_thread()
     import numpy as np
     from PIL import Image
@@ -295,7 +295,7 @@ def measure(rows: Sequence[Row], concepts: Sequence[str], seeds: Sequence[int]) 
 
 
 def _settings(text: str) -> Iterator[tuple[str, str]]:
-    """`a.b=1;c.d=2`, as run-file fields."""
+    """Run-file fields from `a.b=1;c.d=2`."""
     for part in text.split(";"):
         name, _, value = part.partition("=")
         yield name.strip(), value.strip()
@@ -332,7 +332,7 @@ def _mean(values: list[float], *, sign: bool = False) -> str:
 
 
 def _one_thread() -> None:
-    """A process of the pool works on one core, quietly."""
+    """Set up a process of the pool: one core, no output."""
     import torch
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging

@@ -1,9 +1,9 @@
-"""CPU time to first paint and memory of `ti-tui`, beside a bare Textual app in the same run.
+"""CPU time to first paint and memory of `ti-tui`, compared with a bare Textual app in the same run.
 
     python -m benchmarks.startup [--rounds 7]
 
-Each is a process in a terminal of 120x40. It has painted when its words stand on the screen; a second later, when it
-rests, its CPU time (of all threads) and its resident memory are read from the system. Goal: at most 2.2 times the CPU
+Each is a process in a terminal of 120x40. It has painted when its text is on the screen; a second later, when it is
+idle, its CPU time (of all threads) and its resident memory are read from the system. Goal: at most 2.2 times the CPU
 of the bare app, and at most 60 MB.
 """
 

@@ -1,23 +1,23 @@
-"""Seconds per step and peak memory of training on the CPU, beside the same step done the way other trainers do it.
+"""Seconds per step and peak memory of training on the CPU, compared with the same step by other trainers' methods.
 
-    python -m benchmarks.step --size tiny                      # half a minute: shows only that all ways run
+    python -m benchmarks.step --size tiny                      # half a minute: only shows that all methods run
     python -m benchmarks.step --size full --precision fp32     # a random SD 1.5 at 512x512: minutes, 2 GB of disk
 
-Three ways, each a process of its own on the same weights and picture, batch 1; the references are written for this
-benchmark and leave out what those programs do besides, such as reading pictures and logging:
+Three methods, each a separate process with the same weights and image, batch 1. The references are written for this
+benchmark and leave out what those programs do besides, such as reading images and logging:
   ti_tui                        this program's trainer, as `ti-tui train` runs it
   whole table, cached latents   every row of the token table trained with AdamW, the others copied back after each
-                                step; each picture encoded once (kohya's sd-scripts with --cache_latents --sdpa)
-  whole table, VAE each step    the same with the picture encoded at every step (the example script of diffusers)
+                                step; each image encoded once (kohya's sd-scripts with --cache_latents --sdpa)
+  whole table, VAE each step    the same with the image encoded at every step (the example script of diffusers)
 In bf16 both references keep the text encoder in fp32, under autocast, and cast U-Net and VAE; the first runs the
-U-Net under autocast as well. All ways use torch's fused attention.
+U-Net under autocast as well. All methods use torch's fused attention.
 
-Times are medians over the steps after the first, and of the repeats: CPU seconds of the process, and of the clock.
-With --threads 1 the speed-up is of CPU seconds, which hardly depend on what else the machine does; with more threads
-it is of the clock, which only an idle machine tells right. Speed-up: the way's seconds over ours. Memory is resident
-and counts mapped weights: the peak of the whole process, loading included, and the peak while training (after step 1),
-each with ours as a multiple of it. Start-up is from the start of the process to step 1, without the encoding (loading
-the VAE included); a first start of ti_tui also hashes the model. Linux only: the peaks are read from /proc.
+Times are medians over the steps after the first, and over the repeats: CPU seconds of the process, and wall seconds.
+With --threads 1 the speed-up is in CPU seconds, which hardly depend on what else the machine does; with more threads it
+is in wall seconds, which are only right on an idle machine. Speed-up: the method's seconds over ours. Memory is
+resident and counts mapped weights: the peak of the whole process, loading included, and the peak while training (after
+step 1), each with ours as a multiple of it. Start-up is from the start of the process to step 1, without the encoding
+(loading the VAE included); a first start of ti_tui also hashes the model. Linux only: the peaks are read from /proc.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Meter:
 
 
 def peak_memory() -> float:
-    """Most GiB that this process had resident. Its ru_maxrss could still be that of the process it came from."""
+    """Peak resident GiB of this process. ru_maxrss could include that of its parent."""
     status = Path("/proc/self/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) / 1024**2
 
@@ -324,8 +324,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=["tiny", "full"], default="tiny")
     parser.add_argument("--precision", choices=["fp32", "bf16", "both"], help="both; tiny fp32")
-    parser.add_argument("--steps", type=int, help="steps of each way, of which the first is not counted (3; tiny 30)")
-    parser.add_argument("--repeats", type=int, default=1, help="how often each way is measured, in turns")
+    parser.add_argument("--steps", type=int, help="steps of each method; the first is not counted (3; tiny 30)")
+    parser.add_argument("--repeats", type=int, default=1, help="how often each method is measured, in turns")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--models", type=Path, default=Path(tempfile.gettempdir()) / "ti_tui-benchmark")
     given = parser.parse_args()

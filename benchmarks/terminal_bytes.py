@@ -1,4 +1,4 @@
-"""Bytes a second that the dashboard sends to the terminal while a run trains steadily.
+"""Bytes per second that the dashboard sends to the terminal while a run trains steadily.
 
     python -m benchmarks.terminal_bytes [--seconds 30] [--size 120x40]
 

@@ -11,7 +11,7 @@ background, and in the frame, that the prompt asks for. Columns:
   quality       at that step and at the end, and the one as a share of the other
   best          the best of the checkpoints every 100 steps, by the program's choice, and its quality
   rank          Spearman's correlation, over the checkpoints, of the quality with: the eval loss; the gain (of trained
-                and kept-back pictures); what the program ranks by (the gain, times how much of a prompt is followed);
+                and held-out images); what the program ranks by (the gain, times how much of a prompt is followed);
                 the train loss of the last step; the train loss, smoothed as on the dashboard. Losses count negative:
                 1 is the same order.
 The baseline is the train loss, which is what every other trainer shows.
@@ -183,7 +183,7 @@ def _ranks(values: Sequence[float]) -> list[float]:
 
 
 def print_table(outcomes: Sequence[Outcome]) -> None:
-    """One line a run, then the means, then what the prompt-following says of the prompt-following."""
+    """One line per run, then the means, then how well the measured prompt-following predicts that of the samples."""
     ranked = ("eval_loss", "score", "rank", "train_loss", "smooth_loss")
     print(f"{'':<16}{'':>5}{'learned':>9}{'over-':>9}{'':^24}{'':^13}{'rank of checkpoints by':^42}")
     print(

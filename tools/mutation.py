@@ -57,7 +57,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "training/optimizers": ("training/test_optimizers.py",),
     "training/randomness": ("training/test_batches.py",),
 }
-"""Modules of ti_tui, and the files in tests/ that are to hold them."""
+"""Modules of ti_tui, and the files in tests/ that test them."""
 
 AT_IMPORT = ("ti_tui.run.recipe.x__field__",)
 """Functions that are called only while their module is imported, which is before a mutant can be chosen."""
@@ -65,7 +65,7 @@ SLOW = (
     "coefficients_are_those", "read_only_run", "is_not_installed", "million_lines", "long_log", "turn_ends",
     "loads_no_large_library", "many_starters", "detached_process",
 )  # fmt: skip
-"""Tests of seconds, whose behaviour others test too."""
+"""Tests that take seconds, and whose behaviour is covered by others too."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -192,7 +192,7 @@ def _code(function: object) -> str:
 
 
 class _Wordless(ast.NodeTransformer):
-    """Takes out of a function what does not count."""
+    """Removes from a function the parts that are ignored."""
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         node.keywords = [keyword for keyword in node.keywords if keyword.arg not in ("encoding", "strict")]

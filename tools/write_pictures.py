@@ -35,7 +35,7 @@ async def _run(root: Path) -> None:
     from ti_tui.screens.app import TiTuiApp
     from ti_tui.setup.demo import CONCEPT, demo_draft, pictures_of
 
-    # As it stands in a home folder, and not wherever the checkout is.
+    # Shown as in a home folder, wherever the checkout is.
     photographs = Path.home() / "photos" / CONCEPT
     shutil.copytree(pictures_of(CONCEPT), photographs)
     draft = demo_draft(CONCEPT, root)

@@ -33,7 +33,7 @@ def plot(root: Path, key: str, until: int) -> str:
     charts = {chart.key: (chart, marks) for chart, marks in charts_of(history, load(folder.file))}
     chart, marks = charts[key]
     drawn = str(figure(chart, replace(marks, checkpoints=(), best=None, verdicts=marks.verdicts[:2], last_step=until)))
-    # The last one is the chart; those before it stand in the legend, which has no room outside of a page.
+    # The last one is the chart; those before it are in the legend, for which there is no room outside a page.
     start = drawn.rindex("<svg")
     inner = drawn[drawn.index(">", start) + 1 : drawn.index("</svg>", start)] + _legend(chart)
     background = '<rect width="100%" height="100%" rx="6" style="fill: var(--sheet)"/>'
