@@ -91,8 +91,8 @@ def print_shares() -> None:
                   "dataset": {"images": "i", "resolution": resolution}}  # fmt: skip
         for images in (3, 5, 10, 20, 30):
             beside = make_plan(from_values(values, Path("run.toml")), one, images, card).overhead
-            together = beside.previews + beside.evaluation
-            print(f"{name:<32}{images:>8}{beside.previews:>10.1%}{beside.evaluation:>11.1%}{together:>10.1%}")
+            together = beside.samples + beside.evaluation
+            print(f"{name:<32}{images:>8}{beside.samples:>10.1%}{beside.evaluation:>11.1%}{together:>10.1%}")
 
 
 def main() -> None:

@@ -457,12 +457,12 @@ def test_what_was_odd_about_a_caption_file_is_told_until_the_caption_was_looked_
     (tmp_path / "void.txt").write_text("\n")
     for name in ("old", "plain", "two", "void"):
         Image.effect_noise((600, 600), 90).save(tmp_path / f"{name}.png")
-    desk = CaptionDesk(Draft(photographs=str(tmp_path)), survey(tmp_path).looks)
+    desk = CaptionDesk(Draft(photographs=str(tmp_path)), survey(tmp_path).files)
     assert desk.caption("old.png") == "a café"
     assert "is read from old.caption" in desk.note("old.png")
     assert "Windows-1252" in desk.note("old.png")
     assert desk.note("two.png") == "its caption two.txt has 2 lines; the first is used"
-    assert desk.note("void.png") == "its caption void.txt is empty: counts as none"
+    assert desk.note("void.png") == "its caption void.txt is empty and counts as none"
     assert desk.note("plain.png") == ""
     desk.finish(reviewed="two.png")
     assert desk.note("two.png") == ""

@@ -105,7 +105,7 @@ def edit(**values: object) -> Callable[[Path], None]:
         (edit(model_type="git"), ["made for something else"]),
         (edit(model_type="git", architectures=None), ["not those of a GIT captioner"]),
         (edit(architectures=["BlipForQuestionAnswering"]), ["made for something else", "BlipForQuestionAnswering"]),
-        (edit(auto_map={"AutoModel": "code.Model"}), ["such code is never run", FIRST_CHOICE]),
+        (edit(auto_map={"AutoModel": "code.Model"}), ["which is never run", FIRST_CHOICE]),
     ],
 )
 def test_what_is_wrong_with_a_folder_is_said(blip: Path, damage: Callable[[Path], None], says: list[str]) -> None:
@@ -155,7 +155,7 @@ def test_weights_that_hold_code_are_not_opened(tmp_path_factory: Factory, tmp_pa
 
     folder = old_layout(shared(tmp_path_factory), tmp_path / "hub-blip")
     torch.save({"weight": torch.zeros(2), "more": subprocess.run}, folder / "pytorch_model.bin")
-    refused(folder, "holds code", "is not opened")
+    refused(folder, "contains code", "is not opened")
 
 
 def test_shards_must_all_be_there(blip: Path) -> None:

@@ -177,7 +177,7 @@ def test_init_refuses_and_leaves_nothing_behind(tmp_path: Path, photos: Path, mo
     (tmp_path / "none").mkdir()
     for outcome, says in (
         (init(run, tmp_path / "nowhere", models["sd1"]), "there is no folder"),
-        (init(run, tmp_path / "none", models["sd1"]), "no picture in"),
+        (init(run, tmp_path / "none", models["sd1"]), "no photograph in"),
         (init(run, photos, tmp_path / "no.safetensors"), "there is no model at"),
         (init(run, photos, photos / "coffee.jpg"), "is not a weights file"),
         (init(run, photos, models["sd1"], "--set", "training.sead=1"), "Did you mean training.seed?"),
@@ -236,7 +236,7 @@ def set_field(old: str, new: str) -> Callable[[RunFolder], None]:
         (set_field('optimizer = "adamw"', 'optimizer = "adamwx"'), "Did you mean adamw?"),
         (set_field('install_to = ""', 'install_to = "/nowhere/webui"'), "there is no folder /nowhere/webui"),
         (set_field('init = "woman"', 'init = "lost.safetensors"'), "there is no file"),
-        (set_field("vectors = 2", "vectors = 75"), "no place for words"),
+        (set_field("vectors = 2", "vectors = 75"), "no room for words"),
         (set_field('vae = ""', 'vae = "lost"'), "there is no VAE at"),
     ],
     ids=lambda value: getattr(value, "__name__", None) if callable(value) else None,
@@ -283,7 +283,7 @@ class Evil:
     [
         (lambda path, models: path.write_bytes(models["sd1.safetensors"].read_bytes()[:-5000]), "is truncated"),
         (lambda path, models: path.write_bytes(b"<!DOCTYPE html>"), "not a valid safetensors"),
-        (lambda path, models: torch.save({"state_dict": {}, "x": Evil()}, path), "holds code"),
+        (lambda path, models: torch.save({"state_dict": {}, "x": Evil()}, path), "contains code"),
         (lambda path, models: path.write_bytes(b""), "is empty (0 bytes)"),
     ],
     ids=["truncated", "web page", "code", "empty"],

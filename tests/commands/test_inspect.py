@@ -48,7 +48,9 @@ def demo_words(tmp_path: Path) -> Path:
 def test_without_a_model_lengths_cosines_and_rank_are_told(demo_words: Path) -> None:
     told = inspect(demo_words)
     assert "norms" in told and "effective rank  1.5 of 3" in told and "at most 1.00 (vectors 2 and 3)" in told
-    assert "note: vectors 2 and 3 point the same way (cosine 1.00): one of them adds nothing" in " ".join(told.split())
+    assert "note: vectors 2 and 3 point in the same direction (cosine 1.00): one of them adds nothing" in " ".join(
+        told.split()
+    )
     assert "nearest" not in told and "median" not in told
 
 
@@ -57,7 +59,7 @@ def test_with_its_model_each_vector_has_its_nearest_words(demo_words: Path) -> N
     yellow, star, long = told.splitlines()[1:4]
     assert "yellow 1.00" in yellow and "star 1.00" in star and "star 1.00" in long
     assert long.split()[2:4] == ["100", "%"]
-    assert "vector 3 is 6 times as long as a usual word" in " ".join(told.split())
+    assert "vector 3 has 6 times the norm of the median word" in " ".join(told.split())
 
 
 def test_the_model_may_be_given_as_a_relative_path(demo_words: Path) -> None:
@@ -103,4 +105,4 @@ def test_a_spoiled_embedding_is_told(tmp_path: Path) -> None:
     rows = np.ones((2, 64), dtype=np.float32)
     rows[1, 5] = np.nan
     told = inspect(save(tmp_path / "x.safetensors", rows), "--model", DEMO)
-    assert "note: vector 2 holds numbers that are not finite: the embedding is spoiled" in told
+    assert "note: vector 2 has numbers that are not finite: the embedding is unusable" in told

@@ -13,7 +13,7 @@ from tests.fixtures.bad_pictures import photo
 from ti_tui.dataset.duplicates import ALIKE, SAME, Fingerprint, LookalikeFinder, fingerprint
 
 BITS = st.integers(0, 2**128 - 1)
-TELLING = BITS.filter(lambda bits: Fingerprint(bits, bits).telling)
+TELLING = BITS.filter(lambda bits: Fingerprint(bits, bits).comparable)
 NAMES = ("astronaut", "coffee", "rocket", "chelsea", "motorcycle", "retina", "immunohistochemistry")
 
 
@@ -55,7 +55,7 @@ def test_the_gallery_finds_the_nearest(known: list[int], flipped: int) -> None:
         gallery.add(Path(str(number)), Fingerprint(bits, bits))
     asked = Fingerprint(known[-1] ^ 1 << flipped, known[-1] ^ 1 << flipped)
     match = gallery.nearest(asked)
-    if asked.telling:
+    if asked.comparable:
         assert match is not None and match.bits == min((bits ^ asked.bits).bit_count() for bits in known)
 
 

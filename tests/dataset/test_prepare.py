@@ -125,7 +125,7 @@ def test_a_crop_with_too_few_pixels_is_refused_unless_forced(again: Prepare, run
     again(resolution=512)
     tiny = {"coffee.jpg": CropChoice("manual", Box(0, 0, 100, 100))}
     outcome = again(resolution=512, crops=tiny)
-    assert outcome.images == 2 and "enlarging it would be 5.1 times" in str(outcome.problems.errors[0])
+    assert outcome.images == 2 and "it would be enlarged 5.1 times" in str(outcome.problems.errors[0])
     assert "0002.png" not in files(run)
     forced = again(resolution=512, forced=["coffee.jpg"])
     assert forced.images == 3 and made(forced) == ["coffee.jpg"] and "0002.png" in files(run)
@@ -238,7 +238,7 @@ def test_a_picture_that_goes_bad_between_look_and_crop_is_left_out(
     outcome = again()
     assert [picture.name for picture in outcome.pictures] == ["astronaut.jpg"] and outcome.images == 1
     text = "\n".join(map(str, outcome.problems.errors))
-    assert "coffee.jpg is truncated" in text and "rocket.jpg has changed since it was looked at" in text
+    assert "coffee.jpg is truncated" in text and "rocket.jpg has changed since it was checked" in text
     monkeypatch.undo()
     assert made(again()) == ["rocket.jpg"]
 
@@ -301,7 +301,7 @@ def test_a_record_that_is_not_ours_is_refused(again: Prepare, run: Path) -> None
     values = json.loads(path.read_text())
     for change in ("no json", "[]", "{}", json.dumps({**values, "format": 99}), json.dumps({**values, "pictures": 1})):
         path.write_text(change)
-        with pytest.raises(ManifestError, match=r"not what ti_tui wrote|newer ti_tui"):
+        with pytest.raises(ManifestError, match=r"is damaged|newer ti_tui"):
             again()
     values["pictures"]["coffee.jpg"]["made"][0]["file"] = "../../photo.png"
     path.write_text(json.dumps(values))
@@ -321,14 +321,14 @@ def test_the_record_says_how_each_picture_was_made(again: Prepare, source: Path,
 
 def test_without_a_record_a_folder_with_files_is_refused(source: Path, run: Path) -> None:
     prepare(source, run / "img", name="zkz", resolution=64)
-    with pytest.raises(DatasetError, match="already holds files"):
+    with pytest.raises(DatasetError, match="already contains files"):
         prepare(source, run / "img", name="zkz", resolution=64)
     assert not (run / "dataset.json").exists()
 
 
 def test_the_pictures_that_are_made_are_no_source(again: Prepare, run: Path) -> None:
     again()
-    with pytest.raises(DatasetError, match="holds the pictures that are made"):
+    with pytest.raises(DatasetError, match="contains the run's images"):
         prepare(run / "img" / "1_zkz", run / "img", name="zkz", resolution=64, record=run)
 
 

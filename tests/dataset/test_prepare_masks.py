@@ -184,9 +184,9 @@ def test_a_mask_that_a_person_made_or_changed_is_kept(again: Prepare, source: Pa
     outcome = again(crops={"coffee.jpg": CropChoice("manual", Box(0, 0, 300, 300))}, masks="faces", finder=Faces())
     told = [problem.message for problem in outcome.problems if problem.kind == "changed"]
     assert told == [
-        "0001-mask.png (of astronaut.jpg) was not made here, or was changed; it is kept as it is",
-        "0002-mask.png (of coffee.jpg) was not made here, or was changed; it is kept as it is, "
-        "although the crop is another now",
+        "0001-mask.png (of astronaut.jpg) was changed, or was not made by ti_tui; it is kept as it is",
+        "0002-mask.png (of coffee.jpg) was changed, or was not made by ti_tui; it is kept as it is, "
+        "although the crop has changed",
     ]
     again(left_out=["astronaut.jpg", "coffee.jpg"])
     assert {name: (folder / name).read_bytes() for name in painted} == painted
@@ -273,7 +273,7 @@ def test_faces_get_a_mask_where_there_is_none_of_the_pictures_own(again: Prepare
     outcome = again(masks="faces", finder=Faces())
     assert [picture.mask for picture in outcome.pictures] == ["file", "face", "transparency", None]
     assert outcome.masks == 3 and outcome.face_masks == 1
-    assert "zzz-dark.png shows no face that could be found" in "\n".join(map(str, outcome.problems))
+    assert "zzz-dark.png shows no face" in "\n".join(map(str, outcome.problems))
     mask = load_mask(run / "img" / "1_zkz" / "0002.png", (64, 64))
     assert mask is not None
     # The face is from (0.4, 0.3) to (0.55, 0.6) of the picture, of which the middle two thirds are kept.
@@ -309,7 +309,7 @@ def test_masks_of_faces_are_refused_where_nothing_finds_them(
     again: Prepare, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ti_tui.dataset.prepare.faces_installed", lambda: False)
-    with pytest.raises(DatasetError, match="masks from faces need a package") as caught:
+    with pytest.raises(DatasetError, match="masks from faces need the face finder") as caught:
         again(masks="faces")
     assert "ti_tui[faces]" in caught.value.remedy and not run.exists()
 
@@ -335,5 +335,5 @@ def test_a_run_from_before_masks_is_read(again: Prepare, run: Path) -> None:
     assert again().masks == 2
     values["masks"] = "some"
     path.write_text(json.dumps(values))
-    with pytest.raises(ManifestError, match="not what ti_tui wrote"):
+    with pytest.raises(ManifestError, match="is damaged"):
         again()

@@ -53,7 +53,7 @@ def test_messages_are_one_line_that_cannot_move_the_cursor(bad: tuple[Path, list
 
 def test_good_photographs_are_told_nothing_about(bad: tuple[Path, list[Bad], Survey]) -> None:
     _, _, found = bad
-    told = {look.name: look.kinds for look in found.looks if look.name.startswith("good-")}
+    told = {look.name: look.kinds for look in found.files if look.name.startswith("good-")}
     assert len(told) == 4 and set().union(*told.values()) <= {"caption"}
 
 
@@ -75,32 +75,32 @@ def test_captions_are_read_whatever_they_are_in(bad: tuple[Path, list[Bad], Surv
 
 def test_hidden_files_and_masks_are_no_pictures(bad: tuple[Path, list[Bad], Survey]) -> None:
     folder, _, found = bad
-    names = {look.name for look in found.looks}
+    names = {look.name for look in found.files}
     assert ".hidden.jpg" not in names and not any("-mask" in name for name in names)
     assert not any("-mask" in picture.path.name for picture in scan(folder, decode=False).pictures)
 
 
 def test_a_look_says_where_the_mask_is(bad: tuple[Path, list[Bad], Survey]) -> None:
     _, _, found = bad
-    masks = {look.name: look.mask for look in found.looks if look.mask}
+    masks = {look.name: look.mask for look in found.files if look.mask}
     assert masks == {"good-coffee.jpg": "file", "alpha.png": "transparency", "palette.png": "transparency"}
-    told = {look.name for look in found.looks if "mask" in look.kinds}
+    told = {look.name for look in found.files if "mask" in look.kinds}
     assert told == {"small.jpg", "banner.jpg", "blurred.jpg"}
     text = "\n".join(problem.message for problem in found.problems if problem.kind == "orphan")
-    assert "nobody-mask.png is named like a mask, and there is no picture nobody" in text
-    assert "grey-mask.jpg is named like a mask, and masks are read from .png only" in text
+    assert "nobody-mask.png is named like a mask, but there is no picture nobody" in text
+    assert "grey-mask.jpg is named like a mask, but masks are only read from .png" in text
 
 
 def test_a_name_too_long_for_a_mask_beside_it_is_no_trouble(tmp_path: Path) -> None:
     name = f"{'a' * 250}.jpg"
     photo("coffee").save(tmp_path / name)
-    (look,) = survey(tmp_path, faces="none").looks
+    (look,) = survey(tmp_path, faces="none").files
     assert look.picture is not None and look.mask == ""
 
 
 def test_a_look_says_what_is_wrong_and_what_was_measured(bad: tuple[Path, list[Bad], Survey]) -> None:
     _, _, found = bad
-    looks = {look.name: look for look in found.looks}
+    looks = {look.name: look for look in found.files}
     assert looks["same.jpg"].wrong == "is the same file as good-astronaut.jpg"
     assert looks["tiny.jpg"].picture is None and looks["tiny.jpg"].measured is not None
     assert looks["truncated.jpg"].measured is None
@@ -118,7 +118,7 @@ def test_the_look_goes_on_only_while_it_is_wanted(bad: tuple[Path, list[Bad], Su
         return len(seen) < 3
 
     stopped = survey(folder, faces="none", each=three)
-    assert not stopped.complete and [look.name for look in seen] == [look.name for look in found.looks[:3]]
+    assert not stopped.complete and [look.name for look in seen] == [look.name for look in found.files[:3]]
 
 
 def test_what_was_measured_is_remembered_until_the_file_changes(
@@ -135,7 +135,7 @@ def test_what_was_measured_is_remembered_until_the_file_changes(
         return measure(path)
 
     monkeypatch.setattr("ti_tui.dataset.survey.measure", counting)
-    assert survey(tmp_path, faces="none", memory=memory).looks == first.looks
+    assert survey(tmp_path, faces="none", memory=memory).files == first.files
     assert measured == []
     photo("chelsea").save(tmp_path / "b.jpg")
     survey(tmp_path, faces="none", memory=memory)
@@ -166,22 +166,22 @@ def test_what_cannot_be_read_is_remembered_unless_it_may_be_another_the_next_tim
     monkeypatch.setattr("ti_tui.dataset.survey.measure", counting)
     monkeypatch.setattr(JpegImageFile, "load", loaded)
     first = survey(tmp_path, faces="none", memory=memory)
-    assert [look.wrong for look in first.looks] == [
+    assert [look.wrong for look in first.files] == [
         "is truncated; copy it again",
         "cannot be read: Input/output error",
         "is not a picture (it starts like HTML)",
     ]
     measured.clear()
-    assert survey(tmp_path, faces="none", memory=memory).looks == first.looks
+    assert survey(tmp_path, faces="none", memory=memory).files == first.files
     assert measured == ["far.jpg"]
     away = False
-    assert [look.picture is not None for look in survey(tmp_path, faces="none", memory=memory).looks] == [
+    assert [look.picture is not None for look in survey(tmp_path, faces="none", memory=memory).files] == [
         False, True, False,
     ]  # fmt: skip
     (tmp_path / "cut.jpg").write_bytes(whole)
     measured.clear()
     found = survey(tmp_path, faces="none", memory=memory, force="all")
-    assert measured == ["cut.jpg"] and found.looks[0].picture is not None
+    assert measured == ["cut.jpg"] and found.files[0].picture is not None
 
 
 def test_a_copy_of_a_picture_that_is_left_out_is_no_copy(tmp_path: Path) -> None:
@@ -200,9 +200,9 @@ def test_pictures_in_subfolders_are_told_and_taken_if_asked(tmp_path: Path) -> N
     (tmp_path / "2023" / "loop").symlink_to(tmp_path)
     found = survey(tmp_path)
     assert "there are no pictures" in str(found.problems.errors[0])
-    assert found.problems.errors[0].remedy == "Its sub-folders hold 1 picture." and found.below == 1
+    assert found.problems.errors[0].remedy == "Its sub-folders contain 1 picture." and found.below == 1
     inside = survey(tmp_path, subfolders=True)
-    assert [look.name for look in inside.looks] == ["2023/may/a.jpg"] and not inside.problems
+    assert [look.name for look in inside.files] == ["2023/may/a.jpg"] and not inside.problems
     photo("rocket").save(tmp_path / "b.jpg")
     assert [problem.kind for problem in survey(tmp_path).problems] == ["below"]
 
@@ -250,7 +250,7 @@ def test_simple_drawings_are_not_called_blurred_or_alike(tmp_path: Path) -> None
         image = Image.open(tmp_path / f"{name}.png")
         image.paste((60, 160, 80), (0, 0, side // 2, side))
         image.save(tmp_path / f"{name}.png")
-    kinds = {look.name: look.kinds for look in survey(tmp_path, resolution=48, faces="none").looks}
+    kinds = {look.name: look.kinds for look in survey(tmp_path, resolution=48, faces="none").files}
     assert kinds == {"a.png": frozenset(), "b.png": frozenset(), "large.png": {"blurred"}}
 
 
@@ -262,8 +262,8 @@ def test_what_belongs_to_a_file_is_told_apart_from_what_belongs_to_the_folder(
     strays = {look.name: look for look in found.strays}
     assert {"drawing.svg", "camera.cr2", "new.jxl"} <= set(strays)
     assert all(look.picture is None and len(look.problems) == 1 for look in strays.values())
-    assert {look.name for look in (*found.looks, *found.strays)} == {one.name for one in made}
-    alpha = next(look for look in found.looks if look.name == "alpha.png")
+    assert {look.name for look in (*found.files, *found.strays)} == {one.name for one in made}
+    alpha = next(look for look in found.files if look.name == "alpha.png")
     assert "shared-stem" in alpha.kinds
 
 
@@ -280,7 +280,7 @@ def test_a_portrait_before_a_soft_background_is_not_blurred(tmp_path: Path) -> N
     soft.save(tmp_path / "a.png")
     one = measure(tmp_path / "a.png")
     assert one.detail > 300
-    assert not {"blurred", "soft"} & survey(tmp_path, faces="none").looks[0].kinds
+    assert not {"blurred", "soft"} & survey(tmp_path, faces="none").files[0].kinds
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 700), (700, 1), (2, 2), (3, 5), (640, 641), (5000, 8)])
@@ -323,7 +323,7 @@ def test_formats_are_told_by_their_content_whatever_pillow_calls_them(tmp_path: 
         image = image.rotate(7)
         image.save(tmp_path / name, format=Image.registered_extensions()[Path(name).suffix.lower()])
     image.rotate(90).save(tmp_path / "k.jpg", format="MPO", save_all=True, append_images=[image])
-    kinds = {look.name: look.kinds & {"ending", "frames", "unreadable"} for look in survey(tmp_path).looks}
+    kinds = {look.name: look.kinds & {"ending", "frames", "unreadable"} for look in survey(tmp_path).files}
     assert len(kinds) == 11 and not set().union(*kinds.values())
 
 
@@ -390,7 +390,7 @@ def test_a_caption_as_large_as_a_film_is_read_from_its_start(tmp_path: Path) -> 
 def test_a_crop_of_what_was_measured_needs_nothing_else(tmp_path: Path) -> None:
     photo("astronaut", (900, 600)).save(tmp_path / "a.jpg")
     found = survey(tmp_path)
-    one = found.looks[0].measured
+    one = found.files[0].measured
     assert one is not None
     for choice in (AUTO, CropChoice("centre"), CropChoice("whole")):
         assert crop_for(one.content, (512, 512), choice).source == (900, 600)

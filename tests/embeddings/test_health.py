@@ -120,9 +120,9 @@ def test_a_long_vector_is_told_with_its_length_in_words() -> None:
     rows = random_rows(4, seed=5)
     rows[2] *= 5.12
     (finding,) = Health.of(rows, vocabulary=vocabulary_of(WORDS)).findings()
-    assert finding == "vector 3 is 5.1 times as long as a usual word: the rest of the prompt may drown"
+    assert finding == "vector 3 has 5.1 times the norm of the median word: other words may drown"
     (finding,) = Health.of(rows * np.float32(20), vocabulary=vocabulary_of(WORDS)).findings()
-    assert finding.startswith("vectors 1, 2, 3 and 4 are 20 to 102 times as long")
+    assert finding.startswith("vectors 1, 2, 3 and 4 have 20 to 102 times the norm")
     assert Health.of(rows).findings() == (), "without a vocabulary nothing is known of lengths"
 
 
@@ -133,7 +133,7 @@ def test_lengths_are_told_beyond_the_limits_only() -> None:
     assert Health.of(rows, vocabulary=vocabulary_of(WORDS)).findings() == ()
     rows[1] *= 0.9
     (finding,) = Health.of(rows, vocabulary=vocabulary_of(WORDS)).findings()
-    assert finding.startswith("vector 2 is 0.18 times as long as a usual word")
+    assert finding.startswith("vector 2 has 0.18 times the norm of the median word")
 
 
 def test_two_vectors_that_point_the_same_way_are_told() -> None:
@@ -141,7 +141,7 @@ def test_two_vectors_that_point_the_same_way_are_told() -> None:
     rows[4] = 3 * rows[1]
     health = Health.of(rows)
     assert health.closest is not None and health.closest[:2] == (1, 4)
-    assert health.findings() == ("vectors 2 and 5 point the same way (cosine 1.00): one of them adds nothing",)
+    assert health.findings() == ("vectors 2 and 5 point in the same direction (cosine 1.00): one of them adds nothing",)
 
 
 def test_vectors_that_are_still_at_their_common_start_are_not_called_copies() -> None:
@@ -171,7 +171,7 @@ def test_a_vector_that_is_not_finite_is_told_and_the_others_are_measured() -> No
     rows = random_rows(5, seed=5)
     rows[1, 3], rows[2, 0] = np.nan, np.inf
     health = Health.of(rows, starts=random_rows(5), vocabulary=vocabulary_of(WORDS))
-    assert health.findings() == ("vectors 2 and 3 hold numbers that are not finite: the embedding is spoiled",)
+    assert health.findings() == ("vectors 2 and 3 have numbers that are not finite: the embedding is unusable",)
     assert health.closest is not None and not {1, 2} & set(health.closest[:2])
     assert health.norms[0] == pytest.approx(0.4)
     again = Health.from_values(json.loads(json.dumps(health.as_values(), allow_nan=False)))

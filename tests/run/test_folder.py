@@ -320,7 +320,7 @@ def test_without_hard_links_a_lock_is_made_all_the_same(folder: RunFolder, monke
     monkeypatch.setattr(os, "link", link)
     with folder.lock():
         assert folder.trainer() == ProcessId.mine() and folder.lock_file.stat().st_mode & 0o777 == 0o600
-        with pytest.raises(RunLocked, match="already works"), folder.lock():
+        with pytest.raises(RunLocked, match="is already running"), folder.lock():
             pass
     assert not folder.lock_file.exists()
 

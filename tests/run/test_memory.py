@@ -165,8 +165,8 @@ def test_a_prediction_is_the_sum_of_what_was_measured() -> None:
     assert memory.activations == mib(3 * image)
     assert memory.training == memory.unet + memory.text + memory.activations + memory.context
     assert memory.caching == mib(2 * (table["vae"] + table["encode"]) + 500)
-    assert memory.previews == mib(memory.unet / MIB + memory.text / MIB + 500 + table["vae"] + table["decode"])
-    assert memory.peak == max(memory.training, memory.caching, memory.previews)
+    assert memory.sampling == mib(memory.unet / MIB + memory.text / MIB + 500 + table["vae"] + table["decode"])
+    assert memory.peak == max(memory.training, memory.caching, memory.sampling)
     assert predict("sd1", ComputeMode(1, "lean", "all"), resolution=512, precision="fp16", cuda=True).peak > memory.unet
 
 
@@ -198,8 +198,8 @@ def test_memory_grows_with_the_area_but_for_the_pieces_of_the_vae() -> None:
     assert tiled.training == large.training
     # Guided, two images go through the U-Net at once: here they need more than a tile of the VAE.
     rest = (large.unet + large.text) / MIB + 500
-    assert tiled.previews == mib(rest + max(2 * table["forward"] * 4, table["vae"] + table["decode_tiled"]))
-    assert large.previews == mib(rest + table["vae"] + 4 * table["decode"])
+    assert tiled.sampling == mib(rest + max(2 * table["forward"] * 4, table["vae"] + table["decode_tiled"]))
+    assert large.sampling == mib(rest + table["vae"] + 4 * table["decode"])
     matrices = table["ways"]["plain-none"]["matrices"]
     assert predicted(1024, attention="plain").activations - large.activations == mib(16 * matrices)
     assert predicted(1024, attention="xformers") == large
@@ -291,22 +291,22 @@ def test_a_plan_counts_the_attention_that_the_run_file_asks_for() -> None:
 
 def test_pictures_pass_the_vae_in_pieces_where_whole_ones_would_not_fit() -> None:
     roomy, tight = plan(24, facts=SDXL, resolution=1024), plan(6, facts=SDXL, resolution=1024)
-    assert not roomy.fit.tiled_caching and not roomy.fit.tiled_previews
-    assert tight.fit.tiled_previews and "in pieces" in tight.reasons["VAE"]
+    assert not roomy.fit.tiled_caching and not roomy.fit.tiled_sampling
+    assert tight.fit.tiled_sampling and "in tiles" in tight.reasons["VAE"]
 
 
 @pytest.mark.parametrize("images", [5, 8, 20, 30])
 def test_what_goes_on_beside_takes_a_tenth_of_the_time_at_most(images: int) -> None:
     overhead = plan(6, images).overhead
-    assert overhead.previews > 0 and 0 < overhead.evaluation <= 0.05
-    assert overhead.previews + overhead.evaluation <= 0.10
+    assert overhead.samples > 0 and 0 < overhead.evaluation <= 0.05
+    assert overhead.samples + overhead.evaluation <= 0.10
 
 
 def test_many_previews_are_told_and_leave_the_eval_loss_a_hundredth() -> None:
     run = recipe(sample={"every_steps": 5, "prompts": ["a [name]", "a [name] at night"]})
     overhead = make_plan(run, SD1, 5, card(6)).overhead
-    assert overhead.previews > 0.3 and overhead.evaluation <= 0.01
-    assert f"previews {overhead.previews * 100:.2g} %" in overhead.describe()
+    assert overhead.samples > 0.3 and overhead.evaluation <= 0.01
+    assert f"samples {overhead.samples * 100:.2g} %" in overhead.describe()
 
 
 @pytest.mark.parametrize(

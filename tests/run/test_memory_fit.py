@@ -106,13 +106,13 @@ def test_images_and_samples_pass_the_vae_in_pieces_only_where_whole_ones_do_not_
     found, reasons = fit(24 * GIB, **run)
     assert found == Fit(way, whole, False, False) and "VAE" not in reasons
     # So little that neither fits: what is predicted is that of pieces.
-    found, reasons = fit(min(whole.caching, whole.previews) - GIB / 4, **run)
-    assert found.tiled_caching and found.tiled_previews and "pieces" in reasons["VAE"]
+    found, reasons = fit(min(whole.caching, whole.sampling) - GIB / 4, **run)
+    assert found.tiled_caching and found.tiled_sampling and "tiles" in reasons["VAE"]
     assert found.memory is not None
-    assert (found.memory.caching, found.memory.previews) == (pieces.caching, pieces.previews)
-    between = (whole.caching + whole.previews) / 2
+    assert (found.memory.caching, found.memory.sampling) == (pieces.caching, pieces.sampling)
+    between = (whole.caching + whole.sampling) / 2
     found, _ = fit(between, **run)
-    assert (found.tiled_caching, found.tiled_previews) == (whole.caching > between, whole.previews > between)
+    assert (found.tiled_caching, found.tiled_sampling) == (whole.caching > between, whole.sampling > between)
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def planned(
 def strides(effective: int, **run: Any) -> tuple[int, int]:
     """Steps between evaluations, and items of the eval set."""
     made = planned(effective, **run)
-    return made.evaluation_steps, made.asked
+    return made.evaluation_steps, made.eval_items
 
 
 def test_a_short_run_is_evaluated_every_5_steps_and_a_long_one_every_20() -> None:
@@ -89,43 +89,43 @@ def test_a_stride_of_the_run_file_is_taken_as_it_is() -> None:
 @pytest.mark.parametrize("steps", [50, 790, 3790, 50_000])
 def test_the_eval_loss_takes_5_percent_of_the_time_at_most(effective: int, steps: int) -> None:
     made = planned(effective, steps=steps)
-    expected = (made.asked + FOLLOWING) * FORWARD / (made.evaluation_steps * effective)
+    expected = (made.eval_items + FOLLOWING) * FORWARD / (made.evaluation_steps * effective)
     assert made.evaluation == pytest.approx(expected) and 0 < made.evaluation <= 0.05
 
 
 def test_samples_take_their_share_of_the_time() -> None:
     # SD 1.5: 40 guided passes of 0.803 TFLOP and a decoder of 2.515, beside 50 steps of 10 images of 1.722.
     drawn, steps = 40 * 0.803 + 2.515, 50 * 10 * 1.722
-    assert planned(10, sample=50).previews == pytest.approx(drawn / (drawn + steps))
-    assert planned(10, sample=50, prompts=("a", "b")).previews == pytest.approx(2 * drawn / (2 * drawn + steps))
+    assert planned(10, sample=50).samples == pytest.approx(drawn / (drawn + steps))
+    assert planned(10, sample=50, prompts=("a", "b")).samples == pytest.approx(2 * drawn / (2 * drawn + steps))
     # Twice the side is four times the area, of a sample and of a step.
-    large = planned(10, sample=50, prompts=("a --w 1024 --h 1024",)).previews
+    large = planned(10, sample=50, prompts=("a --w 1024 --h 1024",)).samples
     assert large == pytest.approx(4 * drawn / (4 * drawn + steps))
-    assert planned(10, sample=50, prompts=("a --w 1024",)).previews == pytest.approx(2 * drawn / (2 * drawn + steps))
-    assert planned(10, sample=50, resolution=1024).previews == pytest.approx(drawn / (drawn + steps))
+    assert planned(10, sample=50, prompts=("a --w 1024",)).samples == pytest.approx(2 * drawn / (2 * drawn + steps))
+    assert planned(10, sample=50, resolution=1024).samples == pytest.approx(drawn / (drawn + steps))
     unguided = 10 * 0.803 + 2.515
-    short = planned(10, sample=50, prompts=("a --l 1 --s 10",)).previews
+    short = planned(10, sample=50, prompts=("a --l 1 --s 10",)).samples
     assert short == pytest.approx(unguided / (unguided + steps))
 
 
 def test_samples_cost_nothing_where_they_are_off_unreadable_or_of_an_unknown_model() -> None:
-    assert planned(10).previews == 0.0
-    assert planned(10, sample=50, facts=TINY).previews == 0.0
-    one = planned(10, sample=50).previews
-    assert planned(10, sample=50, prompts=("a --w big", "a [name]")).previews == one
+    assert planned(10).samples == 0.0
+    assert planned(10, sample=50, facts=TINY).samples == 0.0
+    one = planned(10, sample=50).samples
+    assert planned(10, sample=50, prompts=("a --w big", "a [name]")).samples == one
 
 
 def test_evaluations_take_what_samples_leave_of_a_tenth() -> None:
     made = planned(10, sample=27, save=0)
-    left = 0.1 - made.previews
+    left = 0.1 - made.samples
     assert 0.03 < left < 0.05 and made.evaluation_steps == math.ceil((8 + FOLLOWING) * FORWARD / (10 * left))
     assert 0.9 * left < made.evaluation <= left
     greedy = planned(1, sample=1, save=0)
-    assert greedy.previews > 0.9 and greedy.evaluation == pytest.approx(0.01)
+    assert greedy.samples > 0.9 and greedy.evaluation == pytest.approx(0.01)
 
 
 def test_what_it_takes_is_said_in_a_line() -> None:
-    both = Overhead(10, 20, evaluation=0.041, previews=0.067)
+    both = Overhead(10, 20, evaluation=0.041, samples=0.067)
     assert "6.7 %" in both.describe() and "4.1 %" in both.describe()
-    assert "eval loss" not in Overhead(0, 8, evaluation=0.0, previews=0.067).describe()
-    assert "%" not in Overhead(0, 8, evaluation=0.0, previews=0.0).describe()
+    assert "eval loss" not in Overhead(0, 8, evaluation=0.0, samples=0.067).describe()
+    assert "%" not in Overhead(0, 8, evaluation=0.0, samples=0.0).describe()

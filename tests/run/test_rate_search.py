@@ -72,7 +72,7 @@ def test_every_rate_has_a_rung_close_by(rate: float) -> None:
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, math.inf, math.nan])
 def test_what_is_no_rate_has_no_rung(rate: float) -> None:
-    with pytest.raises(ValueError, match="is no rate"):
+    with pytest.raises(ValueError, match="is not a rate"):
         rung_near(rate)
 
 
@@ -179,7 +179,7 @@ def test_a_proposal_for_a_short_run_and_for_a_long_one() -> None:
         "0.02:40, 0.01:80, 0.005:160, 0.002:320, 0.001:640, 0.0005:2550"
     )
     assert format_scheme(propose(chosen, 1).segments) == "0.02:1"
-    with pytest.raises(ValueError, match="a scheme needs a step"):
+    with pytest.raises(ValueError, match="a scheme needs at least one step"):
         propose(chosen, 0)
 
 
@@ -188,8 +188,8 @@ def test_a_warm_up_is_proposed_where_it_helps_and_the_sentence_has_the_numbers()
     helps = judge_warmup(plain, trial(0.02, 0.3, warmup=5), BEFORE)
     assert helps.effect == "helps" and propose(plain, 200, helps).warmup_steps == 5
     assert helps.describe() == (
-        "Warm-up matters here, and the proposal has it: after 20 steps 20 % less error without it and 30 % with a "
-        "ramp over 5 steps (length 1.2 and 1.2, prompt 1.00 and 1.00)."
+        "Warm-up helps here, and the proposal has one: after 20 steps the gain is 20 % without it and 30 % with a "
+        "ramp over 5 steps (norm 1.2 and 1.2, prompt-following 1.00 and 1.00)."
     )
     none = judge_warmup(plain, trial(0.02, 0.21, warmup=5), BEFORE)
     assert none.effect == "none" and propose(plain, 200, none).warmup_steps == 0

@@ -40,7 +40,7 @@ def test_sizes_are_rounded_down_to_multiples_of_8() -> None:
         ("--l -0.1", "--l -0.1: a number from 0 to 100"),
         ("--l nan", "--l nan: a number from 0 to 100"),
         ("--l high", "--l high: a number from 0 to 100"),
-        ("--w 512 --W 512", "--W stands there twice"),
+        ("--w 512 --W 512", "--W is given twice"),
     ],
 )
 def test_an_option_without_a_usable_number_says_what_it_takes(option: str, says: str) -> None:

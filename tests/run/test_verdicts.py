@@ -82,13 +82,13 @@ def test_a_second_rise_is_seen() -> None:
     assert names(evaluations(in_two_parts, range(0, 3000, 20))) == ["learning", "learned", "learning", "learned"]
 
 
-def test_learning_by_heart_shows_on_the_kept_back_pictures_only() -> None:
+def test_learning_by_heart_shows_on_the_held_out_images_only() -> None:
     def forgotten(step: int) -> float:
         return learning(step) * (1 - step / 8000)
 
     said = verdicts(evaluations(lambda step: learning(step) + step / 1e5, range(0, 4000, 20), held=forgotten))
     assert [one.name for one in said] == ["learning", "learned", "overtraining"]
-    assert "the gain on kept-back pictures fell from 3" in said[-1].reason
+    assert "the gain on held-out images fell from 3" in said[-1].reason
     # A fall on both is no learning by heart.
     assert "overtraining" not in names(evaluations(forgotten, range(0, 4000, 20), held=forgotten))
 
@@ -96,7 +96,7 @@ def test_learning_by_heart_shows_on_the_kept_back_pictures_only() -> None:
 def test_vectors_that_drown_the_rest_of_a_prompt_are_told() -> None:
     said = verdicts(evaluations(learning, range(0, 1000, 20), follows=lambda step: 1 - 0.6 * (step > 300)))
     assert [one.name for one in said] == ["learning", "learned", "learning", "overtraining"]
-    assert said[-1].step == 500 and "move the picture by 40 % of what they do beside" in said[-1].reason
+    assert said[-1].step == 500 and "prompt-following is down to 40 % of what it is with" in said[-1].reason
     rough = evaluations(learning, range(0, 1000, 20), follows=lambda step: 0.5 if step == 100 else 1.0)
     assert "overtraining" not in names(rough), "once is chance"
 
@@ -120,7 +120,7 @@ def test_twice_worse_than_the_start_is_diverging() -> None:
 
 def test_vectors_that_do_not_move_do_not_learn() -> None:
     still = verdicts(evaluations(lambda _step: 0.0, range(0, 400, 20), moved=0.011))
-    assert still[-1].name == "not learning" and "moved by 1.1 % of their length" in still[-1].reason
+    assert still[-1].name == "not learning" and "moved by 1.1 % of their norm" in still[-1].reason
     assert still[-1].step <= 100
     moving = verdicts(evaluations(lambda _step: 0.0, range(0, 400, 20)))
     assert moving[-1].name == "not learning" and "too high to settle" in moving[-1].reason
@@ -131,7 +131,7 @@ def test_late_learning_takes_not_learning_back() -> None:
     assert names(late) == ["learning", "not learning", "learning", "learned"]
 
 
-def test_the_best_checkpoint_is_best_on_kept_back_pictures_and_follows_prompts() -> None:
+def test_the_best_checkpoint_is_best_on_held_out_images_and_follows_prompts() -> None:
     def forgotten(step: int) -> float:
         return learning(step) * (1 - step / 4000)
 

@@ -394,7 +394,7 @@ def test_an_expression_that_is_none_is_said_under_its_line_and_changes_nothing(h
         await pilot.press("pagedown", "escape", "r")
         await type_text(pilot, "(a")
         await pilot.press("tab", "tab", "right", "right", "space")
-        await until(pilot, lambda: "! letter 1: missing )" in words(pilot))
+        await until(pilot, lambda: "! character 1: missing )" in words(pilot))
         await pilot.press("enter")
         await pilot.pause()
         assert "Find and replace" in words(pilot)

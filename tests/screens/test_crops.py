@@ -237,7 +237,7 @@ def test_choices_are_kept_and_the_run_is_made_of_them(wide: Path, home: Path, mo
         await until(pilot, lambda: "Class word" in words(pilot))
         await type_text(pilot, "zkz")
         await pilot.press("alt+4")
-        await until(pilot, lambda: "Images at once" in words(pilot))
+        await until(pilot, lambda: "Batch size" in words(pilot))
         await type_text(pilot, str(model))
         await pilot.press("alt+6")
         await until(pilot, lambda: "Start training" in words(pilot))

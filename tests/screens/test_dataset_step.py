@@ -139,7 +139,7 @@ def test_masks_around_faces_say_what_to_install_where_nothing_finds_them(
         await pilot.press("m")
         assert "needs pip install 'ti_tui[faces]'" in words(pilot)
         await settled(pilot)
-        assert "masks from faces need a package" in str(wizard(pilot).findings.errors)
+        assert "masks from faces need the face finder" in str(wizard(pilot).findings.errors)
         await pilot.press("m")
         await settled(pilot)
         assert "masks from faces" not in str(wizard(pilot).findings.errors)

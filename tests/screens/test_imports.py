@@ -37,7 +37,7 @@ async def main(photos, model):
         await pilot.press("alt+3")
         await type_text(pilot, "zkz")
         await pilot.press("alt+4")
-        await until(pilot, lambda: "Images at once" in words(pilot))
+        await until(pilot, lambda: "Batch size" in words(pilot))
         await type_text(pilot, model)
         await pilot.press("alt+5", "alt+6")
         await until(pilot, lambda: "Start training" in words(pilot))

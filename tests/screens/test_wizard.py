@@ -61,7 +61,7 @@ async def everything(pilot: Pilot[None], photographs: Path, model: Path) -> None
     await pilot.press("enter")
     await type_text(pilot, "woman")
     await pilot.press("alt+4")
-    await until(pilot, lambda: "Images at once" in words(pilot))
+    await until(pilot, lambda: "Batch size" in words(pilot))
     await type_text(pilot, str(model))
     await pilot.press("alt+6")
     await until(pilot, lambda: "Start training" in words(pilot))
@@ -80,7 +80,7 @@ def test_a_picture_that_is_left_out_is_not_trained(home: Path, photographs: Path
         await until(pilot, lambda: "Class word" in words(pilot))
         await type_text(pilot, "zkz")
         await pilot.press("alt+4")
-        await until(pilot, lambda: "Images at once" in words(pilot))
+        await until(pilot, lambda: "Batch size" in words(pilot))
         await type_text(pilot, str(model))
         await pilot.press("alt+6")
         await until(pilot, lambda: "Start training" in words(pilot))
@@ -130,7 +130,7 @@ async def everything_but_pictures(pilot: Pilot[None], model: Path) -> None:
     await until(pilot, lambda: "Class word" in words(pilot))
     await type_text(pilot, "zkz")
     await pilot.press("alt+4")
-    await until(pilot, lambda: "Images at once" in words(pilot))
+    await until(pilot, lambda: "Batch size" in words(pilot))
     await type_text(pilot, str(model))
     await pilot.press("alt+6")
     await until(pilot, lambda: "Start training" in words(pilot))
@@ -178,7 +178,7 @@ def test_a_problem_of_the_receipt_leads_to_its_field(
         await until(pilot, lambda: wizard(pilot).here == "directories")
         await type_text(pilot, "dog")
         await pilot.press("alt+4")
-        await until(pilot, lambda: "Images at once" in words(pilot))
+        await until(pilot, lambda: "Batch size" in words(pilot))
         await type_text(pilot, str(model))
         await pilot.press("alt+6")
         await until(pilot, lambda: "already a word of the model" in words(pilot).replace("\n", " "))
@@ -191,7 +191,7 @@ def test_a_problem_of_the_receipt_leads_to_its_field(
 def test_a_value_that_is_none_is_said_below_its_field_and_kept(home: Path, photographs: Path) -> None:
     async def steps(pilot: Pilot[None]) -> None:
         await pilot.press("alt+4")
-        await until(pilot, lambda: "Images at once" in words(pilot))
+        await until(pilot, lambda: "Batch size" in words(pilot))
         await pilot.press("tab", "tab", "tab")
         await type_text(pilot, "none")
         await pilot.press("enter")
@@ -213,7 +213,7 @@ def test_a_value_that_is_none_is_said_below_its_field_and_kept(home: Path, photo
 def test_fields_are_found_by_a_word_of_their_explanation(home: Path) -> None:
     async def steps(pilot: Pilot[None]) -> None:
         await pilot.press("alt+4")
-        await until(pilot, lambda: "Images at once" in words(pilot))
+        await until(pilot, lambda: "Batch size" in words(pilot))
         assert "Noise offset" not in words(pilot)
         await pilot.press("ctrl+f")
         await type_text(pilot, "very dark")
@@ -275,7 +275,7 @@ def test_the_draft_is_offered_at_the_next_start_with_all_that_was_typed(home: Pa
     async def first(pilot: Pilot[None]) -> None:
         await with_pictures(pilot, photographs)
         await pilot.press("space", "alt+4")
-        await until(pilot, lambda: "Images at once" in words(pilot))
+        await until(pilot, lambda: "Batch size" in words(pilot))
         await pilot.press("tab", "tab", "tab")
         await type_text(pilot, "many")
         await pilot.pause(0.9)
@@ -289,7 +289,7 @@ def test_the_draft_is_offered_at_the_next_start_with_all_that_was_typed(home: Pa
     async def second(pilot: Pilot[None]) -> None:
         await until(pilot, lambda: "Continue the draft of" in words(pilot))
         await pilot.press("enter")
-        await until(pilot, lambda: "many" in words(pilot) and "Images at once" in words(pilot))
+        await until(pilot, lambda: "many" in words(pilot) and "Batch size" in words(pilot))
         assert wizard(pilot).here == "parameters"
         await pilot.press("alt+1")
         await until(pilot, lambda: "4 images to train, 1 left out" in words(pilot))
@@ -444,13 +444,13 @@ def test_a_caption_is_kept_as_it_is_typed_and_stays_with_its_picture(home: Path,
 def test_a_search_that_finds_nothing_says_so_and_can_be_left(home: Path) -> None:
     async def steps(pilot: Pilot[None]) -> None:
         await pilot.press("alt+4")
-        await until(pilot, lambda: "Images at once" in words(pilot))
+        await until(pilot, lambda: "Batch size" in words(pilot))
         await pilot.press("ctrl+f")
         await type_text(pilot, "zzz")
         await until(pilot, lambda: "no field matches" in words(pilot))
         assert "zzz" in words(pilot)
         await pilot.press("enter", "tab", "ctrl+b", "ctrl+n")
-        await until(pilot, lambda: "Images at once" in words(pilot))
+        await until(pilot, lambda: "Batch size" in words(pilot))
 
     drive(steps)
 
@@ -495,7 +495,7 @@ def test_a_draft_that_cannot_be_read_is_kept_aside(home: Path) -> None:
 def test_a_needed_field_among_the_advanced_ones_is_announced(home: Path) -> None:
     async def steps(pilot: Pilot[None]) -> None:
         await pilot.press("alt+4")
-        await until(pilot, lambda: "Images at once" in words(pilot))
+        await until(pilot, lambda: "Batch size" in words(pilot))
         await pilot.press("ctrl+f")
         await type_text(pilot, "training.seed")
         await until(pilot, lambda: "Seed" in words(pilot))
@@ -679,7 +679,7 @@ def test_a_new_resolution_says_anew_what_is_too_small_and_the_cursor_stays(home:
         wizard(pilot).check_again()
         await until(pilot, lambda: "1 image to train, 4 cannot be used" in words(pilot))
         assert pilot.app.screen.query_one("#pictures", OptionList).highlighted == 2
-        assert "enlarging it to 1536 would be 2.4 times" in words(pilot).replace("\n", " ") or "2.4" in told(pilot)
+        assert "it would be enlarged 2.4 times to 1536" in words(pilot).replace("\n", " ") or "2.4" in told(pilot)
 
     drive(steps)
 
@@ -725,10 +725,10 @@ def test_a_field_that_a_problem_leads_to_is_on_the_screen(
 ) -> None:
     async def steps(pilot: Pilot[None]) -> None:
         await pilot.press("alt+4")
-        await until(pilot, lambda: "Images at once" in words(pilot))
+        await until(pilot, lambda: "Batch size" in words(pilot))
         await type_text(pilot, str(models["sd1.safetensors"]))
         await pilot.press("alt+6")
-        await until(pilot, lambda: "a vocabulary of its own" in words(pilot).replace("\n", " "))
+        await until(pilot, lambda: "its own vocabulary" in words(pilot).replace("\n", " "))
         await settled(pilot)
         problems = pilot.app.screen.query_one("#problems", OptionList)
         at = next(i for i in range(problems.option_count) if "Tokenizer" in str(problems.get_option_at_index(i).prompt))

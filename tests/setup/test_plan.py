@@ -50,7 +50,7 @@ def test_a_newer_card_gets_bf16() -> None:
 def test_what_does_not_fit_is_computed_twice_and_then_told() -> None:
     small = Hardware("cuda", "card", 3 * GIB, int(2.9 * GIB), bf16=False)
     made = plan(small, 4)
-    assert made.mode.recompute != "none" and made.mode.bits == 16 and "computed twice" in made.reasons["memory"]
+    assert made.mode.recompute != "none" and made.mode.bits == 16 and "recomputed" in made.reasons["memory"]
     tiny = Hardware("cuda", "card", GIB, int(0.9 * GIB), bf16=False)
     made = plan(tiny, 4)
     assert "this may run out of memory" in made.reasons["memory"]

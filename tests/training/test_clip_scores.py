@@ -122,7 +122,7 @@ def shortened(folder: Path) -> None:
         (lambda folder: (folder / "config.json").write_text("{"), "config.json is damaged"),
         (lambda folder: put(folder, "config.json", model_type="siglip"), "is a 'siglip' model, not CLIP"),
         (lambda folder: put(folder, "config.json", model_type="clip_vision_model"), "is one half of a CLIP model"),
-        (lambda folder: put(folder, "config.json", auto_map={"AutoModel": "x.Y"}), "such code is never run here"),
+        (lambda folder: put(folder, "config.json", auto_map={"AutoModel": "x.Y"}), "which is never run here"),
         (lambda folder: (folder / "preprocessor_config.json").unlink(), "lacks preprocessor_config.json"),
         (lambda folder: (folder / "merges.txt").unlink(), "lacks its tokenizer"),
         (lambda folder: (folder / "vocab.json").write_text("{"), "cannot be read"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import MakeRun, edit
 from tests.training.running import Train, events, open_trainer, stop_at_step
-from ti_tui.dataset.hold_out import kept_back
+from ti_tui.dataset.hold_out import choose_held_out
 from ti_tui.run.events import EventReader, as_one_run
 from ti_tui.run.folder import RunFolder
 from ti_tui.training.evaluation import BANDS, eval_items, items_hash
@@ -46,7 +46,7 @@ def test_a_resumed_run_has_the_evaluations_and_verdicts_of_an_uninterrupted_one(
 def test_held_out_images_are_evaluated_and_never_trained_on(make_run: MakeRun) -> None:
     trainer = open_trainer(make_run(**{"evaluation.hold_out": 1, "evaluation.every_steps": 2}))
     session = trainer.session
-    (held,) = session.checked.kept_back
+    (held,) = session.checked.held_out
     trained = {image.index for step in range(40) for image in session.data.order.step(step)}
     assert trained == {0, 1, 2, 3} - {held}
     assert session.plan.images == session.plan.effective_batch == 3
@@ -165,7 +165,7 @@ def test_a_fixed_set_spreads_its_timesteps_and_asks_about_each_picture_alike(
 
 @given(st.integers(0, 60), st.integers(0, 2**60))
 def test_one_image_in_eight_is_held_out_from_ten_on_and_always_the_same(count: int, seed: int) -> None:
-    kept = kept_back(count, "auto", seed)
-    assert len(kept) == (count // 8 if count >= 10 else 0) and kept == kept_back(count, "auto", seed)
+    kept = choose_held_out(count, "auto", seed)
+    assert len(kept) == (count // 8 if count >= 10 else 0) and kept == choose_held_out(count, "auto", seed)
     assert list(kept) == sorted(set(kept)) and all(0 <= place < count for place in kept)
-    assert kept_back(count, "off", seed) == () and len(kept_back(count, 1000, seed)) == max(0, count - 1)
+    assert choose_held_out(count, "off", seed) == () and len(choose_held_out(count, 1000, seed)) == max(0, count - 1)

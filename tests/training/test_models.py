@@ -191,7 +191,7 @@ class Evil:
 
 def test_a_ckpt_with_code_is_refused_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"state_dict": {"a": torch.ones(1)}, "callbacks": Evil()}, tmp_path / "x.ckpt")
-    with pytest.raises(WeightsError, match=r"holds code \(__builtin__\.print\)"):
+    with pytest.raises(WeightsError, match=r"contains code \(__builtin__\.print\)"):
         inspect_model(tmp_path / "x.ckpt")
     assert "code ran" not in capsys.readouterr().out
 

@@ -32,7 +32,7 @@ def vectors(folder: RunFolder) -> Any:
         (0.9, "lean backward"),
         (0.7, "micro-batches of 2"),
         (0.5, "micro-batches of 1"),
-        (0.45, "activations computed twice"),
+        (0.45, "activations recomputed"),
     ],
 )
 def test_training_goes_on_in_the_memory_there_is_with_the_same_result(

@@ -878,7 +878,7 @@ def test_samples_are_decoded_in_tiles_of_512_pixels_where_the_plan_says_so(
 
     def tight(*given: Any) -> Plan:
         made = make_plan(*given)
-        return replace(made, fit=replace(made.fit, tiled_previews=True))
+        return replace(made, fit=replace(made.fit, tiled_sampling=True))
 
     monkeypatch.setattr("ti_tui.training.opening.make_plan", tight)
     vae = open_trainer(make_run("sdxl.safetensors")).session.renderer.open_vae()

@@ -82,7 +82,7 @@ def _check_photographs(folder: Path, resolution: int, *, person: bool, subfolder
     captions = sum(bool(picture.caption) for picture in usable)
     parts = [f"{show.number(len(usable), 'photograph')} can be used"]
     parts += [f"{captions} with captions"] if captions else []
-    masks = sum(look.picture is not None and look.mask != "" for look in found.looks)
+    masks = sum(look.picture is not None and look.mask != "" for look in found.files)
     parts += [f"{masks} with masks"] if masks else []
     refused = {problem.subject for problem in found.problems.errors} - {picture.path for picture in usable}
     parts += [f"{len(refused)} cannot"] if refused else []

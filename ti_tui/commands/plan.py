@@ -65,9 +65,9 @@ def _show_steps(checked: Checked, plan: Plan) -> None:
 
 def _held_out(checked: Checked) -> str:
     """Names of the held-out images."""
-    if not checked.kept_back or checked.pictures is None:
+    if not checked.held_out or checked.pictures is None:
         return ""
-    names = [checked.pictures.pictures[place].path.name for place in checked.kept_back]
+    names = [checked.pictures.pictures[place].path.name for place in checked.held_out]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"; held out for the eval loss: {', '.join(names[:3])}{more}"
 

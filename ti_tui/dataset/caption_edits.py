@@ -1,4 +1,4 @@
-"""Changing many captions at once: find and replace, and what stands around all of them. Pure: texts in, texts out."""
+"""Edits many captions at once: find and replace, prefix and suffix. Pure functions of texts."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from ti_tui.dataset.caption_text import begins_with, ends_with
 from ti_tui.errors import UserError
 
 LONGEST_SECONDS = 0.5
-"""How long an expression may look through the captions: some take years."""
+"""Time limit for a regular expression: some would take years."""
 
 _SEAM = "\x00"
-"""Stands where words were taken out, until the commas and spaces around are mended. No caption holds one."""
+"""Marks where words were deleted, until the commas and spaces around are cleaned up. No caption contains it."""
 _SEAMS = re.compile(r"(\s*,)?(\s*)\x00(?:[\s,]*\x00)*(\s*)(,\s*)?")
 
 
 class ReplaceError(UserError):
-    """What is looked for, or put in its place, cannot be understood: where, and why."""
+    """The search text or its replacement is not valid: where, and why."""
 
 
 @dataclass(frozen=True)
 class Replacement:
-    """What to look for, and what to put in its place; regex: both are Python's expressions."""
+    """A search text and its replacement. regex: both are Python regular expressions."""
 
     find: str
     replace: str = ""
@@ -39,26 +39,26 @@ class Replacement:
 
 @dataclass(frozen=True)
 class Replaced:
-    """changed: the new captions by name, of those that become others; places: how often it was found in all."""
+    """changed: the changed captions by name; places: number of matches in all captions."""
 
     changed: Mapping[str, str]
     places: int
 
 
-def replace_in(captions: Mapping[str, str], wish: Replacement) -> Replaced:
-    """`captions` with the replacement made. Raises ReplaceError, and then nothing is changed.
+def replace_in(captions: Mapping[str, str], replacement: Replacement) -> Replaced:
+    """Make a replacement in `captions`. Raises ReplaceError.
 
-    Where words are taken out, the commas and spaces that stood around them go too.
+    Where words are deleted, surplus commas and spaces around them are deleted too.
     """
-    if not wish.find:
+    if not replacement.find:
         return Replaced({}, 0)
-    pattern = _pattern(wish)
-    template: str | None = wish.replace if wish.regex else None
+    pattern = _pattern(replacement)
+    template: str | None = replacement.replace if replacement.regex else None
     changed: dict[str, str] = {}
     places = 0
 
     def put(found: re.Match[str]) -> str:
-        new = wish.replace if template is None else found.expand(template)
+        new = replacement.replace if template is None else found.expand(template)
         return new if new or not found[0] else _SEAM
 
     try:
@@ -70,22 +70,22 @@ def replace_in(captions: Mapping[str, str], wish: Replacement) -> Replaced:
                 if count and new != caption:
                     changed[name] = new
     except (re.error, IndexError) as error:
-        raise ReplaceError(f"what is put instead: {_reason(error)}") from None
+        raise ReplaceError(f"the replacement: {_reason(error)}") from None
     except TimeoutError:
-        raise ReplaceError("this expression takes too long", remedy="Make it simpler.") from None
+        raise ReplaceError("this expression takes too long", remedy="Simplify it.") from None
     return Replaced(changed, places)
 
 
 def clean_line(text: str) -> str:
-    """`text` as a caption is kept: one line, nothing invisible; doing it again changes nothing."""
-    # What is invisible may only be seen once another invisible letter is gone.
+    """`text` in the form of a saved caption: one line, no invisible characters."""
+    # Some invisible characters are only recognised after others have been removed.
     while (line := one_line(text)) != text:
         text = line
     return line
 
 
 def framed(caption: str, prefix: str, suffix: str) -> str:
-    """`caption` between prefix and suffix, each put once: what has them stays as it is. No caption gets none."""
+    """`caption` with prefix and suffix, unless it has them already; an empty caption stays empty."""
     caption, prefix, suffix = (" ".join(text.split()) for text in (caption, prefix, suffix))
     if not caption:
         return ""
@@ -96,22 +96,22 @@ def framed(caption: str, prefix: str, suffix: str) -> str:
     return caption
 
 
-def _pattern(wish: Replacement) -> re.Pattern[str]:
-    find = wish.find if wish.regex else re.escape(wish.find)
-    if wish.whole_word:
+def _pattern(replacement: Replacement) -> re.Pattern[str]:
+    find = replacement.find if replacement.regex else re.escape(replacement.find)
+    if replacement.whole_word:
         find = rf"(?<!\w)(?:{find})(?!\w)"
     try:
-        # Compiled alone first: an error's place counts from what was typed.
-        if wish.regex:
-            re.compile(wish.find)
-        return re.compile(find, re.IGNORECASE if wish.ignore_case else 0)
+        # First compiled alone, so that positions in errors refer to the typed text.
+        if replacement.regex:
+            re.compile(replacement.find)
+        return re.compile(find, re.IGNORECASE if replacement.ignore_case else 0)
     except (re.error, OverflowError, RecursionError) as error:
         raise ReplaceError(_reason(error)) from None
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, re.error) and error.pos is not None:
-        return f"letter {error.pos + 1}: {error.msg}"
+        return f"character {error.pos + 1}: {error.msg}"
     return str(error)
 
 
@@ -127,9 +127,9 @@ def _mended(seam: re.Match[str]) -> str:
 
 @contextlib.contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
-    """Raises TimeoutError in the block after so long. Only where signals interrupt: in the main thread, not on Windows.
+    """Raise TimeoutError in the block after `seconds`. Works only in the main thread, and not on Windows.
 
-    Python's expressions look at signals while they search, and at nothing else.
+    Only a signal can interrupt Python's regular expressions.
     """
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
@@ -147,5 +147,5 @@ def _time_limit(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         if left:
-            # Somebody else's alarm, such as a test's, goes on.
+            # An alarm that was set before, such as a test's, continues.
             signal.setitimer(signal.ITIMER_REAL, max(0.001, left - (time.monotonic() - began)), interval)

@@ -1,4 +1,4 @@
-"""Caption files beside pictures, in the form that every trainer reads: one line, UTF-8, no mark, never empty."""
+"""Caption files, in the form that every trainer reads: one line of UTF-8, no byte-order mark, never empty."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Literal
 from ti_tui import atomic
 
 SUFFIXES = (".txt", ".caption")
-"""The first is read if both are there, and is the one that is written."""
+"""If both exist, the first is read; only the first is written."""
 
 LONG = 2_000
-"""Characters from which a caption is told to be long; a prompt holds 75 tokens, about 300 characters."""
+"""A longer caption (in characters) gets a warning; a prompt has 75 tokens, about 300 characters."""
 MOST_BYTES = 1_000_000
-"""No caption is as large; of such a file only the start is read."""
+"""Only this much of a caption file is read; no caption is as large."""
 
 _INVISIBLE = re.compile(
-    # Marks, soft hyphens and changes of direction; joiners only where they join nothing that needs them.
+    # Marks, soft hyphens and direction marks; joiners only next to ASCII, where they have no function.
     "[\u00ad\u200b\u200e\u200f\u2060\u2066-\u2069\u202a-\u202e\ufeff\ufff9-\ufffb]"
     "|(?<![^\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f])"
 )
@@ -29,7 +29,7 @@ _CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Note:
-    """What was odd about a caption file. warning: something of it may be lost or wrong."""
+    """A note about a caption file. warning: some of its text may be lost or wrong."""
 
     severity: Literal["warning", "info"]
     text: str
@@ -37,7 +37,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Sidecar:
-    """A caption as it is used, the file that it came from (None: there is none), what was odd about that file."""
+    """A caption, the file that it was read from (None: there is none), and notes about the file."""
 
     caption: str = ""
     path: Path | None = None
@@ -45,7 +45,7 @@ class Sidecar:
 
 
 def read_sidecar(picture: Path) -> Sidecar:
-    """The caption beside a picture: its first line that is not empty, as one clean line. Never raises."""
+    """The caption of a picture: the first line of its caption file that is not empty, cleaned. Never raises."""
     present = [path for suffix in SUFFIXES if _is_regular(path := picture.with_suffix(suffix))]
     if not present:
         return Sidecar()
@@ -57,9 +57,9 @@ def read_sidecar(picture: Path) -> Sidecar:
     except OSError as error:
         return Sidecar("", path, (Note("warning", f"its caption {name} cannot be read: {error.strerror}"),))
     if len(present) > 1:
-        notes.append(Note("info", f"{name} and {_shown(present[1].name)} are there; {name} is used"))
+        notes.append(Note("info", f"it has {name} and {_shown(present[1].name)}; {name} is used"))
     elif path.suffix != SUFFIXES[0]:
-        notes.append(Note("info", f"its caption is read from {name}; it is saved as {SUFFIXES[0]}"))
+        notes.append(Note("info", f"its caption is read from {name}, and saved as {SUFFIXES[0]}"))
     if len(content) > MOST_BYTES:
         content = content[:MOST_BYTES]
         notes.append(Note("warning", f"its caption {name} is larger than {MOST_BYTES // 1_000_000} MB"))
@@ -67,31 +67,31 @@ def read_sidecar(picture: Path) -> Sidecar:
     if odd:
         notes.append(Note("info" if "UTF-16" in odd else "warning", odd))
     elif content.startswith(codecs.BOM_UTF8):
-        notes.append(Note("info", f"its caption {name} starts with a byte-order mark; it is left out"))
+        notes.append(Note("info", f"its caption {name} starts with a byte-order mark; it is removed"))
     elif b"\0" in content:
-        notes.append(Note("info", f"its caption {name} looks like UTF-16 without its mark; read as such"))
+        notes.append(Note("info", f"its caption {name} looks like UTF-16 without a byte-order mark; read as such"))
     text, left_out = without_invisible(text)
     if left_out:
-        notes.append(Note("info", f"{left_out} in its caption {name}; left out"))
+        notes.append(Note("info", f"{left_out} in its caption {name}; removed"))
     lines = [line for line in (" ".join(line.split()) for line in text.splitlines()) if line]
     if not lines:
-        return Sidecar("", path, (*notes, Note("warning", f"its caption {name} is empty: counts as none")))
+        return Sidecar("", path, (*notes, Note("warning", f"its caption {name} is empty and counts as none")))
     if len(lines) > 1:
         notes.append(Note("warning", f"its caption {name} has {len(lines)} lines; the first is used"))
     if len(lines[0]) > LONG:
         length = f"{len(lines[0]):,}".replace(",", " ")
-        notes.append(Note("warning", f"its caption {name} has {length} characters; a prompt holds about 300"))
+        notes.append(Note("warning", f"its caption {name} has {length} characters; a prompt has room for about 300"))
     return Sidecar(lines[0], path, tuple(notes))
 
 
 def read_caption(picture: Path) -> tuple[str, str]:
-    """(caption, note) of a picture. No sidecar gives "". The note says what was odd about the file, or is ""."""
+    """(caption, notes about the caption file) of a picture; "" without a caption file."""
     sidecar = read_sidecar(picture)
     return sidecar.caption, "; ".join(note.text for note in sidecar.notes)
 
 
 def write_caption(picture: Path, caption: str) -> None:
-    """Write the sidecar of `picture`: one line, UTF-8, without a newline; an empty caption removes it.
+    """Write the caption file of `picture`: one line, UTF-8, no newline at the end. An empty caption deletes it.
 
     Raises CannotWrite.
     """
@@ -104,12 +104,12 @@ def write_caption(picture: Path, caption: str) -> None:
 
 
 def one_line(text: str) -> str:
-    """`text` as a caption is saved: one line, single spaces, nothing invisible."""
+    """`text` in the form of a saved caption: one line, single spaces, no invisible characters."""
     return " ".join(without_invisible(text)[0].split())
 
 
 def without_invisible(text: str) -> tuple[str, str]:
-    """(text without control characters and marks that cannot be seen, what was taken out in words or "")."""
+    """(text without control and invisible characters, what was removed in words or "")."""
     text, controls = _CONTROL.subn("", text)
     text, invisible = _INVISIBLE.subn("", text)
     parts = [f"{controls} control character{'s' * (controls > 1)}"] if controls else []
@@ -118,20 +118,20 @@ def without_invisible(text: str) -> tuple[str, str]:
 
 
 def decode(content: bytes) -> tuple[str, str]:
-    """(text, note) of a caption file in UTF-8, UTF-16 with its mark, or Windows-1252."""
+    """(text, note) of a caption file in UTF-8, UTF-16 with a byte-order mark, or Windows-1252."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode("utf-16", errors="replace"), "its caption is UTF-16; read as such"
     try:
         return content.decode("utf-8-sig").replace("\x00", ""), ""
     except UnicodeDecodeError as error:
         if error.start >= len(content) - 3 and len(content) == MOST_BYTES:
-            # Cut within a letter by the limit on what is read.
+            # The limit on what is read cut a character in two.
             return content[: error.start].decode("utf-8-sig"), ""
         return content.decode("cp1252", errors="replace"), "its caption is not UTF-8; read as Windows-1252"
 
 
 def _is_regular(path: Path) -> bool:
-    """Whether `path` can be opened without waiting: a pipe would block for ever."""
+    """Whether `path` is a regular file: reading a pipe could block forever."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError):

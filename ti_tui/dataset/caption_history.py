@@ -1,4 +1,4 @@
-"""What captions were before they were changed: one JSON object a line, append-only, for undo and for peace of mind."""
+"""The history of caption changes, for undo: an append-only file with one JSON object per line."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from ti_tui.dataset.caption_files import SUFFIXES, decode, read_caption, write_c
 FILE = "captions.jsonl"
 MOST_BATCHES = 500
 READ_BYTES = 16_000_000
-"""The end of a long file that is read; 500 batches of 100 captions are less."""
+"""Of a longer file only the end is read; 500 batches of 100 captions are smaller."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """One caption that was changed.
+    """A change of a caption.
 
     t:       when, in unix seconds.
-    batch:   changes that were made together, and are undone together, share it; see `new_batch`.
-    picture: its path from the folder that holds the history, with `/`.
+    batch:   shared by changes that were made together and are undone together; see `new_batch`.
+    picture: its path relative to the folder with the history, with `/`.
     old, new: the captions; "" for none.
-    how:     what made the new one, in words: "BLIP", "file name", "typed".
-    was:     what the caption's file held, if that was more than `old`: trainers read the first line only.
+    how:     what made the new one: "BLIP", "file name", "typed".
+    was:     content of the caption file, if that was more than `old`: trainers read only the first line.
     """
 
     t: float
@@ -43,21 +43,21 @@ class Change:
 
 
 def history_file(folder: Path) -> Path:
-    """The history of the captions in `folder`: a run's own folder, or a folder of photographs."""
+    """The history file of the captions in `folder`: a run folder, or a folder of photographs."""
     return folder / FILE
 
 
 def new_batch() -> str:
-    """A name for changes that belong together."""
+    """A new id for changes that belong together."""
     return uuid.uuid4().hex[:12]
 
 
 def append(file: Path, changes: Iterable[Change]) -> None:
-    """Add changes and bring them to the disk; a last line that a kill cut in half is closed first.
+    """Append changes and sync the file. If a killed program left half a line, it is ended first.
 
     Raises CannotWrite.
     """
-    # ASCII: file names may hold bytes that are no text.
+    # ASCII: file names may contain bytes that are not text.
     lines = b"".join(json.dumps(_values(change)).encode("ascii") + b"\n" for change in changes)
     if not lines:
         return
@@ -80,9 +80,9 @@ def append(file: Path, changes: Iterable[Change]) -> None:
 
 
 def change_caption(file: Path, picture: Path, new: str, *, batch: str, how: str) -> None:
-    """Write the sidecar of `picture`, after what it was has been kept in the history `file`.
+    """Change the caption of `picture`, after recording the change in the history `file`.
 
-    Nothing is written if that is its caption already. Raises CannotWrite.
+    Does nothing if it has this caption already. Raises CannotWrite.
     """
     old, _note = read_caption(picture)
     new = " ".join(new.split())
@@ -96,10 +96,9 @@ def change_caption(file: Path, picture: Path, new: str, *, batch: str, how: str)
 
 
 def read(file: Path) -> list[tuple[Change, ...]]:
-    """The last 500 batches, oldest first, each with its changes in their order. No file is no batch.
+    """The last 500 batches, oldest first, each with its changes in order; empty without a file.
 
-    Lines that are no changes, such as a half-written last one, are passed over. Raises OSError if the file is there
-    and cannot be read.
+    Invalid lines, such as a half-written last one, are skipped. Raises OSError if the file exists and cannot be read.
     """
     batches: dict[str, list[Change]] = {}
     for line in _last_lines(file):
@@ -109,7 +108,7 @@ def read(file: Path) -> list[tuple[Change, ...]]:
 
 
 def _whole(picture: Path) -> str:
-    """All that the picture's caption file holds, without the white space around it."""
+    """The whole content of the picture's caption file, stripped of white space."""
     for path in (picture.with_suffix(suffix) for suffix in SUFFIXES):
         with contextlib.suppress(OSError):
             if path.is_file():

@@ -1,4 +1,4 @@
-"""The words of made captions: cleaned of what captioners get wrong, put together with those that are there already."""
+"""Cleans the captions that a captioner made, and combines them with existing captions."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Literal
 from unicodedata import category
 
 CaptionMode = Literal["missing", "replace", "prepend", "append"]
-"""What becomes of a picture that has a caption: it is passed over, or the new one takes its place, goes before it or
-after it."""
+"""If an image has a caption already: it is skipped, or the new caption replaces it, or is put before or after it."""
 
 LONGEST_PHRASE = 6
-"""Words of the longest phrase whose repetition is taken for a captioner's stutter."""
+"""Repeated phrases of up to this many words are taken for a captioner's stutter."""
 
 _ARAFED = re.compile(r"(?i)\b(?:(a)n? +)?araf+e?[ds]?\b[ ,]*(?=([aeiou])?)")
 _NAME_DIGITS = re.compile(r"^[-\d]+\s*")
@@ -21,11 +20,11 @@ _WORD_END = ",.;:!?"
 
 @dataclass(frozen=True)
 class CaptionRules:
-    """How made captions become a picture's caption.
+    """How the captions that a captioner makes are used.
 
-    mode:        for pictures that have one.
-    prefix:      put before the whole caption as it is; put once, however often captions are made.
-    first_words: what the captioner itself begins with and goes on from, such as "a photo of".
+    mode:        for images that have a caption.
+    prefix:      put before the whole caption, only once however often captions are made.
+    first_words: the captioner continues from these words, such as "a photo of".
     """
 
     mode: CaptionMode = "missing"
@@ -33,13 +32,13 @@ class CaptionRules:
     first_words: str = ""
 
     def wants(self, old: str) -> bool:
-        """Whether a picture with the caption `old` ("" for none) is to be captioned."""
+        """Whether an image with the caption `old` ("" for none) is to be captioned."""
         return self.mode != "missing" or not old
 
     def combined(self, old: str, made: str) -> str:
-        """The caption of a picture that had `old` and for which `made` was made.
+        """The new caption of an image that had the caption `old`, when the captioner made `made`.
 
-        Doing it again with the same words changes nothing.
+        Doing this twice gives the same caption as doing it once.
         """
         prefix, old, made = (" ".join(text.split()) for text in (self.prefix, old, made))
         old, made = _without(old, prefix), _without(made, prefix)
@@ -51,11 +50,10 @@ class CaptionRules:
 
 
 def clean_caption(text: str) -> str:
-    """What a captioner wrote, as a person would write it.
+    """A captioner's text as a person would write it.
 
-    Without BLIP-large's non-words "arafed" and "araffe", without stuttered words and phrases, without the spaces that
-    its tokenizer puts around hyphens, apostrophes and before commas, without a full stop at the end. "" if nothing is
-    left.
+    Removes BLIP-large's non-words "arafed" and "araffe", repeated words and phrases, the spaces that its tokenizer puts
+    around hyphens and apostrophes and before commas, and a full stop at the end. "" if nothing is left.
     """
     text = _ARAFED.sub(lambda found: f"{found[1]}{'n' if found[2] else ''} " if found[1] else "", _one_line(text))
     text = re.sub(r"\s+([,.;:!?])", r"\1", text)
@@ -70,14 +68,14 @@ def words_of_name(stem: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """`text` on one line, spaces collapsed, without control and invisible characters and halves of letters."""
+    """`text` on one line, spaces collapsed, without control characters, invisible and broken characters."""
     text = text.replace("\ufffd", "")
     letters = (letter if letter.isprintable() else "" if category(letter) == "Cf" else " " for letter in text)
     return " ".join("".join(letters).split())
 
 
 def _without_stutter(words: list[str]) -> list[str]:
-    """Of words and phrases that follow themselves only the last is kept."""
+    """Drop repeated words and phrases; the last of them stays."""
     kept = list(words)
     for length in range(1, LONGEST_PHRASE + 1):
         at = 0

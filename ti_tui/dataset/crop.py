@@ -1,4 +1,4 @@
-"""From any picture to the pixels that are trained: upright, sRGB, no transparency, the wanted size."""
+"""Turns any picture into a training image: upright, sRGB, without transparency, in the wanted size."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ti_tui.dataset.crop_boxes import Box, Crop, PixelSize, largest_box
 from ti_tui.dataset.picture_file import DatasetError, load_pixels, open_picture, orientation, shown
 
 Profiled = Literal["", "sRGB", "converted", "broken"]
-"""A picture's colour profile: none, the usual one, another one that was converted, one that says nothing."""
+"""A picture's colour profile: none, sRGB, another one that was converted, a broken one."""
 
 WHITE = (255, 255, 255)
 EVEN = 6.0
-"""Standard deviation (levels) up to which a border is of one colour, so that a band beside it may have it too."""
+"""A border with at most this standard deviation (levels) counts as one colour, which the bands then get too."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -34,13 +34,13 @@ _TURNS = {
 _WITH_PROFILE = frozenset({"RGB", "RGBA", "CMYK", "L"})
 _ROWS = 256
 _REACH = 3
-"""Pixels of the result that Lanczos looks to either side."""
+"""Radius of the Lanczos filter, in pixels of the result."""
 
 
 def load_fitted(path: Path, size: PixelSize) -> Image.Image:
     """The picture at `path` as RGB, cropped around its centre and resized to `size` (width, height) in pixels.
 
-    Raises DatasetError, with the path in its place, if it cannot be decoded.
+    Raises DatasetError, which names the file, if it cannot be decoded.
     """
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -51,24 +51,24 @@ def load_fitted(path: Path, size: PixelSize) -> Image.Image:
 
 
 def load_crops(path: Path, crops: Sequence[Crop]) -> list[Image.Image]:
-    """The pieces of the picture at `path` that `crops` say, as RGB in their sizes.
+    """The `crops` of the picture at `path`, as RGB in their sizes.
 
-    Raises DatasetError, with the path in its place, if it cannot be decoded, or if it has another size than when it
-    was looked at. Pillow's warnings are not held back: that is for the caller, who may run several at a time.
+    Raises DatasetError, which names the file, if it cannot be decoded or has another size than before. Does not
+    suppress Pillow's warnings: the caller does, because several threads may call this.
     """
     try:
         image = _load_upright(path)
         if any(image.size != crop.source for crop in crops):
-            raise DatasetError("has changed since it was looked at", remedy="Look at the folder again.")
+            raise DatasetError("has changed since it was checked", remedy="Check the folder again.")
         return [_padded(_rgb(image), crop.size) if crop.padded else _cut(image, crop.box, crop.size) for crop in crops]
     except DatasetError as error:
         raise _about(path, error) from None
 
 
 def cut_mask(mask: Image.Image, crop: Crop) -> Image.Image:
-    """The piece of an upright grey mask that goes with a piece of its picture, in the same size.
+    """Crop an upright grey mask like its picture.
 
-    The mask has the picture's shape and any size. Bands beside a padded picture are black.
+    The mask has the picture's shape and any size. Bands of a padded picture are black.
     """
     if crop.padded:
         inner, corner = within(crop.source, crop.size)
@@ -79,24 +79,24 @@ def cut_mask(mask: Image.Image, crop: Crop) -> Image.Image:
 
 
 def cut_copy(copy: Image.Image, crop: Crop, size: PixelSize) -> Image.Image:
-    """What a crop takes from a picture, of a smaller upright RGB copy of it, as `size`: to be looked at."""
+    """A crop of a small upright RGB copy of a picture, at `size`, for display."""
     return _padded(copy, size) if crop.padded else _resized(copy, box_in(copy.size, crop), size)
 
 
 def box_in(size: PixelSize, crop: Crop) -> Box:
-    """The box of a crop in a copy of the picture that has another size."""
+    """The box of a crop in a copy of the picture with another size."""
     across, down = size[0] / crop.source[0], size[1] / crop.source[1]
     box = crop.box
     return Box(box.left * across, box.top * down, box.width * across, box.height * down).inside(size)
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """Turn by EXIF, convert to sRGB by the embedded profile, put transparency on white."""
+    """Turn by EXIF, convert to sRGB by the embedded profile, replace transparency by white."""
     return _rgb(turned(image, orientation(image)))
 
 
 def load_upright(path: Path) -> Image.Image:
-    """The whole picture in a file, upright, in RGB. Raises DatasetError with the reason in words."""
+    """The whole picture, upright, in RGB. Raises DatasetError with the reason in words."""
     with warnings.catch_warnings(action="ignore"), open_picture(path) as image:
         load_pixels(image)
         try:
@@ -106,17 +106,17 @@ def load_upright(path: Path) -> Image.Image:
 
 
 def fit(image: Image.Image, size: PixelSize) -> Image.Image:
-    """Crop the largest centred piece of the wanted shape and resize it once (Lanczos)."""
+    """Crop the largest centred box in the shape of `size` and resize it once (Lanczos)."""
     return _resized(image, largest_box(image.size, size), size)
 
 
 def turned(image: Image.Image, turn: int) -> Image.Image:
-    """`image` turned as EXIF orientation `turn` says; itself where there is nothing to turn."""
+    """`image` turned by the EXIF orientation `turn`; itself if there is nothing to turn."""
     return image.transpose(_TURNS[turn]) if turn in _TURNS else image
 
 
 def to_srgb(image: Image.Image) -> tuple[Image.Image, Profiled]:
-    """`image` in sRGB by its embedded profile, and what that profile was. A broken one is passed over."""
+    """`image` in sRGB by its embedded profile, and the kind of that profile. A broken profile is ignored."""
     content = image.info.get("icc_profile")
     if not content or image.mode not in _WITH_PROFILE:
         return image, ""
@@ -128,12 +128,12 @@ def to_srgb(image: Image.Image) -> tuple[Image.Image, Profiled]:
         converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=mode)
         return (converted, "converted") if converted is not None else (image, "broken")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        # A broken profile is common and harmless: the numbers are sRGB in nearly every such file.
+        # Broken profiles are common and harmless: nearly all such files are sRGB.
         return image, "broken"
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """`image` as RGB, what is transparent in it put on white."""
+    """`image` as RGB, transparency replaced by white."""
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (*WHITE, 255)), image)
@@ -141,7 +141,7 @@ def on_white(image: Image.Image) -> Image.Image:
 
 
 def to_8_bits(image: Image.Image) -> Image.Image:
-    """A grey picture of 16 or 32 bits a pixel, its range brought to 0..255; Pillow would cut it off at 255."""
+    """A grey picture of 16 or 32 bits per pixel, scaled to 0..255; Pillow would clip it at 255."""
     if not image.mode.startswith(("I", "F")):
         return image
     pixels = np.asarray(image)
@@ -151,7 +151,7 @@ def to_8_bits(image: Image.Image) -> Image.Image:
     else:
         top = 65535.0 if image.mode.startswith("I;16") or highest > 255 else 255.0
     grey = np.empty(pixels.shape, dtype=np.uint8)
-    # A few rows at a time: as floating point the whole would take eight times its memory.
+    # A few rows at a time: the whole as floating point would take eight times the memory.
     for row in range(0, len(pixels), _ROWS):
         rows = pixels[row : row + _ROWS].astype(np.float64)
         grey[row : row + _ROWS] = (rows / top * 255).clip(0, 255).round()
@@ -159,14 +159,14 @@ def to_8_bits(image: Image.Image) -> Image.Image:
 
 
 def size_for(source: PixelSize, resolution: int, *, buckets: bool = False, step: int = 64) -> PixelSize:
-    """What a picture of `source` pixels is trained at: the square, or with buckets the size nearest in shape."""
+    """Size of the image that a picture of `source` pixels becomes: a square, or with buckets the nearest shape."""
     return bucket_for(*source, resolution, step=step) if buckets else (resolution, resolution)
 
 
 def bucket_for(width: int, height: int, resolution: int, *, step: int = 64) -> PixelSize:
-    """The size to train a picture at that keeps its shape: multiples of `step`, area at most resolution squared.
+    """The bucket for a picture: sides that are multiples of `step`, area at most resolution squared.
 
-    Of all such sizes, the nearest in shape; of equally near ones the largest.
+    Of all buckets, the nearest in shape; of equally near ones the largest.
     """
     sizes = buckets(resolution, step=step)
     wanted = width / height
@@ -174,7 +174,7 @@ def bucket_for(width: int, height: int, resolution: int, *, step: int = 64) -> P
 
 
 def buckets(resolution: int, *, step: int = 64, widest: float = 2.5) -> list[PixelSize]:
-    """Every bucket of a resolution, no side more than `widest` times the other."""
+    """Every bucket of a resolution, with sides that differ by at most a factor of `widest`."""
     limit = resolution * resolution
     sizes = set()
     for width in range(step, limit // step + 1, step):
@@ -195,21 +195,21 @@ def _about(path: Path, error: DatasetError) -> DatasetError:
 def _load_upright(path: Path) -> Image.Image:
     with open_picture(path) as image:
         load_pixels(image)
-        # PNG may say which way is up after its pixels.
+        # A PNG may have its orientation after its pixels.
         return turned(image, orientation(image))
 
 
 def _cut(image: Image.Image, box: Box, size: PixelSize) -> Image.Image:
-    """A piece of an upright picture of any kind as RGB of `size`."""
+    """Crop an upright picture of any mode to RGB of `size`."""
     if image.mode != "RGB" or image.info.get("icc_profile") or image.has_transparency_data:
         image, box = _piece(image, box, size)
     return _resized(_rgb(image), box, size)
 
 
 def _piece(image: Image.Image, box: Box, size: PixelSize) -> tuple[Image.Image, Box]:
-    """Only what is needed of a picture that has to be converted, and where the box lies in it.
+    """The needed part of a picture that has to be converted, and the box within it.
 
-    Converting colours takes many times as long as cutting; what Lanczos sees around the box stays.
+    Converting colours takes many times as long as cropping. The margin that Lanczos needs is kept.
     """
     margin = _REACH * max(box.width / size[0], box.height / size[1], 1.0) + 1
     left, top = max(math.floor(box.left - margin), 0), max(math.floor(box.top - margin), 0)
@@ -231,7 +231,7 @@ def _resized(image: Image.Image, box: Box, size: PixelSize) -> Image.Image:
 
 
 def _padded(image: Image.Image, size: PixelSize) -> Image.Image:
-    """The whole picture within `size`, bands beside it: in the colour of its border where that is even, else white."""
+    """The whole picture within `size`, with bands in the colour of its border if that is even, otherwise white."""
     inner, corner = within(image.size, size)
     image = image.resize(inner, Image.Resampling.LANCZOS, reducing_gap=3.0)
     pixels = np.asarray(image)
@@ -245,7 +245,7 @@ def _padded(image: Image.Image, size: PixelSize) -> Image.Image:
 
 
 def within(source: PixelSize, size: PixelSize) -> tuple[PixelSize, tuple[int, int]]:
-    """(size, left upper corner) of the whole picture where it is padded to `size`."""
+    """(size, upper left corner) of the whole picture when it is padded to `size`."""
     scale = min(size[0] / source[0], size[1] / source[1])
     inner = (max(1, round(source[0] * scale)), max(1, round(source[1] * scale)))
     return inner, ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)

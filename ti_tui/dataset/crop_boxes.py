@@ -1,7 +1,7 @@
-"""Which part of a picture is trained: the rules that place a box.
+"""Places the crop box: which part of a photograph becomes the image.
 
-Pure geometry on sizes, faces and edge profiles, in pixels of the upright source picture. `prepare` and the crop
-review call it; nothing here opens a file. How a person changes a crop: `crop_changes`.
+Pure geometry on sizes, faces and edge profiles, in pixels of the upright photograph; no file is opened. `prepare` and
+the crop review use it. Changes by hand are in `crop_changes`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Literal, cast, get_args
 
 PixelSize = tuple[int, int]
 Profile = tuple[float, ...]
-"""How much there is to see along one side of a picture: mean edge strength of each of equally wide strips."""
+"""Mean edge strength of equally wide strips along one side of a picture."""
 
 CropMode = Literal["auto", "face", "centre", "whole", "keep", "split", "manual"]
 CropRule = Literal["face", "detail", "centre", "manual", "whole", "keep", "split"]
@@ -22,31 +22,31 @@ Framing = Literal["close-up", "head", "waist"]
 
 MODES: tuple[CropMode, ...] = get_args(CropMode)
 FRAMINGS: dict[Framing, float] = {"close-up": 2.2, "head": 3.2, "waist": 5.0}
-"""Height of the box in heights of the face."""
+"""Height of the box as a multiple of the face's height."""
 
 NOTED, MOST = 1.25, 2.0
-"""Enlarging up to NOTED is worth a note, up to MOST a warning; above it the picture is refused unless forced."""
+"""Enlarging up to NOTED gives a note, up to MOST a warning; above, the picture is refused unless forced."""
 
 LEAST_SCORE = 80
 LEAST_FACE = 0.04
-"""Height of a face, in parts of the picture's shorter side, below which it says nothing about the crop."""
+"""Smaller faces (height as a share of the picture's shorter side) are ignored for the crop."""
 FACE_POINT, FACE_AT = 0.40, (0.50, 0.42)
-"""The point of a face (from its top) that is put at a place (across, down) of the box."""
+"""The point of a face (from its top) that is placed at this point (across, down) of the box."""
 HEAD_UP, HEAD_SIDE, HEAD_DOWN = 0.60, 0.35, 0.25
-"""By how much of its height (and width) a face's box grows to hold the whole head."""
+"""A face's box is extended by these shares of its height (and width) to contain the whole head."""
 
 HIGHER = 0.10
-"""In a tall picture what matters is usually above the middle, by this part of the height."""
+"""In a tall picture the subject is usually above the middle, by this share of the height."""
 CENTRE_PULL = 0.08
-"""How much of the edges a window at the far end has to have more than the middle one."""
+"""A window at the far end must contain this share of the edges more than the middle one to be chosen."""
 FLAT = 0.6
-"""Mean edge strength (levels of 255) below which there is nothing to see."""
+"""Below this mean edge strength (levels of 255) a picture is considered empty."""
 SPLIT_FROM, SPLIT_OVERLAP = 1.5, 0.2
 
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle in pixels of the upright source picture; fractions of pixels are meant."""
+    """A rectangle in pixels of the upright photograph; fractions of pixels are allowed."""
 
     left: float
     top: float
@@ -66,7 +66,7 @@ class Box:
         return self.left + self.width / 2, self.top + self.height / 2
 
     def inside(self, size: PixelSize) -> Box:
-        """The box pushed into a picture of `size`; what is larger than the picture is cut to it."""
+        """The box moved into a picture of `size`, and made smaller if it does not fit."""
         width, height = min(self.width, size[0]), min(self.height, size[1])
         left = min(max(self.left, 0.0), size[0] - width)
         top = min(max(self.top, 0.0), size[1] - height)
@@ -75,7 +75,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Face:
-    """A face that was found: its box from brow to chin, and how sure that is (0..100)."""
+    """A face: its box from brow to chin, and the confidence (0..100)."""
 
     left: float
     top: float
@@ -85,12 +85,12 @@ class Face:
 
     @property
     def whole_head(self) -> Box:
-        """The whole head around the face, also where it leaves the picture."""
+        """The whole head around the face; it may extend beyond the picture."""
         left, top = self.left - HEAD_SIDE * self.width, self.top - HEAD_UP * self.height
         return Box(left, top, (1 + 2 * HEAD_SIDE) * self.width, (1 + HEAD_UP + HEAD_DOWN) * self.height)
 
     def head(self, size: PixelSize) -> Box:
-        """The whole head around the face, as far as it is in a picture of `size`."""
+        """The head around the face, cut to a picture of `size`."""
         whole = self.whole_head
         left, top = max(whole.left, 0.0), max(whole.top, 0.0)
         right, bottom = min(whole.right, size[0]), min(whole.bottom, size[1])
@@ -99,10 +99,10 @@ class Face:
 
 @dataclass(frozen=True)
 class PictureContent:
-    """What is known about a picture that helps to crop it.
+    """What is known about a picture for cropping it.
 
     size:    upright, in pixels.
-    faces:   those that were found; None if nobody looked.
+    faces:   the faces in it; None if it was not searched.
     profile: edges across and down.
     """
 
@@ -112,7 +112,7 @@ class PictureContent:
 
     @property
     def useful_faces(self) -> tuple[Face, ...]:
-        """Faces that a crop may follow: the largest first; of about equal ones the one nearest the middle."""
+        """Faces that a crop may follow: the largest first; of about equally large ones, the one nearest the middle."""
         least = LEAST_FACE * min(self.size)
         width, height = self.size
 
@@ -127,9 +127,9 @@ class PictureContent:
 
 @dataclass(frozen=True)
 class CropChoice:
-    """How a picture is to be cropped: what a person chose, or the default.
+    """How a picture is to be cropped: the default, or what was chosen.
 
-    box:  for manual. face: which one (0 is the largest), framing: how much around it.
+    box:  for manual. face: which face (0 is the largest), framing: how much around it.
     """
 
     mode: CropMode = "auto"
@@ -138,7 +138,7 @@ class CropChoice:
     framing: Framing = "head"
 
     def to_values(self) -> dict[str, Any]:
-        """As plain values, for JSON and TOML; what is the default is left out."""
+        """As plain values, for JSON and TOML, without defaults."""
         values: dict[str, Any] = {"mode": self.mode}
         if self.box is not None:
             values["box"] = [self.box.left, self.box.top, self.box.width, self.box.height]
@@ -150,7 +150,7 @@ class CropChoice:
 
     @classmethod
     def from_values(cls, values: Any) -> CropChoice | None:
-        """The choice that `to_values` wrote, or None if these values are none. Never raises."""
+        """The inverse of `to_values`; None if the values are invalid. Never raises."""
         if not isinstance(values, Mapping) or values.get("mode") not in MODES:
             return None
         face, framing = values.get("face", 0), values.get("framing", "head")
@@ -163,18 +163,18 @@ class CropChoice:
 
 
 AUTO = CropChoice()
-"""What the rules say."""
+"""The default: the crop is chosen automatically."""
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A piece of a picture as it will be trained.
+    """A crop of a photograph.
 
-    box:    which piece, in pixels of the upright source.
-    size:   what it becomes, in pixels.
-    source: size of the upright source, by which a file that has changed since is known.
+    box:    in pixels of the upright photograph.
+    size:   of the resulting image, in pixels.
+    source: size of the upright photograph, to detect a file that has changed since.
     rule:   what placed the box.
-    face:   which of the useful faces it follows, None if it follows none.
+    face:   which of the useful faces it follows; None if it follows none.
     """
 
     box: Box
@@ -185,12 +185,12 @@ class Crop:
 
     @property
     def padded(self) -> bool:
-        """Whether the picture has another shape than what it becomes, and bands fill the rest."""
+        """Whether the whole photograph has a different shape than the image, so that bands fill the rest."""
         return self.rule == "whole" and not same_shape(self.source, self.size)
 
     @property
     def upscale(self) -> float:
-        """By how much the piece is enlarged; below 1 it is made smaller."""
+        """How many times the crop is enlarged; below 1 it is reduced."""
         scales = (self.size[0] / self.box.width, self.size[1] / self.box.height)
         return min(scales) if self.padded else max(scales)
 
@@ -201,18 +201,18 @@ class Crop:
 
 
 def crops_for(content: PictureContent, size: PixelSize, choice: CropChoice = AUTO) -> tuple[Crop, ...]:
-    """The pieces of a picture that become pictures of `size`: one, or several for the mode `split`."""
+    """The crops of a photograph to images of `size`: one, or several with the mode `split`."""
     if choice.mode == "split" and len(boxes := split_boxes(content.size, size)) > 1:
         return tuple(Crop(box, size, content.size, "split") for box in boxes)
     return (crop_for(content, size, choice),)
 
 
 def crop_for(content: PictureContent, size: PixelSize, choice: CropChoice = AUTO) -> Crop:
-    """The one piece of a picture that becomes a picture of `size` (width, height).
+    """The crop of a photograph to an image of `size` (width, height).
 
-    A mode that cannot be had (a face where there is none, `keep` at another size, `split` of a picture that is
-    nearly square) is done as `auto`; the rule of the crop says what was done. Every box lies in the picture and has
-    the shape of `size`; only a `manual` one may have fewer pixels than `size` where the picture has enough.
+    A mode that is not possible (`face` without a face, `keep` at another size, `split` of a nearly square photograph)
+    becomes `auto`; the rule of the crop tells what was done. Every box is inside the photograph and has the shape of
+    `size`. Only a `manual` box may have fewer pixels than `size` if the photograph has enough.
     """
     source = content.size
     faces = content.useful_faces
@@ -242,13 +242,13 @@ def crop_for(content: PictureContent, size: PixelSize, choice: CropChoice = AUTO
 def largest_box(source: PixelSize, size: PixelSize) -> Box:
     """The largest box in the shape of `size`, in the middle of the picture."""
     scale = min(source[0] / size[0], source[1] / size[1])
-    # Rounding must not carry it over the edge: Pillow would refuse such a box.
+    # Rounding must not move it across the edge: Pillow would refuse such a box.
     width, height = min(size[0] * scale, source[0]), min(size[1] * scale, source[1])
     return Box((source[0] - width) / 2, (source[1] - height) / 2, width, height)
 
 
 def conform(box: Box, source: PixelSize, size: PixelSize) -> Box:
-    """`box` in the shape of `size` and in the picture: the same middle and about the same area."""
+    """`box` in the shape of `size`, inside the picture, with the same middle and about the same area."""
     largest = largest_box(source, size)
     area = max(box.width, 1.0) * max(box.height, 1.0)
     shape = largest.width / largest.height
@@ -259,7 +259,7 @@ def conform(box: Box, source: PixelSize, size: PixelSize) -> Box:
 
 
 def box_from(values: Any) -> Box | None:
-    """A box from [left, top, width, height], or None if these are no such numbers."""
+    """A box from [left, top, width, height], or None if these are not valid numbers."""
     if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != 4:
         return None
     numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < 1e9]
@@ -269,13 +269,13 @@ def box_from(values: Any) -> Box | None:
 
 
 def same_shape(source: PixelSize, size: PixelSize) -> bool:
-    """Whether the largest box leaves less than a pixel away."""
+    """Whether the largest box cuts off less than a pixel."""
     box = largest_box(source, size)
     return source[0] - box.width < 1 and source[1] - box.height < 1
 
 
 def _around(source: PixelSize, box: Box, face: Face) -> Box:
-    """A box as large as `box`, put around a face; the head is not cut if the box can hold it."""
+    """A box as large as `box` around a face; the head is not cut off if the box is large enough for it."""
     left = face.left + face.width / 2 - FACE_AT[0] * box.width
     top = face.top + FACE_POINT * face.height - FACE_AT[1] * box.height
     head = face.head(source)
@@ -287,7 +287,7 @@ def _around(source: PixelSize, box: Box, face: Face) -> Box:
 
 
 def _framed(content: PictureContent, size: PixelSize, face: Face, framing: Framing) -> Box:
-    """A box of so many heights of the face around it, never with fewer pixels than are needed if there are more."""
+    """A box around the face in the framing's size, with at least as many pixels as `size` if the picture has them."""
     largest = largest_box(content.size, size)
     height = min(max(FRAMINGS[framing] * face.height, size[1]), largest.height)
     width = min(height * largest.width / largest.height, largest.width)
@@ -295,7 +295,7 @@ def _framed(content: PictureContent, size: PixelSize, face: Face, framing: Frami
 
 
 def _by_detail(content: PictureContent, box: Box) -> tuple[Box, CropRule]:
-    """`box` moved along the longer side to where the edges are; the middle pulls a little."""
+    """`box` moved along the longer side to where the edges are, with a slight preference for the middle."""
     tall = content.size[1] - box.height > content.size[0] - box.width
     profile = content.profile[tall]
     window = box.height / content.size[1] if tall else box.width / content.size[0]
@@ -308,7 +308,7 @@ def _by_detail(content: PictureContent, box: Box) -> tuple[Box, CropRule]:
 
 
 def _window(profile: Profile, window: float, anchor: float) -> float:
-    """Middle of the window (all in parts of the side) that holds most of the edges, less the pull of `anchor`."""
+    """Middle of the window (in shares of the side) with the most edges, with a slight preference for `anchor`."""
     sums = [0.0, *accumulate(profile)]
     free = 1.0 - window
     places = [free * step / 128 for step in range(129)]
@@ -328,7 +328,7 @@ def _window(profile: Profile, window: float, anchor: float) -> float:
 
 
 def split_boxes(source: PixelSize, size: PixelSize) -> list[Box]:
-    """Boxes along the longer side that overlap by SPLIT_OVERLAP or more; just one for a picture not long enough."""
+    """Boxes along the longer side that overlap by at least SPLIT_OVERLAP; only one if it is not long enough."""
     box = largest_box(source, size)
     tall = source[1] - box.height > source[0] - box.width
     long, side = (source[1], box.height) if tall else (source[0], box.width)

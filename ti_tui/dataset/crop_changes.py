@@ -1,4 +1,4 @@
-"""How a person changes a crop: each function takes the choice so far and gives the next. The crop desk calls them."""
+"""Changes to a crop by hand: each function takes the current choice and returns the next. The crop desk calls them."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from ti_tui.dataset.crop_boxes import (
 )
 
 STEP, FINE = 1 / 32, 1 / 128
-"""How far one key moves a box, in parts of the box."""
+"""How far a key moves the box, as a share of the box."""
 GROW = 17 / 16
-"""How much one key makes a box larger."""
+"""How much larger a key makes the box."""
 
 
 def least_box(source: PixelSize, size: PixelSize) -> tuple[float, float]:
-    """Width and height of the smallest box that a person may draw: no more enlarging than MOST, if it can be helped."""
+    """Width and height of the smallest box: enlarged at most MOST times, if the picture is large enough."""
     largest = largest_box(source, size)
     width = min(size[0] / MOST, largest.width)
     return width, width * largest.height / largest.width
 
 
 def moved(choice: CropChoice, content: PictureContent, size: PixelSize, across: float, down: float) -> CropChoice:
-    """The box moved by parts of itself (STEP, FINE; negative is left and up), as far as the picture goes."""
+    """Move the box by shares of its size (STEP, FINE; negative is left and up), within the picture."""
     box = _drawn(choice, content, size)
     box = replace(box, left=box.left + across * box.width, top=box.top + down * box.height)
     return replace(choice, mode="manual", box=box.inside(content.size))
 
 
 def resized(choice: CropChoice, content: PictureContent, size: PixelSize, times: float) -> CropChoice:
-    """The box made `times` as large around its middle, between `least_box` and the largest that fits."""
+    """Make the box `times` as large around its middle, between `least_box` and the largest that fits."""
     box = _drawn(choice, content, size)
     largest, least = largest_box(content.size, size), least_box(content.size, size)
     width = min(max(box.width * times, min(least[0], box.width)), largest.width)
@@ -50,7 +50,7 @@ def resized(choice: CropChoice, content: PictureContent, size: PixelSize, times:
 
 
 def next_face(choice: CropChoice, content: PictureContent) -> CropChoice:
-    """Follow the next face; without faces nothing changes."""
+    """Follow the next face. Without faces nothing changes."""
     count = len(content.useful_faces)
     if not count:
         return choice
@@ -60,14 +60,14 @@ def next_face(choice: CropChoice, content: PictureContent) -> CropChoice:
 
 
 def next_framing(choice: CropChoice) -> CropChoice:
-    """More or less around the face: close-up, head and shoulders, to the waist."""
+    """The next framing of the face: close-up, head and shoulders, to the waist."""
     names = list(FRAMINGS)
     following = names[(names.index(choice.framing) + 1) % len(names)] if choice.mode == "face" else choice.framing
     return replace(choice, mode="face", box=None, framing=following)
 
 
 def next_mode(choice: CropChoice, content: PictureContent, size: PixelSize, *, split: bool = True) -> CropChoice:
-    """The next mode that this picture can have. split: whether cutting it into several is one of them."""
+    """The next mode for this picture. split: whether it may be cut into several images."""
     modes = [mode for mode in modes_for(content, size) if split or mode != "split"]
     at = modes.index(choice.mode) if choice.mode in modes else -1
     return CropChoice(modes[(at + 1) % len(modes)], face=choice.face, framing=choice.framing)
@@ -86,6 +86,6 @@ def modes_for(content: PictureContent, size: PixelSize) -> tuple[CropMode, ...]:
 
 
 def _drawn(choice: CropChoice, content: PictureContent, size: PixelSize) -> Box:
-    """The box that a person sees and changes; of a padded picture the largest that could be cut."""
+    """The box that is shown and changed; for a padded picture the largest box that fits."""
     crop = crop_for(content, size, choice)
     return largest_box(content.size, size) if crop.padded else crop.box

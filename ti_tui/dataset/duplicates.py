@@ -1,6 +1,6 @@
-"""Pictures that look the same: a 128-bit difference hash, and the nearest of those seen before.
+"""Finds near-duplicate pictures by a 128-bit difference hash.
 
-The hash is dHash (N. Krawetz, 2013) across and down; 64 bits alone cannot tell a small crop from another picture.
+The hash is dHash (N. Krawetz, 2013), horizontal and vertical; 64 bits alone confuse different pictures.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 SAME, ALIKE = 8, 24
-"""Bits of 128 that differ: up to SAME it is the same picture, saved or sized another way; up to ALIKE a near one."""
+"""Differing bits of 128: up to SAME it is the same picture, saved or resized differently; up to ALIKE a similar one."""
 FEWEST_BITS = 6
-"""Fewer bits that are set, or not set, belong to a picture without anything to compare."""
+"""If fewer bits are set, or fewer are not set, the picture has too little in it to be compared."""
 
 _SIDE = 8
 _BYTES = 2 * _SIDE * _SIDE // 8
@@ -33,8 +33,8 @@ class Fingerprint:
         return min((self.bits ^ other.bits).bit_count(), (self.bits ^ other.mirrored).bit_count())
 
     @property
-    def telling(self) -> bool:
-        """Whether it says anything: of an even surface all bits are alike."""
+    def comparable(self) -> bool:
+        """Whether it can be compared: the bits of an even surface are all the same."""
         return FEWEST_BITS <= self.bits.bit_count() <= 8 * _BYTES - FEWEST_BITS
 
 
@@ -47,7 +47,7 @@ def fingerprint(grey: Image.Image) -> Fingerprint:
 
 @dataclass(frozen=True)
 class Match:
-    """A picture seen before that looks like this one. bits: how many differ; mirrored: the other way round."""
+    """An earlier picture that looks like this one. bits: how many differ; mirrored: it is a mirror image."""
 
     path: Path
     bits: int
@@ -55,16 +55,16 @@ class Match:
 
 
 class LookalikeFinder:
-    """Pictures seen so far; finds the one that is most like a new one."""
+    """The pictures so far; finds the one that is most similar to a new one."""
 
     def __init__(self) -> None:
         self._paths: list[Path] = []
         self._known = np.zeros((64, _BYTES), dtype=np.uint8)
 
     def nearest(self, one: Fingerprint, *, within: int = ALIKE) -> Match | None:
-        """The most similar picture, if no more than `within` bits differ; of equal ones the first."""
+        """The most similar picture, if at most `within` bits differ; the first of equally similar ones."""
         count = len(self._paths)
-        if not count or not one.telling:
+        if not count or not one.comparable:
             return None
         plain, mirrored = (
             _POPULATION[self._known[:count] ^ _as_bytes(bits)].sum(axis=1) for bits in (one.bits, one.mirrored)
@@ -77,7 +77,7 @@ class LookalikeFinder:
 
     def add(self, path: Path, one: Fingerprint) -> None:
         """Remember a picture."""
-        if not one.telling:
+        if not one.comparable:
             return
         if len(self._paths) == len(self._known):
             self._known = np.concatenate([self._known, np.zeros_like(self._known)])

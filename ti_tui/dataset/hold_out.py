@@ -1,4 +1,4 @@
-"""Pictures that are kept back from training: only on them does the eval loss tell learning from learning by heart."""
+"""Chooses the held-out images: only on them can the eval loss tell learning from learning by heart."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import random
 
 ONE_IN = 8
 LEAST_PICTURES = 10
-"""With fewer each picture teaches more than it would tell."""
+"""With fewer images, each of them is worth more for training."""
 
 
-def kept_back(count: int, wanted: int | str, seed: int) -> tuple[int, ...]:
-    """Places, ascending, of the pictures of `count` that are not trained on. The same seed takes the same ones.
+def choose_held_out(count: int, wanted: int | str, seed: int) -> tuple[int, ...]:
+    """Places, ascending, of the held-out images among `count` images. The same seed chooses the same ones.
 
-    wanted: as in `evaluation.hold_out`: auto (one in eight where there are ten or more), off, or their number; at
-    least one picture is always left.
+    wanted: as in `evaluation.hold_out`: auto (one in eight of ten or more), off, or a number. At least one image is
+    left for training.
     """
     if wanted == "off":
         return ()
     number = (count // ONE_IN if count >= LEAST_PICTURES else 0) if isinstance(wanted, str) else wanted
     number = min(number, max(0, count - 1))
-    # A text seed is hashed in the same way by every Python and on every machine.
+    # A seed that is a text gives the same numbers in every version of Python and on every machine.
     return tuple(sorted(random.Random(f"hold out {seed}").sample(range(count), number)))

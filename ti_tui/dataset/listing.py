@@ -1,4 +1,4 @@
-"""Which files of a folder are training pictures, captions, or neither; `scan` and `survey` go by it."""
+"""Lists the pictures, captions and masks in a folder, for `scan` and `survey`."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ti_tui.run.problems import Problems
 
 UNREADABLE = {
     ".jxl": "is JPEG XL, which cannot be read; save it as PNG or JPEG",
-    ".svg": "is SVG, a drawing of lines; save it as PNG",
+    ".svg": "is SVG, a vector drawing; save it as PNG",
     ".psd": "is a Photoshop file; save it as PNG",
     **dict.fromkeys(
         (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".pef", ".srw"),
         "is a camera's raw file; save it as PNG or JPEG",
     ),
 }
-"""Endings of pictures that are never read, and what to say of them."""
+"""Endings of pictures that cannot be read, and the message for each."""
 
 MOST_FOLDERS = 2_000
-"""Sub-folders that are looked through; a home folder or a whole disk was not meant."""
+"""At most this many sub-folders are searched, in case a home folder or a whole disk was given by mistake."""
 
 _REPEATS = re.compile(r"([0-9]{1,3})_(.+)")
 """kohya's folder names. More digits are a date or a year, not repeats."""
@@ -35,14 +35,14 @@ _NOT_PICTURES = re.compile(r"-(mask|masklabel|condlabel)$")
 
 @dataclass(frozen=True)
 class PictureFolder:
-    """A folder that pictures are taken from, and how often an epoch uses each of them."""
+    """A folder with pictures, and how often an epoch uses each of them."""
 
     folder: Path
     repeats: int
 
 
 def raise_unless_folder(folder: Path) -> None:
-    """Raises DatasetError unless `folder` is a folder that can be read."""
+    """Raise DatasetError unless `folder` is a folder that can be read."""
     try:
         status = folder.stat()
     except FileNotFoundError:
@@ -56,7 +56,7 @@ def raise_unless_folder(folder: Path) -> None:
 
 
 def places(folder: Path, *, subfolders: bool = False) -> Iterator[PictureFolder]:
-    """`folder` itself and kohya's folders `<repeats>_<name>` in it; subfolders: every other folder below it too."""
+    """`folder` itself and kohya's folders `<repeats>_<name>` in it. subfolders: also every other folder below it."""
     own = _REPEATS.fullmatch(folder.name)
     repeats = _repeats_of(folder)
     yield PictureFolder(folder, repeats)
@@ -68,9 +68,9 @@ def places(folder: Path, *, subfolders: bool = False) -> Iterator[PictureFolder]
 
 
 def pictures_in(folder: Path, problems: Problems, field: str, *, strange: bool = False) -> list[Path]:
-    """Picture files directly in `folder`, in natural order; what only looks like one is told in `problems`.
+    """Picture files directly in `folder`, in natural order. Those that are not regular files are added to `problems`.
 
-    strange: also tell of pictures of kinds that are never read, such as a camera's raw files.
+    strange: also report pictures of kinds that cannot be read, such as a camera's raw files.
     """
     try:
         entries = list(folder.iterdir())
@@ -85,7 +85,7 @@ def pictures_in(folder: Path, problems: Problems, field: str, *, strange: bool =
             continue
         suffix = path.suffix.lower()
         if suffix in SUFFIXES and not _NOT_PICTURES.search(path.stem):
-            # Only regular files are opened: a pipe or a device would block for ever.
+            # Only regular files are opened: reading a pipe or a device could block forever.
             mode = _mode(path)
             if stat.S_ISREG(mode):
                 found.append(path)
@@ -98,7 +98,7 @@ def pictures_in(folder: Path, problems: Problems, field: str, *, strange: bool =
 
 
 def captions_without_picture(folder: Path) -> list[Path]:
-    """Caption files in `folder` beside which no other file has the same stem."""
+    """Caption files in `folder` without another file of the same stem."""
     try:
         entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError:
@@ -111,7 +111,7 @@ def captions_without_picture(folder: Path) -> list[Path]:
 
 
 def masks_not_used(folder: Path) -> list[tuple[Path, str]]:
-    """Files in `folder` that are named like masks, hence no pictures, yet are the mask of none; and why."""
+    """Files in `folder` that are named like masks but are not the mask of any picture; and why."""
     try:
         entries = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != "."]
     except OSError:
@@ -121,34 +121,34 @@ def masks_not_used(folder: Path) -> list[tuple[Path, str]]:
     for path in sorted(entries, key=natural_key):
         stem = _NOT_PICTURES.sub("", path.stem)
         if stem not in stems:
-            found.append((path, f"is named like a mask, and there is no picture {shown(stem)}"))
+            found.append((path, f"is named like a mask, but there is no picture {shown(stem)}"))
         elif stem != path.stem and path.suffix != ".png":
-            found.append((path, "is named like a mask, and masks are read from .png only"))
+            found.append((path, "is named like a mask, but masks are only read from .png"))
     return found
 
 
 def count_below(folder: Path) -> int:
-    """How many pictures lie in sub-folders that are not looked into unless asked."""
+    """Number of pictures in sub-folders that are only searched on request."""
     own = {place.folder for place in places(folder)}
     return sum(len(pictures_in(inner, Problems(), "")) for inner in _below(folder) if inner not in own)
 
 
 def names_in(folder: Path, *, subfolders: bool = False) -> list[str]:
-    """Names of all pictures in `folder`, as other parts call them: the path within it, with `/`."""
+    """Names of all pictures in `folder`, as used elsewhere: their paths within it, with `/`."""
     found = [pictures_in(place.folder, Problems(), "") for place in places(folder, subfolders=subfolders)]
     return [path.relative_to(folder).as_posix() for paths in found for path in paths]
 
 
 def found_instead(folder: Path, below: int = 0) -> str:
-    """What a folder without pictures holds, in a sentence or two. below: how many pictures lie in its sub-folders."""
+    """What a folder without pictures contains, in a sentence or two. below: number of pictures in its sub-folders."""
     counts: dict[str, int] = {}
     for path in folder.iterdir():
         if stat.S_ISREG(_mode(path)):
             suffix = shown(path.suffix.lower()) or "(no ending)"
             counts[suffix] = counts.get(suffix, 0) + 1
     found = ", ".join(f"{count} {suffix}" for suffix, count in sorted(counts.items()))
-    said = [f"It holds {found}."] if found else []
-    said += [f"Its sub-folders hold {below} {'picture' if below == 1 else 'pictures'}."] if below else []
+    said = [f"It contains {found}."] if found else []
+    said += [f"Its sub-folders contain {below} {'picture' if below == 1 else 'pictures'}."] if below else []
     return " ".join(said) or "It is empty."
 
 
@@ -163,7 +163,7 @@ def _repeats_of(folder: Path, otherwise: int = 1) -> int:
 
 
 def _mode(path: Path) -> int:
-    """What kind of file lies at the end of `path`; 0 where that cannot be told."""
+    """The file mode of `path`, links followed; 0 if it cannot be read."""
     try:
         return path.stat().st_mode
     except (OSError, ValueError):
@@ -171,7 +171,7 @@ def _mode(path: Path) -> int:
 
 
 def _below(folder: Path) -> list[Path]:
-    """Every folder under `folder` that is not hidden, in natural order. Links are not followed: they may be loops."""
+    """Every folder below `folder` that is not hidden, in natural order. Links are not followed: they may be loops."""
     found: list[Path] = []
     for root, names, _ in os.walk(folder):
         inner = sorted((Path(root, name) for name in names if not name.startswith(".")), key=natural_key)
@@ -183,7 +183,7 @@ def _below(folder: Path) -> list[Path]:
 
 
 def _developed(raw: Path) -> bool:
-    """Whether a picture that can be read lies beside a raw file: cameras write both."""
+    """Whether there is a readable picture of the same name beside a raw file: cameras write both."""
     return any(raw.with_suffix(suffix).is_file() for end in SUFFIXES for suffix in (end, end.upper()))
 
 
@@ -195,7 +195,7 @@ def _why_not_regular(path: Path) -> str:
         if error.errno == errno.ELOOP:
             return f"{name} is not a regular file: it is a link that leads to itself"
         if path.is_symlink():
-            return f"{name} is not a regular file: it is a link to what is not there"
+            return f"{name} is not a regular file: it is a broken link"
         return f"{name} is not a regular file: {error.strerror}"
     for test, kind in ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket")):
         if test(mode):

@@ -1,6 +1,6 @@
-"""dataset.json in a run folder: which picture became which file, and how; so that a second time does only what changed.
+"""dataset.json in a run folder: which photograph became which images, and how, so that only changes are made again.
 
-`prepare` writes it, the crop review reads it. File names may hold any bytes; they are kept.
+`prepare` writes it, the crop review reads it. File names may contain any bytes.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from ti_tui.run.hashes import file_hash
 NAME = "dataset.json"
 FORMAT = 1
 PIXELS = 1
-"""Raised when the same crop gives other pixels than before, so that all pictures are made again."""
+"""Increased when the same crop gives other pixels than before, so that all images are made again."""
 
 CaptionOrigin = Literal["", "sidecar", "typed", "edited"]
-"""Where a caption came from: nowhere, the file beside the source, the wizard, an edit in the run folder."""
+"""Where a caption came from: nowhere, the caption file of the photograph, the wizard, an edit in the run folder."""
 MaskOrigin = Literal["file", "transparency", "face"]
 _ORIGINS: tuple[CaptionOrigin, ...] = ("", "sidecar", "typed", "edited")
 
@@ -33,9 +33,9 @@ class ManifestError(UserError):
 
 @dataclass(frozen=True)
 class MaskSource:
-    """What the masks of a picture are made from; where it is still the same, so are they.
+    """What the masks of a photograph are made from; they are made again if it changes.
 
-    sha256: of the mask file, or of the picture whose transparency it is. face: in pixels of the upright picture.
+    sha256: of the mask file, or of the photograph with transparency. face: in pixels of the upright photograph.
     """
 
     origin: MaskOrigin
@@ -45,7 +45,7 @@ class MaskSource:
 
 @dataclass(frozen=True)
 class PreparedFile:
-    """A picture file of a run, or a mask, as it was made.
+    """An image or a mask that was made.
 
     file: path in the run folder, with `/`. box, rule, size, upscale: see Crop. size_bytes, mtime_ns, sha256: of the
     file; 0 and "" while it is being made.
@@ -61,21 +61,21 @@ class PreparedFile:
     sha256: str = ""
 
     def same_crop(self, other: PreparedFile) -> bool:
-        """Whether both are the same piece at the same size, in the same place."""
+        """Whether both are the same crop at the same size, in the same file."""
         key = (self.file, self.box, self.rule == "whole", self.size)
         return key == (other.file, other.box, other.rule == "whole", other.size)
 
     def exists(self, run: Path) -> bool:
-        """Whether anything is at its place."""
+        """Whether there is a file of its name."""
         return (run / self.file).exists()
 
     def is_ours(self, run: Path) -> bool:
-        """Whether the file is there as it was made, so that it may be replaced or removed."""
+        """Whether the file is unchanged since it was made, so that it may be replaced or removed."""
         path = run / self.file
         try:
             status = path.stat()
             if not self.sha256:
-                # The making was cut short; nothing else was at this place when it began.
+                # Making it was interrupted; there was no other file of its name before.
                 return True
             if (status.st_size, status.st_mtime_ns) == (self.size_bytes, self.mtime_ns):
                 return True
@@ -86,14 +86,14 @@ class PreparedFile:
 
 @dataclass(frozen=True)
 class Entry:
-    """A source picture and what became of it.
+    """A photograph and what was made of it.
 
-    number:     of its files, for good: 1 is 0001.png.
-    size_bytes, mtime_ns, sha256: of the source when it was last read. size: upright, in pixels.
-    hash:       fingerprint of its looks, 32 hexadecimal digits.
-    choice:     how a person wants it to be cropped; None goes by the mode of all.
-    caption:    as it was written beside the made file. look_again: the crop has changed since.
-    masks:      those that were made, from mask: the pieces that nothing would be learned of have none.
+    number:     of its images, permanently: 1 is 0001.png.
+    size_bytes, mtime_ns, sha256: of the photograph when it was last read. size: upright, in pixels.
+    hash:       its Fingerprint, 32 hexadecimal digits.
+    choice:     how it is cropped; None means like all others.
+    caption:    as written for its images. look_again: the crop has changed since.
+    masks:      made from mask; an image whose mask would be empty has none.
     """
 
     number: int = 0
@@ -114,16 +114,16 @@ class Entry:
 
     @property
     def files(self) -> tuple[PreparedFile, ...]:
-        """Everything that was made of it."""
+        """Its images and masks."""
         return (*self.made, *self.masks)
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `prepare` was told the last time, and an entry for every picture, by its name in the source folder.
+    """The settings of the last `prepare`, and an entry for every photograph, by its name in the source folder.
 
-    choice:   how pictures are cropped that have no choice of their own.
-    obsolete: files that are no longer wanted, until they are removed.
+    choice:   how photographs without a choice of their own are cropped.
+    obsolete: files that are no longer wanted but not removed yet.
     """
 
     source: str
@@ -140,7 +140,7 @@ class Manifest:
 
     @property
     def choices(self) -> PictureChoices:
-        """What was chosen the last time for all pictures, and which were left out; each entry keeps the rest itself."""
+        """The last choices for all photographs, and those that were left out; other choices are in the entries."""
         return PictureChoices(
             repeats=self.repeats,
             subfolders=self.subfolders,
@@ -151,7 +151,7 @@ class Manifest:
 
     def write(self, run: Path) -> None:
         """Write dataset.json into the folder `run`. Raises CannotWrite."""
-        # Names that are no text come out as escapes, which read as the same names again.
+        # File names that are not valid text are escaped, and read back as the same names.
         text = json.dumps(self._values(), indent=1, ensure_ascii=True, allow_nan=False)
         atomic.write_text(run / NAME, text + "\n")
 
@@ -176,7 +176,7 @@ class Manifest:
 def read_manifest(run: Path) -> Manifest | None:
     """dataset.json of the folder `run`; None if there is none. Raises ManifestError."""
     path = run / NAME
-    remedy = "Prepare into another folder; or delete it together with the pictures that it lists."
+    remedy = "Use another run folder, or delete it together with the images that it lists."
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["format"] > FORMAT:
@@ -187,14 +187,14 @@ def read_manifest(run: Path) -> Manifest | None:
     except OSError as error:
         raise ManifestError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise ManifestError(f"{path} is not what ti_tui wrote", remedy=remedy) from None
+        raise ManifestError(f"{path} is damaged", remedy=remedy) from None
 
 
 def _manifest(values: dict[str, Any]) -> Manifest:
     if (choice := CropChoice.from_values(values["choice"])) is None:
         raise ValueError("no choice")
     repeats = values["repeats"]
-    # Other pixels: the files are ours still, but none of them is as it would be made now.
+    # With another value the files are still ours, but all have to be made again.
     keep = values.get("pixels") == PIXELS
     return Manifest(
         source=str(values["source"]),
@@ -286,16 +286,16 @@ def _mask(values: dict[str, Any]) -> MaskSource:
 
 
 def _one_of(value: Any, known: tuple[Any, ...]) -> Any:
-    """`value`, if it is one of those that are known. Raises ValueError."""
+    """`value`, if it is one of `known`. Raises ValueError otherwise."""
     if value not in known:
-        raise ValueError(f"{value!r} is none of {known}")
+        raise ValueError(f"{value!r} is not one of {known}")
     return value
 
 
 def _made(values: dict[str, Any]) -> PreparedFile:
     box = box_from(values["box"])
     file = str(values["file"])
-    # What is listed here may be replaced and removed: nothing outside the run folder ever is.
+    # Listed files may be replaced and removed, so they must be inside the run folder.
     if box is None or Path(file).is_absolute() or ".." in Path(file).parts:
         raise ValueError("no file of a run")
     return PreparedFile(

@@ -1,4 +1,4 @@
-"""Which masks go with the pictures of a run, and which are there already; `planning` asks, picture by picture."""
+"""Decides which masks the images of a run get, and which exist already; `prepare_plan` calls it for each photograph."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ FIELD = "dataset.masks"
 
 @dataclass(frozen=True)
 class MaskPlan:
-    """What is to be done for the masks of a picture.
+    """What to do for the masks of a photograph.
 
-    source, masks: as they will stand in dataset.json. again: whether they have to be made. obsolete: files of ours
-    that are not wanted any more.
+    source, masks: their entries in dataset.json. again: whether they have to be made. obsolete: our files that are no
+    longer wanted.
     """
 
     source: MaskSource | None = None
@@ -32,43 +32,41 @@ class MaskPlan:
 
 
 def no_finder() -> DatasetError:
-    """What there is to say where masks from faces are wanted, and nothing finds faces."""
-    return DatasetError(
-        "masks from faces need a package that finds them", remedy="Install it: pip install 'ti_tui[faces]'."
-    )
+    """The error if masks from faces are wanted and the face finder is not installed."""
+    return DatasetError("masks from faces need the face finder", remedy="Install it: pip install 'ti_tui[faces]'.")
 
 
-def mask_origin(look: SurveyedFile, masks: Masks) -> MaskOrigin | None:
-    """What kind of mask a picture gets; None if it gets none."""
+def mask_origin(photograph: SurveyedFile, masks: Masks) -> MaskOrigin | None:
+    """The kind of mask that a photograph gets; None if it gets none."""
     if masks == "none":
         return None
-    if look.mask:
-        return look.mask
-    if masks == "found" or look.measured is None or "mask" in look.kinds:
+    if photograph.mask:
+        return photograph.mask
+    if masks == "found" or photograph.measured is None or "mask" in photograph.kinds:
         return None
-    return "face" if look.measured.content.useful_faces else None
+    return "face" if photograph.measured.content.useful_faces else None
 
 
 def mask_source(
-    look: SurveyedFile, masks: Masks, choice: CropChoice, content: str, before: Entry, problems: Problems
+    photograph: SurveyedFile, masks: Masks, choice: CropChoice, content: str, before: Entry, problems: Problems
 ) -> MaskSource | None:
-    """What the masks of a picture are made from; None if it gets none. content: SHA-256 of the picture."""
-    origin = mask_origin(look, masks)
-    if origin == "file" and (own := mask_file(look.path)) is not None:
+    """What the masks of a photograph are made from; None if it gets none. content: SHA-256 of the photograph."""
+    origin = mask_origin(photograph, masks)
+    if origin == "file" and (own := mask_file(photograph.path)) is not None:
         return MaskSource("file", file_hash(own))
     if origin == "transparency":
         return MaskSource("transparency", content)
-    if masks != "faces" or look.measured is None or "mask" in look.kinds:
+    if masks != "faces" or photograph.measured is None or "mask" in photograph.kinds:
         return None
-    if faces := look.measured.content.useful_faces:
+    if faces := photograph.measured.content.useful_faces:
         return MaskSource("face", face=faces[min(choice.face, len(faces) - 1)])
     known = before.mask if before.mask is not None and before.mask.face is not None else None
-    if look.measured.faces is None and known is not None and content == before.sha256:
+    if photograph.measured.faces is None and known is not None and content == before.sha256:
         return known
-    text = "shows no face that could be found" if look.measured.faces is not None else "was not searched for faces"
+    text = "shows no face" if photograph.measured.faces is not None else "was not searched for faces"
     problems.info(
-        f"{shown(look.path)} {text}", field=FIELD, remedy="It gets no mask and is learned as a whole.",
-        subject=look.path, kind="faces",
+        f"{shown(photograph.path)} {text}", field=FIELD, remedy="It gets no mask and is learned as a whole.",
+        subject=photograph.path, kind="faces",
     )  # fmt: skip
     return None
 
@@ -81,17 +79,17 @@ def plan_masks(
     before: Entry,
     problems: Problems,
 ) -> MaskPlan:
-    """Decide what to do for the masks beside `pictures`, the files of the picture called `name` in the folder `base`.
+    """Decide what to do for the masks of `pictures`, the images made of the photograph `name`, in the folder `base`.
 
-    A mask that a person or another program put there, or changed, is never touched.
+    A mask that was made or changed by someone else is never touched.
     """
     theirs = _theirs(base, pictures, before)
     if theirs is not None:
         moved = before.made and [made.box for made in before.made] != [made.box for made in pictures]
         if source is not None or moved:
-            text = f"{theirs.name} (of {name}) was not made here, or was changed; it is kept as it is"
-            text += ", although the crop is another now" if moved else ""
-            problems.warning(text, field=FIELD, remedy="Delete it to have it made again.", kind="changed")
+            text = f"{theirs.name} (of {name}) was changed, or was not made by ti_tui; it is kept as it is"
+            text += ", although the crop has changed" if moved else ""
+            problems.warning(text, field=FIELD, remedy="Delete it to make it again.", kind="changed")
         return MaskPlan(before.mask, before.masks)
     wanted = tuple(_beside(picture) for picture in pictures) if source is not None else ()
     there = len(wanted) == len(before.masks) and all(
@@ -105,13 +103,13 @@ def plan_masks(
 
 
 def _theirs(base: Path, pictures: tuple[PreparedFile, ...], before: Entry) -> Path | None:
-    """A mask that the trainer would find beside one of these pictures, and that is not as we made it."""
+    """A mask of one of these images that is not as we made it, or that we did not make."""
     ours = {base / mask.file for mask in before.masks if mask.is_ours(base)}
     there = (mask_file(base / picture.file) for picture in (*before.made, *pictures))
     return next((path for path in there if path is not None and path not in ours), None)
 
 
 def _beside(picture: PreparedFile) -> PreparedFile:
-    """The mask of a picture, as it is to be made."""
+    """The mask to make for an image."""
     file = f"{picture.file.removesuffix('.png')}{ENDINGS[0]}.png"
     return replace(picture, file=file, size_bytes=0, mtime_ns=0, sha256="")

@@ -1,6 +1,6 @@
-"""Loss masks: which part of a picture is learned. A file beside the picture, its transparency, or its face.
+"""Loss masks: which part of an image is learned, from a file beside it, its transparency, or a face.
 
-The trainer reads them with `load_mask`; `prepare` makes them for the pictures of a run with `mask_pieces`.
+The trainer reads them with `load_mask`; `prepare` makes those of a run's images with `mask_pieces`.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from ti_tui.dataset.picture_file import DatasetError, load_pixels, open_picture,
 from ti_tui.paths import is_there
 
 ENDINGS = ("-mask", "-masklabel")
-"""After the picture's stem: ours (kohya's tools write the same), and OneTrainer's."""
+"""Follow the stem of the picture's name: ours (kohya's tools use the same), and OneTrainer's."""
 LEAST = 1 / 255
 """A mask whose mean is below this leaves nothing to learn."""
 
 FEATHER = 0.35
-"""The edge of a face's mask, in parts of the radius: outside of the head it falls from white to black over this."""
+"""Width of the soft edge of a face's mask, outside the head, as a share of the radius."""
 FACE_PART = 0.5
-"""How much of a face has to be in a piece of a picture, for a mask to be drawn around it there."""
+"""Share of a face that has to be inside a crop, for the crop to get a mask around it."""
 
 Mask = NDArray[np.float32]
 
 
 def mask_file(picture: Path) -> Path | None:
-    """The mask beside a picture: `0001-mask.png` of `0001.png`, white where it is learned; None if there is none."""
+    """The mask file of a picture: `0001-mask.png` for `0001.png`, white where it is learned; None if there is none."""
     for ending in ENDINGS:
         path = picture.with_name(f"{picture.stem}{ending}.png")
         if is_there(path) and path.is_file():
@@ -41,9 +41,9 @@ def mask_file(picture: Path) -> Path | None:
 
 
 def load_mask(picture: Path, size: PixelSize) -> Mask | None:
-    """The mask of a picture as it is trained, [height, width] from 0 (not learned) to 1; None if it has none.
+    """The mask of a training image, [height, width] from 0 (not learned) to 1; None if it has none.
 
-    It is cut and scaled as the picture is (see `crop.fit`). Raises DatasetError if it cannot be read, is not of the
+    It is cropped and resized like the image (see `crop.fit`). Raises DatasetError if it cannot be read, is not of the
     picture's shape, or leaves nothing to learn.
     """
     with warnings.catch_warnings(action="ignore"):
@@ -58,10 +58,10 @@ def load_mask(picture: Path, size: PixelSize) -> Mask | None:
 
 
 def open_mask(picture: Path) -> Image.Image | None:
-    """The whole mask of a picture, grey and upright; None if no file lies beside it and nothing can be transparent.
+    """The whole mask of a picture, grey and upright; None if it has no mask file and no alpha channel.
 
-    Raises DatasetError as `load_mask` does. Pillow's warnings are not held back: that is for the caller, who may open
-    several at a time.
+    Raises DatasetError as `load_mask` does. Does not suppress Pillow's warnings: the caller does, because several
+    threads may call this.
     """
     path = mask_file(picture)
     try:
@@ -75,14 +75,14 @@ def open_mask(picture: Path) -> Image.Image | None:
             whole = turned(grey, orientation(image))
     except DatasetError as error:
         raise DatasetError(f"{shown(path or picture)} {error.message}", remedy=error.remedy) from None
-    # A small subject in a large picture has a small mean: whether enough is left shows in the piece that is cut.
+    # Only completely black masks are empty here: a small subject in a large picture has a small mean.
     if not whole.getextrema()[1]:
         raise _empty(picture)
     return whole
 
 
 def trouble_with_file(picture: Path) -> DatasetError | None:
-    """Why the mask file beside a picture cannot be used; None if it can be, or if there is none."""
+    """Why the mask file of a picture cannot be used; None if it can, or if there is none."""
     if mask_file(picture) is not None:
         try:
             open_mask(picture)
@@ -92,24 +92,24 @@ def trouble_with_file(picture: Path) -> DatasetError | None:
 
 
 def mask_pieces(picture: Path, crops: Sequence[Crop], face: Face | None = None) -> list[Image.Image | None]:
-    """A grey mask for each piece of a picture, in its size; None for a piece in which nothing would be learned.
+    """A grey mask for each crop of a picture, in its size; None for a crop in which nothing would be learned.
 
-    face: draw it around this face, in pixels of the upright picture; else it is the picture's own, cut as it is cut.
+    face: draw the mask around this face, in pixels of the upright picture; otherwise crop the picture's own mask.
     Raises DatasetError as `load_mask` does, and where the picture has none.
     """
     if face is not None:
         return [face_mask(face, crop) if _share_inside(face, crop) >= FACE_PART else None for crop in crops]
     whole = open_mask(picture)
     if whole is None:
-        raise DatasetError(f"the mask of {shown(picture)} has changed since it was looked at")
+        raise DatasetError(f"the mask of {shown(picture)} has changed since it was checked")
     found = [cut_mask(whole, crop) for crop in crops]
     return [None if _is_empty(mask) else mask for mask in found]
 
 
 def face_mask(face: Face, crop: Crop) -> Image.Image:
-    """An ellipse around the head that belongs to a face, in the coordinates of a piece of its picture; soft-edged.
+    """The mask of a face in a crop: an ellipse around the head, with a soft edge.
 
-    The ellipse fills the head's box (see `Face.whole_head`): hair, ears and chin are in it.
+    The ellipse fills the head's box (see `Face.whole_head`): hair, ears and chin are inside.
     """
     head, box = face.whole_head, crop.box
     (width, height), corner = within(crop.source, crop.size) if crop.padded else (crop.size, (0, 0))
@@ -125,10 +125,10 @@ def face_mask(face: Face, crop: Crop) -> Image.Image:
 
 
 def weights_of(mask: Mask, size: PixelSize, outside: float) -> Mask:
-    """A mask as weights of the loss at `size` (width, height) in latents, [height, width] of mean 1.
+    """A mask as loss weights at `size` (width, height) in latents, [height, width] with a mean of 1.
 
-    outside: weight of what the mask leaves out, relative to the rest. The mean of 1 makes pictures with small masks
-    count as much as the others (as A1111 weighs by transparency).
+    outside: weight outside the mask, relative to inside. With a mean of 1, images with small masks count as much as
+    others (as in A1111's weighting by transparency).
     """
     small = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.BOX), dtype=np.float32)
     weights: Mask = np.float32(outside) + np.float32(1 - outside) * small
@@ -136,7 +136,7 @@ def weights_of(mask: Mask, size: PixelSize, outside: float) -> Mask:
 
 
 def _share_inside(face: Face, crop: Crop) -> float:
-    """How much of a face's box lies in a piece of its picture, from 0 to 1."""
+    """Share of a face's box that is inside a crop, from 0 to 1."""
     width = min(face.left + face.width, crop.box.right) - max(face.left, crop.box.left)
     height = min(face.top + face.height, crop.box.bottom) - max(face.top, crop.box.top)
     return max(width, 0.0) * max(height, 0.0) / (face.width * face.height)
@@ -157,6 +157,6 @@ def _raise_unless_same_shape(picture: Path, mask: PixelSize) -> None:
         own = upright_size(image)
     if abs(own[0] * mask[1] - own[1] * mask[0]) > max(own) + max(mask):
         raise DatasetError(
-            f"is {mask[0]}x{mask[1]}, its picture {own[0]}x{own[1]}",
-            remedy="Make the mask from the picture as it is: the same shape, any size.",
+            f"is {mask[0]}x{mask[1]}, its picture {own[0]}x{own[1]}: a different shape",
+            remedy="Make the mask in the shape of its picture; its size does not matter.",
         )

@@ -1,4 +1,4 @@
-"""Two pictures at a time, within bounded memory; `survey` and `prepare` work through their pictures with it."""
+"""Processes pictures in two threads within bounded memory, for `survey` and `prepare`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 WORKERS = 2
-"""Pillow lets go of Python's lock while it decodes and resizes. More than two bring little and take memory."""
+"""Pillow releases Python's lock while it decodes and resizes. More than two threads gain little and need memory."""
 AHEAD = 2
-"""Pictures per worker that are begun before the first of them was taken."""
+"""Pictures per thread that are started before the first result is taken."""
 ROOM_BYTES = 400_000_000
 
 Item = TypeVar("Item")
@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 
 class Room:
-    """Memory that threads share: a large picture waits until the others are done, and is never refused."""
+    """Memory shared by threads: a large picture waits until the others are done, but is never refused."""
 
     def __init__(self, size_bytes: int = ROOM_BYTES) -> None:
         self._size_bytes = size_bytes
@@ -29,7 +29,7 @@ class Room:
 
     @contextlib.contextmanager
     def taken(self, size_bytes: int) -> Iterator[None]:
-        """Hold `size_bytes`; waits until they are free, or nobody else holds any. Not to be nested in a thread."""
+        """Reserve `size_bytes`: wait until they are free, or nothing is reserved. Must not be nested in a thread."""
         with self._changed:
             self._changed.wait_for(lambda: not self._taken or self._taken + size_bytes <= self._size_bytes)
             self._taken += size_bytes
@@ -44,9 +44,9 @@ class Room:
 def in_order(
     work: Callable[[Item], Result], items: Iterable[Item], *, workers: int = WORKERS
 ) -> Generator[Result, None, None]:
-    """`map` in a few threads: results in the order of the items, each as soon as it and those before it are done.
+    """`map` in a few threads: results in the order of the items, each as soon as it and all before it are done.
 
-    What has not been begun when the iterator is closed is dropped. An exception of `work` comes out at its item.
+    Items that have not been started when the iterator is closed are dropped. An exception in `work` is raised in turn.
     """
     waiting: deque[Future[Result]] = deque()
     rest = iter(items)

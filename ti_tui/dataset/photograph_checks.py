@@ -1,4 +1,4 @@
-"""What is odd about a single photograph: too small, blurred, a copy of one before. `survey` asks file after file."""
+"""Checks a photograph: too small, blurred, a copy of an earlier one. `survey` calls it for each file."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from ti_tui.run.problems import Problem, Problems
 
 BLURRED, BLURRED_DETAIL = 50.0, 200.0
 SOFT, SOFT_DETAIL = 100.0, 300.0
-"""Sharpness of the whole picture and of its sharpest parts; a picture is blurred or soft if it is below both."""
-TELLING = 128
-"""Pixels of the shorter side from which sharpness and likeness say something: below, simple drawings are all alike."""
+"""Limits for the sharpness of the whole picture and of its sharpest parts; a blurred or soft picture is below both."""
+LEAST_COMPARABLE = 128
+"""Sharpness and similarity mean something from this size (shorter side, pixels): small drawings all look alike."""
 DARK, BRIGHT, EVEN = 15.0, 240.0, 2.0
 LONG = 3.0
 SMALL_FACE = 0.05
@@ -37,20 +37,20 @@ ENDINGS: dict[str, frozenset[str]] = {
     "HEIF": frozenset({".heic", ".heif", ".hif"}),
     "JPEG2000": frozenset({".jp2"}),
 }
-"""Endings of Pillow's formats; of the others the ending is the name."""
+"""File name endings of Pillow's formats; for the others the ending is the format's name."""
 
 MaskPlace = Literal["", "file", "transparency"]
 
 
 @dataclass(frozen=True)
 class SurveyedFile:
-    """A file that was looked at.
+    """A file that was checked.
 
-    name:     its path in the folder, with `/`; what other parts call the picture.
+    name:     its path in the folder, with `/`; its name everywhere else.
     picture:  None if it cannot be used, or is left out for a reason that `force` can override.
     measured: None if it could not be read.
-    problems: what was found about it.
-    mask:     where its mask is, if it has one that can be used.
+    problems: everything that was found.
+    mask:     where its mask is, if it has a usable one.
     """
 
     name: str
@@ -62,23 +62,23 @@ class SurveyedFile:
 
     @property
     def wrong(self) -> str:
-        """Errors and warnings about it in a line, without its name; "" if there are none."""
+        """Its errors and warnings in one line, without its name; "" if there are none."""
         worst = sorted((p for p in self.problems if p.severity != "info"), key=lambda p: p.severity != "error")
         return "; ".join(problem.message.removeprefix(shown(self.path)).lstrip(": ") for problem in worst)
 
     @property
     def kinds(self) -> frozenset[str]:
-        """Kinds of what was found.
+        """Kinds of its problems.
 
-        unreadable, too-small, same-file: it is not used. small, long, same-picture, alike, blurred, soft, even, dark,
-        bright, grey, frames, ending, profile, name, caption, shared-stem, mask, faces: it is.
+        Not used: unreadable, too-small, same-file. Used: small, long, same-picture, alike, blurred, soft, even, dark,
+        bright, grey, frames, ending, profile, name, caption, shared-stem, mask, faces.
         """
         return frozenset(problem.kind for problem in self.problems)
 
 
 @dataclass
 class PhotographChecks:
-    """Says what is odd about one picture after the other; knows those that came before."""
+    """Checks one photograph after another; remembers the earlier ones, to find copies."""
 
     folder: Path
     about: str
@@ -94,7 +94,7 @@ class PhotographChecks:
     def check(
         self, path: Path, repeats: int, measured: Measured | DatasetError, mask: DatasetError | None = None
     ) -> SurveyedFile:
-        """What there is to say about the file at `path`. mask: what is wrong with the one beside it."""
+        """Check the file at `path`. mask: what is wrong with its mask file."""
         name = name_in(self.folder, path)
         problems = Problems()
         if isinstance(measured, DatasetError):
@@ -107,7 +107,7 @@ class PhotographChecks:
             usable &= self._copies(path, measured, problems, forced=forced)
         self._pixels(path, measured, problems)
         if not path.name.isprintable():
-            remedy = "It is used; rename it for the sake of other programs."
+            remedy = "It is used; rename it, for other programs."
             self._tell(problems, "warning", path, "has a name that cannot be printed", "name", remedy)
         sidecar = read_sidecar(path)
         tell_of_caption(path, sidecar, problems, self.about)
@@ -121,7 +121,7 @@ class PhotographChecks:
         return SurveyedFile(name, path, picture, measured, tuple(problems), own)
 
     def target(self, size: PixelSize) -> PixelSize:
-        """What a picture of `size` is trained at."""
+        """The size of the image that a photograph of `size` becomes."""
         return size_for(size, self.resolution, buckets=self.buckets, step=self.step)
 
     def _tell(
@@ -146,11 +146,11 @@ class PhotographChecks:
             what = "pages" if one.format == "TIFF" else "frames"
             self._tell(problems, "warning", path, f"has {one.frames} {what}; only the first is used", "frames")
         if one.profile == "broken":
-            text = "has a colour profile that cannot be used; its colours are taken as sRGB"
+            text = "has a colour profile that cannot be used; its colours are read as sRGB"
             self._tell(problems, "warning", path, text, "profile")
 
     def _copies(self, path: Path, one: Measured, problems: Problems, *, forced: bool) -> bool:
-        """Pictures like one that came before. Whether the picture is used."""
+        """Report copies of earlier photographs. Returns whether the photograph is used."""
         if (other := self._same_file(path)) is not None:
             text = f"is the same file as {shown(other)}"
             if forced:
@@ -158,7 +158,7 @@ class PhotographChecks:
                 return True
             self._tell(problems, "error", path, text, "same-file", "It is left out unless it is forced.")
             return False
-        if min(one.size) < TELLING:
+        if min(one.size) < LEAST_COMPARABLE:
             return True
         match = self.gallery.nearest(one.fingerprint)
         self.gallery.add(path, one.fingerprint)
@@ -167,12 +167,12 @@ class PhotographChecks:
             text = f"looks the same as {shown(match.path)}{how}"
             self._tell(problems, "warning", path, text, "same-picture", "Leave one of them out.")
         elif match is not None:
-            text = f"is very like {shown(match.path)}"
+            text = f"is very similar to {shown(match.path)}"
             self._tell(problems, "info", path, text, "alike", "Variety helps.")
         return True
 
     def _same_file(self, path: Path) -> Path | None:
-        """An earlier picture with the very same content."""
+        """An earlier file with the same content."""
         try:
             size = path.stat().st_size
             others = self.by_size[size]
@@ -185,13 +185,13 @@ class PhotographChecks:
             return None
 
     def _size(self, path: Path, one: Measured, problems: Problems, *, forced: bool) -> bool:
-        """Too small, small, long. Whether the picture is used."""
+        """Report a small or long photograph. Returns whether it is used."""
         width, height = one.size
         target = self.target(one.size)
         times = target[0] / largest_box(one.size, target).width
         usable = True
         if times > MOST and not forced:
-            text = f"is {width}x{height}: enlarging it to {_size_text(target)} would be {times:.2g} times"
+            text = f"is {width}x{height}: it would be enlarged {times:.2g} times to {_size_text(target)}"
             self._tell(problems, "error", path, text, "too-small", "It is left out unless it is forced.")
             usable = False
         elif times > 1:
@@ -200,7 +200,7 @@ class PhotographChecks:
         shape = max(width, height) / min(width, height)
         if shape > LONG and not self.buckets:
             text = f"is {shape:.2g}:1; a square keeps only {100 / shape:.0f} % of it"
-            self._tell(problems, "warning", path, text, "long", "The mode split makes several of it.")
+            self._tell(problems, "warning", path, text, "long", "The crop mode split makes several images of it.")
         return usable
 
     def _pixels(self, path: Path, one: Measured, problems: Problems) -> None:
@@ -211,16 +211,18 @@ class PhotographChecks:
             self._tell(problems, "warning", path, "is almost black", "dark")
         elif one.brightness > BRIGHT:
             self._tell(problems, "warning", path, "is almost white", "bright")
-        elif min(one.size) >= TELLING:
+        elif min(one.size) >= LEAST_COMPARABLE:
             self._sharpness(path, one, problems)
         if not self.person or one.faces is None:
             return
         found = one.content.useful_faces
         tallest = max((face.height for face in one.faces), default=0.0)
         if not one.faces:
-            self._tell(problems, "info", path, "shows no face that could be found", "faces", "Look at its crop.")
+            self._tell(problems, "info", path, "shows no face", "faces", "Check its crop.")
         elif tallest < SMALL_FACE * min(one.size):
-            self._tell(problems, "info", path, "shows a very small face", "faces", "Close-ups teach a face better.")
+            self._tell(
+                problems, "info", path, "shows a very small face", "faces", "A face is learned better from close-ups."
+            )
         elif len(found) > 1:
             text = f"shows {len(found)} faces; the crop follows the largest"
             self._tell(problems, "info", path, text, "faces")

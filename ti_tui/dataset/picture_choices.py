@@ -1,4 +1,4 @@
-"""What a person chose about a folder of photographs. Cheap to import; the wizard and the commands hand it to `prepare`.
+"""What a person chose for a folder of photographs. Cheap to import; the wizard and the commands pass it to `prepare`.
 
 Photographs are named by their path in the folder (`a.jpg`, `10_zkz/b.jpg`).
 """
@@ -13,24 +13,24 @@ from ti_tui.dataset.caption_edits import framed
 from ti_tui.dataset.crop_boxes import AUTO, CropChoice
 
 Masks = Literal["none", "found", "faces"]
-"""Which pictures get a mask: none, those that have one, those and all others in which a face is found."""
+"""Which photographs get a mask: none; those that have one; those, and all others with a face."""
 MASKS: tuple[Masks, ...] = get_args(Masks)
 """In the order in which they are offered."""
 Forced = Collection[str] | Literal["all"]
-"""Names of pictures that are used although they are too small or a copy of another; or all of them."""
+"""Names of photographs that are used although they are too small or a copy of another; or "all"."""
 
 
 @dataclass(frozen=True)
 class PictureChoices:
-    """Which photographs are trained, how they are cropped, their masks and their captions.
+    """Which photographs are used, how they are cropped, their masks and their captions.
 
-    repeats:    how often an epoch uses each; None takes those of the source's own folders.
-    subfolders: whether photographs are taken from all sub-folders too.
-    left_out:   those that are not trained.
-    crop_all:   how those are cropped that are not in `crops`.
-    masks:      which get a mask.
-    forced, crops, captions: of single photographs; where a run is brought up to date, the others keep theirs.
-                A caption takes the place of the caption file's; "" is none.
+    repeats:    how often an epoch uses each; None takes the repeats from the names of the folders.
+    subfolders: whether photographs in all sub-folders are used too.
+    left_out:   photographs that are not used.
+    crop_all:   how photographs are cropped that are not in `crops`.
+    masks:      which photographs get a mask.
+    forced, crops, captions: for single photographs; when a run is updated, the others keep theirs. A caption replaces
+                that of the caption file; "" is none.
     caption_prefix, caption_suffix: put around each of `captions`.
     """
 

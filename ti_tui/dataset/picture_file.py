@@ -1,4 +1,4 @@
-"""Opening a picture file without trusting it: regular files only, sizes from the header first, reasons in words."""
+"""Opens picture files safely: only regular files, the size checked before decoding, errors in plain words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUFFIXES = frozenset(
     | {".heic", ".heif", ".hif"}
 )
 MAX_PIXELS = 120_000_000
-"""Pictures above this are refused from their header: decoding one may take gigabytes."""
+"""Larger pictures are refused before decoding, which could take gigabytes."""
 
 _ORIENTATION = 0x0112
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
@@ -29,11 +29,11 @@ class DatasetError(UserError):
 
 
 class OutOfReach(DatasetError):
-    """A picture could not be read this time: for its disk, its rights or the memory, not for what is in it."""
+    """A picture could not be read this time, because of the disk, permissions or memory, not because of its content."""
 
 
 def shown(path: Path | str) -> str:
-    """A file's name as it can be printed: control characters and bytes that are no text are escaped."""
+    """A file's name for display: control characters and bytes that are not text are escaped."""
     name = path if isinstance(path, str) else path.name
     return name if name.isprintable() else repr(name)
 
@@ -43,7 +43,7 @@ def open_picture(path: Path) -> Image.Image:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            # A pipe or a device would block for ever.
+            # Reading a pipe or a device could block forever.
             raise DatasetError("is not a regular file")
         if status.st_size == 0:
             raise DatasetError("is empty (0 bytes)")
@@ -55,12 +55,12 @@ def open_picture(path: Path) -> Image.Image:
     except UnidentifiedImageError:
         raise DatasetError(_why_no_picture(path)) from None
     except Image.DecompressionBombError as error:
-        # Pillow tells the number of pixels and nothing else.
-        told = re.search(r"\d+", str(error))
-        size = f"has {int(told[0]) / 1e6:.0f} megapixels" if told else "has too many pixels"
+        # Pillow's message has only the number of pixels.
+        pixels = re.search(r"\d+", str(error))
+        size = f"has {int(pixels[0]) / 1e6:.0f} megapixels" if pixels else "has too many pixels"
         raise DatasetError(f"{size}, over the limit of {MAX_PIXELS / 1e6:.0f}") from None
     except OSError as error:
-        # Pillow's own errors have no number.
+        # Errors of Pillow's own have no errno.
         kind = DatasetError if error.errno is None else OutOfReach
         raise kind(f"cannot be read: {error.strerror or error}") from None
     except Exception as error:
@@ -84,13 +84,13 @@ def load_pixels(image: Image.Image) -> None:
         what = "truncated" if "truncated" in str(error) else "damaged"
         raise DatasetError(f"is {what}; copy it again") from None
     except MemoryError:
-        raise OutOfReach("is too large for the memory of this machine") from None
+        raise OutOfReach("is too large for this machine's memory") from None
     except Exception as error:
         raise DatasetError(f"is damaged ({error}); copy it again") from None
 
 
 def orientation(image: Image.Image) -> int:
-    """EXIF orientation 1..8; 1 where there is none, or none that can be read."""
+    """EXIF orientation 1..8; 1 if there is none, or it cannot be read."""
     try:
         turned = image.getexif().get(_ORIENTATION, 1)
     except Exception:
@@ -104,13 +104,13 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
 
 
 def reads_heif() -> bool:
-    """Whether the extra for HEIC is installed."""
+    """Whether the extra `heic` is installed."""
     return importlib.util.find_spec("pillow_heif") is not None
 
 
 @cache
 def _read_heif() -> None:
-    """Teach Pillow HEIC, if the extra is installed."""
+    """Enable HEIC in Pillow, if the extra is installed."""
     if reads_heif():
         import pillow_heif
 
@@ -136,7 +136,7 @@ def _why_no_picture(path: Path) -> str:
     if start[4:8] == b"ftyp" and start[8:12] in _VIDEO_BRANDS:
         return "is a video"
     if text.startswith(b"<svg") or (text.startswith(b"<?xml") and b"<svg" in text):
-        return "is SVG, a drawing of lines; save it as PNG"
+        return "is SVG, a vector drawing; save it as PNG"
     if text.startswith((b"<!doctype", b"<html", b"<head")):
         return "is not a picture (it starts like HTML)"
     for magic, kind in ((b"PK\x03\x04", "a ZIP archive"), (b"%PDF", "a PDF"), (b"{", "JSON"), (b"\x1f\x8b", "gzip")):
@@ -145,5 +145,5 @@ def _why_no_picture(path: Path) -> str:
     if start.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM")):
         return "is damaged; copy it again"
     if not start.strip(b"\0"):
-        return "holds nothing but zeros; copy it again"
+        return "contains only zeros; copy it again"
     return "is not a picture, or of a kind that cannot be read"

@@ -1,4 +1,4 @@
-"""What can be said about a picture from its pixels. The dataset step shows it, and crops by it."""
+"""Measures a picture: sharpness, brightness, faces, edges. The dataset step shows it and crops by it."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from ti_tui.dataset.picture_file import load_pixels, open_picture, orientation
 
 SHARPNESS_SIDE = 512
 TILES = 6
-"""The sharpest parts of a picture are looked for in so many tiles a side."""
+"""The sharpest parts of a picture are found in a grid of this many tiles per side."""
 EDGES_SIDE, STRIPS = 128, 64
-"""Edges are looked for in a small picture: in a large one grain and grass would outweigh what is in it."""
+"""Edges are measured in a small copy: at full size, grain and grass would outweigh the subject."""
 
 GREY_LEVELS, GREY_PART = 12, 0.995
-"""A picture is grey if in that part of its pixels the channels differ by no more than that: JPEG adds a little."""
+"""A picture is grey if the channels differ by at most this much in this share of its pixels: JPEG adds some colour."""
 
 BYTES_A_PIXEL = 8
-"""Memory that decoding and a first conversion take for each pixel, about."""
+"""Approximate memory per pixel for decoding and a first conversion."""
 
 PictureForm = Literal["transparent", "CMYK", "16-bit"]
-FaceLook = Callable[[Image.Image, PixelSize], tuple[Face, ...] | None]
+FaceSearch = Callable[[Image.Image, PixelSize], tuple[Face, ...] | None]
 """Finds faces in an upright RGB picture of at most 640 pixels; the size is that of the whole picture."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one look at a picture found.
+    """The measurements of a picture.
 
     size:       upright, in pixels. format: Pillow's name (`JPEG`). frames: more than 1 for animations and pages.
-    turned:     the file says that it has to be turned. forms: what has to be converted. profile: its colour profile.
+    turned:     EXIF says that it has to be turned. forms: what has to be converted. profile: its colour profile.
     sharpness:  variance of the Laplacian of the grey picture, its longer side at most SHARPNESS_SIDE pixels
                 (Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", 2000). detail: the same of its
                 sharpest parts, which a portrait before a soft background has as well.
     brightness: mean of the grey levels, 0..255. contrast: the largest standard deviation of a colour channel.
-    faces:      in pixels of the upright picture; None if nobody looked.
+    faces:      in pixels of the upright picture; None if it was not searched.
     edges:      mean edge strength of strips across and down.
     """
 
@@ -68,15 +68,15 @@ class Measured:
 
     @property
     def content(self) -> PictureContent:
-        """What a crop goes by."""
+        """What the crop depends on."""
         return PictureContent(self.size, self.faces, self.edges)
 
 
-def measure(path: Path, *, find_faces: FaceLook | None = None, room: Room | None = None) -> Measured:
-    """Decode a picture once, as small as will do, and measure it. Raises DatasetError with the reason in words.
+def measure(path: Path, *, find_faces: FaceSearch | None = None, room: Room | None = None) -> Measured:
+    """Decode a picture once, as small as possible, and measure it. Raises DatasetError with the reason in words.
 
-    find_faces: None does not look for faces. room: memory that is shared with other threads.
-    A truncated file is found here too: a JPEG that is decoded at an eighth of its size is still read to its end.
+    find_faces: None skips the search for faces. room: memory that is shared with other threads.
+    Truncated files are detected too: even a JPEG that is decoded at an eighth of its size is read to its end.
     """
     base = _decode(path, room or Room())
     small = _at_most(base.image, LONGEST)
@@ -109,7 +109,7 @@ def measure(path: Path, *, find_faces: FaceLook | None = None, room: Room | None
 
 
 def small_copy(path: Path) -> Image.Image:
-    """A picture upright in the colours that it is trained in, its longer side LONGEST or a little more.
+    """A small copy of a picture, upright and in sRGB, its longer side LONGEST or a little more.
 
     Raises DatasetError with the reason in words.
     """
@@ -119,7 +119,7 @@ def small_copy(path: Path) -> Image.Image:
 
 @dataclass(frozen=True)
 class _Decoded:
-    """A picture upright in RGB, reduced to no less than is measured; the rest is as in Measured."""
+    """A picture, upright, in RGB and reduced in size; the rest is as in Measured."""
 
     image: Image.Image
     size: PixelSize
@@ -135,7 +135,7 @@ def _decode(path: Path, room: Room) -> _Decoded:
         size, kind, frames, deep = image.size, image.format or "", _frames(image), _is_deep(image)
         longest = max(size)
         wanted = (max(1, size[0] * LONGEST // longest), max(1, size[1] * LONGEST // longest))
-        # A JPEG is decoded at a half, a quarter or an eighth at once.
+        # Pillow can decode a JPEG directly at a half, a quarter or an eighth of its size.
         image.draft("RGB", wanted)
         with room.taken(image.width * image.height * BYTES_A_PIXEL):
             load_pixels(image)
@@ -144,7 +144,7 @@ def _decode(path: Path, room: Room) -> _Decoded:
             forms += ["CMYK"] if image.mode == "CMYK" else []
             forms += ["16-bit"] if deep else []
             base = _reduced(to_8_bits(image), wanted)
-            # The room is for the pixels of the whole picture: they go before it is left.
+            # Frees the pixels of the whole picture before the room is given back.
             image.close()
     base, profile = to_srgb(base)
     base = turned(on_white(base), turn)
@@ -153,7 +153,7 @@ def _decode(path: Path, room: Room) -> _Decoded:
 
 
 def _frames(image: Image.Image) -> int:
-    """Frames of an animation or pages of a document. The further pictures of a camera's MPO are no animation."""
+    """Frames of an animation or pages of a document. The additional pictures in a camera's MPO do not count."""
     if image.format == "MPO":
         return 1
     with contextlib.suppress(Exception):
@@ -168,7 +168,7 @@ def _is_deep(image: Image.Image) -> bool:
 
 
 def _opaque(image: Image.Image) -> bool:
-    """Whether an alpha channel is there and hides nothing, as many programs save it."""
+    """Whether there is an alpha channel that hides nothing, as many programs write it."""
     if image.mode in ("RGBA", "LA", "PA"):
         least, _ = image.getchannel("A").getextrema()
         return least == 255
@@ -176,7 +176,7 @@ def _opaque(image: Image.Image) -> bool:
 
 
 def _reduced(image: Image.Image, least: PixelSize) -> Image.Image:
-    """`image` made smaller by a whole number, but not below `least`; of a palette or bits, colours first."""
+    """`image` reduced by a whole factor, but not below `least`; palettes and bits are converted to colours first."""
     if image.mode in ("P", "PA", "1"):
         image = image.convert("RGBA" if image.has_transparency_data else "L" if image.mode == "1" else "RGB")
     factor = min(image.width // least[0], image.height // least[1])
@@ -215,7 +215,7 @@ def _is_grey(pixels: npt.NDArray[np.uint8]) -> bool:
 
 
 def _edges(grey: Image.Image) -> tuple[Profile, Profile]:
-    """Mean edge strength of equally wide strips across and down."""
+    """Mean edge strength in equally wide strips, across and down."""
     pixels = np.asarray(grey, dtype=np.float32)
     strength = np.zeros_like(pixels)
     strength[:, 1:] += np.abs(np.diff(pixels, axis=1))

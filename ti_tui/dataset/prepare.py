@@ -1,6 +1,6 @@
-"""Copying a folder of photographs into a run: upright, cropped, resized, numbered, with their captions.
+"""Prepares the images of a run from a folder of photographs: upright, cropped, resized, numbered, with captions.
 
-A second time only what changed is made again; dataset.json in the run folder (see `manifest`) is the memory of it.
+Later calls make only what has changed; dataset.json in the run folder (see `manifest`) records what was made.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ from ti_tui.paths import is_there, user_path
 from ti_tui.run.problems import Problems
 
 BYTES_A_PIXEL = 8
-"""Memory that decoding, turning and converting take for each pixel, about."""
+"""Approximate memory per pixel for decoding, turning and converting."""
 DISK_TIMES, KEEP_FREE_BYTES = 3, 10_000_000
 COMPRESSION = 4
 
 
 @dataclass(frozen=True)
 class PreparedPicture:
-    """A source picture and what was made of it.
+    """A photograph and the images made of it.
 
-    name: its path in the source folder. files and crops: one, or several of a picture that was split.
-    again: whether it, or a mask of it, was made now; else all was there already, as it should be.
-    mask: what its masks were made from; None if it has none that were made here.
+    name: its path in the source folder. files and crops: one each, or several if it was split.
+    again: whether an image or a mask was made by this call; otherwise all of them existed.
+    mask: what its masks were made from; None if no masks were made.
     """
 
     name: str
@@ -67,10 +67,10 @@ class PreparedPicture:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What `prepare` made: number of pictures, of captions, the folders, and what it has to say.
+    """The result of `prepare`: number of images and captions, the folders, and problems.
 
-    pictures: those of the source that are trained. left_out: names of those that were left out on purpose.
-    masks: pictures beside which a mask lies; face_masks: those that were drawn around a face.
+    pictures: the photographs that are used. left_out: names of those that were left out on purpose.
+    masks: number of images with a mask; face_masks: number of masks around a face.
     """
 
     images: int
@@ -98,20 +98,20 @@ def prepare(
     each: Callable[[SurveyedFile], bool] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
-    """Write the pictures of `source` as 0001.png, 0002.png, ... at the size they are trained at.
+    """Make training images 0001.png, 0002.png, ... of the photographs in `source`.
 
     They go to `destination`/<repeats>_<name>, kohya's layout.
 
-    choices: what a person chose; None takes what was chosen the last time. A mask is a file 0001-mask.png, white
-             where its picture is learned, cut as that is; of one that cannot be used the picture is made without it.
-    record:  the run folder, in which dataset.json is kept. With it, `destination` may hold what was made before:
-             numbers stay with their sources, only what changed is made again, files of others are never touched.
-    finder, memory, each: as `survey` takes them. progress: pictures made so far, and how many will be.
+    choices: what was chosen; None takes the choices of the last time. A mask is a file 0001-mask.png, white where the
+             image is learned, cropped like the image. If a mask cannot be used, the image is made without it.
+    record:  the run folder with dataset.json. With it, `destination` may contain earlier images: photographs keep their
+             numbers, only what has changed is made again, and files of others are never touched.
+    finder, memory, each: as for `survey`. progress: called with the number of images made so far and in all.
 
-    The source is only read. A PNG that already has the size is copied byte for byte. Pictures that cannot be read
-    are left out and named in the problems, also where that shows only while they are cropped. Raises DatasetError if
-    none can be used, if the destination lies in the source, or if masks are wanted from faces and nothing finds them;
-    CannotWrite if a file cannot be written: those that were made until then stay whole, and the next time goes on with
+    The source is only read. A PNG that already has the right size is copied byte for byte. Photographs that cannot be
+    read are left out and named in the problems, even if that is only found while they are cropped. Raises DatasetError
+    if none can be used, if the destination is inside the source, or if masks from faces are wanted and the face finder
+    is not installed; CannotWrite if a file cannot be written: what was made until then stays, and the next call makes
     the rest.
     """
     source, destination = _resolved(source), _resolved(destination)
@@ -119,10 +119,10 @@ def prepare(
     if destination == source or source in destination.parents:
         raise DatasetError(f"{destination} lies inside the folder of photographs", remedy="Choose another run folder.")
     if destination in source.parents:
-        raise DatasetError(f"{source} holds the pictures that are made", remedy="Give the folder of photographs.")
+        raise DatasetError(f"{source} contains the run's images", remedy="Give the folder of photographs.")
     old = read_manifest(run) if run is not None else None
     if old is None and destination.is_dir() and any(destination.iterdir()):
-        raise DatasetError(f"{destination} already holds files", remedy="Choose another run folder, or empty it.")
+        raise DatasetError(f"{destination} already contains files", remedy="Choose another run folder, or empty it.")
     before = old.entries if old is not None else {}
     if choices is None:
         choices = old.choices if old is not None else PictureChoices()
@@ -145,7 +145,7 @@ def prepare(
         each=each,
     )
     if not found.complete:
-        raise DatasetError("stopped while looking at the pictures; nothing was changed")
+        raise DatasetError("stopped while checking the photographs; nothing was changed")
     asked = Manifest(
         source=str(source),
         name=name,
@@ -167,11 +167,11 @@ def _resolved(path: Path) -> Path:
     try:
         return user_path(path).resolve()
     except (OSError, RuntimeError):
-        raise DatasetError(f"{shown(str(path))} cannot be followed: it is a link that leads to itself") from None
+        raise DatasetError(f"{shown(str(path))} cannot be opened: it is a link that leads to itself") from None
 
 
 def _faces_for(modes: Collection[CropMode]) -> Faces:
-    """In which pictures faces have to be looked for, to crop them in these modes."""
+    """Which photographs have to be searched for faces, to crop them in these modes."""
     if "face" in modes:
         return "all"
     return "needed" if {"auto", "keep", "split"} & set(modes) else "none"
@@ -179,7 +179,7 @@ def _faces_for(modes: Collection[CropMode]) -> Faces:
 
 @dataclass(frozen=True)
 class _Files:
-    """What was made of a picture. without: files that nothing would be learned of; trouble: why there is no mask."""
+    """The files made of a photograph. without: images whose mask would be empty; trouble: why there are no masks."""
 
     made: tuple[PreparedFile, ...]
     masks: tuple[PreparedFile, ...] = ()
@@ -188,7 +188,7 @@ class _Files:
 
 
 class _Making:
-    """Carries a plan out. What was made is known the next time, whenever this one ends."""
+    """Carries out a plan. What was made is recorded, even if it ends early."""
 
     def __init__(
         self, found: Survey, destination: Path, base: Path, record: Path | None, asked: Manifest, plan: PreparePlan
@@ -203,7 +203,7 @@ class _Making:
         self._room = Room()
 
     def done(self, progress: Callable[[int, int], None] | None) -> Prepared:
-        """Make what has to be made, write the captions, take away what is not wanted any more."""
+        """Make the files, write the captions, remove what is no longer wanted."""
         tasks = [one for one in self._plan.planned if one.again or one.masks_again]
         self._raise_unless_room([crop for one in tasks if one.again for crop in one.crops])
         for folder in {self._path(made).parent for one in self._plan.planned for made in one.entry.made}:
@@ -211,7 +211,7 @@ class _Making:
         self._write_record()
         count = 0
         try:
-            # Pillow's warnings are held back here: in each thread they would get in each other's way.
+            # Pillow's warnings are suppressed here: doing so in each thread is not thread-safe.
             with (
                 warnings.catch_warnings(action="ignore"),
                 contextlib.closing(in_order(self._make, tasks)) as results,
@@ -228,8 +228,8 @@ class _Making:
             self._remove_obsolete()
         except atomic.CannotWrite as error:
             self._write_what_can_be()
-            told = f"{error.message} (after {count} of {len(tasks)} pictures)"
-            raise atomic.CannotWrite(told, remedy=error.remedy) from None
+            message = f"{error.message} (after {count} of {len(tasks)} pictures)"
+            raise atomic.CannotWrite(message, remedy=error.remedy) from None
         except BaseException:
             self._write_what_can_be()
             raise
@@ -242,12 +242,12 @@ class _Making:
         free = shutil.disk_usage(place).free
         if need and free < DISK_TIMES * need + KEEP_FREE_BYTES:
             raise DatasetError(
-                f"the pictures need about {need / 1e6:.0f} MB and {free / 1e6:.0f} MB are free in {place}",
+                f"the images need about {need / 1e6:.0f} MB, but only {free / 1e6:.0f} MB are free in {place}",
                 remedy="Free some space, or choose a folder on another disk.",
             )
 
     def _make(self, one: PlannedPicture) -> _Files | DatasetError:
-        """Write the files of a picture; runs in a thread. Raises CannotWrite."""
+        """Make the files of a photograph; runs in a thread. Raises CannotWrite."""
         source = one.crops[0].source
         made = one.entry.made
         with self._room.taken(source[0] * source[1] * BYTES_A_PIXEL):
@@ -262,7 +262,7 @@ class _Making:
         if not one.masks_again or one.entry.mask is None:
             return _Files(made, one.entry.masks)
         try:
-            pieces = mask_pieces(one.look.path, one.crops, one.entry.mask.face)
+            pieces = mask_pieces(one.photograph.path, one.crops, one.entry.mask.face)
         except DatasetError as error:
             return _Files(made, trouble=error)
         there = {mask.file: mask for mask in one.before.masks}
@@ -272,8 +272,8 @@ class _Making:
         return _Files(made, masks, without)
 
     def _made(self, one: PlannedPicture, files: _Files) -> None:
-        """Note what was made of a picture, and say which masks could not be."""
-        path = one.look.path
+        """Record the files made of a photograph, and report masks that could not be made."""
+        path = one.photograph.path
         one.entry = replace(one.entry, made=files.made, masks=files.masks)
         kept = {mask.file for mask in files.masks}
         listed = {gone.made.file for gone in self._plan.obsolete}
@@ -287,7 +287,7 @@ class _Making:
             self._problems.warning(text, field=MASKS_FIELD, subject=path, kind="mask")
 
     def _write(self, made: PreparedFile, content: bytes, there: PreparedFile | None = None) -> PreparedFile:
-        """Write a file, unless the very same is there already."""
+        """Write a file, unless it exists with the same content."""
         target = self._path(made)
         digest = hashlib.sha256(content).hexdigest()
         if there is not None and there.sha256 == digest and there.same_crop(made) and there.is_ours(self._base):
@@ -297,11 +297,11 @@ class _Making:
         return replace(made, size_bytes=status.st_size, mtime_ns=status.st_mtime_ns, sha256=digest)
 
     def _failed(self, one: PlannedPicture, error: DatasetError) -> None:
-        """A picture that could be read a moment ago, and cannot be now: what was made of it before is kept."""
-        remedy = error.remedy or "Mend it or take it out of the folder."
-        self._problems.error(error.message, field=FIELD, remedy=remedy, subject=one.look.path, kind="unreadable")
+        """Handle a photograph that can no longer be read: the images made of it earlier are kept."""
+        remedy = error.remedy or "Repair it or remove it from the folder."
+        self._problems.error(error.message, field=FIELD, remedy=remedy, subject=one.photograph.path, kind="unreadable")
         self._plan.planned.remove(one)
-        self._plan.others[one.look.name] = replace(one.before, choice=one.entry.choice, forced=one.entry.forced)
+        self._plan.others[one.photograph.name] = replace(one.before, choice=one.entry.choice, forced=one.entry.forced)
         kept = {made.file for made in one.before.files}
         self._plan.obsolete = [gone for gone in self._plan.obsolete if gone.made.file not in kept]
 
@@ -311,7 +311,7 @@ class _Making:
                 write_caption(self._path(made), one.caption)
 
     def _remove_obsolete(self) -> None:
-        """Take away files of ours that are not trained any more; what others have changed stays."""
+        """Remove our files that are no longer wanted; files that others have changed stay."""
         left = []
         for gone in self._plan.obsolete:
             path = self._path(gone.made)
@@ -330,7 +330,7 @@ class _Making:
     def _prepared(self) -> Prepared:
         if not self._plan.planned:
             lines = [f"{problem.message}. {problem.remedy}".strip() for problem in self._problems.errors]
-            raise DatasetError(f"no picture in {self._found.folder} can be used", remedy="\n".join(lines[-2:]))
+            raise DatasetError(f"no photograph in {self._found.folder} can be used", remedy="\n".join(lines[-2:]))
         entries = [*(one.entry for one in self._plan.planned), *self._plan.others.values()]
         files = [self._path(made) for entry in entries for made in entry.made]
         return Prepared(
@@ -348,25 +348,25 @@ class _Making:
         files = tuple(map(self._path, one.entry.made))
         again = one.again or one.entry.masks != one.before.masks
         mask = one.entry.mask.origin if one.entry.mask is not None and one.entry.masks else None
-        return PreparedPicture(one.look.name, one.look.path, files, one.crops, again, mask)
+        return PreparedPicture(one.photograph.name, one.photograph.path, files, one.crops, again, mask)
 
     def _path(self, made: PreparedFile) -> Path:
         return self._base / made.file
 
     def _write_record(self) -> None:
         if self._record is not None:
-            order = [look.name for look in self._found.looks]
+            order = [photograph.name for photograph in self._found.files]
             self._plan.manifest(self._asked, order).write(self._record)
 
     def _write_what_can_be(self) -> None:
-        """After a failure; where even that cannot be written, what stands there says that files are being made."""
+        """Write the record after a failure. If that fails too, the earlier record says that files are being made."""
         with contextlib.suppress(atomic.CannotWrite):
             self._write_record()
 
 
 def _pixels(one: PlannedPicture) -> list[bytes] | DatasetError:
-    """The contents of a picture's files, or why they cannot be made."""
-    path, size = one.look.path, one.crops[0].size
+    """The contents of a photograph's images, or why they cannot be made."""
+    path, size = one.photograph.path, one.crops[0].size
     try:
         if one.crops[0].rule == "keep" and _is_ready(path, size):
             return [path.read_bytes()]
@@ -378,7 +378,7 @@ def _pixels(one: PlannedPicture) -> list[bytes] | DatasetError:
 
 
 def _as_png(image: Image.Image) -> bytes:
-    # What the source says about itself (places, profiles) is not true of these pixels.
+    # The metadata of the source (location, profile) does not belong to these pixels.
     image.info = {}
     content = io.BytesIO()
     image.save(content, "PNG", compress_level=COMPRESSION)
@@ -386,7 +386,7 @@ def _as_png(image: Image.Image) -> bytes:
 
 
 def _is_ready(source: Path, size: PixelSize) -> bool:
-    """Whether a picture can be copied as it is: a plain PNG of the right size."""
+    """Whether a photograph can be copied as it is: a plain PNG of the right size."""
     with open_picture(source) as image:
         plain = not image.info and not image.getexif()
         return image.format == "PNG" and image.mode == "RGB" and image.size == size and plain

@@ -1,6 +1,6 @@
-"""What `prepare` is going to do: which pictures become which files, which of them are there already, which go.
+"""Plans what `prepare` does: which photographs become which images, which of these exist already, which are removed.
 
-Decides everything before anything is written.
+Everything is decided before anything is written.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ MOST_NAMED = 3
 
 @dataclass
 class PlannedPicture:
-    """A picture that is trained.
+    """A photograph that is used.
 
-    caption: the words that go beside its files. again: whether the files have to be made; else they are there.
-    masks_again: the same for the masks beside them.
-    entry:   as it will stand in dataset.json, with the files that are wanted.
-    before:  as it stood there.
+    caption: caption of its images. again: whether the images have to be made; otherwise they exist already.
+    masks_again: the same for their masks.
+    entry:   its entry in dataset.json, with the wanted images.
+    before:  its entry so far.
     """
 
-    look: SurveyedFile
+    photograph: SurveyedFile
     crops: tuple[Crop, ...]
     caption: str
     entry: Entry
@@ -49,7 +49,7 @@ class PlannedPicture:
 
 @dataclass(frozen=True)
 class Obsolete:
-    """A file of ours that is not wanted any more. caption: its words, if the caption beside it may go with it."""
+    """One of our files that is no longer wanted. caption: its caption, if the caption file may be removed with it."""
 
     made: PreparedFile
     caption: str = ""
@@ -57,15 +57,15 @@ class Obsolete:
 
 @dataclass
 class PreparePlan:
-    """All of it. others: entries of pictures that are not trained, or whose source is gone while its copy stays."""
+    """The plan. others: entries of photographs that are not used, or that are gone while their images stay."""
 
     planned: list[PlannedPicture] = field(default_factory=list)
     others: dict[str, Entry] = field(default_factory=dict)
     obsolete: list[Obsolete] = field(default_factory=list)
 
     def manifest(self, asked: Manifest, order: Iterable[str]) -> Manifest:
-        """dataset.json as it is now: what has not been made yet stands in it without its hash."""
-        entries = {one.look.name: one.entry for one in self.planned} | self.others
+        """The current dataset.json: files that have not been made yet are listed without a hash."""
+        entries = {one.photograph.name: one.entry for one in self.planned} | self.others
         place = {name: at for at, name in enumerate(order)}
         names = sorted(entries, key=lambda name: place.get(name, len(place)))
         gone = tuple(one.made for one in self.obsolete)
@@ -75,22 +75,22 @@ class PreparePlan:
 def plan_preparation(
     found: Survey, destination: Path, base: Path, manifest: Manifest, old: Manifest | None, choices: PictureChoices
 ) -> PreparePlan:
-    """Decide what is trained and how; what there is to say is added to the problems of `found`.
+    """Decide which photographs are used, and how; adds what is wrong to the problems of `found`.
 
-    base: the folder that file names in dataset.json count from; manifest: what holds for all pictures now, old: the
-    last time. Raises DatasetError if nothing is left to train.
+    base: the folder that paths in dataset.json are relative to. manifest: the present settings for all photographs,
+    old: those of the last time. Raises DatasetError if no photograph is left.
     """
     usable = found.scan
     if not usable.pictures:
         lines = [f"{problem.message}. {problem.remedy}".strip() for problem in found.problems.errors]
-        raise DatasetError(f"no picture in {shown(str(found.folder))} can be used", remedy="\n".join(lines[:2]))
+        raise DatasetError(f"no photograph in {shown(str(found.folder))} can be used", remedy="\n".join(lines[:2]))
     planner = _Planner(found, destination, base, manifest, old, choices)
     chosen = choose(usable, choices)
     if not chosen.pictures:
-        raise DatasetError(f"all {len(usable.pictures)} pictures of {shown(str(found.folder))} are left out")
+        raise DatasetError(f"all {len(usable.pictures)} photographs in {shown(str(found.folder))} are left out")
     pictures = {picture.path: picture for picture in chosen.pictures}
-    for look in found.looks:
-        planner.add(look, pictures.get(look.path))
+    for photograph in found.files:
+        planner.add(photograph, pictures.get(photograph.path))
     planner.finish()
     return planner.plan
 
@@ -118,27 +118,27 @@ class _Planner:
         self._numbers = _Numbers(entry.number for entry in entries)
         self._left_out = set(choices.left_out)
 
-    def add(self, look: SurveyedFile, picture: Picture | None) -> None:
-        """Plan for one file of the source; picture: None if it is not to be trained."""
-        before = self._before.get(look.name, Entry())
-        forced = self._choices.forced == "all" or look.name in self._choices.forced or before.forced
-        choice = self._choices.crops.get(look.name, before.choice)
-        entry = replace(before, left_out=look.name in self._left_out, forced=forced, choice=choice)
+    def add(self, photograph: SurveyedFile, picture: Picture | None) -> None:
+        """Plan for a file of the source. picture: None if it is not to be used."""
+        before = self._before.get(photograph.name, Entry())
+        forced = self._choices.forced == "all" or photograph.name in self._choices.forced or before.forced
+        choice = self._choices.crops.get(photograph.name, before.choice)
+        entry = replace(before, left_out=photograph.name in self._left_out, forced=forced, choice=choice)
         if picture is not None:
-            crops = self._crops(look, entry)
-            if self._allowed(look, entry, crops):
-                self._train(look, picture, crops, entry, before)
+            crops = self._crops(photograph, entry)
+            if self._allowed(photograph, entry, crops):
+                self._train(photograph, picture, crops, entry, before)
             else:
-                self._drop(look.name, entry)
-        elif look.measured is not None or entry.left_out:
-            if entry.left_out or look.name in self._before:
-                self._drop(look.name, entry)
+                self._drop(photograph.name, entry)
+        elif photograph.measured is not None or entry.left_out:
+            if entry.left_out or photograph.name in self._before:
+                self._drop(photograph.name, entry)
         elif before.made:
-            # It cannot be read any more: what was made of it while it could be is kept.
-            self._gone[look.name] = before
+            # It can no longer be read: the images made of it earlier are kept.
+            self._gone[photograph.name] = before
 
     def finish(self) -> None:
-        """Plan for what is not in the source any more, and for what could not be removed the last time."""
+        """Plan for photographs that are gone, and for files that could not be removed the last time."""
         for name, entry in self._gone.items():
             if name in self._left_out:
                 self._drop(name, replace(entry, left_out=True))
@@ -148,8 +148,8 @@ class _Planner:
         if kept:
             names = ", ".join(kept[:MOST_NAMED]) + (f" and {len(kept) - MOST_NAMED} more" if kept[MOST_NAMED:] else "")
             self._problems.warning(
-                f"{names}: not to be found or read any more; what was made of it stays in the run", field=FIELD,
-                remedy="Leave it out to take that away.", kind="gone",
+                f"{names}: gone or no longer readable; the images made earlier stay in the run", field=FIELD,
+                remedy="Leave it out to remove them.", kind="gone",
             )  # fmt: skip
         wanted = {made.file for one in self.plan.planned for made in one.entry.files}
         left = self._old.obsolete if self._old is not None else ()
@@ -157,53 +157,55 @@ class _Planner:
         self.plan.obsolete = [one for one in self.plan.obsolete if one.made.file not in wanted]
 
     def _drop(self, name: str, entry: Entry) -> None:
-        """It is not trained: its files go, its number and what was chosen for it stay."""
+        """Plan for a photograph that is not used: its files are removed, its number and choices stay."""
         self.plan.obsolete += [Obsolete(made, entry.caption) for made in entry.made]
         self.plan.obsolete += [Obsolete(mask) for mask in entry.masks]
         self.plan.others[name] = replace(entry, made=(), mask=None, masks=())
 
-    def _crops(self, look: SurveyedFile, entry: Entry) -> tuple[Crop, ...]:
-        assert look.measured is not None
+    def _crops(self, photograph: SurveyedFile, entry: Entry) -> tuple[Crop, ...]:
+        assert photograph.measured is not None
         manifest = self._manifest
         choice = entry.choice or manifest.choice
-        target = size_for(look.measured.size, manifest.resolution, buckets=manifest.buckets, step=manifest.step)
-        return pieces(look.measured.content, target, choice, split=not manifest.buckets)
+        target = size_for(photograph.measured.size, manifest.resolution, buckets=manifest.buckets, step=manifest.step)
+        return pieces(photograph.measured.content, target, choice, split=not manifest.buckets)
 
-    def _allowed(self, look: SurveyedFile, entry: Entry, crops: tuple[Crop, ...]) -> bool:
-        """Say what there is to say about the way a picture is cropped; whether it may be."""
-        told = check_crops(look, entry.choice or self._manifest.choice, crops, forced=entry.forced)
-        self._problems.add(told)
-        return not told.errors
+    def _allowed(self, photograph: SurveyedFile, entry: Entry, crops: tuple[Crop, ...]) -> bool:
+        """Report problems with the crop of a photograph. Returns whether it may be used."""
+        found = check_crops(photograph, entry.choice or self._manifest.choice, crops, forced=entry.forced)
+        self._problems.add(found)
+        return not found.errors
 
     def _train(
-        self, look: SurveyedFile, picture: Picture, crops: tuple[Crop, ...], entry: Entry, before: Entry
+        self, photograph: SurveyedFile, picture: Picture, crops: tuple[Crop, ...], entry: Entry, before: Entry
     ) -> None:
-        assert look.measured is not None
+        assert photograph.measured is not None
         folder = self._destination / f"{picture.repeats}_{self._manifest.name}"
         number = entry.number or self._numbers.free(folder)
         wanted = self._files(folder, number, crops)
         ours = {made.file for made in before.made}
         if any(made.exists(self._base) for made in wanted if made.file not in ours):
-            # Another's file has the place that the number would give it.
+            # The number is taken: a file that we did not make has its name.
             number = self._numbers.free(folder)
             wanted = self._files(folder, number, crops)
-        status = look.path.stat()
+        status = photograph.path.stat()
         same_file = (status.st_size, status.st_mtime_ns) == (before.size_bytes, before.mtime_ns) and before.sha256
-        content = before.sha256 if same_file else file_hash(look.path)
+        content = before.sha256 if same_file else file_hash(photograph.path)
         changed = [made for made in before.made if made.exists(self._base) and not made.is_ours(self._base)]
         again = not changed and not (content == before.sha256 and self._are_there(before.made, wanted))
         if changed:
             names = ", ".join(Path(made.file).name for made in changed)
             self._problems.warning(
-                f"{names} (of {shown(look.path)}) was changed by another program; it is kept as it is", field=FIELD,
-                remedy="Delete it to have it made again.", subject=look.path, kind="changed",
+                f"{names} (of {shown(photograph.path)}) was changed by another program; it is kept as it is",
+                field=FIELD, remedy="Delete it to make it again.", subject=photograph.path, kind="changed",
             )  # fmt: skip
-        caption, origin, there = self._caption(look.name, picture, before, wanted)
+        caption, origin, there = self._caption(photograph.name, picture, before, wanted)
         if again:
             files = {made.file for made in wanted}
             self.plan.obsolete += [Obsolete(made, there) for made in before.made if made.file not in files]
         masks = (
-            self._masks(look, wanted, entry, content, before) if not changed else MaskPlan(before.mask, before.masks)
+            self._masks(photograph, wanted, entry, content, before)
+            if not changed
+            else MaskPlan(before.mask, before.masks)
         )
         self.plan.obsolete += [Obsolete(mask) for mask in masks.obsolete]
         moved = bool(before.made) and [made.box for made in before.made] != [made.box for made in wanted]
@@ -213,8 +215,8 @@ class _Planner:
             size_bytes=status.st_size,
             mtime_ns=status.st_mtime_ns,
             sha256=content,
-            size=look.measured.size,
-            hash=f"{look.measured.fingerprint.bits:032x}",
+            size=photograph.measured.size,
+            hash=f"{photograph.measured.fingerprint.bits:032x}",
             caption=before.caption if origin == "edited" else caption,
             caption_origin=origin,
             look_again=before.look_again or (again and moved and bool(caption)),
@@ -222,17 +224,17 @@ class _Planner:
             mask=masks.source,
             masks=masks.masks,
         )
-        self.plan.planned.append(PlannedPicture(look, crops, caption, entry, before, again, masks.again))
+        self.plan.planned.append(PlannedPicture(photograph, crops, caption, entry, before, again, masks.again))
 
     def _masks(
-        self, look: SurveyedFile, pictures: tuple[PreparedFile, ...], entry: Entry, content: str, before: Entry
+        self, photograph: SurveyedFile, pictures: tuple[PreparedFile, ...], entry: Entry, content: str, before: Entry
     ) -> MaskPlan:
         choice = entry.choice or self._manifest.choice
-        source = mask_source(look, self._manifest.masks, choice, content, before, self._problems)
-        return plan_masks(self._base, shown(look.path), source, pictures, before, self._problems)
+        source = mask_source(photograph, self._manifest.masks, choice, content, before, self._problems)
+        return plan_masks(self._base, shown(photograph.path), source, pictures, before, self._problems)
 
     def _files(self, folder: Path, number: int, crops: tuple[Crop, ...]) -> tuple[PreparedFile, ...]:
-        """0001.png, or 0001-1.png, 0001-2.png, ... for several pieces, as they are to be made."""
+        """The files to make: 0001.png, or 0001-1.png, 0001-2.png, ... for several crops."""
         names = [f"{number:04d}.png"]
         if len(crops) > 1:
             names = [f"{number:04d}-{piece}.png" for piece in range(1, len(crops) + 1)]
@@ -251,8 +253,8 @@ class _Planner:
     def _caption(
         self, name: str, picture: Picture, before: Entry, wanted: tuple[PreparedFile, ...]
     ) -> tuple[str, CaptionOrigin, str]:
-        """(words, where they are from, words that are there now). What was changed in the run folder since it was
-        written is not written over, unless with words that are new."""
+        """(caption, its origin, the caption in the run folder). A caption that was edited in the run folder is only
+        replaced by one that was chosen since."""
         files = [self._base / made.file for made in (*before.made, *wanted)]
         there = next((text for file in files if (text := caption_beside(file)) is not None), None)
         if there is None and any(file.exists() for file in files):
@@ -266,34 +268,34 @@ class _Planner:
 
 
 def pieces(content: PictureContent, size: PixelSize, choice: CropChoice, *, split: bool = True) -> tuple[Crop, ...]:
-    """The pieces of a picture that are trained. split: whether a picture may be cut into several."""
+    """The crops of a photograph. split: whether it may be cut into several."""
     if not split and choice.mode == "split":
         choice = replace(choice, mode="auto")
     return crops_for(content, size, choice)
 
 
 def check_crops(
-    look: SurveyedFile, choice: CropChoice, crops: Sequence[Crop], *, forced: bool, field: str = FIELD
+    photograph: SurveyedFile, choice: CropChoice, crops: Sequence[Crop], *, forced: bool, field: str = FIELD
 ) -> Problems:
-    """What there is to say about the way a picture is cropped; with an error it is not trained."""
-    problems, path, crop = Problems(), look.path, crops[0]
+    """Problems with the crops of a photograph; with an error it is not used."""
+    problems, path, crop = Problems(), photograph.path, crops[0]
     name, times = shown(path), max(crop.upscale for crop in crops)
     if crop.rule == "manual" and times > MOST and not forced:
-        text = f"the crop of {name} has {crop.box.width:.0f} pixels: enlarging it would be {times:.2g} times"
+        text = f"the crop of {name} is {crop.box.width:.0f} pixels wide: it would be enlarged {times:.2g} times"
         remedy = "It is left out unless it is forced."
         problems.error(text, field=field, remedy=remedy, subject=path, kind="too-small")
         return problems
-    if crop.rule == "manual" and times > 1 and "small" not in look.kinds:
+    if crop.rule == "manual" and times > 1 and "small" not in photograph.kinds:
         problems.warning(f"the crop of {name} is enlarged {times:.2g} times", field=field, subject=path, kind="small")
     if crop.padded:
-        remedy = "What is the same in every picture is learned, and bands are."
+        remedy = "Bands that are in every image are learned too."
         problems.warning(f"{name} is padded to fit", field=field, remedy=remedy, subject=path, kind="padded")
     if choice.mode == "keep" and crop.rule != "keep":
         size = f"{crop.source[0]}x{crop.source[1]}"
         text = f"{name} is {size}, not {crop.size[0]}x{crop.size[1]}: it is cropped, not kept"
         problems.warning(text, field=field, subject=path, kind="not-kept")
     if choice.mode == "face" and crop.rule != "face":
-        text = f"{name} shows no face that could be found"
+        text = f"{name} shows no face"
         problems.info(text, field=field, remedy="It is cropped by detail.", subject=path, kind="faces")
     return problems
 
@@ -301,17 +303,17 @@ def check_crops(
 _ENDINGS = tuple(
     f"{piece}{end}" for piece in ("", "-1") for end in (".png", ".txt", *(f"{e}.png" for e in MASK_ENDINGS))
 )
-"""Of the files that a number has, if it is taken."""
+"""Endings of the files of a number."""
 
 
 class _Numbers:
-    """Numbers for pictures that have none yet, each after all that were ever given."""
+    """Gives numbers to new photographs; a number is never given twice."""
 
     def __init__(self, taken: Iterable[int]) -> None:
         self._last = max(taken, default=0)
 
     def free(self, folder: Path) -> int:
-        """The next number of which no file lies in `folder`: that would be another's."""
+        """The next number without a file in `folder`."""
         while True:
             self._last += 1
             stem = f"{self._last:04d}"
@@ -320,7 +322,7 @@ class _Numbers:
 
 
 def caption_beside(picture: Path) -> str | None:
-    """The words of the caption file beside a made picture, as they stand there; None if there is none."""
+    """The content of the caption file of an image; None if there is none."""
     try:
         return decode(picture.with_suffix(".txt").read_bytes())[0]
     except OSError:
@@ -328,11 +330,11 @@ def caption_beside(picture: Path) -> str | None:
 
 
 def _by_name_now(before: Mapping[str, Entry], found: Survey) -> tuple[dict[str, Entry], dict[str, Entry]]:
-    """(entries by the names that the pictures have now, those whose picture is gone).
+    """(entries by the present names of their photographs, entries whose photograph is gone).
 
-    A picture that was given another name is known by its content.
+    A renamed photograph is recognised by its content.
     """
-    names = {look.name: look.path for look in found.looks}
+    names = {photograph.name: photograph.path for photograph in found.files}
     known = {name: entry for name, entry in before.items() if name in names}
     gone = {name: entry for name, entry in before.items() if name not in names}
     by_content = {entry.sha256: name for name, entry in gone.items() if entry.sha256}

@@ -1,4 +1,4 @@
-"""Checks of the words: the token, the captions, the templates, and whether every prompt fits."""
+"""Checks the token, the captions, the templates, and whether every prompt is short enough."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ti_tui.run.sample_prompts import SamplePromptError, parse_sample_prompt
 
 
 def check_token(token: str, vectors: int, tokenizer: PromptTokenizer) -> Problems:
-    """Whether the token can be told from the model's own words, and its vectors fit into a prompt."""
+    """Check that the token is not one of the model's own words, and that its vectors fit into a prompt."""
     problems = Problems()
     if tokenizer.is_word(token):
         problems.error(
-            f"{token!r} is already a word of the model: diffusers refuses such a name, and elsewhere it hides the word",
+            f"{token!r} is already a word of the model: diffusers refuses it, other programs replace the word",
             field="embedding.token",
             remedy=f"Choose another, such as {_free_name(token, tokenizer)}.",
         )
     if vectors >= tokenizer.room:
         problems.error(
-            f"{vectors} vectors leave no place for words: a prompt has {tokenizer.room}",
+            f"{vectors} vectors leave no room for words: a prompt has {tokenizer.room} places",
             field="embedding.vectors",
             remedy="4 to 16 are usual.",
         )
@@ -31,7 +31,7 @@ def check_token(token: str, vectors: int, tokenizer: PromptTokenizer) -> Problem
 
 
 def check_captions(pictures: Sequence[Picture], token: str, templates: Sequence[str]) -> Problems:
-    """Captions that hold the token, captions that the templates do not use, templates that miss captions."""
+    """Report captions with the token in them, captions that no template uses, and missing captions."""
     problems = Problems()
     with_caption = [picture for picture in pictures if picture.caption]
     uses_captions = any(FILEWORDS in template for template in templates)
@@ -40,19 +40,19 @@ def check_captions(pictures: Sequence[Picture], token: str, templates: Sequence[
     within = [p for p in with_caption if token.lower() in p.caption.lower() and p not in holding]
     if holding:
         problems.warning(
-            f"{_names(holding)} hold{'s' if len(holding) == 1 else ''} the token {token!r}; the template puts it in",
-            field="embedding.token", remedy="Take it out of the captions.",
+            f"the captions of {_names(holding)} contain the token {token!r}, which the template adds",
+            field="embedding.token", remedy="Remove it from the captions.",
         )  # fmt: skip
     if within:
         problems.warning(
             f"{token!r} is part of another word in the caption of {_names(within)}: some programs replace it there too",
-            field="embedding.token", remedy="Choose a token that stands in no other word.",
+            field="embedding.token", remedy="Choose a token that is not part of other words.",
         )  # fmt: skip
     if uses_captions and len(with_caption) < len(pictures):
         missing = [picture for picture in pictures if not picture.caption]
         problems.warning(
             f"{len(missing)} of {len(pictures)} pictures have no caption ({_names(missing)}): "
-            f"their prompts go without {FILEWORDS}",
+            f"their prompts have no {FILEWORDS}",
             field="dataset.template",
         )
     if with_caption and not uses_captions:
@@ -71,7 +71,7 @@ def check_prompt_lengths(
     tokenizer: PromptTokenizer,
     vocabulary: int,
 ) -> Problems:
-    """Prompts that are longer than the text encoder reads: a warning if words are cut, an error if vectors are."""
+    """Report prompts that are too long: a warning if words are cut off, an error if vectors are."""
     problems = Problems()
     too_long: list[tuple[int, Picture]] = []
     without_token: list[Picture] = []
@@ -83,7 +83,7 @@ def check_prompt_lengths(
             too_long.append((max(one.used for one in encoded), picture))
     if without_token:
         problems.error(
-            f"the prompt of {_names(without_token)} cuts the token's {vectors} vectors off: "
+            f"the prompt of {_names(without_token)} is too long for the token's {vectors} vectors: "
             f"only {tokenizer.room} places are read",
             field="dataset.template", remedy="Put [name] before [filewords], or use fewer vectors.",
         )  # fmt: skip
@@ -100,7 +100,7 @@ def check_prompt_lengths(
 def check_sample_prompts(
     prompts: Sequence[str], token: str, vectors: int, tokenizer: PromptTokenizer, vocabulary: int
 ) -> Problems:
-    """Preview prompts that cannot be read, that do not name the token, or that are too long."""
+    """Report sample prompts that cannot be read, do not contain the token, or are too long."""
     problems = Problems()
     for number, line in enumerate(prompts, start=1):
         try:
@@ -114,7 +114,7 @@ def check_sample_prompts(
             problems.warning(f"prompt {number}: {options} is not used here", field="sample.prompts")
         if NAME not in named:
             problems.info(
-                f"prompt {number} does not hold {NAME}: it shows the model without the embedding",
+                f"prompt {number} does not contain {NAME}: it shows the model without the embedding",
                 field="sample.prompts",
             )
         if tokenizer.encode(named, vectors, vocabulary).cut:

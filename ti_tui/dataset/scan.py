@@ -1,4 +1,4 @@
-"""Finding the training pictures and their captions in a folder, plain or in kohya's layout."""
+"""Finds the training images and their captions in a folder, plain or in kohya's layout."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Picture:
-    """A training picture: its file, its size upright in pixels, its caption ("" for none), repeats per epoch."""
+    """A training image: its file, its upright size in pixels, its caption ("" for none), its repeats."""
 
     path: Path
     width: int
@@ -50,7 +50,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a folder holds: usable pictures in natural order, and what was found wrong."""
+    """The usable images of a folder, in natural order, and the problems."""
 
     folder: Path
     pictures: tuple[Picture, ...]
@@ -58,7 +58,7 @@ class Scan:
 
     @property
     def count(self) -> int:
-        """Pictures of one epoch, repeats counted."""
+        """Images in an epoch, repeats counted."""
         return sum(picture.repeats for picture in self.pictures)
 
 
@@ -69,13 +69,13 @@ def scan(
     decode: bool = True,
     each: Callable[[Path, Picture | None, str], bool] | None = None,
 ) -> Scan:
-    """Find the pictures in `folder`, or in its kohya sub-folders `<repeats>_<name>`.
+    """Find the images in `folder`, or in its kohya sub-folders `<repeats>_<name>`.
 
-    decode: also decode each picture, the only way to find a truncated one.
-    each:   told of every picture as it has been looked at: path, picture (None: it cannot be used), what is wrong
-            with it. Looking goes on only while it returns True.
-    Every picture that cannot be used is an error problem that names it. Raises DatasetError if the folder
-    itself cannot be read.
+    decode: also decode each image, the only way to find a truncated one.
+    each:   called for every image that has been checked: path, image (None: it cannot be used), what is wrong with it.
+            The scan ends when it returns False.
+    Every image that cannot be used gives an error that names it. Raises DatasetError if the folder itself cannot be
+    read.
     """
     problems = Problems()
     pictures: list[Picture] = []
@@ -95,7 +95,7 @@ def scan(
 
 
 def choose(found: Scan, choices: PictureChoices) -> Scan:
-    """`found` without the pictures that are left out, with other captions and repeats where they are given."""
+    """`found` without the images that are left out, with the chosen captions and repeats."""
     captions, repeats, left_out = choices.whole_captions(), choices.repeats, set(choices.left_out)
     chosen = [
         replace(
@@ -115,7 +115,7 @@ def name_in(folder: Path, path: Path) -> str:
 
 
 def _said(problems: Problems, before: int, path: Path) -> str:
-    """What was found wrong with `path` since there were `before` problems, without its name."""
+    """Errors and warnings about `path` that were added after the first `before` problems, without its name."""
     new = [problem.message for problem in problems.found[before:] if problem.severity != "info"]
     return "; ".join(message.removeprefix(shown(path)).lstrip(": ") for message in new)
 
@@ -136,21 +136,21 @@ def _look_at(path: Path, repeats: int, problems: Problems, field: str, *, decode
 
 
 def tell_unreadable(path: Path, error: DatasetError, problems: Problems, field: str) -> None:
-    """Add that the picture at `path` cannot be used, and what to do about it."""
-    # Some reasons say that already.
-    remedy = error.remedy or ("" if ";" in error.message else "Mend it or take it out of the folder.")
+    """Report that the picture at `path` cannot be used, and what to do."""
+    # Some messages contain a remedy already.
+    remedy = error.remedy or ("" if ";" in error.message else "Repair it or remove it from the folder.")
     problems.error(f"{shown(path)} {error.message}", field=field, remedy=remedy, subject=path, kind="unreadable")
 
 
 def tell_of_caption(path: Path, sidecar: Sidecar, problems: Problems, field: str) -> None:
-    """Add what was odd about the caption file of the picture at `path`."""
+    """Report the notes about the caption file of the picture at `path`."""
     for note in sidecar.notes:
         tell = problems.warning if note.severity == "warning" else problems.info
         tell(f"{shown(path)}: {note.text}", field=field, subject=path, kind="caption")
 
 
 def tell_shared_stems(pictures: list[Picture], problems: Problems, field: str) -> None:
-    """Add the pictures that differ in their ending only: both would have the same caption file."""
+    """Report pictures whose names differ only in their ending: they would share a caption file."""
     seen: dict[Path, Path] = {}
     for picture in pictures:
         stem = picture.path.with_suffix("")

@@ -46,10 +46,10 @@ class TemplateError(UserError):
 
 
 def load_templates(name: str, folder: Path) -> tuple[str, ...]:
-    """The patterns that `dataset.template` means: a built-in set, or a text file with one a line.
+    """The templates that `dataset.template` means: a built-in set, or a text file with one per line.
 
-    Empty lines and lines that begin with # are passed over; `{}` is read as [name].
-    Raises TemplateError for a missing file and for a line without [name], which would train nothing.
+    Empty lines and lines that begin with # are skipped; `{}` is read as [name].
+    Raises TemplateError for a missing file, and for a line without [name], which would train nothing.
     """
     if name in BUILT_IN:
         return BUILT_IN[name]
@@ -81,15 +81,15 @@ def load_templates(name: str, folder: Path) -> tuple[str, ...]:
         lines.append(line)
     if not lines:
         raise TemplateError(
-            f"{path} holds no template", remedy=f"Write one a line, such as `a photo of {NAME}, {FILEWORDS}`."
+            f"{path} contains no template", remedy=f"Write one per line, such as `a photo of {NAME}, {FILEWORDS}`."
         )
     return tuple(lines)
 
 
 def fill(template: str, caption: str) -> str:
-    """The prompt of a picture: [filewords] replaced by its caption, [name] kept for the tokenizer.
+    """The prompt of an image: [filewords] replaced by its caption, [name] kept for the tokenizer.
 
-    Without a caption the word goes, and the comma that it leaves.
+    Without a caption, [filewords] is removed together with the comma before it.
     """
     prompt = template.replace(FILEWORDS, caption.strip())
     prompt = re.sub(r"\s+", " ", prompt)
@@ -103,9 +103,9 @@ def name_token(prompt: str, token: str) -> str:
 
 
 def without_name(prompt: str, token: str, word: str = "") -> str:
-    """`prompt` as the model knew it before: `word` in the place of [name] or the token, else nothing at all."""
+    """`prompt` for the model without the embedding: [name] and the token are replaced by `word`, or removed."""
     named = name_token(prompt, token)
     if not word:
-        # The article goes with it.
+        # The article is removed with it.
         named = re.sub(rf"\b(?:an?|the)\s+(?={re.escape(NAME)})", "", named, flags=re.IGNORECASE)
     return fill(named.replace(NAME, word), "")

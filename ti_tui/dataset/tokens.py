@@ -1,4 +1,4 @@
-"""CLIP's tokenizer for prompts that hold [name]: the learned vectors get ids of their own behind the vocabulary."""
+"""CLIP's tokenizer for prompts with [name]: the learned vectors get ids after the end of the vocabulary."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\
 
 
 class TokenizerError(UserError):
-    """No tokenizer, or one that does not belong to the model."""
+    """There is no tokenizer, or it does not belong to the model."""
 
 
 @dataclass(frozen=True)
 class Encoded:
     """A prompt as ids, padded to the encoder's length.
 
-    used: places that the whole prompt needs, start and end not counted; above `room` it was cut.
-    whole_token: whether every vector of every [name] is still there.
+    used: places that the whole prompt needs, without start and end mark; if that is more than `room`, it was cut.
+    whole_token: whether all vectors of every [name] are still there.
     """
 
     ids: tuple[int, ...]
@@ -44,7 +44,7 @@ class Encoded:
 class PromptTokenizer:
     """Turns prompts into ids for one text encoder.
 
-    vocabulary: rows of the encoder's token table; the learned vectors have the ids from there on.
+    vocabulary: rows of the encoder's token table; the ids of the learned vectors follow.
     length:     positions of the encoder (77).
     pad:        the padding mark: `<|endoftext|>` for CLIP-L, "!" for OpenCLIP (SD 2 and SDXL's second).
     """
@@ -77,7 +77,7 @@ class PromptTokenizer:
 
     @classmethod
     def clip(cls, *, length: int = 77, pad: str = END) -> PromptTokenizer:
-        """The vocabulary of every published SD 1, SD 2 and SDXL text encoder; it ships with the program."""
+        """The tokenizer of every published SD 1, SD 2 and SDXL text encoder; it ships with ti_tui."""
         packed = resources.files("ti_tui").joinpath("data/clip/merges.txt.gz").read_bytes()
         merges = [_pair(line) for line in gzip.decompress(packed).decode("utf-8").split("\n")]
         letters = _byte_letters()
@@ -88,7 +88,7 @@ class PromptTokenizer:
     def from_folder(cls, folder: Path, *, length: int = 77, pad: str = END) -> PromptTokenizer:
         """The tokenizer in a diffusers `tokenizer/` folder: vocab.json + merges.txt, or tokenizer.json.
 
-        Raises TokenizerError that names what is missing.
+        Raises TokenizerError, which names what is missing.
         """
         try:
             if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
@@ -101,7 +101,7 @@ class PromptTokenizer:
                 merges = [_pair(pair) if isinstance(pair, str) else (pair[0], pair[1]) for pair in model["merges"]]
             else:
                 raise TokenizerError(
-                    f"{folder} holds no tokenizer",
+                    f"{folder} contains no tokenizer",
                     remedy=f"Copy vocab.json and merges.txt of the model into {folder}.",
                 )
             return cls(vocab, merges, length=length, pad=_pad_of(folder) or pad)
@@ -120,7 +120,7 @@ class PromptTokenizer:
 
     @property
     def room(self) -> int:
-        """Places for a prompt, start and end mark not counted."""
+        """Places for a prompt, without start and end mark."""
         return self.length - 2
 
     def words(self, text: str) -> list[int]:
@@ -129,7 +129,7 @@ class PromptTokenizer:
         return ids
 
     def text_of(self, number: int) -> str:
-        """What the id `number` stands for: `cat`, or `cat-` where it is only the beginning of words."""
+        """The text of the id `number`: `cat`, or `cat-` if it is only the beginning of words."""
         entry = self._tokenizer.id_to_token(number)
         if entry is None:
             return "?"
@@ -137,7 +137,7 @@ class PromptTokenizer:
         return text if entry.endswith("</w>") or entry in (START, END) else f"{text}-"
 
     def is_word(self, text: str) -> bool:
-        """Whether the vocabulary holds `text` as one entry, as a word or as the beginning of one."""
+        """Whether `text` is one entry of the vocabulary, as a word or as the beginning of a word."""
         return text.lower() in self._vocab or f"{text.lower()}</w>" in self._vocab
 
     def encode(self, prompt: str, vectors: int, vocabulary: int) -> Encoded:
@@ -167,8 +167,8 @@ def find_tokenizer(
 ) -> PromptTokenizer:
     """The tokenizer for a model: the given folder, else the model's own, else CLIP's, which ships with ti_tui.
 
-    second: SDXL's second encoder. Raises TokenizerError if it does not have as many tokens as the text
-    encoder has rows; a wrong one would train on other words than it shows.
+    second: SDXL's second encoder. Raises TokenizerError if its number of tokens differs from the text
+    encoder's: with a wrong one the model would read other words than the prompt's.
     """
     name = "tokenizer_2" if second else "tokenizer"
     if given is not None:
@@ -182,7 +182,7 @@ def find_tokenizer(
         return PromptTokenizer.clip(length=length, pad=pad)
     else:
         raise TokenizerError(
-            f"{model.name} has a vocabulary of its own ({vocabulary} tokens; CLIP's has 49408) and no tokenizer",
+            f"{model.name} has its own vocabulary ({vocabulary} tokens; CLIP's has 49408) and no tokenizer",
             remedy="Copy its vocab.json and merges.txt into a folder and name that folder in model.tokenizer.",
         )
     if tokenizer.size != vocabulary:
@@ -215,7 +215,7 @@ def _pad_of(folder: Path) -> str | None:
 
 
 def _byte_letters() -> list[str]:
-    """The 256 letters that stand for bytes, in the order of CLIP's vocabulary: printable bytes first."""
+    """The 256 characters that stand for bytes, in the order of CLIP's vocabulary: printable bytes first."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     hidden = [byte for byte in range(256) if byte not in printable]
     return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(len(hidden))]

@@ -1,1 +1,1 @@
-"""Embedding files: every form in use, in and out. Imports torch only for pickled forms, inside a function."""
+"""Reads and writes embedding files in all common formats. Imports torch only for pickled ones, inside a function."""

@@ -1,4 +1,4 @@
-"""The embedding and its file forms: kohya/ti_tui safetensors, A1111 .pt and PNG, diffusers, OneTrainer, SDXL."""
+"""Embeddings and their file formats: kohya/ti_tui safetensors, A1111 .pt and PNG, diffusers, OneTrainer, SDXL."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ LARGEST_BYTES = 100_000_000
 READABLE = (".safetensors", ".pt", ".bin", ".ckpt", ".png", ".webp")
 
 ONLY, CLIP_L, CLIP_G = "emb_params", "clip_l", "clip_g"
-"""Names of the vectors of each encoder: one for SD 1 and 2 (kohya's key), two for SDXL."""
+"""Keys of each text encoder's vectors: one for SD 1 and 2 (kohya's key), two for SDXL."""
 
 A1111_PLACEHOLDER_ID = 265
-"""Id of "*" in CLIP's vocabulary; A1111 writes it into every file."""
+"""Id of "*" in CLIP's vocabulary, which A1111 writes into every file."""
 
 Vectors = NDArray[np.float32]
 
 
 class EmbeddingError(UserError):
-    """A file that is no embedding, is damaged, or does not fit."""
+    """A file that is not an embedding, is damaged, or does not fit the model."""
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """Learned vectors with what is known about them.
+    """Learned vectors and their metadata.
 
     vectors:  [n, width] float32 for each text encoder: {"emb_params": ...}, or {"clip_l": ..., "clip_g": ...}.
     token:    the word it was trained as; "" if the file does not say.
-    form:     how the file that it was read from holds it; "" for one made here.
+    form:     the format of the file that it was read from; "" for a new embedding.
     """
 
     vectors: dict[str, Vectors]
@@ -62,7 +62,7 @@ class Embedding:
             shapes = {name: array.shape for name, array in self.vectors.items()}
             raise EmbeddingError(f"the vectors have impossible shapes: {shapes}")
         if counts == {0}:
-            raise EmbeddingError("it holds no vectors")
+            raise EmbeddingError("it contains no vectors")
 
     @property
     def count(self) -> int:
@@ -76,7 +76,7 @@ class Embedding:
 
     @property
     def family(self) -> str:
-        """The models that it fits, in words."""
+        """The models that it is for, in words."""
         known = {
             (768,): "Stable Diffusion 1",
             (1024,): "Stable Diffusion 2",
@@ -99,7 +99,7 @@ class Embedding:
 
 
 def read(path: Path) -> Embedding:
-    """Read any of the forms in use. Raises EmbeddingError for anything else; nothing in the file is run."""
+    """Read an embedding in any common format. Raises EmbeddingError for other files; no code in the file is run."""
     path = user_path(path)
     if not path.is_file():
         raise EmbeddingError(f"{path} is not a file" if path.exists() else f"there is no file {path}")
@@ -114,21 +114,23 @@ def read(path: Path) -> Embedding:
             case ".pt" | ".bin" | ".ckpt":
                 return _from_content(_read_pickle(path), path)
             case ".png" | ".webp":
-                return _from_content(_as_arrays(pictures.read_data(path)), path, form="A1111 picture")
+                return _from_content(_as_arrays(pictures.read_data(path)), path, form="A1111 image")
     except EmbeddingError as error:
         raise error if str(path) in error.message else EmbeddingError(f"{path}: {error.message}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise EmbeddingError(f"{path} cannot be read as an embedding: {error}") from None
-    raise EmbeddingError(f"{path} has an ending that no embedding has", remedy=f"Known are {', '.join(READABLE)}.")
+    raise EmbeddingError(
+        f"{path} does not have the ending of an embedding", remedy=f"Known endings: {', '.join(READABLE)}."
+    )
 
 
 def write(embedding: Embedding, path: Path, form: EmbeddingForm) -> None:
     """Write `embedding` in float32, atomically. Raises CannotWrite.
 
     safetensors: key `emb_params`, or `clip_l` and `clip_g` (kohya, A1111, Forge, ComfyUI, InvokeAI; diffusers
-                 with `token=`), with everything that is known as metadata.
+                 with `token=`), with metadata.
     a1111-pt:    A1111's own dict; for SDXL a dict with `clip_l` and `clip_g`, as A1111 reads it.
-    diffusers:   the token as the key, so that diffusers knows it by itself; SDXL as in `safetensors`.
+    diffusers:   the token as the key, so that diffusers finds it by itself; SDXL as in `safetensors`.
     """
     if form == "a1111-pt":
         atomic.write_with(path, lambda temporary: _write_pickle(embedding, temporary))
@@ -141,7 +143,7 @@ def write(embedding: Embedding, path: Path, form: EmbeddingForm) -> None:
 
 
 def with_suffix(path: Path, form: EmbeddingForm) -> Path:
-    """`path` with the ending of `form`."""
+    """`path` with the ending of the format `form`."""
     stem = path.name
     for suffix in sorted((*SUFFIXES.values(), *READABLE), key=len, reverse=True):
         if stem.lower().endswith(suffix):
@@ -171,12 +173,12 @@ def _described(embedding: Embedding) -> dict[str, str]:
 
 
 def _from_tensors(tensors: Mapping[str, Vectors], metadata: dict[str, str], path: Path, form: str = "") -> Embedding:
-    """Tell the forms apart by their keys."""
+    """Recognise the format by the keys."""
     names = set(tensors)
     step = int(metadata["step"]) if metadata.get("step", "").isdigit() else None
     token = metadata.get("token", "")
     outputs = sorted(name for name in names if name.endswith("_out"))
-    notes = ("its vectors behind the text encoder (OneTrainer's output embedding) are not used",) if outputs else ()
+    notes = ("its output embedding (OneTrainer's vectors after the text encoder) is not used",) if outputs else ()
     if {CLIP_L, CLIP_G} <= names:
         found = {CLIP_L: tensors[CLIP_L], CLIP_G: tensors[CLIP_G]}
         return Embedding(_matrices(found), token, step, metadata, form or "SDXL (clip_l, clip_g)", notes)
@@ -188,21 +190,21 @@ def _from_tensors(tensors: Mapping[str, Vectors], metadata: dict[str, str], path
         return Embedding(_matrices({ONLY: tensors[name]}), token or name, step, metadata, form or "diffusers", notes)
     shown = ", ".join(sorted(names)[:4])
     raise EmbeddingError(
-        f"{path} is no embedding: it holds {len(names)} tensors ({shown}{', ...' if len(names) > 4 else ''})"
+        f"{path} is not an embedding: it contains {len(names)} tensors ({shown}{', ...' if len(names) > 4 else ''})"
     )
 
 
 def _from_content(content: Any, path: Path, form: str = "") -> Embedding:
-    """An embedding from what a pickle or a picture held, its tensors already arrays."""
+    """An embedding from the content of a pickle or an image, its tensors converted to arrays."""
     if isinstance(content, np.ndarray):
         return Embedding(_matrices({ONLY: content}), form=form or "bare tensor")
     if not isinstance(content, Mapping):
-        raise EmbeddingError(f"{path} is no embedding")
+        raise EmbeddingError(f"{path} is not an embedding")
     params = content.get("string_to_param")
     if isinstance(params, Mapping):
         params = params.get("_parameters", params)
         if len(params) != 1:
-            raise EmbeddingError(f"{path} holds {len(params)} embeddings; a file should hold one")
+            raise EmbeddingError(f"{path} contains {len(params)} embeddings instead of one")
         step = content.get("step")
         metadata = {
             key: str(content[key]) for key in ("sd_checkpoint", "sd_checkpoint_name") if content.get(key) is not None
@@ -228,7 +230,7 @@ _NUMPY_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Vectors], dict[str, str]]:
-    """Tensors in float32 and metadata. Read by hand because numpy knows no bfloat16; the form is 20 lines."""
+    """Tensors in float32, and metadata. Parsed here because numpy has no bfloat16."""
     from ti_tui.run.weight_shapes import read_shapes
 
     read_shapes(path)
@@ -245,13 +247,13 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Vectors], dict[str, str]]:
         elif entry["dtype"] in _NUMPY_TYPES:
             array = np.frombuffer(raw, _NUMPY_TYPES[entry["dtype"]])
         else:
-            raise EmbeddingError(f"{path}: {name} has the number format {entry['dtype']}, which no embedding has")
+            raise EmbeddingError(f"{path}: {name} has the number format {entry['dtype']}, which is not supported")
         tensors[name] = array.reshape(entry["shape"]).astype(np.float32)
     return tensors, metadata
 
 
 def _safetensors(tensors: Mapping[str, Vectors], metadata: dict[str, str]) -> bytes:
-    """The bytes of a safetensors file. By hand: the library orders metadata at random, and equal runs should give
+    """The bytes of a safetensors file. The library would write metadata in random order, but equal runs should give
     equal files."""
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
     content = b""
@@ -274,17 +276,17 @@ def _read_pickle(path: Path) -> Any:
     import torch
 
     try:
-        # Early A1111 files hold a ParameterDict, which is a plain container of tensors.
+        # Early A1111 files contain a ParameterDict, a plain container of tensors.
         with torch.serialization.safe_globals([torch.nn.ParameterDict]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = str(error).partition("Unsupported global: GLOBAL ")[2].split(" ")[0]
         raise EmbeddingError(
-            f"{path} holds code ({named or 'not named'}) and is not opened: an embedding needs none",
+            f"{path} contains code ({named or 'not named'}) and is not opened: an embedding needs none",
             remedy="Get it as .safetensors.",
         ) from None
     except Exception:
-        raise EmbeddingError(f"{path} is no PyTorch file, or a damaged one") from None
+        raise EmbeddingError(f"{path} is not a PyTorch file, or is damaged") from None
 
     def arrays(value: Any) -> Any:
         if isinstance(value, torch.nn.ParameterDict):
@@ -313,7 +315,7 @@ def _write_pickle(embedding: Embedding, path: Path) -> None:
             "sd_checkpoint_name": embedding.metadata.get("base_model") or None,
         }
     else:
-        # Nothing else: A1111 takes every value of such a file for a tensor.
+        # Only tensors: A1111 expects every value in such a file to be one.
         content = dict(tensors)
     with path.open("wb") as file:
         torch.save(content, file)

@@ -1,6 +1,6 @@
-"""Embedding health: are learned vectors as long as words, did they move, do they differ. No model is run for it.
+"""Embedding health: the norms of the vectors, how far they moved, how much they differ. Needs no model run.
 
-The trainer measures at each evaluation, `ti-tui embeddings inspect` any file.
+The trainer measures it at each checkpoint, `ti-tui embeddings inspect` for any file.
 """
 
 from __future__ import annotations
@@ -17,39 +17,40 @@ from ti_tui.embeddings.files import Vectors
 from ti_tui.embeddings.vocabulary import PERCENTILES, Vocabulary, directions_of, norms_of
 
 LONG = 5.0
-"""Times a usual word's norm. The text encoder adds the place in the prompt, and at each layer what other words say, to
-the vector and reads the sum normalised: at k times the norm all that counts 1/k. Kim et al. (arXiv 2512.13672) see
-prompts ignored at norms above 20, 50 times CLIP-L's 0.4; at 3 times our demo model follows them (docs/quality.md).
-Where between the two it begins is not known; 5 is a choice."""
+"""Long vectors: above this multiple of the median word's norm. The text encoder adds the position embedding, and in
+each layer what it takes from other words, to the vector, and normalises the sum: at k times the norm, that counts 1/k.
+Kim et al. (arXiv 2512.13672) see prompts ignored at norms above 20, 50 times CLIP-L's 0.4; at 3 times the norm our demo
+model follows prompts (docs/quality.md). Where between the two it begins is not known; 5 is a choice."""
 
 FAINT = 0.2
-"""Times a usual word's norm: by the same reasoning the encoder sees little but the place."""
+"""Faint vectors: below this multiple of the median word's norm. For the same reason the encoder sees little but the
+position."""
 
 SAME_WAY = 0.98
-"""Cosine: of one vector no more than a fifth (the sine) is at a right angle to the other."""
+"""Cosine from which two vectors count as the same: the sine of their angle is below a fifth."""
 
 FEW = 0.5
-"""Effective rank for each vector: below it half as many vectors could hold as much."""
+"""Effective rank per vector; below this, half as many vectors might do."""
 
 NAMED = 4
-"""Vectors that a sentence names; more are counted."""
+"""At most this many vectors are listed in a sentence; the rest is a count."""
 
 _LISTS = ("percentiles", "word_norms", "start_cosines")
 
 
 @dataclass(frozen=True)
 class Health:
-    """Measurements of the vectors of one text encoder, in their order. A vector that is not finite is NaN, and left
-    out of what compares vectors. Numbers of vectors count from 0 here, and from 1 in sentences.
+    """Measurements of the vectors of one text encoder, in order. A vector that is not finite has NaN, and is left out
+    of comparisons. Vectors are numbered from 0 here, and from 1 in sentences.
 
-    norms:          their lengths.
-    mean_cosine:    between any two of them; None for a single one.
-    closest:        the two that point the most alike, and their cosine; None for a single one.
-    effective_rank: how many vectors of equal length at right angles would be as varied (see the function).
-    percentiles:    for each norm, how many of 100 words are shorter; None without a vocabulary.
+    norms:          of the vectors.
+    mean_cosine:    mean over all pairs; None for a single vector.
+    closest:        the pair with the highest cosine, and that cosine; None for a single vector.
+    effective_rank: how many orthogonal vectors of equal norm would be as varied (see the function).
+    percentiles:    for each norm, the percentage of words with a smaller norm; None without a vocabulary.
     word_norms:     the words' norms at PERCENTILES; None without a vocabulary.
-    start_cosines:  of each to the vector that it started from; None if that is not known.
-    effective_rank_of_change: of what was added to the start vectors, which often are one and the same; None likewise.
+    start_cosines:  of each vector to its initial vector; None if that is not known.
+    effective_rank_of_change: of the change from the initial vectors, which are often all the same; None likewise.
     """
 
     norms: tuple[float, ...]
@@ -63,7 +64,7 @@ class Health:
 
     @classmethod
     def of(cls, rows: Vectors, *, starts: Vectors | None = None, vocabulary: Vocabulary | None = None) -> Health:
-        """Measure the vectors `rows` [n, width]; `starts` [n, width] are those that they started from."""
+        """Measure the vectors `rows` [n, width]; `starts` [n, width] are the initial vectors."""
         finite = np.isfinite(rows).all(axis=1)
         norms = tuple(float(norm) for norm in np.where(finite, norms_of(rows), np.nan))
         mean_cosine, closest = _between(rows[finite], np.flatnonzero(finite).tolist())
@@ -86,30 +87,36 @@ class Health:
 
     @property
     def times_a_word(self) -> tuple[float, ...]:
-        """Each norm by the words' median norm; empty without a vocabulary."""
-        usual = self.word_norms[PERCENTILES.index(50)] if self.word_norms else 0.0
-        return tuple(norm / usual for norm in self.norms) if usual > 0 else ()
+        """Each norm as a multiple of the median word's; empty without a vocabulary."""
+        median = self.word_norms[PERCENTILES.index(50)] if self.word_norms else 0.0
+        return tuple(norm / median for norm in self.norms) if median > 0 else ()
 
     @property
     def has_turned(self) -> bool:
-        """Whether any vector points elsewhere than its start; True if that is not known. Before, all may be alike."""
+        """Whether any vector has changed its direction; True if that is not known. Initial vectors may all be equal."""
         return self.start_cosines is None or not all(cosine >= SAME_WAY for cosine in self.start_cosines)
 
     def findings(self) -> tuple[str, ...]:
-        """What a person should know, a sentence each, the worst first; none if all is well."""
+        """Problems with the vectors, a sentence each, the worst first; empty if all is well."""
         found = []
         if spoiled := [index for index, norm in enumerate(self.norms) if math.isnan(norm)]:
-            found.append(f"{_vectors(spoiled, 'holds', 'hold')} numbers that are not finite: the embedding is spoiled")
+            found.append(f"{_vectors(spoiled, 'has', 'have')} numbers that are not finite: the embedding is unusable")
         times = self.times_a_word
         if long := [index for index, ratio in enumerate(times) if ratio > LONG]:
             lengths = _times([times[index] for index in long])
-            found.append(f"{_vectors(long, 'is', 'are')} {lengths} a usual word: the rest of the prompt may drown")
+            found.append(
+                f"{_vectors(long, 'has', 'have')} {lengths} the norm of the median word: other words may drown"
+            )
         if faint := [index for index, ratio in enumerate(times) if ratio < FAINT]:
             lengths = _times([times[index] for index in faint])
-            found.append(f"{_vectors(faint, 'is', 'are')} {lengths} a usual word: little of that comes through")
+            found.append(
+                f"{_vectors(faint, 'has', 'have')} {lengths} the norm of the median word: too little to have an effect"
+            )
         if self.has_turned and self.closest is not None and self.closest[2] >= SAME_WAY:
             *two, cosine = self.closest
-            found.append(f"{_vectors(two, '', 'point')} the same way (cosine {cosine:.2f}): one of them adds nothing")
+            found.append(
+                f"{_vectors(two, '', 'point')} in the same direction (cosine {cosine:.2f}): one of them adds nothing"
+            )
         rank = self.effective_rank if self.effective_rank_of_change is None else self.effective_rank_of_change
         sound = len(self.norms) - len(spoiled)
         if self.has_turned and rank < FEW * sound:
@@ -117,13 +124,13 @@ class Health:
         return tuple(found)
 
     def as_values(self) -> dict[str, Any]:
-        """For an event: three digits of each number, None for NaN. 400 bytes as JSON for 12 vectors, 2 KB for 75."""
+        """As plain values for an event: numbers with three digits, None for NaN; 400 bytes of JSON for 12 vectors."""
         values = {field.name: _short(getattr(self, field.name)) for field in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
     @classmethod
     def from_values(cls, values: Any) -> Health | None:
-        """What `as_values` gave, read back; None for anything else that a log may hold."""
+        """The inverse of `as_values`; None if the values are invalid."""
         try:
             first, second, cosine = values.get("closest") or (0, 0, None)
             if len(values.get("word_norms", PERCENTILES)) != len(PERCENTILES):
@@ -154,7 +161,7 @@ def effective_rank(rows: NDArray[np.floating]) -> float:
 
 
 def _between(rows: Vectors, places: Sequence[int]) -> tuple[float | None, tuple[int, int, float] | None]:
-    """Mean and highest cosine between two of `rows`; `places` are what the pair is called by."""
+    """Mean cosine of all pairs of `rows`, and the closest pair, named by its `places`."""
     if len(rows) < 2:
         return None, None
     directions = directions_of(rows)
@@ -176,7 +183,7 @@ def _vectors(which: Sequence[int], one: str, several: str) -> str:
 
 def _times(ratios: Sequence[float]) -> str:
     low, high = (f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2g}" for ratio in (min(ratios), max(ratios)))
-    return f"{low if low == high else f'{low} to {high}'} times as long as"
+    return f"{low if low == high else f'{low} to {high}'} times"
 
 
 def _short(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Copying an embedding into the folder where A1111, Forge or ComfyUI looks for it."""
+"""Copies an embedding into the folder where A1111, Forge or ComfyUI looks for it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ti_tui.paths import user_path
 
 
 class AlreadyThere(EmbeddingError):
-    """A different file of that name is there; `force` replaces it."""
+    """A different file of that name exists; `force` replaces it."""
 
 
 def embeddings_folder(given: Path) -> Path:
-    """The embeddings folder that `given` means: itself, or the one in A1111's, Forge's or ComfyUI's folder.
+    """The embeddings folder that `given` means: itself, or the one in the folder of A1111, Forge or ComfyUI.
 
-    Raises EmbeddingError if there is none; it is never made, because a wrong path would go unnoticed.
+    Raises EmbeddingError if the folder does not exist; it is never made, to catch mistyped paths.
     """
     if not given.is_dir():
         raise EmbeddingError(
@@ -33,7 +33,7 @@ def embeddings_folder(given: Path) -> Path:
 
 
 def same_run(first: Path, second: Path) -> bool:
-    """Whether two files are of one run of ti_tui: the later may take the earlier one's place."""
+    """Whether two files are from the same run of ti_tui, so that the later may replace the earlier."""
     try:
         a, b = read_in_subprocess(first), read_in_subprocess(second)
     except UserError:
@@ -46,11 +46,11 @@ def same_run(first: Path, second: Path) -> bool:
 def install(source: Path, folder: Path, *, name: str = "", force: bool = False) -> Path:
     """Copy `source` into `folder` as `name` (its own name by default); returns the path there.
 
-    A file with the same content is left alone, an earlier one of the same run is replaced. Raises EmbeddingError
-    if a different one is there and `force` is not given, CannotWrite if it cannot be written.
+    A file with the same content is left alone; an earlier one of the same run is replaced. Raises AlreadyThere if a
+    different file exists and `force` is not given, EmbeddingError, CannotWrite.
     """
     if name and Path(name).name != name:
-        raise EmbeddingError(f"{name!r} is no file name", remedy="Give a word without folders.")
+        raise EmbeddingError(f"{name!r} is not a file name", remedy="Give a name without folders.")
     target = embeddings_folder(user_path(folder)) / (f"{name}{source.suffix}" if name else source.name)
     try:
         content = source.read_bytes()

@@ -1,8 +1,8 @@
-"""A1111's picture embeddings: the data in a PNG text chunk, or hidden in the strips at both sides.
+"""A1111's image embeddings: the data is in a PNG text chunk, or hidden in strips at both sides.
 
 The layout (AUTOMATIC1111/stable-diffusion-webui, modules/textual_inversion/image_embedding.py): the chunk
-`sd-ti-embedding` holds base64 JSON. The strips hold zlib-compressed JSON, low half-bytes left and high ones
-right, in the low 4 bits of the colours, xored with a linear congruential sequence.
+`sd-ti-embedding` holds base64 JSON. The strips hold zlib-compressed JSON, low half-bytes on the left and high ones on
+the right, in the low 4 bits of the colours, xored with a linear congruential sequence.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where A1111, Forge, ComfyUI and InvokeAI keep embeddings on this machine: offered for install."""
+"""Finds the embeddings folders of A1111, Forge, ComfyUI and InvokeAI on this machine, to offer them for install."""
 
 from __future__ import annotations
 

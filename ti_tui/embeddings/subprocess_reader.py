@@ -1,4 +1,4 @@
-"""Reading embeddings where torch must not be loaded: what only torch can open is converted by a process of its own."""
+"""Reads embeddings without loading torch: files that only torch can open are converted by a helper process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_in_subprocess(path: Path) -> Embedding:
 
 @lru_cache(maxsize=8)
 def _converted(path: Path, _changed: int, _size: int) -> Embedding:
-    """The embedding at `path`, opened by another process; asked again only if the file has changed."""
+    """The embedding at `path`, converted by a helper process; again only if the file has changed."""
     with tempfile.TemporaryDirectory(prefix="ti_tui-") as folder:
         converted = Path(folder) / "embedding.safetensors"
         # -P: nothing in the current folder may be imported.

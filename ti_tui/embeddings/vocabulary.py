@@ -1,4 +1,4 @@
-"""A model's words as the yardstick of learned vectors: its token tables, read in pieces and without torch."""
+"""The words of a model, to compare learned vectors with: its token tables, read in pieces and without torch."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from ti_tui.run.model import TOKEN_TABLES, ModelFacts
 from ti_tui.run.weight_shapes import TensorLocation, WeightsError, read_places
 
 PERCENTILES = (1, 5, 50, 95, 99)
-"""Of the words' norms, as `Vocabulary.norms` has them."""
+"""The percentiles of the words' norms in `Vocabulary.norms`."""
 
 PIECE_ROWS = 2048
-"""Rows of a table that are in memory at a time: 6 MiB in float32 at CLIP-L's width."""
+"""Rows of a table in memory at a time: 6 MiB in float32 at CLIP-L's width."""
 
 FOLDER_TABLE = "embeddings.token_embedding.weight"
-"""How the table's name ends in a diffusers folder; transformers before 5 writes `text_model.` in front."""
+"""End of the table's name in a diffusers folder; transformers before 5 puts `text_model.` before it."""
 
 Numbers = NDArray[np.float64]
 Pieces = Callable[[], Iterable[Vectors]]
 
 
 class Near(NamedTuple):
-    """A word and the cosine between its vector and the one that it is near to."""
+    """A word near a vector, and the cosine between them."""
 
     word: str
     cosine: float
 
 
 class Vocabulary:
-    """The words of one text encoder: how long their vectors are, and which of them are near a vector.
+    """The words of one text encoder: their norms, and which of them are near a vector.
 
-    pieces: gives the token table anew at each call, as float32 parts [k, width] that are not all in memory at once.
+    pieces: each call reads the token table again, in float32 parts [k, width] that are not all in memory together.
     norms:  the words' norms at PERCENTILES.
     """
 
@@ -59,15 +59,15 @@ class Vocabulary:
 
     @property
     def chance(self) -> float:
-        """Cosine of the nearest word to a direction drawn at random: what says nothing about a vector.
+        """Expected cosine between a random direction and its nearest word; smaller cosines mean nothing.
 
-        The highest of `size` cosines, each about normal with a spread of 1/sqrt(width). Real words are not spread
-        evenly, so it is a little less.
+        The highest of `size` cosines, each about normally distributed with a standard deviation of 1/sqrt(width). Real
+        words are not spread evenly, so it is a little less.
         """
         return NormalDist().inv_cdf(1 - 1 / max(self.size, 2)) / math.sqrt(self.width)
 
     def percentile_of(self, norm: float) -> float:
-        """How many of 100 words are shorter than `norm`; those of the same length count half. NaN for NaN."""
+        """Percentage of words with a smaller norm; words with an equal norm count half. NaN for NaN."""
         if math.isnan(norm):
             return norm
         below, upto = (int(np.searchsorted(self._sorted, norm, side)) for side in ("left", "right"))
@@ -76,8 +76,8 @@ class Vocabulary:
     def nearest(self, rows: Vectors, words: Callable[[int], str], count: int = 3) -> list[list[Near]]:
         """For each of the vectors [n, width] the `count` words nearest in direction, nearest first.
 
-        words: text of a row of the table. Only words less than a right angle away are near: a vector of zeros, or
-        one with NaN, has none.
+        words: text of a row of the table. Only words with a positive cosine count, so a vector of zeros or with NaN
+        has none.
         """
         ours = directions_of(rows)
         cosines, ids = np.zeros((len(rows), count)), np.zeros((len(rows), count), dtype=np.int64)
@@ -97,13 +97,13 @@ class Vocabulary:
 
 
 def norms_of(rows: Vectors) -> Numbers:
-    """Lengths [n] of rows [n, width]; summed in float64, where no float32 overflows."""
+    """Norms [n] of rows [n, width]; summed in float64, so that nothing overflows."""
     norms: Numbers = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
     return norms
 
 
 def directions_of(rows: Vectors) -> Numbers:
-    """Rows [n, width] at length 1; zeros stay zeros."""
+    """Rows [n, width] scaled to norm 1; zeros stay zeros."""
     norms = norms_of(rows)[:, None]
     with np.errstate(invalid="ignore"):
         directions: Numbers = rows / np.where(norms == 0, 1, norms)
@@ -119,18 +119,18 @@ def read_vocabularies(model: ModelFacts) -> tuple[Vocabulary, ...]:
 
 
 def pieces_of(path: Path, name: str) -> Pieces:
-    """The tensor `name` [n, width] of a .safetensors as `Vocabulary` takes it. Raises WeightsError."""
+    """The tensor `name` [n, width] of a .safetensors file, for `Vocabulary`. Raises WeightsError."""
     place = read_places(path)[name]
     if place.dtype not in _STORED:
-        raise WeightsError(f"{path}: {name} has the number format {place.dtype}, which is not read here")
+        raise WeightsError(f"{path}: {name} has the number format {place.dtype}, which is not supported")
     whole = place.end - place.start == math.prod(place.shape) * _STORED[place.dtype].itemsize
     if len(place.shape) != 2 or not whole or 0 in place.shape:
-        raise WeightsError(f"{path}: {name} is no token table", remedy="Copy or download the model again.")
+        raise WeightsError(f"{path}: {name} is not a token table", remedy="Copy or download the model again.")
     return partial(_read_pieces, path, place)
 
 
 _STORED: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
-"""Number formats of token tables; numpy has no bfloat16, so its bits are read."""
+"""Number formats of token tables. numpy has no bfloat16, so its bits are read as integers."""
 
 
 def _read_pieces(path: Path, place: TensorLocation) -> Iterator[Vectors]:
@@ -154,12 +154,12 @@ def _find_table(model: ModelFacts, index: int) -> tuple[Path, str]:
         places = read_places(model.path)
         return model.path, next(name for name in TOKEN_TABLES[model.family][index] if name in places)
     folder = model.path / ("text_encoder_2" if index else "text_encoder")
-    # The full numbers before the halved: of two files they are the original.
+    # Full precision before fp16, if both files exist.
     for file in sorted(folder.glob("*.safetensors"), key=lambda file: (".fp16" in file.name, file.name)):
         for name in read_places(file):
             if name.endswith(FOLDER_TABLE):
                 return file, name
     raise WeightsError(
-        f"{folder} holds no .safetensors with the words of the model",
-        remedy="Give a model in .safetensors; PyTorch's own files cannot be read here.",
+        f"{folder} has no .safetensors file with the token table",
+        remedy="Give a model in .safetensors; PyTorch's own format cannot be read here.",
     )

@@ -1,4 +1,4 @@
-"""How much of the U-Net is compiled: only where a run is long enough to win back the time that it takes."""
+"""Decides how much of the U-Net is compiled: compiling pays off only in a long run."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ Compile = Literal["off", "blocks", "full"]
 
 COMPILE_SECONDS = 60.0
 COMPILE_GAIN = 0.1
-"""What compiling the blocks takes and gives on a card: assumed."""
+"""What compiling the blocks costs, and the share of the time that it saves on a GPU: assumed."""
 CARD_TFLOPS = 20.0
-"""Work a second of a mid-range card at half precision, to tell a long run from a short one. Assumed."""
+"""Speed of a mid-range GPU at half precision, to tell a long run from a short one. Assumed."""
 
 
 def plan_compile(
     run: RunFile, facts: ModelFacts, hardware: Hardware, effective: int, reasons: dict[str, str]
 ) -> Compile:
-    """How much is compiled; auto compiles only where a run is long enough to win the time for it back."""
+    """How much is compiled; auto compiles only if the run is long enough to save more time than compiling takes."""
     wanted = run.training.compile
     if wanted == "off":
         return "off"
@@ -36,7 +36,7 @@ def plan_compile(
     images = run.scheme.scheme().total_steps * effective
     seconds = images * table["ways"]["plain-none"]["work"] * area / CARD_TFLOPS
     if seconds * COMPILE_GAIN < 2 * COMPILE_SECONDS:
-        reasons["compile"] = "off: this run is too short to win the time for it back"
+        reasons["compile"] = "off: in this run compiling would take longer than it saves"
         return "off"
-    reasons["compile"] = "blocks: a long run, so the minute that it takes is won back"
+    reasons["compile"] = "blocks: in this run compiling saves more than the minute that it takes"
     return "blocks"

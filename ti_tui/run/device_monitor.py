@@ -1,4 +1,4 @@
-"""What the trainer's device does right now: memory, load, heat. A thread of the dashboard reads it now and then."""
+"""Reads the memory, load and temperature of the trainer's device, in a thread of the dashboard."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ti_tui.run.hardware import nvml_handle, torch_is_for_cpu
 
 @dataclass(frozen=True)
 class DeviceReading:
-    """One look at a device; None is what it or its driver does not tell.
+    """One reading of a device; None for what the device or its driver does not report.
 
-    total_bytes, used_bytes  of its own memory, by all programs: the card's, or the machine's for the CPU
-    trainer_bytes            of that, the trainer and the processes that it started
-    others_bytes             of that, everything else; None where the trainer's part is unknown
+    total_bytes, used_bytes  of its memory, by all programs: the card's, or the machine's for the CPU
+    trainer_bytes            used by the trainer and its child processes
+    others_bytes             used by everything else; None if the trainer's part is unknown
     utilisation              0 to 1: of the card by all programs; of all CPU cores by the trainer
     """
 
@@ -33,13 +33,13 @@ class DeviceReading:
 
 
 class DeviceMonitor:
-    """Reads a device again and again. Nothing here raises; what fails is None, or the CPU is read instead.
+    """Reads a device repeatedly. Nothing here raises: what fails is None, or the CPU is read instead.
 
     wanted: as in `training.device`: auto, cpu, cuda or cuda:1.
     pid:    the trainer; None reads the device alone.
 
-    NVML is opened at the first `read`, which therefore belongs into a thread. `read` and `close` may be called from
-    different threads.
+    The first `read` opens NVML, which takes time: call it in a thread. `read` and `close` may be called from different
+    threads.
     """
 
     def __init__(self, wanted: str = "auto", pid: int | None = None) -> None:
@@ -49,7 +49,7 @@ class DeviceMonitor:
         self._card: _Card | None = None
 
     def read(self) -> DeviceReading:
-        """The device now. The trainer's CPU load is known from the second call on."""
+        """Read the device. The trainer's CPU load is known from the second call on."""
         if not self._opened:
             self._opened = True
             if self._wanted != "cpu" and not torch_is_for_cpu():
@@ -59,7 +59,7 @@ class DeviceMonitor:
         return reading or _read_cpu(self._trainer)
 
     def close(self) -> None:
-        """Let go of NVML. A `read` after it reads the CPU."""
+        """Close NVML. Later calls of `read` read the CPU."""
         self._opened = True
         card, self._card = self._card, None
         if card is not None:
@@ -96,7 +96,7 @@ class _Card:
             self._nvml.nvmlShutdown()
 
     def read(self, trainer: _Trainer) -> DeviceReading | None:
-        """None if even the memory is not told: the card fell off the bus, or its driver was replaced."""
+        """None if not even the memory can be read: the card fell off the bus, or its driver was replaced."""
         memory = self._ask("nvmlDeviceGetMemoryInfo")
         if memory is None:
             return None
@@ -115,14 +115,14 @@ class _Card:
         return _with_trainer(reading, self._bytes_of(trainer.family()))
 
     def _bytes_of(self, family: list[Any]) -> int | None:
-        """Their memory on the card; None if NVML does not name them, as in a container, or does not tell it."""
+        """Memory of these processes on the card; None if NVML does not tell, as in a container."""
         pids = {process.pid for process in family}
         running = self._ask("nvmlDeviceGetComputeRunningProcesses") or []
         mine = [process.usedGpuMemory for process in running if process.pid in pids]
         return sum(mine) if mine and None not in mine else None
 
     def _ask(self, name: str, *values: Any) -> Any:
-        # Each card and driver leaves out something else, and each pynvml has other functions.
+        # Cards, drivers and versions of pynvml differ in what they report.
         try:
             return getattr(self._nvml, name)(self._handle, *values)
         except Exception:
@@ -130,7 +130,7 @@ class _Card:
 
 
 class _Trainer:
-    """The trainer and its children. Remembers their CPU seconds, as the load is a difference."""
+    """The trainer and its child processes. Remembers their CPU times: the load is a difference of two readings."""
 
     def __init__(self, pid: int | None) -> None:
         import psutil
@@ -143,7 +143,7 @@ class _Trainer:
                 self._process = psutil.Process(pid)
 
     def family(self) -> list[Any]:
-        """Those that live; none if the trainer has ended, even if its pid now is another's."""
+        """The living processes; empty if the trainer has ended, even if its pid now belongs to another process."""
         import psutil
 
         process = self._process
@@ -152,7 +152,7 @@ class _Trainer:
         return [process, *(_quietly(lambda: process.children(recursive=True)) or [])]
 
     def cpu_share(self, family: list[Any]) -> float | None:
-        """Of all cores since the last call, 0 to 1."""
+        """Share of all cores that they used since the last call, 0 to 1."""
         import psutil
 
         now, before, looked = time.monotonic(), self._cpu_seconds, self._looked
@@ -179,13 +179,13 @@ def _read_cpu(trainer: _Trainer) -> DeviceReading:
 def _with_trainer(reading: DeviceReading, trainer_bytes: int | None) -> DeviceReading:
     if trainer_bytes is None:
         return reading
-    # The two were asked one after the other, and shared pages count once for each process.
+    # The two were read one after the other, and pages shared by processes count once for each.
     others = max(0, reading.used_bytes - trainer_bytes)
     return replace(reading, trainer_bytes=trainer_bytes, others_bytes=others)
 
 
 def _quietly(ask: Callable[[], Any]) -> Any:
-    """The answer, or None: a process may end, or be another user's, between any two questions."""
+    """The result of `ask`, or None: a process may end at any time, or belong to another user."""
     import psutil
 
     try:

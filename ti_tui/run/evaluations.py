@@ -1,4 +1,4 @@
-"""What one evaluation found: the numbers that the trainer writes, the verdicts are made from, and the screens show."""
+"""The numbers of an evaluation: the trainer writes them, verdicts are made from them, the screens show them."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 BANDS = 4
-"""Equal parts of the 1000 timesteps, the least noise first."""
+"""The 1000 timesteps are split into this many equal bands, the one with the least noise first."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The vectors after `step` steps, asked about the fixed set of (image, noise, timestep).
+    """The vectors after `step` steps, measured on the eval set: fixed items of (image, noise, timestep).
 
-    loss:       mean squared error over the pictures that are trained on; 0.03 to 0.3 is usual, and says little.
-    gain:       how much less the error is than with the vectors that the run started from, as a share of 1: the
-                geometric mean over the items, so that each counts alike, whatever its timestep.
-    held_gain:  the same over the pictures that are kept back; None without any.
-    *_error:    their standard errors. Items are compared one by one, so most of the noise is in none of them.
-    bands:      for each band of timesteps the error relative to that of an empty prompt; None where nothing was asked.
-    length:     median length of the vectors, and `longest`: the greatest, in lengths of a usual word of the vocabulary.
-    moved:      how far the vectors are from where they started, relative to their length there.
-    rank:       how many vectors they behave like (effective rank of what changed).
-    follows:    prompt-following: how much other words of a prompt still move the model's answer, relative to the start
-                vectors; None where it was not asked. See `evaluation.scene_effects`.
+    loss:       mean squared error over the trained images; usually 0.03 to 0.3, which by itself says little.
+    gain:       relative drop of the error from the initial vectors (0.3 is 30 %): the geometric mean over the items, so
+                that all items count the same, whatever their timestep.
+    held_gain:  the gain on the held-out images; None without any.
+    *_error:    their standard errors. Each item is compared with itself, so most of the noise cancels out.
+    bands:      for each band of timesteps the error relative to that of an empty prompt; None for a band without items.
+    length:     median norm of the vectors, and `longest`: the largest, both relative to the median word's norm.
+    moved:      distance of the vectors from the initial vectors, relative to the norm of those.
+    rank:       how many vectors they behave like (effective rank of the change).
+    follows:    prompt-following: how much the other words of a prompt still change the prediction, relative to the
+                initial vectors; None where it was not measured. See `evaluation.scene_effects`.
     """
 
     step: int
@@ -41,13 +41,13 @@ class Evaluation:
     follows: float | None = None
 
     def values(self) -> dict[str, Any]:
-        """For the event and the checkpoint's state: rounded, without what is not known."""
+        """As plain values for the event and the checkpoint's state: rounded, without those that are not known."""
         known = {name: value for name, value in asdict(self).items() if value is not None and value != ()}
         return {name: _rounded(value) for name, value in known.items()}
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Evaluation | None:
-        """From an event, or a checkpoint's state; None if there is no step or no loss. Odd values are passed over."""
+        """From an event or a checkpoint's state; None without a step or a loss. Other invalid values are ignored."""
         step, loss = values.get("step"), _number(values.get("loss"))
         if type(step) is not int or loss is None:
             return None
@@ -61,14 +61,14 @@ class Evaluation:
         )
 
     def rounded(self) -> Evaluation:
-        """As it will be read back: what goes on at once and what is resumed see the same numbers."""
+        """As it will be read back, so that an uninterrupted and a resumed run see the same numbers."""
         return Evaluation.from_values(self.values()) or self
 
     @property
     def score(self) -> float | None:
-        """What checkpoints are ranked by: the gain on pictures that were kept back, where there are any.
+        """What checkpoints are ranked by: the mean of the gains on trained and on held-out images.
 
-        Where they are few their gain alone would be mostly chance, so the two are weighed by their errors.
+        The two are weighted by their errors: the gain on few held-out images is mostly chance.
         """
         if self.gain is None or self.held_gain is None:
             return self.gain
@@ -79,7 +79,7 @@ class Evaluation:
 def _rounded(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_rounded(one) for one in value]
-    # Six digits of the loss, whatever its size; the rest as well.
+    # Six significant digits, whatever the size of the loss.
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 

@@ -1,4 +1,4 @@
-"""The event log: one JSON object a line, written by the trainer, followed by every viewer."""
+"""The event log: one JSON object per line, written by the trainer and followed by every viewer."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from typing import IO, Any, Literal, get_args
 from ti_tui import atomic
 
 EventKind = Literal[
-    "run",  # a trainer began or went on at `step`; total_steps, epoch_steps, images, family, plan, reasons
+    "run",  # a trainer started or resumed at `step`; total_steps, epoch_steps, images, family, plan, reasons
     "phase",  # phase, message
     "step",  # step, loss, rate, gradient_norm, seconds (of this step)
-    "eval",  # step, and what Evaluation.values() says: loss, gain, held_gain, bands, ...
-    "verdict",  # step, verdict, reason: written when it is another than before
+    "eval",  # step, and Evaluation.values(): loss, gain, held_gain, bands, ...
+    "verdict",  # step, verdict, reason: written when the verdict changes
     "checkpoint",  # step, state, files, loss, eval_loss, norms, health, best (the step of the best so far)
     "sample",  # step, files, prompts
-    "memory",  # used_bytes, peak_bytes (of the device; of the process on a CPU)
+    "memory",  # used_bytes, peak_bytes (on the device; of the process on a CPU)
     "warning",  # message, step
     "error",  # message, step
     "request",  # request, message
@@ -30,7 +30,7 @@ EventKind = Literal[
 ]
 KINDS: frozenset[str] = frozenset(get_args(EventKind))
 TAKEN_BACK = frozenset({"step", "eval", "verdict", "checkpoint", "sample"})
-"""Kinds that a trainer writes again when it went back to an earlier step."""
+"""Kinds that a trainer writes again after going back to an earlier step."""
 MOST_STEPS = 1 << 62
 
 FLUSH_SECONDS = 1.0
@@ -39,7 +39,7 @@ CHUNK_BYTES = 1 << 22
 
 @dataclass(frozen=True)
 class Event:
-    """One line: when (unix seconds), what, and its values. A number that was NaN or infinite reads as None."""
+    """One line: time (unix seconds), kind and values. NaN and infinite numbers read as None."""
 
     t: float
     kind: str
@@ -53,9 +53,9 @@ class Event:
 
 
 class EventWriter:
-    """Appends events. Flushes once a second, and at once for everything but `step`.
+    """Appends events. Flushes `step` events once a second, all others immediately.
 
-    A last line that a kill cut in half is closed first, so that it spoils no other.
+    If a killed trainer left half a line, it is ended first, so that it does not spoil the next one.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
@@ -87,23 +87,23 @@ class EventWriter:
             raise atomic.cannot_write(self._path, error) from error
 
     def flush(self) -> None:
-        """Hand everything written so far to the system. Raises CannotWrite."""
+        """Flush everything written so far. Raises CannotWrite."""
         try:
             self._file.flush()
         except OSError as error:
             raise atomic.cannot_write(self._path, error) from error
 
     def close(self) -> None:
-        """Flush and close; what cannot be flushed any more is given up."""
+        """Flush and close; what cannot be flushed is lost."""
         with contextlib.suppress(OSError):
             self._file.close()
 
 
 class LineReader:
-    """Follows a file: each `read_new` gives the whole lines that have come since the last.
+    """Follows a file: each `read_new` returns the complete lines since the last call.
 
-    A line without its newline is left for later. A file that was replaced or shortened is read from the start, and
-    `restarts` counts how often that was.
+    A line without a newline is left for later. A file that was replaced or shortened is read from the start;
+    `restarts` counts how often that happened.
     """
 
     def __init__(self, path: Path, *, from_end: bool = False) -> None:
@@ -118,7 +118,7 @@ class LineReader:
                 self.offset = _last_newline(path, status.st_size)
 
     def waiting_bytes(self) -> int:
-        """How much of the file lies ahead; a half-written last line counts."""
+        """How much of the file is unread, including a half-written last line."""
         try:
             return max(0, self.path.stat().st_size - self.offset)
         except OSError:
@@ -148,27 +148,27 @@ class LineReader:
 
 
 class EventReader:
-    """Follows a log: each `read_new` gives what has come since the last. Never raises for the file's content.
+    """Follows a log: each `read_new` returns the events since the last call. Never raises for the file's content.
 
-    A line without its newline is left for later; lines that are no events are skipped. A file that was
-    replaced or shortened is read from the start.
+    A line without a newline is left for later; lines that are not events are skipped. A file that was replaced or
+    shortened is read from the start.
     """
 
     def __init__(self, path: Path, *, from_end: bool = False) -> None:
         self._lines = LineReader(path, from_end=from_end)
 
     def read_new(self, *, limit_bytes: int = CHUNK_BYTES) -> list[Event]:
-        """Events since the last call, at most about `limit_bytes` of them; call again until it gives none."""
+        """Events since the last call, at most about `limit_bytes` of them; call again until it returns none."""
         return list(parse_lines(self._lines.read_new(limit_bytes=limit_bytes)))
 
     def read_all(self) -> Iterator[Event]:
-        """Every event that is there now, in pieces of bounded memory."""
+        """Every event up to now, read in pieces of bounded memory."""
         while lines := self._lines.read_new():
             yield from parse_lines(lines)
 
 
 def parse_lines(lines: Iterable[bytes]) -> Iterator[Event]:
-    """Events of whole lines; anything else is passed over."""
+    """The events in complete lines; other lines are skipped."""
     for line in lines:
         if not line.startswith(b"{"):
             continue
@@ -182,16 +182,16 @@ def parse_lines(lines: Iterable[bytes]) -> Iterator[Event]:
 
 
 def step_of(event: Event) -> int | None:
-    """The step that an event names, or None if it names none that a run can have."""
+    """The step of an event; None without one, or if it is invalid."""
     step = event.get("step")
     return step if type(step) is int and 0 <= step < MOST_STEPS else None
 
 
 def goes_back_to(event: Event, at: int) -> int | None:
-    """The step that a run which was `at` a step is back at with `event`, or None if it only went forward.
+    """The step that a run, which was at step `at`, went back to with `event`; None if it went forward.
 
-    A resumed trainer says so with `run`. One that undid steps, because they gave no finite numbers, does not: it
-    trains a step that was there before.
+    A resumed trainer says so with a `run` event. A trainer that undid steps because of non-finite numbers does not: it
+    writes a `step` event for a step that it had done before.
     """
     step = step_of(event)
     if event.kind == "run":
@@ -200,9 +200,9 @@ def goes_back_to(event: Event, at: int) -> int | None:
 
 
 def as_one_run(events: Iterable[Event]) -> list[Event]:
-    """The events of a run that was killed and resumed, without what the trainer did again.
+    """The events of a run that was killed and resumed, without what was done twice.
 
-    Going back to step s takes back every step, evaluation, checkpoint and sample after s; see `goes_back_to`.
+    Going back to step s drops every step, evaluation, checkpoint and sample after s; see `goes_back_to`.
     """
     kept: list[Event] = []
     at = 0

@@ -1,4 +1,4 @@
-"""What a field of the run file takes, in words: for comments, problems, the form and the docs."""
+"""Describes the accepted values of a run file's fields, for comments, problems, the form and the docs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pydantic.fields import FieldInfo
 
 
 def accepted_values(info: FieldInfo) -> str:
-    """What a field takes, in words: "a whole number from 1 to 75"."""
+    """The accepted values of a field in words, such as "a whole number from 1 to 75"."""
     return " or ".join(_accepts(info.annotation, info.metadata))
 
 
 def choices_of(info: FieldInfo) -> list[str]:
-    """The words that a field takes, or none."""
+    """The words that a field accepts; empty if it accepts none."""
 
     def of(annotation: Any) -> list[str]:
         if typing.get_origin(annotation) is Literal:

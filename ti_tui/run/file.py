@@ -1,4 +1,4 @@
-"""Reading and writing run files: TOML in, `RunFile` out, every problem with its file, line and field."""
+"""Reads and writes run files. Every problem names its file, line and field."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ti_tui.run.scheme import SchemeError
 from ti_tui.run.toml_lines import key_lines
 
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
-"""From an older `format` to the next one; format 1 is the first, so there is none yet."""
+"""Functions that convert each older `format` to the next one; format 1 is the first, so there are none yet."""
 
 
 class RunFileError(ProblemsError):
@@ -43,7 +43,7 @@ def parse_run_file(text: str, path: Path) -> RunFile:
 
 
 def from_values(values: dict[str, Any], path: Path) -> RunFile:
-    """A run file from nested values, validated as one that was read. Raises RunFileError."""
+    """A run file from nested values, validated like one that was read. Raises RunFileError."""
     return _validated(values, path, {})
 
 
@@ -88,7 +88,7 @@ def value_of(name: str, text: str) -> Any:
 
 
 def lines_of(path: Path) -> dict[str, int]:
-    """Line of each field in the run file at `path`; empty if it cannot be read."""
+    """Line number of each field in the run file at `path`; empty if it cannot be read."""
     try:
         return key_lines(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
@@ -101,7 +101,7 @@ def save(run: RunFile, path: Path) -> None:
 
 
 def change_field(path: Path, name: str, value: Any) -> None:
-    """Set `table.field` in the run file at `path`; its other lines stay as they are, if that can be done.
+    """Set `table.field` in the run file at `path`. Where possible, its other lines stay as they are.
 
     Raises RunFileError if the file cannot be used, CannotWrite.
     """
@@ -120,7 +120,7 @@ def change_field(path: Path, name: str, value: Any) -> None:
     try:
         plain = parse_run_file(changed, path) == wanted
     except RunFileError:
-        # The field stands in a table of one line, or in no table yet.
+        # The field is in an inline table, or its table is not in the file.
         plain = False
     atomic.write_text(path, changed if plain else to_toml(wanted))
 
@@ -139,7 +139,7 @@ def to_toml(run: RunFile) -> str:
 
 
 def _takes(info: FieldInfo) -> str:
-    """What a comment adds to a field's description: what it takes and its unit, where that is not plain."""
+    """The end of a field's comment: accepted values and unit, unless they are obvious."""
     unit = info.json_schema_extra.get("unit", "") if isinstance(info.json_schema_extra, dict) else ""
     words = accepted_values(info)
     plain = "text" in words or "segment" in words or "table" in words
@@ -183,7 +183,7 @@ def _migrated(data: dict[str, Any], path: Path, lines: dict[str, int]) -> dict[s
         raise problem(f"{version!r} is not a version", f"Write `format = {FORMAT}`.")
     if version > FORMAT:
         raise problem(
-            f"this file has form {version}, made by a newer ti_tui; this one reads up to {FORMAT}",
+            f"this file has format {version}, made by a newer ti_tui; this one reads up to {FORMAT}",
             "Install the newer program: pip install --upgrade ti_tui.",
         )
     while version < FORMAT:
@@ -214,7 +214,7 @@ def _from_validation(error: ValidationError, data: dict[str, Any]) -> Iterable[P
         name = ".".join(str(part) for part in location[:2] if isinstance(part, str))
         index = next((part for part in location if isinstance(part, int)), None)
         inner = location[3:] if index is not None and len(location) > 3 else []
-        # A union reports each branch; one sentence for the field says it all.
+        # pydantic reports every branch of a union; one problem per field is enough.
         if (key := f"{name}/{index}/{inner}") in seen:
             continue
         seen.add(key)
@@ -232,7 +232,7 @@ def _field_problem(name: str, index: int | None, inner: list[Any], detail: Any, 
         wants = accepted_values(TABLES[table].model_fields[key])
         return Problem("error", "is missing", name, f"It needs {wants}: {TABLES[table].model_fields[key].description}")
     if table in TABLES and not key:
-        return Problem("error", "is a table", table, f"Write [{table}] on a line of its own, its fields below.")
+        return Problem("error", "is a table", table, f"Write [{table}] on a line of its own, and its fields below.")
     place = f"item {index + 1}: " if index is not None else ""
     value = _shown(detail["input"])
     info = TABLES[table].model_fields[key]
@@ -278,7 +278,7 @@ def _unknown(table: str, key: str) -> Problem:
 
 
 def _across_fields(data: dict[str, Any]) -> Problems:
-    """Problems between fields of one table; a table with problems of its own is not looked at."""
+    """Problems between fields of a table; tables that are invalid by themselves are skipped."""
     problems = Problems()
     if scheme := _valid(SchemeTable, data.get("scheme", {})):
         try:
@@ -309,7 +309,7 @@ def _required(table: str) -> str:
 
 
 def _is_branch(part: str) -> bool:
-    """Whether a piece of a pydantic location names a branch of a union, not a key."""
+    """Whether a part of a pydantic location is a branch of a union, not a key."""
     return part.startswith(("literal[", "constrained-", "function-")) or part in {"int", "str", "float"}
 
 
@@ -323,7 +323,7 @@ def _did_you_mean(guess: str | None) -> str:
 
 
 def toml_text(value: Any) -> str:
-    """`value` as it stands in a run file behind the `=`."""
+    """`value` as it is written after the `=` in a run file."""
     if hasattr(value, "model_dump"):
         value = value.model_dump()
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The run folder: every path in a run, its status and its lock. Trainer, commands and screens meet here."""
+"""The run folder: every path in a run, its status and its lock, for the trainer, the commands and the screens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Phase = Literal["starting", "loading", "caching", "training", "sampling", "savin
 GOING: frozenset[str] = frozenset({"starting", "loading", "caching", "training", "sampling", "saving"})
 
 MOST_OF_ANYTHING = 10**15
-"""No step, pid or time is as large; a damaged status may hold anything."""
+"""No step, pid or time is as large; a damaged status may contain anything."""
 
 STEP_DIGITS = 8
 """Digits of a step in names: kohya's `{name}-step{step:08d}`."""
@@ -31,12 +31,12 @@ class RunFolderError(UserError):
 
 
 class RunLocked(UserError):
-    """Another trainer works in this folder."""
+    """Another trainer is using this folder."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """What status.json says: who trains here, where it is, and since when (unix seconds)."""
+    """The content of status.json: the trainer, its progress, and when it started (unix seconds)."""
 
     pid: int
     process_started: str
@@ -50,7 +50,7 @@ class Status:
 
     @property
     def plausible(self) -> bool:
-        """Whether every value is of its kind: the file may have been changed by hand."""
+        """Whether every value has the right type: the file may have been changed by hand."""
         whole = all(
             isinstance(value, int) and abs(value) < MOST_OF_ANYTHING
             for value in (self.pid, self.step, self.total_steps)
@@ -67,12 +67,12 @@ class Status:
 
     @property
     def going(self) -> bool:
-        """Whether the phase is one of a live trainer. The process itself may have been killed."""
+        """Whether the phase is that of a running trainer. Its process may have been killed meanwhile."""
         return self.phase in GOING
 
 
 class RunFolder:
-    """A run's folder. Knows the names of everything in it; makes nothing until asked."""
+    """A run folder: the paths of everything in it. Only `create` makes anything."""
 
     def __init__(self, root: Path | str) -> None:
         self.root = user_path(root).absolute()
@@ -144,11 +144,11 @@ class RunFolder:
         return self.states / step_name(step)
 
     def sample(self, step: int) -> Path:
-        """Folder of the preview images at `step`."""
+        """Folder of the samples at `step`."""
         return self.samples / step_name(step)
 
     def embedding(self, token: str, step: int | None, suffix: str = ".safetensors") -> Path:
-        """The embedding at `step`, or the final one for None."""
+        """The embedding at `step`; None for the final one."""
         stem = token if step is None else f"{token}-{step_name(step)}"
         return self.models / f"{stem}{suffix}"
 
@@ -169,7 +169,7 @@ class RunFolder:
         return sorted(step for step in found if step is not None)
 
     def create(self) -> None:
-        """Make the folder and the ones in it, private to the user. Raises CannotWrite."""
+        """Make the folder and its subfolders, private to the user. Raises CannotWrite."""
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
             for folder in (
@@ -198,7 +198,7 @@ class RunFolder:
         atomic.write_json(self.status_file, asdict(status), durable=durable)
 
     def trainer(self) -> ProcessId | None:
-        """The process that holds the lock and lives, else None."""
+        """The living process that holds the lock, or None."""
         held = _read_lock(self.lock_file)
         return held if held is not None and held.alive() is not False else None
 
@@ -207,13 +207,13 @@ class RunFolder:
         status = self.read_status()
         if status is None or not status.going or status.process.alive() is not False:
             return status
-        return replace(status, phase="failed", message="the trainer was killed; `ti-tui train` goes on")
+        return replace(status, phase="failed", message="the trainer was killed; `ti-tui train` resumes the run")
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder for this process. Raises RunLocked if a living process holds it.
+        """Lock the folder for this process. Raises RunLocked if a living process has locked it.
 
-        A lock left by a dead process (pid gone, or given to a process that started later) is taken over.
+        A lock left by a dead process (pid gone, or reused by a process that started later) is taken over.
         """
         me = ProcessId.mine()
         self._take_lock(me)
@@ -232,7 +232,7 @@ class RunFolder:
                 candidate = self.root / f".lock.{uuid.uuid4().hex[:8]}.tmp"
                 candidate.write_bytes(content)
                 try:
-                    # A link fails if the name exists: of two starters exactly one wins, with its content whole.
+                    # A link fails if the name exists: of two processes exactly one wins, and its content is complete.
                     os.link(candidate, self.lock_file)
                     return
                 except FileExistsError:
@@ -252,7 +252,7 @@ class RunFolder:
         if held is None and self.lock_file.exists() and self.lock_file.stat().st_size > 0:
             raise RunLocked(
                 f"{self.lock_file} cannot be read",
-                remedy="If no trainer works in this folder, delete that file.",
+                remedy="If no trainer is running in this folder, delete that file.",
             )
         alive = held.alive() if held is not None else False
         if held is not None and alive is not False:
@@ -262,14 +262,14 @@ class RunFolder:
                     remedy=f"If that trainer is gone, delete {self.lock_file}.",
                 )
             raise RunLocked(
-                f"a trainer (process {held.pid}) already works in {self.root}",
-                remedy=f"See it with `ti-tui watch {self.root}`, or end it with `ti-tui stop {self.root}`.",
+                f"a trainer (process {held.pid}) is already running in {self.root}",
+                remedy=f"Follow it with `ti-tui watch {self.root}`, or stop it with `ti-tui stop {self.root}`.",
             )
         aside = self.root / f".lock.{uuid.uuid4().hex[:8]}.tmp"
         with contextlib.suppress(FileNotFoundError):
             os.rename(self.lock_file, aside)
             if _read_lock(aside) != held:
-                # Between the look and the rename another starter took it: give it back.
+                # Another process took the lock between the check and the rename: restore it.
                 with contextlib.suppress(OSError):
                     os.link(aside, self.lock_file)
             aside.unlink(missing_ok=True)
@@ -281,7 +281,7 @@ def step_name(step: int) -> str:
 
 
 def step_of(name: str) -> int | None:
-    """The step that a name such as `step00000500` says, or None."""
+    """The step in a name such as `step00000500`, or None."""
     digits = name.removeprefix("step")
     return int(digits) if name.startswith("step") and digits.isascii() and digits.isdigit() else None
 

@@ -1,4 +1,4 @@
-"""The device that a run would use, asked through NVML and the system's tables: no torch, no CUDA context."""
+"""Finds the device that a run would use, through NVML and psutil: no torch, no CUDA context."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GIB = 1024**3
 
 @dataclass(frozen=True)
 class Hardware:
-    """A device. Bytes are of its own memory: the card's, or the machine's for the CPU.
+    """A device. The bytes are of its memory: the card's, or the machine's for the CPU.
 
     bf16: whether it computes bfloat16 at full speed (NVIDIA: compute capability 8.0 and above).
     """
@@ -49,7 +49,7 @@ def cpu() -> Hardware:
 
 
 def nvml_handle(pynvml: Any, index: int) -> Any:
-    """NVML's handle of the card that torch calls `index`: CUDA_VISIBLE_DEVICES may hide and reorder cards."""
+    """NVML's handle of the card with torch's number `index`: CUDA_VISIBLE_DEVICES may hide and reorder cards."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return pynvml.nvmlDeviceGetHandleByIndex(index)
@@ -62,7 +62,7 @@ def nvml_handle(pynvml: Any, index: int) -> Any:
 
 
 def torch_is_for_cpu() -> bool:
-    """Whether the installed torch was built without CUDA, told from its version alone."""
+    """Whether the installed torch was built without CUDA, judged by its version."""
     try:
         return version("torch").endswith("+cpu")
     except PackageNotFoundError:

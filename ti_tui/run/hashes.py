@@ -1,4 +1,4 @@
-"""SHA-256 of files and folders; large ones are remembered by path, size and time, so that each is read once."""
+"""SHA-256 of files and folders; hashes of large files are cached by path, size and time of change."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def file_hash(path: Path) -> str:
         known = json.loads(memory.read_text(encoding="utf-8"))
     if key not in known:
         known[key] = _digest(path)
-        # Forgetting is only slow, so a cache that cannot be written is no error.
+        # Without the cache it is only slower, so a cache that cannot be written is not an error.
         with contextlib.suppress(atomic.CannotWrite):
             atomic.write_json(memory, dict(list(known.items())[-500:]))
     return known[key]
 
 
 def weights_hash(path: Path, *, part: str = "") -> str:
-    """Hash of a model: the file's, or over the weights of a diffusers folder (of one `part`, such as "vae")."""
+    """Hash of a model: of its file, or of all weights in a diffusers folder (or in one `part` of it, such as "vae")."""
     if path.is_file():
         return file_hash(path)
     total = hashlib.sha256()

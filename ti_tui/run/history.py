@@ -1,4 +1,4 @@
-"""What a run has done so far, folded from its events: every number, curve and list that a dashboard shows."""
+"""The history of a run, built from its events: every number, curve and list that a dashboard shows."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ MOST_NOTICES = 1000
 
 @dataclass(frozen=True)
 class CheckpointRow:
-    """A checkpoint: its losses, the mean length of its vectors, its embedding files (relative to the run folder).
+    """A checkpoint: its losses, the mean norm of its vectors, its embedding files (relative to the run folder).
 
-    installed: where the embedding was copied to, in a program that uses it; "" if it was not. Of two rows with the
-               same place the later one is there.
+    installed: path of the copy in a program that uses it; "" if there is none. If two checkpoints have the same path,
+               the later one has replaced the other.
     """
 
     step: int
@@ -39,7 +39,7 @@ class CheckpointRow:
 
 @dataclass(frozen=True)
 class SampleFile:
-    """A preview picture (relative to the run folder) and the line of the run file that it was drawn from."""
+    """A sample (relative to the run folder) and the line of the run file that it was drawn from."""
 
     file: str
     prompt: str
@@ -47,7 +47,7 @@ class SampleFile:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something that was said: when (unix seconds), at which step, and what; of a request also its kind."""
+    """A message: when (unix seconds), at which step, the text; and its kind, if it is about a request."""
 
     t: float
     step: int
@@ -58,8 +58,8 @@ class Notice:
 class Series:
     """A curve over ascending steps in bounded memory, however long the run.
 
-    When `limit` points are there, neighbours are averaged. A point then stands for several steps: `steps` holds the
-    last of them, `values` their mean, `lows` and `highs` the extremes, so that a spike stays visible.
+    Above `limit` points, neighbours are merged. A point then stands for several steps: `steps` holds the last of them,
+    `values` their mean, `lows` and `highs` their extremes, so that a spike stays visible.
     """
 
     def __init__(self, limit: int = SERIES_POINTS) -> None:
@@ -82,7 +82,7 @@ class Series:
         return list(zip(self.steps, self.values, strict=True))
 
     def append(self, step: int, value: float) -> None:
-        """Add a value (finite, below 1e300); `step` comes after every step that is there."""
+        """Add a value (finite, below 1e300); `step` must be later than all steps so far."""
         if self.steps and self._in_last < self._each:
             self._in_last += 1
             self.steps[-1] = step
@@ -98,7 +98,7 @@ class Series:
         self._in_last = 1
 
     def truncate_after(self, step: int) -> None:
-        """Drop what is after `step`, with a point that stands for steps on both sides of it."""
+        """Drop everything after `step`, including a point that stands for steps on both sides of it."""
         keep = bisect_right(self.steps, step)
         if keep == len(self.steps):
             return
@@ -109,7 +109,7 @@ class Series:
             self._each = 1
 
     def _make_room(self) -> None:
-        # Every point is full here, so the mean of two is the mean of their steps; halves cannot overflow.
+        # Every point stands for the same number of steps, so their plain mean is right; halving first cannot overflow.
         self.steps = self.steps[1::2]
         self.values = array("d", (a / 2 + b / 2 for a, b in zip(self.values[::2], self.values[1::2], strict=True)))
         self.lows = array("d", map(min, self.lows[::2], self.lows[1::2]))
@@ -129,24 +129,24 @@ class RecentSeries(Series):
 
 
 class RunHistory:
-    """A run up to its last event. `add` is the only thing that changes it; everything public is for reading.
+    """A run up to its last event. Only `add` changes it; all attributes are for reading.
 
-    Where a trainer went back, what it did after that step is gone, as in `events.as_one_run`; the pace, the notices
-    and the memory stay. Values that no trainer writes are passed over, never an error. Not safe across threads.
+    If a trainer went back to an earlier step, everything after that step is dropped, as in `events.as_one_run`; the
+    pace, the notices and the memory stay. Invalid values are ignored and never raise. Not thread-safe.
 
-    step, total_steps  steps done, and in all (0 before the first `run` event)
-    phase, message     what the trainer does; after its end the outcome and its reason
-    outcome            "" while it goes on, else done, stopped or failed
-    loss, recent       train loss of the whole run, thinned, and of the last steps in full
+    step, total_steps  steps done and planned (0 before the first `run` event)
+    phase, message     what the trainer is doing; after its end the outcome and the reason
+    outcome            "" while it runs, then done, stopped or failed
+    loss, recent       train loss of the whole run, thinned, and of the latest steps in full
     rate, rates        learning rate of the last step, and its curve, thinned
-    smooth             exponential mean of the train loss
-    evaluations        what the fixed set said, ascending; `evals`: (step, eval loss) of each
-    verdicts           what that came to: one for each change of mind, the last one holds
-    best_step          the checkpoint that is best by its evaluation; None without any
-    health             of the newest checkpoint's vectors, for each text encoder, as embeddings.health writes it, with
-                       the `nearest` words; and the step that it is of
+    smooth             exponential moving average of the train loss
+    evaluations        all evaluations, ascending; `evals`: (step, eval loss) of each
+    verdicts           one for each change of the verdict; the last one is current
+    best_step          step of the best checkpoint; None if none was evaluated
+    health             of the latest checkpoint's vectors, for each text encoder, as embeddings.health writes it, with
+                       the `nearest` words; `health_step` is the checkpoint's step
     bad_steps          steps whose loss was not a number
-    used_bytes         of the trainer on its device, beside the most it ever had, `peak_bytes` (0: not said yet)
+    used_bytes         memory of the trainer on its device, and its peak, `peak_bytes` (0: not known yet)
     started, last_t    unix seconds of the last start and of the last event
     """
 
@@ -179,11 +179,11 @@ class RunHistory:
 
     @property
     def seconds_per_step(self) -> float | None:
-        """Median of the last steps' own seconds, without evaluations and previews."""
+        """Median time of the last steps, without evaluations and samples."""
         return statistics.median(self._seconds) if self._seconds else None
 
     def left_seconds(self) -> float | None:
-        """How long the steps ahead take at the present pace; None while that is unknown."""
+        """Time for the remaining steps at the present pace; None while that is unknown."""
         pace = self.seconds_per_step
         return None if pace is None or not self.total_steps else max(0, self.total_steps - self.step) * pace
 
@@ -193,7 +193,7 @@ class RunHistory:
 
     @property
     def verdict(self) -> Verdict | None:
-        """What holds now."""
+        """The current verdict."""
         return self.verdicts[-1] if self.verdicts else None
 
     def evaluation_at(self, step: int) -> Evaluation | None:
@@ -206,7 +206,7 @@ class RunHistory:
         return self.step / self.epoch_steps if self.epoch_steps else None
 
     def add(self, events: Iterable[Event]) -> None:
-        """Fold in what came next. Never raises for the events' content."""
+        """Add the next events. Never raises for their content."""
         for event in events:
             t = _number(event.t)
             if t is None:
@@ -232,7 +232,7 @@ class RunHistory:
                 case "run":
                     self._add_run(event)
                 case "phase":
-                    # A trainer that goes on loads its model before it says `run`.
+                    # A resumed trainer loads its model before it writes `run`.
                     self.phase, self.message, self.outcome = _text(event, "phase"), _text(event, "message"), ""
                 case "end":
                     self.outcome = _text(event, "outcome") or "failed"
@@ -351,7 +351,7 @@ class RunHistory:
 
 
 def _number(value: Any) -> float | None:
-    """A number that sums stay finite with, or None for whatever else a line may hold."""
+    """`value` if it is a number small enough that sums of it stay finite, otherwise None."""
     return float(value) if type(value) in (float, int) and abs(value) < 1e300 else None
 
 

@@ -1,4 +1,4 @@
-"""Follows a run's log into a RunHistory, in short turns; a log far behind is read thinned, so that it opens at once."""
+"""Reads a run's log into a RunHistory, in short turns. Skips most step lines of a long log to open it fast."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ WARNING_LINE = b'"kind":"warning"'
 BAD_LOSS = b'"loss":null'
 
 CHUNK_BYTES = 1 << 18
-"""Read at once: some 2,000 step lines, about 15 ms where all are parsed."""
+"""Read in one piece: some 2,000 step lines, about 15 ms if all are parsed."""
 STEP_BYTES = 110
 PARSED_STEPS = 60_000
-"""Step lines that are parsed of a log far behind; a chart has at most some hundred columns."""
+"""About how many step lines of a long log are parsed; a chart has at most a few hundred columns."""
 TAIL_STEPS = 2 * RECENT_STEPS
-"""Step lines at the end that are always parsed; more than are shown, as a resumed run takes some back."""
+"""Step lines at the end that are always parsed; more than are shown, because a resumed run drops some."""
 
 
 class HistoryReader:
     """Keeps `history` up to date with the log at `path`. Never raises for the file's content.
 
-    A replaced or shortened log is another run's: `history` is then a new object. A missing log is an empty one.
+    A log that was replaced or shortened is another run's: `history` is then a new object. A missing log is empty.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,7 +36,7 @@ class HistoryReader:
         self._skip = 0
 
     def read(self, limit_seconds: float = 0.05) -> bool:
-        """Take in what is new, for about `limit_seconds`; whether more waits that can be read now."""
+        """Read what is new, for about `limit_seconds`. Returns whether there is more to read."""
         until = time.monotonic() + limit_seconds
         while True:
             if self._lines.offset >= self._planned_until:
@@ -53,12 +53,12 @@ class HistoryReader:
                 return self._lines.waiting_bytes() > 0
 
     def share_read(self) -> float:
-        """How much of the log was read, from 0 to 1."""
+        """How much of the log has been read, from 0 to 1."""
         waiting = self._lines.waiting_bytes()
         return self._lines.offset / (self._lines.offset + waiting) if waiting else 1.0
 
     def _plan(self) -> None:
-        """Where much waits, decide which step lines to parse: each `every`-th up to the tail of the file."""
+        """If much is unread, decide which step lines to parse: every n-th up to the tail of the file."""
         waiting = self._lines.waiting_bytes()
         self._planned_until = self._lines.offset + waiting
         self._every, self._skip = waiting // (STEP_BYTES * PARSED_STEPS), 0
@@ -66,8 +66,8 @@ class HistoryReader:
             self._thin_until = _tail_start(self._lines.path, self._planned_until)
 
     def _some(self, lines: list[bytes]) -> list[bytes]:
-        """Every line but most of the plain step lines, which are not parsed."""
-        # The quotes of a text inside an event are escaped, so these bytes are always the event's own.
+        """`lines` without most of the step lines."""
+        # Quotes in an event's texts are escaped, so these bytes cannot be part of a text.
         taken, skip, every = [], self._skip, self._every
         for line in lines:
             if STEP_LINE in line:
@@ -76,7 +76,7 @@ class HistoryReader:
                     continue
                 skip = every - 1
             elif WARNING_LINE in line:
-                # A trainer that goes back without a restart warns; the next step then says to where.
+                # A trainer that goes back without a restart writes a warning; the next step tells where to.
                 skip = 0
             taken.append(line)
         self._skip = skip
@@ -84,7 +84,7 @@ class HistoryReader:
 
 
 def _tail_start(path: Path, end: int) -> int:
-    """Where the last TAIL_STEPS step lines before `end` begin, at the start of a line; 0 if that cannot be told."""
+    """Start of the line at which the last TAIL_STEPS step lines before `end` begin; 0 if it cannot be found."""
     start, found = end, 0
     try:
         with path.open("rb") as file:

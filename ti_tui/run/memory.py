@@ -1,7 +1,7 @@
-"""The memory plan: predicted peak of a training on its device, from coefficients measured on the full-size modules.
+"""Predicts the peak memory of a training on its device, from coefficients measured on full-size models.
 
-`benchmarks.memory` measures the coefficients and writes them; `ti_tui.run.memory_fit` asks here which
-compute mode fits.
+`benchmarks.memory` measures and writes the coefficients; `ti_tui.run.memory_fit` uses the predictions to choose the
+compute mode.
 """
 
 from __future__ import annotations
@@ -18,27 +18,28 @@ from ti_tui.run.recipe import Family
 MIB = 1024**2
 
 Backward = Literal["plain", "lean"]
-"""What frozen layers keep for backward: what torch keeps, or only what the gradient needs."""
+"""What frozen layers keep for the backward pass: what torch keeps, or only what the gradient needs."""
 Recompute = Literal["none", "some", "all"]
-"""Which blocks of the U-Net are computed again in backward: "some" is down to the finest level with attention."""
+"""Gradient checkpointing: which blocks of the U-Net are recomputed in backward. "some": those of the finest level with
+attention, and finer ones."""
 Precision = Literal["fp32", "bf16", "fp16"]
 Attention = Literal["sdpa", "xformers", "plain"]
 
 COEFFICIENTS_FILE = Path(__file__).parent.parent / "data" / "models" / "memory.toml"
 
 CONTEXT_MIB = 500
-"""CUDA context, workspaces of cuBLAS and cuDNN, slack of the allocator: assumed, not measured."""
+"""CUDA context, workspaces of cuBLAS and cuDNN, fragmentation in the allocator: assumed, not measured."""
 PROCESS_MIB = 820
-"""What a trainer on the CPU holds beside the model: Python, the libraries, oneDNN's copies (measured on Linux)."""
+"""What a trainer on the CPU needs on top of the model: Python, the libraries, oneDNN's copies (measured on Linux)."""
 TEXT_CHUNK = 4
-"""Prompts that are encoded at a time, at least."""
+"""At least this many prompts are encoded in one batch."""
 
 
 @dataclass(frozen=True)
 class ComputeMode:
-    """How a step is computed: everything that changes its memory and its time, but not what it computes.
+    """How a step is computed: everything that changes its memory and its time, but not its result.
 
-    bits: of the U-Net's weights; 8 rounds them, so it is the one that does change a little.
+    bits: of the U-Net's weights; 8 rounds them, so this one does change the result a little.
     """
 
     batch_size: int
@@ -50,10 +51,10 @@ class ComputeMode:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Predicted bytes on the device while training, and the most of any phase.
+    """Predicted bytes on the device while training, and the peaks of the other phases.
 
-    text: weights of the text encoder(s) and what they keep of a step's prompts.
-    caching, previews: peaks of these phases, with all that is resident then; tiled where whole does not fit.
+    text: weights of the text encoder(s), and the activations that they keep for a step's prompts.
+    caching, sampling: peak of each phase, everything included; with a tiled VAE if a whole image does not fit.
     """
 
     unet: int
@@ -61,7 +62,7 @@ class MemoryPlan:
     activations: int
     context: int
     caching: int
-    previews: int
+    sampling: int
 
     @property
     def training(self) -> int:
@@ -69,7 +70,7 @@ class MemoryPlan:
 
     @property
     def peak(self) -> int:
-        return max(self.training, self.caching, self.previews)
+        return max(self.training, self.caching, self.sampling)
 
 
 @cache
@@ -79,7 +80,7 @@ def coefficients() -> dict[str, Any]:
 
 
 def is_known(facts: ModelFacts) -> bool:
-    """Whether the model is of a size that was measured."""
+    """Whether the model has a size that was measured."""
     return tuple(coefficients()[facts.family]["widths"]) == facts.widths
 
 
@@ -96,9 +97,9 @@ def predict(
 ) -> MemoryPlan:
     """Predicted memory of a model of the family's published size.
 
-    resolution: side in pixels of the training pictures and the previews.
+    resolution: side in pixels of the training images and the samples.
     prompts:    different prompts in a step.
-    tiled:      pictures are encoded and decoded in pieces.
+    tiled:      the VAE encodes and decodes in tiles.
     """
     table = coefficients()[family]
     kind = table["ways"][f"{mode.backward}-{mode.recompute}"]
@@ -107,29 +108,29 @@ def predict(
     image = kind["image"] * area
     if attention == "plain":
         image += kind["matrices"] * area**2
-    # 8-bit weights are as large beside fp32 as beside fp16.
+    # 8-bit weights have the same size whether the rest is fp32 or fp16.
     unet = table["unet"] * size if mode.bits == 16 else table["unet_8bit"]
-    # A step with many prompts, or one that computes twice anyway, keeps nothing of them; see TextGradients.
+    # A step with many prompts, or one that recomputes anyway, keeps no activations of the prompts; see TextGradients.
     kept = prompts if keeps_text(prompts, mode) else 0
     text = 0.0 if mode.text_on_cpu else (table["text"] + table["prompt"] * kept) * size
     fixed = CONTEXT_MIB if cuda else PROCESS_MIB
     caching = 2 * (table["vae"] + _pass(table, "encode", area, tiled)) + fixed
     decode = (table["vae"] + _pass(table, "decode", area, tiled)) * size
-    # Guided: two pictures go through the U-Net at once, with nothing kept.
-    previews = unet + text + fixed + max(2 * table["forward"] * area * size, decode)
+    # With guidance two images go through the U-Net in one batch, without activations for backward.
+    sampling = unet + text + fixed + max(2 * table["forward"] * area * size, decode)
     return MemoryPlan(
         *(
             int(mib * MIB)
-            for mib in (unet, text, (image * mode.batch_size + kind["fixed"]) * size, fixed, caching, previews)
+            for mib in (unet, text, (image * mode.batch_size + kind["fixed"]) * size, fixed, caching, sampling)
         )
     )
 
 
 def keeps_text(prompts: int, mode: ComputeMode) -> bool:
-    """Whether the text encoder(s) keep their activations while the U-Net runs; else they encode again for backward."""
+    """Whether the text encoder(s) keep their activations while the U-Net runs; otherwise they are recomputed."""
     return mode.recompute == "none" and prompts <= max(mode.batch_size, TEXT_CHUNK)
 
 
 def _pass(table: dict[str, Any], name: str, area: float, tiled: bool) -> float:
-    """MiB of a VAE's pass; that of a tile does not depend on the picture."""
+    """MiB for a pass through the VAE; a tile needs the same whatever the size of the image."""
     return float(table[f"{name}_tiled"] if tiled else table[name] * area)

@@ -1,6 +1,6 @@
-"""The planner: of all ways to compute a step, the fastest that fits into the memory there is, and why.
+"""Chooses the compute mode: of all modes the fastest that fits into the memory, and why.
 
-Every way computes the same step; only 8-bit weights change it a little, so recomputation is tried before them.
+Every mode computes the same step; only 8-bit weights change it a little, so gradient checkpointing is tried first.
 """
 
 from __future__ import annotations
@@ -31,17 +31,18 @@ SAFE_SHARE = 0.95
 """Share of the free memory that a plan may fill."""
 
 PER_MICRO_BATCH = 0.1
-"""Of an image's work: what a micro-batch costs beside its images (launches, weights read again). Assumed."""
+"""Cost of a micro-batch besides its images (launches, weights read again), as a share of an image's work. Assumed."""
 LEAN = {"cpu": 1.04, "cuda": 1.02}
-"""A norm and an activation a block more in backward: on a CPU measured, on a card assumed."""
+"""The lean backward computes one norm and one activation more per block: measured on a CPU, assumed on a GPU."""
 EXPANDING = 0.1
-"""Of an image's work: expanding 8-bit weights twice a micro-batch, by the memory traffic of a mid-range card."""
+"""Expanding 8-bit weights twice per micro-batch, as a share of an image's work: by a mid-range GPU's memory traffic."""
 EIGHT_BITS = 0.5
-"""Of an image's work, as a price for weights that are rounded: recomputing comes before, the CPU for the text after."""
+"""A price for rounded weights, as a share of an image's work: recomputation is preferred to them, and they are
+preferred to the text encoder on the CPU."""
 PLAIN_SHARE = 0.8
-"""Of the memory: layers may keep all they like only with room to spare, since it gains so little."""
+"""The plain backward may fill only this share of the memory: it gains too little to take all of it."""
 TEXT_ON_CPU = 1.0
-"""Of an image's work, for each: the text encoder(s) beside the card, by the speed of a usual CPU."""
+"""The text encoder(s) on the CPU, as a share of an image's work, for each image; by the speed of an average CPU."""
 
 AMOUNTS: dict[str, tuple[Recompute, ...]] = {
     "auto": ("none", "some", "all"),
@@ -54,15 +55,15 @@ BACKWARDS: dict[str, tuple[Backward, ...]] = {"auto": ("plain", "lean"), "on": (
 
 @dataclass(frozen=True)
 class Fit:
-    """A way, and what it needs (None: the model's size is not known).
+    """A compute mode, and the memory that it needs (None: the model's size is not known).
 
-    tiled_caching, tiled_previews: pictures are encoded, and previews decoded, in pieces.
+    tiled_caching, tiled_sampling: the VAE encodes images, and decodes samples, in tiles.
     """
 
     mode: ComputeMode
     memory: MemoryPlan | None
     tiled_caching: bool = False
-    tiled_previews: bool = False
+    tiled_sampling: bool = False
 
 
 def limit_of(run: RunFile, hardware: Hardware) -> int:
@@ -79,15 +80,15 @@ def find_fit(
     effective: int,
     reasons: dict[str, str],
 ) -> Fit:
-    """The fastest way that fits, or the least of all where none does. Writes a line for each decision to `reasons`.
+    """The fastest mode that fits, or the one that needs least if none does. Adds a line for each decision to `reasons`.
 
-    effective: images of a step; 0 if the micro-batch decides it.
+    effective: images per step; 0 if the batch size decides it.
     """
-    ways = list(_ways(run, hardware, effective))
+    modes = list(_modes(run, hardware, effective))
     if not is_known(facts):
-        # Small models fit anyhow.
+        # Models smaller than the published ones fit anyway.
         reasons["memory"] = "not predicted: this model is not of a published size"
-        return Fit(ways[0], None)
+        return Fit(modes[0], None)
     limit, cuda = limit_of(run, hardware), hardware.kind == "cuda"
 
     def needs(mode: ComputeMode, *, tiled: bool = False) -> MemoryPlan:
@@ -103,36 +104,36 @@ def find_fit(
         spare = mode.backward == "plain" and run.training.lean_backward == "auto"
         return needs(mode).training <= limit * (PLAIN_SHARE if spare else 1.0)
 
-    fitting = [mode for mode in ways if fits(mode)]
-    # The VAE is not there while the others train, so its own need only decides how pictures pass it.
-    mode = min(fitting, key=cost) if fitting else min(ways, key=lambda mode: needs(mode).training)
-    whole, pieces = needs(mode), needs(mode, tiled=True)
-    caching, previews = whole.caching > limit, whole.previews > limit
+    fitting = [mode for mode in modes if fits(mode)]
+    # The VAE is not in memory during training, so what it needs only decides whether it works in tiles.
+    mode = min(fitting, key=cost) if fitting else min(modes, key=lambda mode: needs(mode).training)
+    whole, tiled = needs(mode), needs(mode, tiled=True)
+    caching, sampling = whole.caching > limit, whole.sampling > limit
     memory = replace(
         whole,
-        caching=(pieces if caching else whole).caching,
-        previews=(pieces if previews else whole).previews,
+        caching=(tiled if caching else whole).caching,
+        sampling=(tiled if sampling else whole).sampling,
     )
     _explain(mode, memory, limit, bool(fitting), reasons)
-    if caching or previews:
-        what = [name for name, tiled in (("pictures are encoded", caching), ("previews decoded", previews)) if tiled]
-        reasons["VAE"] = f"{' and '.join(what)} in pieces of 512 pixels: whole ones would not fit"
-    return Fit(mode, memory, caching, previews)
+    if caching or sampling:
+        what = [name for name, is_tiled in (("images are encoded", caching), ("samples decoded", sampling)) if is_tiled]
+        reasons["VAE"] = f"{' and '.join(what)} in tiles of 512 pixels: whole ones would not fit"
+    return Fit(mode, memory, caching, sampling)
 
 
 def recompute_in_words(mode: ComputeMode) -> str:
-    """What of the activations is computed twice, in a few words."""
+    """Which activations are recomputed in the backward pass, in a few words."""
     return {
         "none": "nothing recomputed",
-        "some": "some activations computed twice",
-        "all": "activations computed twice",
+        "some": "some activations recomputed",
+        "all": "all activations recomputed",
     }[mode.recompute]
 
 
 def smaller(mode: ComputeMode) -> ComputeMode | None:
-    """The way to go on with after running out of memory, None where none is left; what it computes stays the same.
+    """The mode to continue with after running out of memory; None if there is none. It computes the same step.
 
-    The cheapest first: the lean backward, then half the micro-batch, then more recomputation.
+    The cheapest change first: the lean backward, then half the micro-batch, then more recomputation.
     """
     if mode.backward == "plain":
         return replace(mode, backward="lean")
@@ -144,13 +145,13 @@ def smaller(mode: ComputeMode) -> ComputeMode | None:
     return None
 
 
-def _ways(run: RunFile, hardware: Hardware, effective: int) -> Iterator[ComputeMode]:
-    """All that the run file leaves open, the largest micro-batch and the least change first."""
+def _modes(run: RunFile, hardware: Hardware, effective: int) -> Iterator[ComputeMode]:
+    """All modes that the run file allows; large micro-batches and small changes first."""
     training, cuda = run.training, hardware.kind == "cuda"
     most = min(effective, MAX_AUTO_BATCH) if effective else MAX_AUTO_BATCH
     auto = training.batch_size == "auto"
     sizes = dict.fromkeys(_even(size, effective) for size in range(most, 0, -1)) if auto else [training.batch_size]
-    # Main memory is not short of 800 MiB where there is no card.
+    # Without a GPU, 8-bit weights are not needed: main memory has 800 MiB to spare.
     all_bits: dict[str, tuple[Literal[8, 16], ...]] = {"auto": (16, 8) if cuda else (16,), "off": (16,), "8bit": (8,)}
     places = {"auto": (False, True), "device": (False,), "cpu": (True,)}[training.text_encoder] if cuda else (False,)
     backwards = BACKWARDS[training.lean_backward]
@@ -161,12 +162,12 @@ def _ways(run: RunFile, hardware: Hardware, effective: int) -> Iterator[ComputeM
 
 
 def _even(size: int, effective: int) -> int:
-    """The smallest batch size with as few micro-batches: 5 images in two are 3 + 2, not 4 + 1."""
+    """The smallest batch size that needs no more micro-batches: 5 images in two are 3 + 2, not 4 + 1."""
     return math.ceil(effective / math.ceil(effective / size)) if effective else size
 
 
 def _work(mode: ComputeMode, facts: ModelFacts, images: int, cuda: bool) -> float:
-    """Predicted time of an image, in TFLOP."""
+    """Predicted cost of an image, in TFLOP."""
     kinds: dict[str, Any] = coefficients()[facts.family]["ways"]
     image: float = kinds["plain-none"]["work"]
     each: float = kinds[f"{mode.backward}-{mode.recompute}"]["work"]
@@ -185,22 +186,22 @@ def _explain(mode: ComputeMode, memory: MemoryPlan, limit: int, fits: bool, reas
     if fits:
         reasons["memory"] = f"{need} of {limit / GIB:.1f} GiB (predicted), {recompute_in_words(mode)}"
     else:
-        reasons["memory"] = f"{need} GiB are predicted and {limit / GIB:.1f} are free: this may run out of memory"
+        reasons["memory"] = f"{need} GiB are predicted, {limit / GIB:.1f} GiB are free: this may run out of memory"
     parts = [f"U-Net {memory.unet / GIB:.1f}", f"activations {memory.activations / GIB:.1f}"]
     parts += [f"text {memory.text / GIB:.1f}"] * bool(memory.text) + [f"context {memory.context / GIB:.1f}"]
     reasons["holds"] = ", ".join(parts) + " GiB"
     if mode.backward == "lean":
-        reasons["backward"] = "lean: frozen layers keep only what the gradient needs; the result is the same"
+        reasons["backward"] = "lean: frozen layers keep only what the gradient needs; same result"
     elif mode.recompute == "none":
-        reasons["backward"] = "plain: there is room for all that layers keep, and it is the fastest"
+        reasons["backward"] = "plain: the fastest, and there is enough memory for it"
     else:
-        reasons["backward"] = "plain: of blocks that are computed twice little is kept anyway"
+        reasons["backward"] = "plain: recomputed blocks keep little anyway"
     if mode.recompute != "none":
         reasons["recompute"] = {
-            "some": "the finest blocks are computed twice: more images at once, or it would not fit",
-            "all": "all blocks are computed twice: it would not fit otherwise; 30 % more work",
+            "some": "the finest blocks are recomputed: a larger batch size, or it would not fit",
+            "all": "all blocks are recomputed: it would not fit otherwise; 30 % more work",
         }[mode.recompute]
     if mode.bits == 8:
-        reasons["U-Net"] = "8-bit weights: half the memory, without which this card would be too small"
+        reasons["U-Net"] = "8-bit weights, half the memory: this card would be too small otherwise"
     if mode.text_on_cpu:
-        reasons["text encoder"] = "on the CPU: the card has no room for it; slower"
+        reasons["text encoder"] = "on the CPU, which is slower: the card has no room for it"

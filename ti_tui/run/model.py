@@ -1,4 +1,4 @@
-"""What a model says about itself before anything of it is loaded: family, prediction, widths. No torch."""
+"""Reads a model's family, prediction type and widths from its headers, before anything is loaded. No torch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TOKEN_TABLES: dict[Family, tuple[tuple[str, ...], ...]] = {
         ("conditioner.embedders.1.model.token_embedding.weight",),
     ),
 }
-"""Where a single-file checkpoint keeps each text encoder's token table."""
+"""Names of each text encoder's token table in a single-file checkpoint."""
 
 
 class ModelError(UserError):
@@ -47,12 +47,12 @@ class ModelError(UserError):
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What was found out about a model.
+    """What is known about a model.
 
     widths:     width of each text encoder (one for SD 1 and 2, two for SDXL).
-    prediction: None if only its weights can tell; the trainer then asks them.
-    positions:  length of a prompt with its marks, as the text encoder reads it.
-    layers:     of the first text encoder.
+    prediction: None if it cannot be read from the headers; the trainer then finds out with the weights.
+    positions:  tokens in a prompt that the text encoder reads, start and end mark included.
+    layers:     layers of the first text encoder.
     scale:      pixels per latent, in each direction.
     multiple:   sizes in pixels must be a multiple of this.
     """
@@ -82,15 +82,15 @@ class ModelFacts:
 
 @cache
 def families() -> dict[str, Any]:
-    """The facts of the three families that checkpoints do not hold; see data/models/families.toml."""
+    """Facts about the three families that checkpoints do not contain; see data/models/families.toml."""
     text = resources.files("ti_tui").joinpath("data/models/families.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
 
 
 def find_model(base: str, folder: Path) -> Path | None:
-    """The path that `model.base` means: a file or folder, or a hub id's copy in the local cache.
+    """The path that `model.base` means: a file, a folder, or the local copy of a hub id.
 
-    None: a hub id that has to be downloaded first. Raises ModelError if it is neither.
+    None for a hub id that has to be downloaded first. Raises ModelError if there is no such model.
     """
     given = user_path(base)
     path = given if given.is_absolute() else folder / given
@@ -112,15 +112,15 @@ def inspect_model(path: Path) -> ModelFacts:
         return _inspect_folder(path)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(
-            f"{path}: its config files are not those of a model ({type(error).__name__}: {error})",
+            f"{path}: its config files are not those of a Stable Diffusion model ({type(error).__name__}: {error})",
             remedy="Copy the model folder again.",
         ) from None
 
 
 def check_vae(path: Path) -> None:
-    """Whether `path` can be a VAE: a folder with config.json and weights, or a file with a VAE's tensors.
+    """Check that `path` can be a VAE: a folder with config.json and weights, or a file with a VAE's tensors.
 
-    Raises ModelError or WeightsError.
+    Raises ModelError or WeightsError if it is not.
     """
     if not path.exists():
         raise ModelError(f"there is no VAE at {path}")
@@ -131,7 +131,7 @@ def check_vae(path: Path) -> None:
         return
     names = read_shapes(path)
     if any(".down_blocks." in name for name in names):
-        raise ModelError(f"{path} is a VAE with diffusers' names", remedy="Give its folder, with config.json, instead.")
+        raise ModelError(f"{path} is a VAE in diffusers' layout", remedy="Give its folder, with config.json, instead.")
     if not any(name.removeprefix("first_stage_model.").startswith("encoder.down.") for name in names):
         raise ModelError(f"{path} holds no VAE", remedy="Give a VAE file or a diffusers vae folder.")
 
@@ -155,7 +155,7 @@ def _inspect_folder(path: Path) -> ModelFacts:
     scheduler = _config(path / "scheduler", "scheduler_config.json")
     prediction = scheduler.get("prediction_type", "epsilon")
     if prediction not in ("epsilon", "v_prediction"):
-        raise ModelError(f"{path}: its scheduler predicts {prediction!r}; epsilon and v_prediction can be trained")
+        raise ModelError(f"{path}: its prediction type is {prediction!r}; only epsilon and v_prediction can be trained")
     family: Family = "sdxl" if len(texts) > 1 else "sd2" if unet.get("use_linear_projection") else "sd1"
     scale = 2 ** (len(vae.get("block_out_channels", [0] * 4)) - 1)
     return ModelFacts(
@@ -216,7 +216,7 @@ def _layers(shapes: Shapes, table: str) -> int:
 
 
 def with_prediction(facts: ModelFacts, wanted: str) -> ModelFacts:
-    """`facts` with the prediction that the run file asks for, unless that is "auto"."""
+    """`facts` with the prediction type of the run file, unless that is "auto"."""
     return (
         facts if wanted == "auto" else replace(facts, prediction="epsilon" if wanted == "epsilon" else "v_prediction")
     )
@@ -233,7 +233,7 @@ def _family_of(shapes: Shapes, path: Path) -> Family:
             return "sdxl"
         if any_starts("conditioner.embedders.0.model."):
             raise ModelError(
-                f"{path} is the SDXL refiner, which embeddings are not trained on",
+                f"{path} is the SDXL refiner; embeddings are trained on the base model",
                 remedy="Use the SDXL base model.",
             )
         if any_starts("cond_stage_model.model."):
@@ -247,7 +247,7 @@ def _family_of(shapes: Shapes, path: Path) -> Family:
         if other
         else f"{path} is not a Stable Diffusion checkpoint"
     )
-    raise ModelError(what, remedy="SD 1, SD 2 and SDXL models can be trained on.")
+    raise ModelError(what, remedy="Use an SD 1, SD 2 or SDXL model.")
 
 
 _OTHER_FILES = (
@@ -272,10 +272,11 @@ def _prediction_of(shapes: Shapes, family: Family) -> Prediction | None:
 def _check_channels(channels: int, path: Path) -> None:
     if channels == 9:
         raise ModelError(
-            f"{path} is an inpainting model", remedy="Train on the plain model; the embedding works on both."
+            f"{path} is an inpainting model",
+            remedy="Train on the model that it was made from; the embedding works with both.",
         )
     if channels != 4:
-        raise ModelError(f"{path} takes {channels} input channels; a plain model takes 4")
+        raise ModelError(f"{path} has {channels} input channels; a text-to-image model has 4")
 
 
 def _check_part(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Looks into the folder of a transformers model before anything is loaded: a captioner, a CLIP model. No torch."""
+"""Inspects the folder of a transformers model (a captioner, a CLIP model) before anything is loaded. No torch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ti_tui.run.weight_shapes import Shapes, WeightsError, read_shapes
 
 COPY_AGAIN = "Copy the whole folder again."
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-"""As transformers takes them: safetensors come first."""
+"""In transformers' order: safetensors first."""
 PROCESSOR = ("preprocessor_config.json", "processor_config.json")
-"""How the model wants its pictures; today's transformers writes the second where the first was."""
+"""How images are prepared for the model; newer transformers write the second name."""
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A folder in the layout of transformers. error: what is raised for whatever is wrong with it."""
+    """A folder in the layout of transformers. error: the exception class for problems with it."""
 
     path: Path
     error: type[UserError]
@@ -29,28 +29,28 @@ class ModelFolder:
         return (self.path / name).is_file()
 
     def table(self, name: str) -> dict[str, Any]:
-        """What stands in one of the JSON files."""
+        """The content of one of the JSON files."""
         path = self.path / name
         try:
             values = json.loads(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise self.error(f"{path} cannot be read: {error.strerror or error}", remedy=COPY_AGAIN) from None
         except (ValueError, RecursionError) as error:
-            raise self.error(f"{path} is damaged: it is no JSON ({error})", remedy=COPY_AGAIN) from None
+            raise self.error(f"{path} is damaged: not valid JSON ({error})", remedy=COPY_AGAIN) from None
         if not isinstance(values, dict):
-            raise self.error(f"{path} is damaged: it is no table", remedy=COPY_AGAIN)
+            raise self.error(f"{path} is damaged: not a JSON object", remedy=COPY_AGAIN)
         return values
 
     def refuse_code(self, config: Mapping[str, Any], remedy: str) -> None:
-        """Refuse a model whose config.json names code that comes with it."""
+        """Refuse a model whose config.json names code in its folder."""
         if config.get("auto_map"):
             raise self.error(
-                f"{self.path} needs code that comes with it (auto_map in config.json), and such code is never run here",
+                f"{self.path} needs code of its own (auto_map in config.json), which is never run here",
                 remedy=remedy,
             )
 
     def weights(self) -> tuple[Shapes, bool]:
-        """(shapes by tensor name, whether from safetensors) of the weights, in one file or in several."""
+        """(shapes by tensor name, whether read from safetensors) of the weights, in one file or several."""
         shapes: Shapes = {}
         for name in WEIGHTS:
             if not (files := self._weight_files(name)):
@@ -64,7 +64,7 @@ class ModelFolder:
         raise self.error(f"{self.path} holds no weights ({WEIGHTS[0]})", remedy=COPY_AGAIN)
 
     def _weight_files(self, name: str) -> list[Path]:
-        """The file of that name, or the parts that its index names; none if neither is there."""
+        """The file of that name, or the parts listed in its index; empty if neither is there."""
         index = f"{name}.index.json"
         if self.has(name):
             return [self.path / name]

@@ -1,4 +1,4 @@
-"""The optimizers that a run file may name. One row here is all that another one needs. No torch."""
+"""The optimizers that a run file may name. To support another one, add a row to the table. No torch."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ TORCH = "torch.optim"
 
 @dataclass(frozen=True)
 class OptimizerClass:
-    """Where an optimizer is found.
+    """Where an optimizer is imported from.
 
-    module:        what it is imported from; the first part of it is also what pip installs.
-    steps_by_rate: it moves each component by about the rate at each step, whatever the gradient's size, so that rates
-                   found for one such optimizer mean the same for the others.
+    module:        its module; the first part is also the name of its pip package.
+    steps_by_rate: each step moves each component by about the learning rate, whatever the gradient's size, so that the
+                   same rates suit all such optimizers.
     """
 
     module: str
@@ -27,7 +27,7 @@ class OptimizerClass:
 
     @property
     def optional(self) -> bool:
-        """Whether its package does not come with this program."""
+        """Whether its package is not installed with this program."""
         return self.package != "torch"
 
     @property
@@ -51,9 +51,9 @@ OPTIMIZERS: dict[str, OptimizerClass] = {
     "rprop": OptimizerClass(TORCH, "Rprop"),
     "sgd": OptimizerClass(TORCH, "SGD"),
 }
-"""By the name in the run file, in small letters. The usual ones come first, as the help lists them."""
+"""By name in the run file, in lower case. The common ones come first, as in the help."""
 
 
 def find_optimizer(name: str) -> OptimizerClass | None:
-    """The optimizer that a run file names, in whatever case; None if there is no such."""
+    """The optimizer that a run file names, whatever the case; None if there is none of that name."""
     return OPTIMIZERS.get(name.lower())

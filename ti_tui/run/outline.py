@@ -1,4 +1,4 @@
-"""The outline of a run: what its log says without most of its steps. Read in milliseconds, to list and compare runs."""
+"""The outline of a run: its log without most step events. Read in milliseconds, to list and compare runs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ BEFORE_TRAINING = ("starting", "loading", "caching")
 
 @dataclass
 class Outline:
-    """A run's history without its curves of loss and rate, and what concerns all of its sessions.
+    """A run's history without the curves of loss and rate, with totals over all of its sessions.
 
     seconds_per_step: median of the last steps' own seconds; None before the first.
     sessions:         how often a trainer was started.
-    seconds:          for how long one worked, all sessions together; of one that was killed up to its last word.
-    peak_bytes:       the most memory that any of them had; 0 if that was never said.
+    seconds:          training time of all sessions together; a killed trainer counts up to its last event.
+    peak_bytes:       peak memory of all sessions; 0 if it was never logged.
     verdict_times:    unix seconds at which each verdict was given, by its step.
     """
 
@@ -40,7 +40,7 @@ def read_outline(log: Path) -> Outline:
     for event in steps.outlined(log):
         outline.history.add([event])
         if outline.history.last_t != event.t:
-            # Passed over by the history too: its time is no number.
+            # The history ignores it too: its time is not a number.
             continue
         clock.tick(event)
         step = step_of(event)
@@ -49,20 +49,20 @@ def read_outline(log: Path) -> Outline:
                 outline.peak_bytes = max(outline.peak_bytes, outline.history.peak_bytes)
             case "verdict" if step is not None:
                 outline.verdict_times[step] = event.t
-    # A log that another program wrote may have its steps in another form; they are all in the history then.
+    # In a log of another program step lines may look different; then all of them are in the history.
     outline.seconds_per_step = steps.pace() or outline.history.seconds_per_step
     outline.sessions, outline.seconds = clock.sessions, clock.total
     return outline
 
 
 class _Steps:
-    """Leaves out the steps that lie between steps, but for the pace keeps the last ones."""
+    """Leaves out steps between two other steps, but remembers the last ones for the pace."""
 
     def __init__(self) -> None:
         self._recent: deque[bytes] = deque(maxlen=PACE_STEPS)
 
     def outlined(self, log: Path) -> Iterator[Event]:
-        """Every event of `log` but most steps: those beside others say where a run went back to, and when."""
+        """The events of `log` without most steps; steps next to other events stay, to tell where a run went back to."""
         lines = LineReader(log)
         waiting: bytes | None = None
         after_other = True
@@ -92,7 +92,7 @@ class _Steps:
 
 
 class _Clock:
-    """Adds up the time of every session, given the events in their order."""
+    """Adds up the time of all sessions; takes the events in order."""
 
     def __init__(self) -> None:
         self.sessions = 0
@@ -102,7 +102,7 @@ class _Clock:
 
     def tick(self, event: Event) -> None:
         if event.kind == "phase" and event.get("phase") in BEFORE_TRAINING and self._trained:
-            # The trainer before this one was killed: it said no end.
+            # The previous trainer was killed: it wrote no `end`.
             self._last = None
         if self._last is None:
             self.sessions, self._trained = self.sessions + 1, False

@@ -1,4 +1,4 @@
-"""The plan: what every `auto` of the run file becomes on this device for these pictures, and why."""
+"""The plan: what each `auto` in the run file becomes for this device and these images, and why."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ti_tui.run.recipe import RunFile
 from ti_tui.run.scheme import Scheme
 
 MAX_AUTO_EFFECTIVE = 40
-"""Above so many images a step is split: an epoch is then several steps."""
+"""With more images than this, auto splits an epoch into several steps."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """Decisions of a run.
 
-    effective_batch: images of one step; batch_size x accumulation, or less where the last micro-batch is short.
-    epoch_steps:     steps in which every image is used once; a fraction if the effective batch is larger.
-    fit:             the way in which a step is computed, with the memory that it is predicted to need.
+    effective_batch: images per step: batch_size x accumulation, or less if the last micro-batch is smaller.
+    epoch_steps:     steps per epoch; a fraction if the effective batch is larger than an epoch.
+    fit:             the compute mode, with the memory that it is predicted to need.
     reasons:         one line for each decision, in the order in which they are shown.
     """
 
@@ -56,12 +56,12 @@ class Plan:
 
     @property
     def memory(self) -> MemoryPlan | None:
-        """Predicted memory on the device, None where it is not known."""
+        """Predicted memory on the device; None if it cannot be predicted."""
         return self.fit.memory
 
     @property
     def evaluation_steps(self) -> int:
-        """Steps between evaluations of the fixed set; 0 takes none."""
+        """Steps between evaluations; 0 for none."""
         return self.overhead.evaluation_steps
 
     @property
@@ -81,16 +81,16 @@ class Plan:
         return step == self.total_steps or self._due(step, self.save_steps, self.save_epochs)
 
     def sample_due(self, step: int) -> bool:
-        """Whether previews are due after `step` steps; at the start and the end they always are, unless they are off.
+        """Whether samples are due after `step` steps; unless they are off, they always are at the start and the end.
 
-        Those of step 0 show what the model makes of the init words: what the others are to be compared with.
+        Those of step 0 show what the model draws for the initial words, for comparison with the later ones.
         """
         if not self.sample_steps and not self.sample_epochs:
             return False
         return step in (0, self.total_steps) or self._due(step, self.sample_steps, self.sample_epochs)
 
     def evaluation_due(self, step: int) -> bool:
-        """Whether the eval loss is due after `step` steps; at the start and the end it always is, unless it is off."""
+        """Whether an evaluation is due after `step` steps; unless it is off, it always is at the start and the end."""
         if not self.evaluation_steps:
             return False
         return step in (0, self.total_steps) or step % self.evaluation_steps == 0
@@ -100,16 +100,16 @@ class Plan:
         return self._count(self.save_due, self.save_steps, self.save_epochs)
 
     def samples(self) -> int:
-        """How often previews are drawn in the whole run."""
+        """How often samples are drawn in the whole run."""
         if not self.sample_due(0):
             return 0
         return 1 + self._count(self.sample_due, self.sample_steps, self.sample_epochs)
 
     def _count(self, due: Callable[[int], bool], every_steps: int, every_epochs: int) -> int:
-        """How many of the steps from 1 on are due; the last one is."""
+        """How many of the steps from 1 on are due; the last one always is."""
         if every_epochs:
             return sum(due(step) for step in range(1, self.total_steps + 1))
-        # Counted in one stroke: a run may have a million steps, and the wizard asks with every letter.
+        # Not step by step: a run may have a million steps, and the wizard recounts at every key.
         return math.ceil(self.total_steps / every_steps) if every_steps else 1
 
     def values(self) -> dict[str, Any]:
@@ -168,15 +168,15 @@ def make_plan(run: RunFile, facts: ModelFacts, images: int, hardware: Hardware) 
 
 
 def choose_precision(wanted: str, hardware: Hardware, reasons: dict[str, str]) -> Precision:
-    """The number format that `training.precision` comes to on this device; `reasons` gets the line that says why."""
+    """The number format that `training.precision` means on this device; the reason is added to `reasons`."""
     if wanted in ("fp32", "bf16", "fp16"):
         reasons["precision"] = f"{wanted}, as the run file says"
         return wanted  # type: ignore[return-value]
     if hardware.kind == "cpu":
-        reasons["precision"] = "fp32: exact, and the only one that a CPU trains the same everywhere"
+        reasons["precision"] = "fp32: the only number format that gives the same result on every CPU"
         return "fp32"
     if hardware.bf16:
-        reasons["precision"] = "bf16: this card computes it at full speed, and it cannot overflow"
+        reasons["precision"] = "bf16: this card computes it at full speed, and it does not overflow"
         return "bf16"
     reasons["precision"] = "fp16 with loss scaling: this card has no fast bf16; the vectors stay fp32"
     return "fp16"
@@ -192,9 +192,9 @@ def _effective_batch(run: RunFile, images: int, reasons: dict[str, str]) -> int:
 
 def _step_in_words(batch_size: int, accumulation: int, effective: int, images: int) -> str:
     last = effective - batch_size * (accumulation - 1)
-    split = f"{batch_size} at once" if accumulation == 1 else f"{accumulation} micro-batches of {batch_size}"
+    split = f"one batch of {batch_size}" if accumulation == 1 else f"{accumulation} micro-batches of {batch_size}"
     if accumulation > 1 and last != batch_size:
         split += f" (the last of {last})"
     if effective == images:
         return f"{split}: one step uses each of the {images} images once"
-    return f"{split}: {effective} images a step, {images} in an epoch"
+    return f"{split}: {effective} images per step, {images} per epoch"

@@ -1,4 +1,4 @@
-"""Problems: what is wrong, where and what to do, collected so that all of them are shown together."""
+"""Problems: what is wrong, where, and what to do; collected so that all are shown together."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Severity = Literal["error", "warning", "info"]
 
 @dataclass(frozen=True)
 class Problem:
-    """One finding. `error` stops a run before it starts; `warning` and `info` are shown and pass.
+    """A problem. An `error` keeps a run from starting; `warning` and `info` are only shown.
 
     field:   dotted name in the run file (`training.batch_size`), or "".
-    line:    1-based, or None where the field does not stand in the file.
-    subject: the picture or caption file that it is about, if it is about one.
-    kind:    one word for what was found (`blurred`, `same-file`), where others choose by it; else "".
+    line:    counted from 1; None if the field is not in the file.
+    subject: the image or caption file that it is about, if any.
+    kind:    one word for what was found (`blurred`, `same-file`), for code that selects by it; otherwise "".
     """
 
     severity: Severity
@@ -47,7 +47,7 @@ class Problem:
 
 @dataclass
 class Problems:
-    """A list of problems that knows whether a run may start."""
+    """A list of problems; a run may start if it has no errors."""
 
     found: list[Problem] = field(default_factory=list)
 
@@ -103,13 +103,13 @@ class ProblemsError(UserError):
 
 
 def worst_first(problems: Iterable[Problem]) -> list[Problem]:
-    """Errors, then warnings, then the rest; each in the order in which they were found."""
+    """Errors, then warnings, then the rest; within each, in the order in which they were found."""
     order: tuple[Severity, ...] = ("error", "warning", "info")
     return sorted(problems, key=lambda problem: order.index(problem.severity))
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that a typist most likely meant, or None if none is close."""
+    """The known word that was most likely meant by `word`, or None if none is close."""
     import difflib
 
     found = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
@@ -117,7 +117,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def line_of(name: str, lines: dict[str, int]) -> int | None:
-    """Line of a dotted name, or of the nearest table that holds it."""
+    """Line number of a dotted name, or of the table that contains it."""
     while name:
         if name in lines:
             return lines[name]

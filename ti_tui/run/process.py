@@ -1,4 +1,4 @@
-"""Processes: start the trainer so that it outlives the terminal, tell whether it lives, end it."""
+"""Starts the trainer so that it outlives the terminal, tells whether it is alive, and ends it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class CannotStart(UserError):
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A process for good: a pid alone may be given to another process later.
+    """Identifies a process for good: the system may give its pid to another process later.
 
-    started: when it began, as the system's table says: on Linux the boot and the kernel's ticks since then, which
-             no change of the clock moves; elsewhere unix seconds.
+    started: its start time: on Linux the boot id and the kernel's ticks since boot, which changes of the clock do not
+             affect; elsewhere unix seconds.
     """
 
     pid: int
@@ -43,14 +43,14 @@ class ProcessId:
         return me
 
     def alive(self) -> bool | None:
-        """Whether this very process runs; None if it belongs to another machine."""
+        """Whether this process is running; None if it is on another machine."""
         if self.host != socket.gethostname():
             return None
         return _started(self.pid) == self.started
 
     def terminate(self) -> None:
-        """Ask the process to save and end (SIGTERM). Nothing happens if it is gone, and on Windows, where the
-        signal would kill it at once: there the stop request does it."""
+        """Ask the process to save and end (SIGTERM). Does nothing if it is gone, or on Windows, where the signal would
+        kill it immediately; there the stop request is enough."""
         if os.name != "nt" and self.alive():
             os.kill(self.pid, signal.SIGTERM)
 
@@ -59,10 +59,10 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def _started(pid: int) -> str | None:
-    """When the living process `pid` began, or None; an ended one that nobody has waited for counts as gone."""
+    """Start time of the living process `pid`, or None; a zombie counts as gone."""
     if _BOOT.exists():
         try:
-            # Behind the name in brackets: state, and 19 fields later the start in ticks (proc(5)).
+            # After the name in brackets: the state, and 19 fields later the start in ticks (proc(5)).
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             return None if fields[0] in "ZX" else f"{_BOOT.read_text().strip()}:{fields[19]}"
         except (OSError, IndexError):
@@ -78,7 +78,7 @@ def _started(pid: int) -> str | None:
 
 def trainer_command(run: Path) -> list[str]:
     """The command line of the trainer for the run folder `run`."""
-    # -P: the current folder is the run's, and nothing in a run folder may be imported.
+    # -P: the current folder is the run folder, and nothing in it may be imported.
     return [sys.executable, "-P", "-m", "ti_tui.training", str(run)]
 
 

@@ -1,9 +1,9 @@
-"""Which rate: what to try, what the trials say, and the scheme that follows. `training.probe` runs the trials.
+"""The search for a learning rate: which rates to try, how to judge the trials, which scheme to propose.
 
-A trial is a short training at one rate. All trials of a probe begin with the same vectors and see the same pictures,
-noise and timesteps, so that they differ by their rate alone. Smith's range test (2017, arXiv 1506.01186), one ramp
-through all rates, was tried and left: by the time its rate is high everything is learned, and what a high rate does to
-vectors that are only starting, where it does its harm, is not seen (docs/training.md has the figures).
+`training.probe` runs the trials. A trial is a short training at one rate. All trials of a probe start with the same
+vectors and see the same images, noise and timesteps, so that only the rate differs. Smith's range test (2017, arXiv
+1506.01186), one ramp through all rates, was tried and rejected: when its rate gets high, everything has been learned
+already, so it misses the harm that a high rate does to fresh vectors (docs/training.md has the figures).
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from ti_tui.run.scheme import Scheme, Segment
 from ti_tui.run.verdicts import LEAST_FOLLOWING
 
 STEPS, FEWEST_STEPS, MOST_STEPS = 120, 48, 5000
-"""Steps of a usual probe, and what can be asked for."""
+"""Default steps of a probe, and the fewest and most that are allowed."""
 TRIALS = 6
-"""That the steps are divided by: usually four or five rates, and one of them once more with a warm-up."""
+"""The steps are divided by this: usually four or five rates, and one of them again with a warm-up."""
 MOST_RATES = 9
 USUAL_STEP = 0.3
-"""The rate that is tried first, in spreads of the vocabulary's components: 0.02 on the demo model, 0.005 on CLIP-L,
-which is what A1111 and the paper (arXiv 2208.01618) train at."""
+"""The first rate to try, as a multiple of the spread of the vocabulary's components: 0.02 on the demo model, 0.005 on
+CLIP-L, which is the rate of A1111 and the paper (arXiv 2208.01618)."""
 CLOSE = 0.9
-"""Share of the best gain from which on a rate does about as well: trials of neighbouring rates jump by so much."""
+"""A rate with this share of the best gain is about as good: trials of neighbouring rates differ by that much."""
 LEAST_GAIN, LEAST_GAIN_LATER = 0.01, 0.03
-"""Less is nothing that one could tell rates apart by: from the start of a run, and where something is learned already.
-Vectors that have learned jump up and down by a percent or two from step to step, at any rate."""
+"""Smaller gains cannot tell rates apart: from the initial vectors, and from vectors that have learned already. The gain
+of the latter goes up and down by a percent or two from step to step, at any rate."""
 LONGEST = 4.0
-"""Lengths of a usual word that a trial's vectors may get to. A whole scheme takes them up to five times as far, and
-from 20 on a prompt is known to suffer (Kim et al. 2025, arXiv 2512.13672)."""
+"""The largest norm in a trial, as a multiple of the median word's. A whole scheme takes vectors up to five times as
+far, and from 20 on prompts are known to suffer (Kim et al. 2025, arXiv 2512.13672)."""
 HOLD = 4
-"""The first rate is held so many times as long as its trial took to its gain: what is hard comes after what is easy."""
+"""The first rate is held this many times as long as its trial took to gain: hard things are learned after easy ones."""
 HOLD_SHARE = 4
-"""But for one in so many of all steps at most."""
+"""But for at most one in this many of all steps."""
 LOWEST_SHARE = 50
-"""The last rate is the first one divided by so much at most, as in the guide's scheme."""
+"""The last rate is at least the first one divided by this, as in the guide's scheme."""
 WARMUP_SHARE = 4
-"""A warm-up is tried over one in so many of a trial's steps."""
-TELLING = 0.15
-"""Share of the gain by which a warm-up must change it to matter."""
+"""A warm-up is tried over one in this many of a trial's steps."""
+WARMUP_MATTERS = 0.15
+"""A warm-up matters if it changes the gain by this share."""
 
 Flaw = Literal["", "not a number", "too long", "drowns prompt"]
 Effect = Literal["helps", "costs", "none"]
@@ -50,11 +50,11 @@ Effect = Literal["helps", "costs", "none"]
 
 @dataclass(frozen=True)
 class TrialReading:
-    """What the vectors come to after `steps` steps of a trial.
+    """Measurements of the vectors after `steps` steps of a trial.
 
-    gain:    how much less the error is than with the vectors that all trials begin with, as a share of 1.
-    length:  median length of the vectors, longest: the greatest, in lengths of a usual word of the vocabulary.
-    follows: prompt-following relative to the vectors that the run started from (see run.evaluations).
+    gain:    relative drop of the error from the vectors that all trials start with (0.3 is 30 %).
+    length:  median norm of the vectors, longest: the largest, both relative to the median word's norm.
+    follows: prompt-following relative to the initial vectors of the run (see run.evaluations).
     """
 
     steps: int
@@ -66,9 +66,9 @@ class TrialReading:
 
 @dataclass(frozen=True)
 class Trial:
-    """A rate, tried: readings by steps, ascending, at least one. warmup: steps of a ramp to the rate.
+    """A trial of a rate: at least one reading, ascending by steps. warmup: steps of a ramp to the rate.
 
-    finite: whether it came to its end; without that the readings are those before a number was not finite.
+    finite: False if the trial ended early because a number was not finite; the readings are those before.
     """
 
     rate: float
@@ -86,7 +86,7 @@ class Trial:
 
     @property
     def follows(self) -> float:
-        """The least of it: what was lost in the first steps may come back, or not."""
+        """The lowest prompt-following of all readings: what is lost in the first steps may not come back."""
         return min(reading.follows for reading in self.readings)
 
     def values(self) -> dict[str, Any]:
@@ -95,14 +95,14 @@ class Trial:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Trial:
-        """What `values` was made from."""
+        """The inverse of `values`."""
         readings = tuple(TrialReading(**reading) for reading in values["readings"])
         return cls(**{**values, "readings": readings})
 
 
 @dataclass(frozen=True)
 class Warmup:
-    """What a ramp to the rate did: `plain` and `ramped` differ by it alone."""
+    """The effect of a warm-up: `plain` and `ramped` differ only by it."""
 
     plain: Trial
     ramped: Trial
@@ -112,15 +112,15 @@ class Warmup:
         """One sentence with the numbers."""
         plain, ramped = self.plain.last, self.ramped.last
         says = {
-            "helps": "Warm-up matters here, and the proposal has it",
-            "costs": "Warm-up does no good here",
+            "helps": "Warm-up helps here, and the proposal has one",
+            "costs": "Warm-up does harm here",
             "none": "Warm-up makes no difference here",
         }[self.effect]
         return (
-            f"{says}: after {plain.steps} steps {percent(plain.gain, digits=None)} less error without it and "
+            f"{says}: after {plain.steps} steps the gain is {percent(plain.gain, digits=None)} without it and "
             f"{percent(ramped.gain, digits=None)} with a ramp over {self.ramped.warmup} steps "
-            f"(length {plain.length:.1f} and {ramped.length:.1f}, "
-            f"prompt {self.plain.follows:.2f} and {self.ramped.follows:.2f})."
+            f"(norm {plain.length:.1f} and {ramped.length:.1f}, "
+            f"prompt-following {self.plain.follows:.2f} and {self.ramped.follows:.2f})."
         )
 
 
@@ -130,7 +130,7 @@ def steps_each(steps: int) -> int:
 
 
 def readings_at(steps: int) -> tuple[int, ...]:
-    """Steps of a trial after which it is read: early, half-way and at the end."""
+    """Steps of a trial after which it is measured: early, half-way and at the end."""
     return tuple(sorted({max(steps // 4, 1), max(steps // 2, 1), steps}))
 
 
@@ -140,23 +140,23 @@ def warmup_steps(steps: int) -> int:
 
 
 def rung(place: int) -> float:
-    """Rates that people write: ..., 0.01, 0.02, 0.05, 0.1, ...; place 0 is 1."""
+    """A ladder of round rates: ..., 0.01, 0.02, 0.05, 0.1, ...; place 0 is 1."""
     return float(f"{(1, 2, 5)[place % 3]}e{place // 3}")
 
 
 def rung_near(rate: float) -> int:
     """The place of the rung that is nearest by ratio. Raises ValueError for a rate that is not above 0."""
     if not (rate > 0 and math.isfinite(rate)):
-        raise ValueError(f"{rate} is no rate")
+        raise ValueError(f"{rate} is not a rate")
     guess = 3 * math.floor(math.log10(rate))
     return min(range(guess - 1, guess + 5), key=lambda place: abs(math.log(rung(place) / rate)))
 
 
 def flaw_of(trial: Trial, before: TrialReading) -> Flaw:
-    """What makes a rate unusable, whatever it gains; `before` is how the vectors were when all trials began."""
+    """What makes a rate unusable, whatever its gain. `before`: measurements of the initial vectors of all trials."""
     if not trial.finite:
         return "not a number"
-    # A run that goes on may be beyond either limit already.
+    # The vectors of a resumed run may be beyond either limit already.
     if trial.last.longest > max(LONGEST, 2 * before.longest):
         return "too long"
     if trial.follows < min(LEAST_FOLLOWING, CLOSE * before.follows):
@@ -167,8 +167,8 @@ def flaw_of(trial: Trial, before: TrialReading) -> Flaw:
 def next_rate(trials: Sequence[Trial], before: TrialReading, spread: float) -> float | None:
     """The rate to try after `trials`; None when enough is known.
 
-    From the usual rate upwards until one is flawed or gains less, then downwards until one gains less.
-    spread: of the components of the vocabulary's vectors, or of those that the run started from where it is larger.
+    From the first rate upwards until a rate is flawed or gains less, then downwards until a rate gains less.
+    spread: of the components of the vocabulary's vectors, or of the initial vectors if that is larger.
     """
     if not trials:
         return rung(rung_near(USUAL_STEP * spread))
@@ -185,12 +185,12 @@ def next_rate(trials: Sequence[Trial], before: TrialReading, spread: float) -> f
 
 
 def choose(trials: Sequence[Trial], before: TrialReading, *, goes_on: bool = False) -> Trial | None:
-    """The trial whose rate is to be the first; None if none gained what one could tell.
+    """The trial whose rate the scheme starts with; None if no trial has a significant gain.
 
-    goes_on: whether the trials began with vectors that were trained already.
+    goes_on: whether the trials started with vectors that were trained already.
 
-    Of those that do about as well the middle one: the lower ones are slow where learning is hard, the higher ones near
-    to where vectors grow too long or drown the prompt.
+    Of the trials that are about equally good, the middle one: lower rates are slow where learning is hard, higher rates
+    are close to where vectors grow too long or drown the prompt.
     """
     best = _best_gain(trials, before)
     if best < (LEAST_GAIN_LATER if goes_on else LEAST_GAIN):
@@ -200,8 +200,8 @@ def choose(trials: Sequence[Trial], before: TrialReading, *, goes_on: bool = Fal
 
 
 def judge_warmup(plain: Trial, ramped: Trial, before: TrialReading) -> Warmup:
-    """Whether a ramp to the rate changes what comes of it."""
-    enough = max(TELLING * max(plain.gain, ramped.gain), LEAST_GAIN)
+    """Whether a warm-up changes the result of a rate."""
+    enough = max(WARMUP_MATTERS * max(plain.gain, ramped.gain), LEAST_GAIN)
     more = ramped.gain - plain.gain
     effect: Effect = "none"
     if flaw_of(ramped, before) or more < -enough:
@@ -212,13 +212,14 @@ def judge_warmup(plain: Trial, ramped: Trial, before: TrialReading) -> Warmup:
 
 
 def propose(chosen: Trial, total_steps: int, warmup: Warmup | None = None) -> Scheme:
-    """A scheme of `total_steps` steps that begins with the chosen trial's rate.
+    """A scheme of `total_steps` steps that starts with the chosen trial's rate.
 
-    The first rate lasts by how fast the trial gained; each following one is the next lower rung, for twice as many
-    steps: so the vectors can go about as far at each rate, as in the guide's scheme. Raises ValueError without steps.
+    The first segment is as long as the speed of the trial's gain suggests. Each next one has the next lower rung and
+    twice as many steps, so that the vectors can move about as far in each segment, as in the guide's scheme. Raises
+    ValueError without steps.
     """
     if total_steps < 1:
-        raise ValueError("a scheme needs a step")
+        raise ValueError("a scheme needs at least one step")
     steps = min(_in_fives(HOLD * steps_to_gain(chosen)), max(total_steps // HOLD_SHARE, 1))
     segments: list[Segment] = []
     place, left = rung_near(chosen.rate), total_steps
@@ -233,7 +234,7 @@ def propose(chosen: Trial, total_steps: int, warmup: Warmup | None = None) -> Sc
 
 
 def steps_to_gain(trial: Trial) -> float:
-    """Steps until the trial had most of its gain, read off the straight lines between its readings."""
+    """Steps until the trial had most of its gain, interpolated linearly between its readings."""
     wanted, before, gained = CLOSE * trial.gain, 0, 0.0
     for reading in trial.readings:
         if reading.gain >= wanted:
@@ -244,7 +245,7 @@ def steps_to_gain(trial: Trial) -> float:
 
 
 def _best_gain(trials: Sequence[Trial], before: TrialReading) -> float:
-    """Of the usable ones; minus infinity if there is none."""
+    """The best gain of the usable trials; minus infinity if there are none."""
     return max((trial.gain for trial in trials if not flaw_of(trial, before)), default=-math.inf)
 
 

@@ -1,6 +1,6 @@
-"""The tables and fields of a run file: one description, unit, bound and default each.
+"""The tables and fields of a run file, each field with its description, unit, bounds and default.
 
-This table is the only one: the form, the help, the review, the comments in the file and the docs read it.
+The form, the help, the review, the comments in run files and the docs are all made from them.
 """
 
 from __future__ import annotations
@@ -56,18 +56,18 @@ class ModelTable(Table):
 
 
 class DatasetTable(Table):
-    """The pictures and their captions."""
+    """The training images and their captions."""
 
     images: str = _field(
         ...,
-        "Folder with the training pictures, or with kohya's <repeats>_<name> folders.",
+        "Folder with the training images, or with kohya's <repeats>_<name> folders.",
         basic=True,
         min_length=1,
     )
-    regularisation: str = _field("", "Folder with pictures of the class; empty uses none.", path=True)
+    regularisation: str = _field("", "Folder with images of the class; empty uses none.", path=True)
     resolution: int = _field(
         512,
-        "Side of the square that each picture is trained at.",
+        "Side of the square that each image is trained at.",
         unit="pixels",
         basic=True,
         ge=16,
@@ -80,8 +80,8 @@ class DatasetTable(Table):
         basic=True,
         min_length=1,
     )
-    flip: bool = _field(False, "Show each picture mirrored half of the time. Not for faces: they are not symmetric.")
-    buckets: bool = _field(False, "Keep each picture's shape (about the same area) instead of a square crop.")
+    flip: bool = _field(False, "Show each image mirrored half of the time. Not for faces: they are not symmetric.")
+    buckets: bool = _field(False, "Keep each image's shape (about the same area) instead of a square crop.")
     masks: bool = _field(
         False, "Learn only what a mask shows: 0001-mask.png beside 0001.png (white is learned), or its transparency."
     )
@@ -121,12 +121,12 @@ class EmbeddingTable(Table):
     )
     norm: Literal["free", "match", "direction"] = _field(
         "free",
-        "Length of the vectors: free leaves it, match keeps the vocabulary's, direction also learns no length.",
+        "Norm of the vectors: free leaves it, match keeps the vocabulary's, direction also learns no norm.",
     )
 
 
 class SegmentItem(Table):
-    """One piece of the scheme."""
+    """One segment of the scheme."""
 
     learning_rate: float = Field(gt=0, description="Learning rate of this segment.")
     steps: int = Field(ge=1, le=1_000_000, description="For how many optimizer steps it holds.")
@@ -162,10 +162,10 @@ class TrainingTable(Table):
     """How it is learned."""
 
     batch_size: Auto | Annotated[int, Field(ge=1, le=64)] = _field(
-        "auto", "Images that go through the U-Net at once.", label="Images at once", unit="images", basic=True
+        "auto", "Images that go through the U-Net together.", label="Batch size", unit="images", basic=True
     )
     accumulation: Auto | Annotated[int, Field(ge=1, le=1024)] = _field(
-        "auto", "Micro-batches per step; auto makes one step use every image once.", label="Accumulate", basic=True
+        "auto", "Micro-batches per step; auto makes one step use every image once.", label="Accumulation", basic=True
     )
     optimizer: str = _field("adamw", f"{', '.join(OPTIMIZERS)}.", min_length=1)
     optimizer_arguments: dict[str, ArgumentValue] = _field(
@@ -174,7 +174,7 @@ class TrainingTable(Table):
     weight_decay: float = _field(
         0.0, "Pull of the vectors towards zero; more than 0 is rarely wanted here.", ge=0, le=1
     )
-    max_gradient_norm: float = _field(1.0, "Longest gradient of the vectors; 0 never shortens it.", ge=0)
+    max_gradient_norm: float = _field(1.0, "Largest gradient norm of the vectors; 0 never clips it.", ge=0)
     seed: int = _field(42, "Start of all random numbers: the same seed gives the same run.", ge=0, le=2**63 - 1)
     device: str = _field("auto", "auto, cpu, cuda, or cuda:1.", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = _field(
@@ -185,7 +185,7 @@ class TrainingTable(Table):
         "auto", "Attention kernel of the U-Net; auto is sdpa."
     )
     recompute: Literal["auto", "off", "some", "on"] = _field(
-        "auto", "Compute activations twice to need less memory; auto does so only if nothing else fits."
+        "auto", "Gradient checkpointing: less memory, more time; auto uses it only if nothing else fits."
     )
     lean_backward: Literal["auto", "on", "off"] = _field(
         "auto", "Let frozen layers keep only what the gradient needs: a third less memory, the same result."
@@ -198,13 +198,13 @@ class TrainingTable(Table):
     )
     channels_last: Literal["off", "on"] = _field(
         "off",
-        "Keep pictures in memory with channels last: faster on some cards; on a CPU 5 % in bf16 for more memory.",
+        "Keep images in memory with channels last: faster on some cards; on a CPU 5 % in bf16 for more memory.",
     )
     compile: Literal["off", "auto", "blocks", "full"] = _field(
         "off", "Compile the U-Net or its blocks on a card; auto does so where the run wins back the minute it takes."
     )
     cache_latents: Literal["memory", "disk"] = _field(
-        "disk", "Where encoded pictures are kept; disk also serves the next run."
+        "disk", "Where encoded images are kept; disk also serves the next run."
     )
     vram_limit_gib: float = _field(
         0.0, "Use at most so much of the card; 0 is all that is free.", label="VRAM limit", unit="GiB", ge=0
@@ -219,7 +219,7 @@ class TrainingTable(Table):
         le=1000,
     )
     noise_offset: float = _field(
-        0.0, "Shift of the noise's mean, for very dark or bright pictures; 0.05 is usual.", ge=0, le=1
+        0.0, "Shift of the noise's mean, for very dark or bright images; 0.05 is usual.", ge=0, le=1
     )
     timesteps: Literal["stratified", "uniform"] = _field(
         "stratified",
@@ -227,7 +227,7 @@ class TrainingTable(Table):
     )
     min_timestep: int = _field(0, "Lowest timestep that is trained.", ge=0, le=999)
     max_timestep: int = _field(1000, "Timesteps below this one are trained.", ge=1, le=1000)
-    prior_loss_weight: float = _field(1.0, "Weight of the regularisation pictures.", ge=0, le=10)
+    prior_loss_weight: float = _field(1.0, "Weight of the regularisation images.", ge=0, le=10)
 
 
 class SaveTable(Table):
@@ -249,29 +249,29 @@ class SaveTable(Table):
 
 
 class SampleTable(Table):
-    """Preview images while training."""
+    """Samples drawn while training."""
 
     every_steps: int = _field(
         100,
-        "Draw previews every so many steps, and at the start and the end; 0 draws none.",
+        "Draw samples every so many steps, and at the start and the end; 0 draws none.",
         label="Sample every",
         unit="steps",
         basic=True,
         ge=0,
     )
     every_epochs: int = _field(
-        0, "Draw previews every so many epochs as well; 0 does not.", label="Sample every", unit="epochs", ge=0
+        0, "Draw samples every so many epochs as well; 0 does not.", label="Sample every", unit="epochs", ge=0
     )
     prompts: list[str] = _field(
         lambda: ["a photo of [name] --d 1"],
-        "One line a picture; [name] is the token, options as in kohya: --n --w --h --d --l --s.",
+        "One line a sample; [name] is the token, options as in kohya: --n --w --h --d --l --s.",
         label="Sample prompts",
         basic=True,
     )
 
 
 class EvaluationTable(Table):
-    """The eval loss: on a fixed set, comparable from step to step."""
+    """The eval loss: on a fixed eval set, comparable from step to step."""
 
     every_steps: Auto | Annotated[int, Field(ge=0)] = _field(
         "auto",
@@ -281,9 +281,9 @@ class EvaluationTable(Table):
     )
     hold_out: Literal["auto", "off"] | Annotated[int, Field(ge=1, le=1000)] = _field(
         "auto",
-        "Pictures that are not trained on but asked about: auto is one in eight of ten or more.",
+        "Images that are not trained on but evaluated: auto is one in eight of ten or more.",
         label="Hold out",
-        unit="pictures",
+        unit="images",
     )
     early_stop: Literal["off", "suggest", "stop"] = _field(
         "suggest",
@@ -306,7 +306,7 @@ class RunFile(Table):
     evaluation: EvaluationTable = Field(default_factory=EvaluationTable)
 
     def with_scheme(self, scheme: Scheme) -> RunFile:
-        """The same run with other rates."""
+        """The same run with another scheme."""
         return self.model_copy(update={"scheme": SchemeTable.from_scheme(scheme)})
 
 

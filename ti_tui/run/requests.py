@@ -1,4 +1,4 @@
-"""Requests to a running trainer: one small file each in the run's spool, taken by rename."""
+"""Requests to a running trainer: small files in the run folder, which the trainer takes by renaming them."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from ti_tui.run.process import ProcessId
 RequestKind = Literal[
     "stop",  # save an exact checkpoint and end
     "save",  # save a checkpoint after this step
-    "sample",  # draw the preview images after this step
-    "scheme",  # read [scheme] of the run file again, for the steps ahead
+    "sample",  # draw samples after this step
+    "scheme",  # read [scheme] of the run file again, for the remaining steps
 ]
 KINDS: frozenset[str] = frozenset(get_args(RequestKind))
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked, and when (unix seconds)."""
+    """A request, and when it was made (unix seconds)."""
 
     kind: RequestKind
     t: float
 
 
 def submit(folder: RunFolder, kind: RequestKind) -> Path:
-    """Put a request into the spool; the trainer takes it after the step it is at. Raises CannotWrite."""
+    """Make a request; the trainer takes it after its current step. Raises CannotWrite."""
     now = time.time()
     path = folder.requests / f"{time.time_ns():020d}-{kind}-{uuid.uuid4().hex[:6]}.json"
     atomic.write_json(path, {"kind": kind, "t": now})
@@ -41,15 +41,15 @@ def submit(folder: RunFolder, kind: RequestKind) -> Path:
 
 
 def ask_to_stop(folder: RunFolder, trainer: ProcessId) -> None:
-    """Ask a trainer to save and end. The request waits for its next step; the signal reaches it while it loads too."""
+    """Tell a trainer to save and end. It takes the request after a step; the signal also reaches it while loading."""
     submit(folder, "stop")
     trainer.terminate()
 
 
 def take(folder: RunFolder) -> list[Request]:
-    """Take every waiting request, oldest first. Of several takers each request goes to one.
+    """Take all waiting requests, oldest first. If several processes take, each request goes to only one of them.
 
-    Files that are no requests are moved aside as `.bad`, so that they are seen once only.
+    Files that are not requests are renamed to `.bad`, so that they are read only once.
     """
     try:
         names = sorted(entry.name for entry in os.scandir(folder.requests) if _is_request(entry.name))

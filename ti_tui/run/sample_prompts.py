@@ -1,4 +1,4 @@
-"""Prompts of preview images, in kohya's notation: `text --n negative --w 512 --h 512 --d seed --l cfg --s steps`."""
+"""Sample prompts in kohya's notation: `text --n negative --w 512 --h 512 --d seed --l cfg --s steps`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _OPTION = re.compile(r"\s--(?=[A-Za-z]+(?:\s|$))")
 
 
 class SamplePromptError(UserError):
-    """A line that cannot be read."""
+    """A sample prompt that cannot be read."""
 
 
 @dataclass(frozen=True)
 class SamplePrompt:
-    """One preview. Sizes in pixels; None takes the run's resolution. seed None takes the run's seed."""
+    """A sample to draw. Sizes are in pixels. None takes the run's resolution or seed."""
 
     text: str
     negative: str = ""
@@ -31,7 +31,7 @@ class SamplePrompt:
 
 
 def parse_sample_prompt(line: str) -> SamplePrompt:
-    """Read one line. Options that kohya has and ti_tui does not use are kept in `unknown`.
+    """Read one line. Options of kohya's that ti_tui does not use are kept in `unknown`.
 
     Raises SamplePromptError for an empty prompt and for an option without a usable number.
     """
@@ -42,7 +42,7 @@ def parse_sample_prompt(line: str) -> SamplePrompt:
     for option in options:
         key, _, value = option.strip().partition(" ")
         if key.lower() in values:
-            raise SamplePromptError(f"--{key} stands there twice")
+            raise SamplePromptError(f"--{key} is given twice")
         values[key.lower()] = value.strip()
     return SamplePrompt(
         text=text.strip(),
@@ -57,7 +57,7 @@ def parse_sample_prompt(line: str) -> SamplePrompt:
 
 
 def format_sample_prompt(prompt: SamplePrompt) -> str:
-    """The line of `prompt`; `parse_sample_prompt` gives it back (options that are not used are left out)."""
+    """The text of `prompt`, which `parse_sample_prompt` reads back (without unused options)."""
     parts = [prompt.text]
     if prompt.negative:
         parts.append(f"--n {prompt.negative}")

@@ -1,4 +1,4 @@
-"""The LR scheme: segments of (learning rate, steps), its notation, its two readings, its rate at each step."""
+"""The learning-rate scheme: segments of (learning rate, steps), its notation and the rate at each step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SchemeShape = Literal["segments", "constant", "cosine", "linear"]
 
 LONGEST_SHOWN = 30
 MOST_STEPS = 1_000_000
-"""Of one segment."""
+"""The most steps of a segment."""
 
 
 class SchemeError(UserError):
@@ -39,10 +39,10 @@ class Segment:
 
 @dataclass(frozen=True)
 class Scheme:
-    """Segments, a warm-up inside the first one, and the shape that is drawn through them.
+    """Segments, a warm-up inside the first one, and a shape.
 
-    `segments` holds each rate as it is. The other shapes use the first rate, all steps and, as the rate that
-    they end at, the last segment's (0 if there is one segment only).
+    The shape "segments" holds each rate for its steps. The other shapes go from the first rate over all steps to the
+    last segment's rate (0 if there is only one segment).
     """
 
     segments: tuple[Segment, ...]
@@ -64,7 +64,7 @@ class Scheme:
 
     @property
     def ends(self) -> tuple[int, ...]:
-        """Step at which each segment has ended (exclusive)."""
+        """Step at which each segment ends (exclusive)."""
         ends, total = [], 0
         for segment in self.segments:
             total += segment.steps
@@ -99,7 +99,7 @@ class Scheme:
         return self.ends[index], self.segments[index + 1].learning_rate
 
     def segments_after(self, step: int) -> tuple[Segment, ...]:
-        """What is ahead after `step` steps: of the segment in progress the steps that are left."""
+        """The remaining segments after `step` steps; the current one is shortened to the steps left in it."""
         return tuple(
             replace(segment, steps=min(segment.steps, end - step))
             for segment, end in zip(self.segments, self.ends, strict=True)
@@ -107,7 +107,7 @@ class Scheme:
         )
 
     def continued(self, step: int, ahead: Sequence[Segment]) -> Scheme:
-        """This scheme for its first `step` steps, then the segments `ahead`; rates are drawn as they are written."""
+        """This scheme for its first `step` steps, then the segments `ahead`; the result has the shape "segments"."""
         past = [
             replace(segment, steps=min(segment.steps, step - end + segment.steps))
             for segment, end in zip(self.segments, self.ends, strict=True)
@@ -119,7 +119,7 @@ class Scheme:
         return Scheme(segments, min(self.warmup_steps, segments[0].steps) if step else 0)
 
     def points(self, most: int = 400) -> tuple[list[float], list[float]]:
-        """Steps (1-based) and rates that draw the scheme: both ends of each segment, and about `most` between."""
+        """Steps (from 1) and rates for a plot: both ends of each segment, and about `most` points between."""
         total = self.total_steps
         steps = {1, total, *self.ends, *(end + 1 for end in self.ends if end < total)}
         steps |= {min(total, max(1, round(total ** (i / most)))) for i in range(most + 1)}
@@ -143,12 +143,12 @@ class Scheme:
 
 
 def parse(text: str, reading: SchemeReading, *, total_steps: int | None = None) -> Scheme:
-    """Read A1111's `rate:number, rate:number, ...` text.
+    """Read a scheme in A1111's notation, `rate:number, rate:number, ...`.
 
-    reading:     "for": the number is for how many steps the rate holds (the guide's restarts);
-                 "until": the step until which it holds, counted from 0 (A1111).
-    total_steps: how long the run is. Needed for a last rate without a number or with -1; in the
-                 "until" reading a part beyond it is cut there, as A1111 does.
+    reading:     "for": the number is how many steps the rate holds for (as the guide restarts A1111);
+                 "until": the step that the rate holds until, counted from 0 (A1111).
+    total_steps: length of the run. Needed if the last rate has no number or -1; in the "until" reading, segments
+                 beyond it are cut off, as in A1111.
 
     Spaces, empty parts and scientific notation are allowed. Raises SchemeError.
     """
@@ -212,7 +212,7 @@ def segments_from_values(values: Iterable[Mapping[str, Any]]) -> tuple[Segment, 
 
 @dataclass(frozen=True)
 class SchemeReadings:
-    """Both readings of one text; a reading that is impossible is None with the reason."""
+    """Both readings of a text; an impossible reading is None, and its error says why."""
 
     for_steps: Scheme | None
     until_step: Scheme | None
@@ -224,14 +224,14 @@ class SchemeReadings:
         return self.for_steps is not None and self.until_step is not None and self.for_steps != self.until_step
 
     def describe(self) -> str:
-        """Both totals in one line, for the question that is asked once."""
+        """Both totals in one line, for the question which of them is meant."""
         until = f"{self.until_step.total_steps} in all" if self.until_step else f"not possible ({self.until_error})"
         for_ = f"{self.for_steps.total_steps} in all" if self.for_steps else f"not possible ({self.for_error})"
         return f"for N steps: {for_}; until step N: {until}"
 
 
 def readings(text: str, *, total_steps: int | None = None) -> SchemeReadings:
-    """Read `text` both ways. Raises SchemeError only if neither way is possible."""
+    """Read `text` both ways. Raises SchemeError only if both are impossible."""
     found: dict[SchemeReading, Scheme | None] = {}
     errors: dict[SchemeReading, SchemeError | None] = {}
     both: tuple[SchemeReading, SchemeReading] = ("for", "until")
@@ -250,13 +250,13 @@ def readings(text: str, *, total_steps: int | None = None) -> SchemeReadings:
 def step_rules(scheme: Scheme) -> str:
     """The `step_rules` value of kohya's `--lr_scheduler piecewise_constant` for this scheme.
 
-    Multiples of the first rate, each with the step until which it holds; the last has none. Use it with
+    Multiples of the first rate, each with the step that it holds until; the last has none. Use it with
     `learning_rate` = the first rate and `max_train_steps` = `total_steps`. Source: sd-scripts
     `library/train_util.py`, diffusers `get_piecewise_constant_schedule`.
-    Raises SchemeError for a shape or warm-up that the rules cannot say.
+    Raises SchemeError for a shape or warm-up that these rules cannot express.
     """
     if scheme.shape != "segments" or scheme.warmup_steps:
-        raise SchemeError("kohya's step_rules can only hold plain segments without warm-up")
+        raise SchemeError("kohya's step_rules can only express segments without warm-up")
     first = scheme.segments[0].learning_rate
     rules = [
         f"{segment.learning_rate / first:.12g}:{end}"

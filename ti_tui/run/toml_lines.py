@@ -1,4 +1,4 @@
-"""Where each key stands in a TOML text; tomllib does not say, and problems must name their line."""
+"""Finds the line of each key in a TOML text: problems must name their line, and tomllib does not tell it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _KEY = re.compile(r"\s*((?:[A-Za-z0-9_-]+|\"[^\"]*\"|'[^']*')(?:\s*\.\s*(?:[A-Za
 
 
 def key_lines(text: str) -> dict[str, int]:
-    """1-based line of every table and key by dotted name. `text` must be valid TOML.
+    """Line number (from 1) of every table and key, by dotted name. `text` must be valid TOML.
 
     Keys inside arrays and inline tables belong to the key that holds them.
     """

@@ -1,7 +1,7 @@
-"""What the evaluations of a run mean, in plain words: is it learned, does it get worse, does it learn at all.
+"""The verdict on a run: whether the subject is learned, whether the vectors get worse, whether anything is learned.
 
-Pure functions of the history, so that trainer, screens and reports say the same, and a resumed run says what an
-uninterrupted one does.
+Pure functions of the evaluations, so that the trainer, the screens and the reports agree, and a resumed run gets the
+same verdicts as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ti_tui.run.evaluations import Evaluation
 
 
 class VerdictName(StrEnum):
-    """What can be said of a run; the values stand in the event log."""
+    """The possible verdicts; the values are written to the event log."""
 
     LEARNING = "learning"
     LEARNED = "learned"
@@ -28,7 +28,7 @@ class VerdictName(StrEnum):
 
 
 class Cause(StrEnum):
-    """What a verdict comes from, where something follows from it; the values stand in the event log."""
+    """The cause of a verdict, where one can be named; the values are written to the event log."""
 
     RATE_TOO_HIGH = "rate too high"
     RATE_TOO_LOW = "rate too low"
@@ -39,44 +39,45 @@ class Cause(StrEnum):
 
 
 WINDOW = 8
-"""Evaluations that a trend is read from."""
+"""Number of evaluations that a trend is computed from."""
 STILL_VARIANCE = 0.15
-"""DVAR (Voronov et al. 2023, arXiv 2302.04841): learned when the eval loss varies by less than this share in the
-window, compared with the whole run. Their window is 310 evaluations, one a step; ours lie further apart."""
+"""DVAR (Voronov et al. 2023, arXiv 2302.04841): a run has learned when the variance of the eval loss within the window
+is less than this share of its variance over the whole run. Their window is 310 evaluations, one per step; ours are
+further apart."""
 STILL_GAIN = 0.02
-"""And when going on for as many steps again would bring less gain than this, by the trend over the window."""
+"""And when, by the trend over the window, doubling the number of steps would add less gain than this."""
 LEAST_GAIN = 0.03
-"""Of which one can say that something was learned."""
+"""The smallest gain that counts as having learned something."""
 NOISES = 3.0
-"""A change counts when it is so many times what the evaluations jump by from one to the next."""
+"""A change counts when it is this many times the noise: what evaluations differ by from one to the next."""
 HELD_FALL, LEAST_FALL = 0.05, 0.015
-"""Share of its best by which the gain on kept-back pictures must have fallen to be called overtraining, and gain."""
+"""Overtraining: the gain on held-out images must have fallen by this share of its best value, and by this gain."""
 WORSE_GAIN = -0.02
-"""Gain below which the vectors are worse than those that the run started from."""
+"""Gain below which the vectors are worse than the initial vectors."""
 RUNAWAY = 100.0
-"""Lengths of a usual word that no useful vector has. Steps of 0.05 take CLIP-L's rows (0.38 long, 0.014 a component) to
-80 in 50 steps at the very most, each in the same direction. The loss need not show it: the text encoder's layer norms
-hold it down (demo model, rates x100: 300 lengths, and still 29 % less error than the start)."""
+"""No useful vector has a norm above this, as a multiple of the median word's. Steps of 0.05 take CLIP-L's vectors (norm
+0.38, 0.014 per component) to 80 in 50 steps at most, if every step has the same direction. The loss need not show it:
+the text encoder's layer norms hide it (demo model, rates x100: a norm of 300, and still a gain of 29 %)."""
 PATIENT_STEPS, PATIENT_EVALUATIONS = 50, 4
-"""Before nothing is said about not learning."""
+"""A run is not called "not learning" before this many steps and evaluations."""
 SMALL_GAIN, SMALL_MOVE = 0.02, 0.2
 LONG_PATIENCE = 3
-"""So many times the patience is had with vectors that do move."""
+"""Vectors that do move are given this many times as long."""
 LONGEST = 50.0
-"""Lengths of a usual word at which a prompt is known to be ignored (Kim et al. 2025, arXiv 2512.13672: 0.4 to 20)."""
-
+"""Norm, as a multiple of the median word's, at which prompts are known to be ignored (Kim et al. 2025, arXiv
+2512.13672: from 0.4 to 20)."""
 
 LEAST_FOLLOWING = 0.67
-"""Prompt-following below which the demo model lost every second background (docs/loss.md)."""
+"""Below this prompt-following the demo model lost every second background (docs/loss.md)."""
 ENOUGH_FOLLOWING = 0.75
-"""Above it a prompt is followed as a whole; below, about as many of the pictures as this says do so."""
+"""Above this prompt-following, prompts are followed fully; below it, about that share of the samples follow them."""
 FOLLOWED_TIMES = 2
-"""So often running: the first steps are rough."""
+"""Prompt-following must be low this many times in a row: the first steps are rough."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is to be said after `step` steps, and why; `best` is the step whose vectors were best, if it matters."""
+    """The verdict after `step` steps, and the reason for it."""
 
     step: int
     name: VerdictName
@@ -85,12 +86,12 @@ class Verdict:
 
     @property
     def ends(self) -> bool:
-        """Whether going on is not worth it as things stand."""
+        """Whether training on is not worth it as things stand."""
         return self.name != VerdictName.LEARNING
 
     @property
     def has_result(self) -> bool:
-        """Whether a run that ended for it has an embedding to show."""
+        """Whether a run that ends with this verdict has a useful embedding."""
         return self.name not in (VerdictName.DIVERGING, VerdictName.NOT_LEARNING)
 
     def values(self) -> dict[str, Any]:
@@ -100,7 +101,7 @@ class Verdict:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Verdict | None:
-        """What `values()` gave, from a log that anyone may have written; None if it is no verdict."""
+        """The inverse of `values()`, for a log that anyone may have written; None if these values are not a verdict."""
         step, reason = values.get("step"), values.get("reason")
         try:
             name = VerdictName(str(values.get("verdict")))
@@ -113,42 +114,42 @@ class Verdict:
 
 
 _Found = tuple[str, Cause | None] | None
-"""A rule's reason and its cause; None where it has nothing to say."""
+"""The reason and the cause that a rule gives; None if the rule does not apply."""
 
 
-def judge(history: Sequence[Evaluation], start: str, before: Verdict | None = None) -> Verdict | None:
-    """The verdict after the last evaluation of `history` (ascending); None as long as there is nothing to say.
+def judge(history: Sequence[Evaluation], initial: str, before: Verdict | None = None) -> Verdict | None:
+    """The verdict after the last evaluation of `history` (ascending); None while it is too early for one.
 
-    start:  what the vectors started from, in words, as `"woman"`.
-    before: the verdict so far: what is learned stays so until something else becomes of it.
+    initial: the initial vectors in words, such as `"woman"`.
+    before:  the verdict so far: a run that has learned keeps this verdict until another rule applies.
     """
     if len(history) < 2 or history[-1].gain is None:
         return None
     rules: tuple[tuple[VerdictName, Callable[[], _Found]], ...] = (
-        (VerdictName.DIVERGING, lambda: _diverging(history, start)),
-        (VerdictName.NOT_LEARNING, lambda: _not_learning(history, start)),
-        (VerdictName.OVERTRAINING, lambda: _overtraining(history, start, before)),
-        (VerdictName.LEARNED, lambda: _learned(history, start, before)),
+        (VerdictName.DIVERGING, lambda: _diverging(history, initial)),
+        (VerdictName.NOT_LEARNING, lambda: _not_learning(history, initial)),
+        (VerdictName.OVERTRAINING, lambda: _overtraining(history, initial, before)),
+        (VerdictName.LEARNED, lambda: _learned(history, initial, before)),
     )
     for name, rule in rules:
         if found := rule():
             reason, cause = found
             same = before is not None and (before.name, before.reason) == (name, reason)
             return before if same else Verdict(history[-1].step, name, reason, cause)
-    return Verdict(history[-1].step, VerdictName.LEARNING, f"{percent(history[-1].gain)} less error than {start}")
+    return Verdict(history[-1].step, VerdictName.LEARNING, f"{percent(history[-1].gain)} less error than {initial}")
 
 
 def best_of(history: Sequence[Evaluation], steps: Sequence[int]) -> int | None:
-    """Of `steps` (those of checkpoints) the one whose evaluation ranks highest; None where none was evaluated."""
+    """The step, of the checkpoints at `steps`, whose evaluation ranks highest; None if none of them was evaluated."""
     wanted = set(steps)
     ranked = [(rank, step) for step, rank in ranks(history) if step in wanted]
     return max(ranked)[1] if ranked else None
 
 
 def ranks(history: Sequence[Evaluation]) -> Iterator[tuple[int, float]]:
-    """(step, rank) of each evaluation: its gain, times the part of a prompt that is still followed.
+    """(step, rank) of each evaluation: its gain times prompt-following.
 
-    Of the gain the mean with its neighbours is taken: one lucky jump makes no best checkpoint.
+    The gain is averaged with its neighbours, so that one lucky evaluation does not make a best checkpoint.
     """
     known = [one for one in history if one.score is not None]
     followed = 1.0
@@ -159,19 +160,19 @@ def ranks(history: Sequence[Evaluation]) -> Iterator[tuple[int, float]]:
         yield one.step, gain * min(1.0, followed / ENOUGH_FOLLOWING) if gain > 0 else gain
 
 
-def _diverging(history: Sequence[Evaluation], start: str) -> _Found:
+def _diverging(history: Sequence[Evaluation], initial: str) -> _Found:
     last, before = history[-1], history[-2]
     if (last.longest or 0.0) > RUNAWAY:
-        reason = f"the longest vector has {last.longest:.0f} times the length of a word: the rate is too high"
+        reason = f"the longest vector has {last.longest:.0f} times the norm of the median word: the rate is too high"
         return reason, Cause.RATE_TOO_HIGH
     limit = min(WORSE_GAIN, -2 * (last.gain_error or 0.0))
     if max(last.gain or 0.0, before.gain or 0.0) >= limit:
         return None
-    reason = f"{percent(-(last.gain or 0.0))} more error than {start}, twice running: the rate is too high"
+    reason = f"{percent(-(last.gain or 0.0))} more error than {initial}, twice in a row: the rate is too high"
     return reason, Cause.RATE_TOO_HIGH
 
 
-def _not_learning(history: Sequence[Evaluation], start: str) -> _Found:
+def _not_learning(history: Sequence[Evaluation], initial: str) -> _Found:
     last, after = history[-1], len(history) - 1
     highest = max(one.gain or 0.0 for one in history)
     if last.step < PATIENT_STEPS or after < PATIENT_EVALUATIONS or highest >= SMALL_GAIN:
@@ -179,32 +180,33 @@ def _not_learning(history: Sequence[Evaluation], start: str) -> _Found:
     moved = last.moved or 0.0
     if moved < SMALL_MOVE:
         far = percent(moved, digits=None)
-        reason = f"after {last.step} steps the vectors have moved by {far} of their length: the rate is too small"
+        reason = f"after {last.step} steps the vectors have moved by {far} of their norm: the rate is too low"
         return reason, Cause.RATE_TOO_LOW
     if after < LONG_PATIENCE * PATIENT_EVALUATIONS:
         return None
     reason = (
-        f"the vectors have moved, but the error is still that of {start}: the pictures may have nothing in common, or "
-        "the rate is too high to settle"
+        f"the vectors have moved, but the gain over {initial} is still below {percent(SMALL_GAIN)}: "
+        "the images may have nothing in common, or the rate is too high to settle"
     )
     return reason, Cause.NOTHING_IN_COMMON
 
 
-def _overtraining(history: Sequence[Evaluation], start: str, before: Verdict | None) -> _Found:
+def _overtraining(history: Sequence[Evaluation], initial: str, before: Verdict | None) -> _Found:
     last = history[-1]
-    # Once said, it is taken back only when half of what was lost is back: a verdict must not flicker.
+    # Taken back only when half of what was lost has been regained: a verdict must not flicker.
     again = before is not None and before.name == VerdictName.OVERTRAINING
     followed = [one.follows for one in history if one.follows is not None]
     least = (1 + LEAST_FOLLOWING) / 2 if again else LEAST_FOLLOWING
     if len(followed) > FOLLOWED_TIMES and max(followed[-FOLLOWED_TIMES:]) < least:
         reason = (
-            f"the other words of a prompt move the picture by {percent(followed[-1])} of what they do beside {start}: "
-            "these vectors drown them"
+            f"prompt-following is down to {percent(followed[-1])} of what it is with {initial}: "
+            "the vectors drown the other words of a prompt"
         )
         return reason, Cause.PROMPT_DROWNED
     if (last.longest or 0.0) > LONGEST and (last.gain or 0.0) >= LEAST_GAIN:
         reason = (
-            f"the longest vector has {last.longest:.0f} times the length of a word: it may drown the prompt's others"
+            f"the longest vector has {last.longest:.0f} times the norm of the median word: "
+            "it may drown the other words of a prompt"
         )
         return reason, Cause.TOO_LONG
     held = [(one.step, one.held_gain) for one in history if one.held_gain is not None]
@@ -225,28 +227,28 @@ def _overtraining(history: Sequence[Evaluation], start: str, before: Verdict | N
         return None
     since = held[best + WINDOW - 1][0]
     reason = (
-        f"since step {since} the gain on kept-back pictures fell from {percent(held_means[best], digits=1)} to "
+        f"since step {since} the gain on held-out images fell from {percent(held_means[best], digits=1)} to "
         f"{percent(held_means[-1], digits=1)}, "
-        f"while that on the others went from {percent(own_means[best], digits=1)} to "
+        f"while that on the trained images went from {percent(own_means[best], digits=1)} to "
         f"{percent(own_means[-1], digits=1)}"
     )
     return reason, Cause.LEARNED_BY_HEART
 
 
-def _learned(history: Sequence[Evaluation], start: str, before: Verdict | None) -> _Found:
+def _learned(history: Sequence[Evaluation], initial: str, before: Verdict | None) -> _Found:
     gain = history[-1].gain or 0.0
     followed = [one.follows for one in history if one.follows is not None]
     if followed and followed[-1] < LEAST_FOLLOWING:
-        # It looks like its pictures, and may be of no use in a prompt.
+        # The vectors show the subject, but may be useless in a prompt.
         return None
     if (
         before is not None
         and before.name == VerdictName.LEARNED
         and _risen_since(history, before.step) < 2 * STILL_GAIN
     ):
-        # Once said, it is taken back only for what was gained since, not for a trend: a verdict must not flicker.
+        # Taken back only for gain since then, not for a trend: a verdict must not flicker.
         return before.reason, None
-    # Later in the run a trend is slower, and read from more of it.
+    # Later in the run a trend is slower, so it is computed from more evaluations.
     window = max(WINDOW, len(history) // 4)
     if len(history) <= window or gain < LEAST_GAIN:
         return None
@@ -257,26 +259,26 @@ def _learned(history: Sequence[Evaluation], start: str, before: Verdict | None) 
     if share >= STILL_VARIANCE or more >= STILL_GAIN:
         return None
     reason = (
-        f"{percent(gain)} less error than {start}; at the pace of the last {steps} steps as many again would bring "
-        f"{max(0.0, more) * 100:.1f} points"
+        f"{percent(gain)} less error than {initial}; at the pace of the last {steps} steps, "
+        f"{history[-1].step} more steps would add {max(0.0, more) * 100:.1f} points"
     )
     return reason, None
 
 
 def _risen_since(history: Sequence[Evaluation], step: int) -> float:
-    """How much the score has risen since `step`, as the mean of a window there and now."""
+    """How much the score has risen since `step`: the difference of the means over a window then and now."""
     then = [one.score or 0.0 for one in history if one.step <= step][-WINDOW:]
     now = [one.score or 0.0 for one in history][-WINDOW:]
     return statistics.fmean(now) - statistics.fmean(then) if then else 0.0
 
 
 def _means(values: Sequence[float]) -> list[float]:
-    """Mean of each window of neighbours, from the first that is whole."""
+    """Mean of each full window of neighbours."""
     return [statistics.fmean(values[end - WINDOW : end]) for end in range(WINDOW, len(values) + 1)]
 
 
 def _noise(values: Sequence[float]) -> float:
-    """What neighbours differ by when nothing changes: the median difference, as a standard deviation of one value."""
+    """Standard deviation of the noise in a value, estimated from the median difference between neighbours."""
     steps = [abs(later - earlier) for earlier, later in itertools.pairwise(values)]
     return statistics.median(steps) / 0.954 if steps else 0.0
 

@@ -1,4 +1,4 @@
-"""Names and shapes of the tensors in a weights file, read without torch and without running anything in it."""
+"""Reads names and shapes of the tensors in a weights file, without torch and without running anything in the file."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from ti_tui.errors import UserError
 Shapes = dict[str, tuple[int, ...]]
 
 MAX_HEADER_BYTES = 100_000_000
-"""The safetensors format's own limit of its header."""
+"""The limit that the safetensors format sets."""
 
 
 class WeightsError(UserError):
-    """A weights file that is damaged, of another kind, or unsafe."""
+    """A weights file that is damaged, unsafe, or of an unknown kind."""
 
 
 @dataclass(frozen=True)
 class TensorLocation:
-    """Where a tensor lies in a .safetensors.
+    """Where a tensor is in a .safetensors file.
 
-    dtype: the format's name of its numbers, such as "F16".
-    start: its first byte, counted from the start of the file; `end` is behind its last.
+    dtype: its number format, such as "F16".
+    start: its first byte, counted from the start of the file; `end` is after its last.
     """
 
     dtype: str
@@ -55,7 +55,7 @@ def read_shapes(path: Path) -> Shapes:
         return {name: place.shape for name, place in _safetensors_places(path, size).items()}
     if start[:1] == b"\x80":
         raise WeightsError(
-            f"{path} is in PyTorch's old format (before 2020), which cannot be looked into safely",
+            f"{path} is in PyTorch's old format (before 2020), which cannot be read safely",
             remedy="Get the .safetensors version of this model.",
         )
     raise WeightsError(
@@ -65,12 +65,12 @@ def read_shapes(path: Path) -> Shapes:
 
 
 def read_places(path: Path) -> dict[str, TensorLocation]:
-    """Where each tensor of a .safetensors lies. Raises WeightsError, also for a file of another kind."""
-    # Says what is wrong with a file that is none, in the words that everybody else gets.
+    """Where each tensor of a .safetensors file is. Raises WeightsError, also for a file of another kind."""
+    # Raises the usual errors for a file that is not a weights file.
     read_shapes(path)
     if zipfile.is_zipfile(path):
         raise WeightsError(
-            f"{path} is a PyTorch checkpoint, whose numbers only PyTorch can read",
+            f"{path} is a PyTorch checkpoint, which only PyTorch can read",
             remedy="Give the .safetensors version of this model.",
         )
     return _safetensors_places(path, path.stat().st_size)
@@ -130,7 +130,7 @@ def _rebuild_parameter(tensor: Any, *_rest: Any) -> Any:
 
 
 class Inert:
-    """Stands for an object that a checkpoint carries along and that no tensor needs: it is made and forgotten."""
+    """Stands for an object in a checkpoint that no tensor needs."""
 
     def __init__(self, *_: Any, **__: Any) -> None: ...
 
@@ -145,14 +145,14 @@ HARMLESS = (
     "numpy.dtype",
     "_codecs.encode",
 )
-"""What the first published .ckpt files hold beside tensors (the training framework's records). Never the real things:
-each is replaced by `Inert`, so nothing of them runs."""
+"""Objects besides tensors in the first published .ckpt files (records of the training framework). Each is replaced by
+`Inert`, so none of their code runs."""
 
 
 class _ShapeUnpickler(pickle.Unpickler):
-    """Knows the handful of names that a plain checkpoint needs, as stand-ins; any other name is refused.
+    """Replaces the few classes and functions that a plain checkpoint needs by stand-ins, and refuses all others.
 
-    Nothing from the file or from torch is called, so nothing in the file can run.
+    Nothing from the file or from torch is called, so no code in the file can run.
     """
 
     _ALLOWED: dict[tuple[str, str], Any] = {  # noqa: RUF012 - a constant table
@@ -186,7 +186,7 @@ def _zip_shapes(path: Path) -> Shapes:
         raise WeightsError(f"{path} is damaged or truncated", remedy="Copy or download it again.") from None
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{path} holds code ({error}) and is not opened: a model needs none",
+            f"{path} contains code ({error}) and is not opened: a model needs none",
             remedy="Get the .safetensors version of this model.",
         ) from None
     except WeightsError:

@@ -188,7 +188,7 @@ def _chosen(draft: Draft, found: Survey | None, problems: list[Problem]) -> tupl
     if found is None:
         return None, ()
     choices = draft.choices
-    desk = CropDesk(draft, found.looks)
+    desk = CropDesk(draft, found.files)
     usable = choose(found.scan, choices)
     told = {name: desk.problems(name) for name in desk.names}
     pictures: list[Picture] = []
@@ -202,7 +202,7 @@ def _chosen(draft: Draft, found: Survey | None, problems: list[Problem]) -> tupl
     # A picture that cannot be used stays behind by itself: that is said, and stops nothing.
     hard = not pictures
     problems += [_softer(problem, hard=hard) for problem in found.general]
-    looks = [look for look in (*found.looks, *found.strays) if look.name not in choices.left_out]
+    looks = [look for look in (*found.files, *found.strays) if look.name not in choices.left_out]
     problems += _of_pictures(looks, told, hard=hard)
     if found.scan.pictures and not usable.pictures:
         problems.append(Problem("error", f"all {len(found.scan.pictures)} pictures are left out", "photographs"))

@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ti_tui.dataset.hold_out import kept_back
+from ti_tui.dataset.hold_out import choose_held_out
 from ti_tui.dataset.masks import load_mask
 from ti_tui.dataset.prompt_checks import (
     check_captions,
@@ -46,7 +46,7 @@ class CheckFailed(ProblemsError):
 class Checked:
     """A run file with everything that it names, found and looked at.
 
-    kept_back: places in `pictures` of those that are not trained on.
+    held_out: places in `pictures` of those that are not trained on.
     """
 
     folder: RunFolder
@@ -58,13 +58,13 @@ class Checked:
     facts: ModelFacts | None
     tokenizers: tuple[PromptTokenizer, ...]
     init: embedding_files.Embedding | None
-    kept_back: tuple[int, ...] = ()
+    held_out: tuple[int, ...] = ()
 
     @property
     def images(self) -> int:
         """Images of one epoch: the pictures that are trained on, repeats counted."""
         pictures = self.pictures.pictures if self.pictures else ()
-        return sum(one.repeats for place, one in enumerate(pictures) if place not in self.kept_back)
+        return sum(one.repeats for place, one in enumerate(pictures) if place not in self.held_out)
 
     def raise_errors(self) -> None:
         """Raises CheckFailed if anything keeps the run from starting."""
@@ -103,7 +103,7 @@ def check_recipe(run: RunFile, folder: RunFolder, *, pictures: Scan | None = Non
     held: tuple[int, ...] = ()
     if pictures is not None:
         problems.add(check_count(len(pictures.pictures)))
-        held = _kept_back(run, len(pictures.pictures), problems)
+        held = _held_out(run, len(pictures.pictures), problems)
     if facts is not None and run.dataset.resolution % facts.multiple:
         problems.error(
             f"{run.dataset.resolution} is not a multiple of {facts.multiple}, which this model needs",
@@ -133,7 +133,7 @@ def check_recipe(run: RunFile, folder: RunFolder, *, pictures: Scan | None = Non
     return Checked(folder, run, problems, pictures, regularisation, templates, facts, tokenizers, init, held)
 
 
-def _kept_back(run: RunFile, count: int, problems: Problems) -> tuple[int, ...]:
+def _held_out(run: RunFile, count: int, problems: Problems) -> tuple[int, ...]:
     """Places of the pictures that are not trained on; none where no eval loss would ask about them."""
     wanted = run.evaluation.hold_out if run.evaluation.every_steps != 0 else "off"
     if isinstance(wanted, int) and wanted >= count > 0:
@@ -141,7 +141,7 @@ def _kept_back(run: RunFile, count: int, problems: Problems) -> tuple[int, ...]:
             f"{wanted} of {count} pictures are kept back, which leaves none to train on",
             field="evaluation.hold_out", remedy="auto keeps back one in eight.",
         )  # fmt: skip
-    return kept_back(count, wanted, run.training.seed)
+    return choose_held_out(count, wanted, run.training.seed)
 
 
 def _check_masks(run: RunFile, pictures: Scan, problems: Problems) -> None:

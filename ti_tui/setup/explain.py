@@ -57,7 +57,7 @@ def note(name: str, draft: Draft, findings: Findings) -> str:
         case "training.precision" | "evaluation.every_steps" if plan:
             return plan.reasons.get("precision" if name.startswith("training") else "eval loss", "")
         case "evaluation.hold_out" if checked and checked.pictures:
-            return f"{len(checked.kept_back)} of {number(len(checked.pictures.pictures), 'picture')} not trained on"
+            return f"{len(checked.held_out)} of {number(len(checked.pictures.pictures), 'picture')} not trained on"
         case "training.recompute" if plan:
             return plan.reasons.get("memory", "")
         case "training.lean_backward" | "training.quantise" | "training.text_encoder" | "training.compile" if plan:

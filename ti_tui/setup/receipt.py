@@ -97,7 +97,7 @@ def _judging(findings: Findings, run: RunFile) -> list[ReceiptLine]:
     plan, checked = findings.plan, findings.checked
     if plan is None or checked is None or not plan.evaluation_steps:
         return []
-    kept = len(checked.kept_back)
+    kept = len(checked.held_out)
     held = f", {number(kept, 'picture')} kept back for it" if kept else ""
     ends = {"suggest": "it says when it is learned", "stop": "it ends when it is learned"}
     return [

@@ -47,7 +47,7 @@ def start_trainer(folder: RunFolder) -> int:
     trainer's last words if it ended at once.
     """
     if held := folder.trainer():
-        raise RunLocked(f"a trainer (process {held.pid}) already works in {folder.root}")
+        raise RunLocked(f"a trainer (process {held.pid}) is already running in {folder.root}")
     check_run(folder, decode=False).raise_errors()
     remember_run(folder.root)
     folder.create()

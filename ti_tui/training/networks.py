@@ -70,7 +70,7 @@ def make_renderer(
         text=text,
         scheduler_values=source.scheduler_values(),
         prediction=prediction,
-        open_vae=lambda: _sample_vae(source, unet.dtype, plan.fit.tiled_previews),
+        open_vae=lambda: _sample_vae(source, unet.dtype, plan.fit.tiled_sampling),
         size=(run.dataset.resolution, run.dataset.resolution),
         scale=facts.scale,
         multiple=facts.multiple,

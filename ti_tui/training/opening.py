@@ -218,7 +218,7 @@ def _image_order(checked: Checked, plan: Plan) -> ImageOrder:
     assert pictures is not None
     return ImageOrder(
         repeats=[
-            0 if place in checked.kept_back else picture.repeats for place, picture in enumerate(pictures.pictures)
+            0 if place in checked.held_out else picture.repeats for place, picture in enumerate(pictures.pictures)
         ],
         regularisation=len(checked.regularisation.pictures) if checked.regularisation else 0,
         templates=len(checked.templates),
@@ -235,9 +235,9 @@ def _evaluator(checked: Checked, plan: Plan, model: Model, data: Data) -> Evalua
     held: list[EvalSource] = []
     for place, one in enumerate(data.images.pictures):
         item = (data.latents[place, False], fill(data.templates[0], one.caption), data.masks.get((place, False)))
-        (held if place in checked.kept_back else trained).append(item)
+        (held if place in checked.held_out else trained).append(item)
     timesteps = (training.min_timestep, training.max_timestep)
-    items = eval_items(trained, held, training.seed, count=plan.overhead.asked, timesteps=timesteps)
+    items = eval_items(trained, held, training.seed, count=plan.overhead.eval_items, timesteps=timesteps)
     return Evaluator(
         items,
         losses_of=lambda prompt, batch_size: losses(

@@ -262,7 +262,7 @@ def _load_pickle(path: Path) -> dict[str, Tensor]:
         with torch.serialization.safe_globals([(Inert, name) for name in HARMLESS]):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError:
-        raise WeightsError(f"{path} holds code and is not opened", remedy="Get the .safetensors version.") from None
+        raise WeightsError(f"{path} contains code and is not opened", remedy="Get the .safetensors version.") from None
     while isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     return {name: tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}

@@ -208,7 +208,7 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
             return
         survey = message.survey
         self._survey, self._wrong = survey, (message.wrong, message.remedy)
-        self.seen = [*survey.looks, *survey.strays] if survey is not None else []
+        self.seen = [*survey.files, *survey.strays] if survey is not None else []
         self.looking = False
         self.folder_checked()
         if survey is not None and survey.scan.pictures and self.draft.kept:
