@@ -276,7 +276,7 @@ def test_the_review_begins_at_the_first_picture_that_nobody_looked_at(home: Path
     async def second(pilot: Pilot[None]) -> None:
         await until(pilot, lambda: "Continue the draft" in words(pilot))
         await pilot.press("enter")
-        await until(pilot, lambda: "with a caption" in words(pilot))
+        await until(pilot, lambda: "of 5 images with a caption" in words(pilot))
         await pilot.press("tab", "enter")
         await until(pilot, lambda: "tokens" in words(pilot))
         assert review(pilot).current == "kitchen.png"
