@@ -59,7 +59,7 @@ def test_masks_are_shown_and_come_along_but_are_not_used_unasked(home: Path, mas
     async def steps(pilot: Pilot[None]) -> None:
         await everything(pilot, masked, model)
         assert "1 from files, 1 from transparency   not used: Masks is off" in words(pilot)
-        assert "2 masks found and not used" in words(pilot)
+        assert "2 masks found but not used" in words(pilot)
         await pilot.press("alt+1")
         assert words(pilot).count("◐") == 2
         assert "(found)" in words(pilot) and "2 of 5, not used: Masks in step 4 is off" in words(pilot)
@@ -111,7 +111,7 @@ def test_masks_around_faces_are_used_and_are_those_of_init(home: Path, people: P
         assert "(faces)" in words(pilot) and "1 of 3; outside the mask hardly counts" in words(pilot)
         assert "mask:arounditsface" in told(pilot)
         await everything_but_pictures(pilot, model)
-        assert "1 around faces   what they leave out weighs 0.1" in words(pilot)
+        assert "1 around faces   weight outside: 0.1" in words(pilot)
         assert "2 images of 3 without a mask, learned as a whole" in words(pilot)
         await write_run(pilot)
 
@@ -154,7 +154,7 @@ def test_masks_that_are_wanted_and_not_there_keep_the_run_from_starting(
         await everything(pilot, photographs, model)
         wizard(pilot).draft.put("dataset.masks", True)
         wizard(pilot).check_again()
-        await until(pilot, lambda: "no picture has a mask" in words(pilot))
+        await until(pilot, lambda: "no image has a mask" in words(pilot))
         await until(pilot, lambda: "Start training" not in words(pilot))
 
     drive(steps)
@@ -169,7 +169,7 @@ def test_masks_around_faces_without_a_face_are_said_in_the_first_step(
         await everything(pilot, photographs, model)
         wizard(pilot).draft.choose_masks("faces")
         wizard(pilot).check_again()
-        await until(pilot, lambda: "no face was found that a mask could be drawn around" in words(pilot))
+        await until(pilot, lambda: "no face was found to draw a mask around" in words(pilot))
         await until(pilot, lambda: "Start training" not in words(pilot))
         assert [problem.field for problem in wizard(pilot).findings.errors] == ["photographs"]
 

@@ -29,11 +29,11 @@ def note_of(make_run: MakeRun, **fields: Any) -> str:
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"init": "woman"}, "every vector is a copy of the one token"),
+        ({"init": "woman"}, "all vectors are copies of the one token"),
         ({"init": "red cat"}, "every vector is one of 2 tokens"),
         ({"init": "red cat", "start": "mean"}, "every vector is the mean of the 2 tokens"),
-        ({"init": "woman", "start": "cross"}, "many times as long as a word's vector"),
-        ({"init": "woman", "start": "cross", "norm": "match"}, "its direction, at the length of a word's vector"),
+        ({"init": "woman", "start": "cross"}, "a norm many times that of a word"),
+        ({"init": "woman", "start": "cross", "norm": "match"}, "its direction, with the norm of a word"),
         ({"init": "", "start": "mean"}, ""),
     ],
 )

@@ -47,7 +47,7 @@ def test_an_unknown_optimizer_is_told_with_the_nearest_and_all_that_there_are(ma
     folder = make_run()
     edit(folder, 'optimizer = "adamw"', 'optimizer = "prodigi"')
     (problem,) = check_run(folder).problems.errors
-    assert problem.remedy.startswith("Did you mean prodigy? Known are adamw, ")
+    assert problem.remedy.startswith("Did you mean prodigy? Known optimizers: adamw, ")
     assert all(name in problem.remedy for name in OPTIMIZERS)
 
 

@@ -167,7 +167,7 @@ def test_mean_and_cross_of_no_words_are_told_with_the_way_out(
     for init, says in (
         ("", f"{start} needs words to start from"),
         ("  ", f"{start} needs words to start from"),
-        (str(first.embedding("zkz", None)), f"{start} is for words; the vectors of a file are taken as they are"),
+        (str(first.embedding("zkz", None)), f"{start} is for words; the vectors of a file are used as they are"),
     ):
         folder = make_run(name=f"of{len(init)}", **{"embedding.init": init})
         assert not check_run(folder).problems.errors
@@ -184,7 +184,7 @@ def test_words_without_a_vector_are_told_unless_they_are_blended(make_run: MakeR
     def told() -> list[str]:
         return [problem.message for problem in check_run(folder).problems.found if problem.field == "embedding.init"]
 
-    assert told() == ["the init text has 3 tokens, 2 of them start a vector"]
+    assert told() == ["the initial words have 3 tokens, of which 2 start a vector"]
     set_start(folder, "mean")
     assert not told()
     set_start(folder, "cross", before="mean")

@@ -610,7 +610,7 @@ def test_masks_that_are_missing_or_wrong_are_told_before_the_start(make_run: Mak
     folder = make_run()
     edit(folder, "masks = false", "masks = true")
     (problem,) = check_run(folder).problems.errors
-    assert problem.message == "no picture has a mask" and problem.field == "dataset.masks"
+    assert problem.message == "no image has a mask" and problem.field == "dataset.masks"
     first = min(folder.images.glob("*/*.png"))
     Image.new("L", (64, 32), 255).save(first.with_name(f"{first.stem}-mask.png"))
     assert "its picture 64x64" in check_run(folder).problems.errors[0].message

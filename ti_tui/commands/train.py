@@ -23,7 +23,7 @@ from ti_tui.run.folder import RunFolder, RunLocked
 from ti_tui.run.process import ProcessId, start_detached
 from ti_tui.settings import remember_run
 from ti_tui.setup.check import Checked, check_run
-from ti_tui.setup.start import last_words, wait_for_start
+from ti_tui.setup.start import last_log_lines, wait_for_start
 
 
 @click.command()
@@ -106,7 +106,7 @@ def train_here(folder: RunFolder, display: Callable[[], Display]) -> Literal["do
     if outcome == "stopped" or (received and status == -signal.SIGTERM):
         return "stopped"
     if status == 2:
-        raise UserError(message if end else last_words(folder))
+        raise UserError(message if end else last_log_lines(folder))
     raise TrainingError(message)
 
 

@@ -1,1 +1,1 @@
-"""The brain behind the wizard and the commands: checks, the new run, defaults. No textual, no torch."""
+"""What the wizard and the commands share: the draft, checks, making a run. No textual, no torch."""

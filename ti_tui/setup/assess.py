@@ -1,4 +1,4 @@
-"""Looking at what a draft names - pictures, model, device - and judging it. Slow: the wizard calls it in a thread."""
+"""Checks everything that a draft names: photographs, model, device. Slow: the wizard calls it in a thread."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ MOST_NAMED = 3
 
 REQUIRED = {
     "photographs": "choose the folder with the photographs",
-    "embedding.token": "choose the word that will call the subject",
+    "embedding.token": "choose the word that will stand for the subject",
     "model.base": "choose the model",
 }
 
 
 class Surveyor:
-    """Looks at folders of photographs. memory: what it found, valid as long as the files stay as they are."""
+    """Surveys folders of photographs. memory: what it found, valid as long as the files do not change."""
 
     def __init__(self) -> None:
         self.memory: SurveyCache = {}
 
     def survey(self, folder: Path, settings: SurveySettings, each: Callable[[SurveyedFile], bool]) -> Survey:
-        """Look at every picture in `folder`; `each` is told of every file and says whether to go on.
+        """Survey every photograph in `folder`; `each` is called with every file and returns whether to go on.
 
         Raises DatasetError.
         """
@@ -70,9 +70,9 @@ class Surveyor:
 
 
 def judge(draft: Draft, found: Survey | None, *, runs_folder: str = DEFAULT_RUNS) -> Findings:
-    """Everything that can be said about `draft` now. `found` is what its folder of photographs holds, if known.
+    """Everything that is known about `draft` now. `found` is the survey of its folder of photographs, if there is one.
 
-    Goes on where a field is missing or wrong, with its default in its place, so that all problems show at once.
+    A missing or wrong field is replaced by its default, so that all problems show at once.
     """
     problems = _missing(draft) + [_mistyped(name, text) for name, text in draft.mistyped.items()]
     folder, folder_problems = _folder(draft, runs_folder)
@@ -89,7 +89,7 @@ def judge(draft: Draft, found: Survey | None, *, runs_folder: str = DEFAULT_RUNS
         problems += [problem for problem in map(_renamed, checked.problems) if problem.field not in unset]
         if checked.facts is not None and pictures is not None and pictures.pictures:
             plan = make_plan(run, checked.facts, checked.images, hardware)
-            problems += _last_of_epoch(plan)
+            problems += _uneven_batches(plan)
     problems += _rates(run)
     whole = run if complete and not any(problem.severity == "error" for problem in problems) else None
     disk = disk_need(run, pictures, checked.facts if checked else None)
@@ -99,25 +99,25 @@ def judge(draft: Draft, found: Survey | None, *, runs_folder: str = DEFAULT_RUNS
 
 
 def tree(draft: Draft, findings: Findings) -> list[str]:
-    """The folders that will be made, as lines of a tree: kohya's layout."""
+    """The folders that will be made, as lines of a tree, in kohya's layout."""
     if findings.folder is None:
-        return ["nothing yet: the run folder is no path"]
+        return ["nothing yet: the run folder is not a valid path"]
     token = str(draft.value("embedding.token") or "token")
     repeats = sorted({picture.repeats for picture in findings.pictures.pictures}) if findings.pictures else []
     name = picture_folder(token, draft.class_word or str(draft.value("embedding.init") or ""))
     count = len(findings.pictures.pictures) if findings.pictures else 0
     captions = sum(bool(picture.caption) for picture in findings.pictures.pictures) if findings.pictures else 0
-    described = f"{count} pictures" + (f", {captions} with captions" if captions else "") if count else "the pictures"
-    lines = [f"{location(findings.folder.root)}/", "├ run.toml                 all that is needed to repeat it"]
+    described = f"{count} images" + (f", {captions} with captions" if captions else "") if count else "the images"
+    lines = [f"{location(findings.folder.root)}/", "├ run.toml                 the complete recipe of the run"]
     for times in repeats or [draft.repeats or 1]:
         folder = f"├ img/{times}_{name}/"
         lines.append((folder if len(folder) <= 26 else f"{folder[:25]}…").ljust(26) + f" {described}")
-        described = "those of another repeat count"
+        described = "images with other repeats"
     lines += [
-        f"├ model/{token}.safetensors".ljust(26) + " the embedding; one of each save",
-        "├ sample/                  preview pictures",
-        "├ state/                   exact checkpoints",
-        "└ log/                     what happened",
+        f"├ model/{token}.safetensors".ljust(26) + " the embedding, also of each save",
+        "├ sample/                  samples",
+        "├ state/                   checkpoints to resume from",
+        "└ log/                     events and messages",
     ]
     return lines
 
@@ -130,7 +130,7 @@ def _missing(draft: Draft) -> list[Problem]:
     ]
 
 
-def _accepts(name: str) -> str:
+def _accepted(name: str) -> str:
     from ti_tui.setup.fields import field as spec_of
 
     if name == "embedding.token":
@@ -144,25 +144,26 @@ def _mistyped(name: str, text: str) -> Problem:
             parse(text, "for")
         except SchemeError as error:
             return Problem("error", error.message, name, error.remedy)
-        return Problem("error", f"{text.strip()!r} cannot be read until step N: the numbers must grow", name)
-    return Problem("error", f"{text.strip()!r} is not {_accepts(name)}", name)
+        return Problem("error", f"{text.strip()!r} cannot be read as `until step N`: the steps must increase", name)
+    return Problem("error", f"{text.strip()!r} is not {_accepted(name)}", name)
 
 
 def _rates(run: RunFile) -> list[Problem]:
-    """Rates that no embedding is trained with."""
+    """Rates that are too high for any embedding."""
     top = max(item.learning_rate for item in run.scheme.segments)
     if top <= LARGEST_RATE:
         return []
-    text = f"a learning rate of {top:g} will spoil the vectors at once"
-    return [Problem("warning", text, "scheme.segments", "0.05 is large already.")]
+    text = f"a learning rate of {top:g} will ruin the vectors immediately"
+    return [Problem("warning", text, "scheme.segments", "0.05 is already high.")]
 
 
-def _last_of_epoch(plan: Plan) -> list[Problem]:
-    """Pictures that are not a multiple of those that are shown to the model at once."""
-    rest = plan.images % plan.batch_size
+def _uneven_batches(plan: Plan) -> list[Problem]:
+    """A note if the number of images is not a multiple of the batch size."""
+    whole, rest = divmod(plan.images, plan.batch_size)
     if not rest:
         return []
-    text = f"{plan.images} images, {plan.batch_size} at once: the last time in an epoch has {rest}"
+    last = f"and {rest}" if whole == 1 else f"with {rest} in the last"
+    text = f"{plan.images} images in batches of {plan.batch_size} {last}"
     return [Problem("info", text, "photographs")]
 
 
@@ -177,74 +178,74 @@ def _folder(draft: Draft, runs_folder: str) -> tuple[RunFolder | None, list[Prob
     if source is not None and (source == folder.root or source in folder.root.parents):
         return folder, [
             Problem(
-                "error", "it lies inside the photographs' folder, which is only read", "run_folder", "Choose another."
+                "error", "it is inside the folder of photographs, which is only read", "run_folder", "Choose another."
             )
         ]
     return folder, []
 
 
 def _chosen(draft: Draft, found: Survey | None, problems: list[Problem]) -> tuple[Scan | None, tuple[MaskOrigin, ...]]:
-    """The pictures that will be trained, and their masks; what concerns the whole folder is added to `problems`."""
+    """The images that will be trained, and their masks; problems of the whole folder are added to `problems`."""
     if found is None:
         return None, ()
     choices = draft.choices
     desk = CropDesk(draft, found.files)
     usable = choose(found.scan, choices)
-    told = {name: desk.problems(name) for name in desk.names}
+    crop_problems = {name: desk.problems(name) for name in desk.names}
     pictures: list[Picture] = []
     masks: list[MaskOrigin] = []
     for picture in usable.pictures:
         name = name_in(found.folder, picture.path)
-        if not told[name].errors:
+        if not crop_problems[name].errors:
             pieces = len(desk.crops(name))
             pictures += [picture] * pieces
             masks += [mask] * pieces if (mask := desk.mask(name)) else []
-    # A picture that cannot be used stays behind by itself: that is said, and stops nothing.
+    # A photograph that cannot be used is left out with a warning; that is no error while others remain.
     hard = not pictures
     problems += [_softer(problem, hard=hard) for problem in found.general]
-    looks = [look for look in (*found.files, *found.strays) if look.name not in choices.left_out]
-    problems += _of_pictures(looks, told, hard=hard)
+    files = [file for file in (*found.files, *found.strays) if file.name not in choices.left_out]
+    problems += _of_pictures(files, crop_problems, hard=hard)
     if found.scan.pictures and not usable.pictures:
-        problems.append(Problem("error", f"all {len(found.scan.pictures)} pictures are left out", "photographs"))
+        problems.append(Problem("error", f"all {len(found.scan.pictures)} photographs are left out", "photographs"))
     return replace(usable, pictures=tuple(pictures)), tuple(masks)
 
 
 def _of_masks(masks: Masks, origins: Sequence[MaskOrigin], pictures: Sequence[Picture], *, used: bool) -> list[Problem]:
-    """What there is to say about the masks of the pictures that will be trained, and whether they are used."""
+    """Problems with the masks of the images that will be trained, and a note if masks are not used."""
     if masks == "faces" and not faces_installed():
         missing = no_finder()
         return [Problem("error", missing.message, "photographs", missing.remedy)]
     without = len(pictures) - len(origins)
     if masks == "faces" and not origins:
-        text = "no face was found that a mask could be drawn around"
-        return [Problem("error" if used else "info", text, "photographs", "m in the first step takes other masks.")]
+        text = "no face was found to draw a mask around"
+        return [Problem("error" if used else "info", text, "photographs", "Press m in the first step for other masks.")]
     if used and not origins:
-        remedy = "Turn Masks off, or have them drawn around faces: m in the first step."
-        return [Problem("error", "no picture has a mask", MASKS_FIELD, remedy)]
+        remedy = "Turn Masks off, or press m in the first step to draw masks around faces."
+        return [Problem("error", "no image has a mask", MASKS_FIELD, remedy)]
     if used and without:
-        text = f"{number(without, 'image')} of {len(pictures)} without a mask, learned as a whole"
+        text = f"{without} of {number(len(pictures), 'image')} without a mask, learned as a whole"
         return [Problem("info", text, MASKS_FIELD)]
     if origins and not used:
-        text = f"{number(len(origins), 'mask')} found and not used"
-        return [Problem("info", text, MASKS_FIELD, "Turn Masks on to have only that learned which they show.")]
+        text = f"{number(len(origins), 'mask')} found but not used"
+        return [Problem("info", text, MASKS_FIELD, "Turn Masks on to learn only what they show.")]
     return []
 
 
-def _of_pictures(looks: Sequence[SurveyedFile], told: Mapping[str, Problems], *, hard: bool) -> list[Problem]:
-    """What was found about single pictures, summed up: each has its own words beside it in the first step."""
-    refused = [look for look in looks if look.picture is None or told[look.name].errors]
+def _of_pictures(files: Sequence[SurveyedFile], crop_problems: Mapping[str, Problems], *, hard: bool) -> list[Problem]:
+    """The problems of single photographs, summed up: the first step shows those of each beside it."""
+    refused = [file for file in files if file.picture is None or crop_problems[file.name].errors]
     odd = Counter(
         in_short(problem)
-        for look in looks
-        if look not in refused
-        for problem in (*look.problems, *told[look.name])
+        for file in files
+        if file not in refused
+        for problem in (*file.problems, *crop_problems[file.name])
         if problem.severity != "info"
     )
     found = []
     if refused:
-        names = ", ".join(printable(look.path.name) for look in refused[:MOST_NAMED])
+        names = ", ".join(printable(file.path.name) for file in refused[:MOST_NAMED])
         more = f" and {len(refused) - MOST_NAMED} more" if refused[MOST_NAMED:] else ""
-        reason = worst_first((*refused[0].problems, *told.get(refused[0].name, ())))[0].message if hard else ""
+        reason = worst_first((*refused[0].problems, *crop_problems.get(refused[0].name, ())))[0].message if hard else ""
         found.append(Problem("error" if hard else "warning", f"cannot be used: {names}{more}", "photographs", reason))
     if odd:
         text = ", ".join(f"{count} {what}" if count > 1 else f"one {what}" for what, count in odd.most_common())
@@ -257,7 +258,7 @@ def _softer(problem: Problem, *, hard: bool) -> Problem:
 
 
 def _run(draft: Draft, folder: RunFolder | None, problems: list[Problem]) -> tuple[RunFile, bool]:
-    """The run file of a draft, defaults where something is missing or wrong, and whether nothing was."""
+    """The run file of a draft, with defaults for what is missing or wrong; and whether it needed none of them."""
     path = folder.file if folder else Path("run.toml")
     values: dict[str, Any] = {"format": FORMAT, **draft.values()}
     values["dataset"] = {**values.get("dataset", {}), "images": "img"}
@@ -295,7 +296,7 @@ def _run(draft: Draft, folder: RunFolder | None, problems: list[Problem]) -> tup
 
 
 def _renamed(problem: Problem) -> Problem:
-    """A problem of the run file's pictures is one of the photographs here."""
+    """In the wizard, a problem of the field dataset.images belongs to the photographs."""
     if problem.field != "dataset.images":
         return problem
     return Problem(problem.severity, problem.message, "photographs", problem.remedy)

@@ -1,4 +1,4 @@
-"""Everything that can be found out before the GPU starts; `check`, `plan`, the wizard and the trainer use it."""
+"""All checks that need no GPU: `check`, `plan`, the wizard and the trainer use them."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ from ti_tui.run.recipe import RunFile
 SDXL_LEAST = 640
 KEEP_FREE_BYTES = 50 * 1024**2
 RUN_FOLDER = "run_folder"
-"""Name of the run's own folder in problems, beside the run file's fields."""
+"""The field of problems with the run folder itself, which is not a field of the run file."""
 
 
 class CheckFailed(ProblemsError):
-    """A run that may not start; `problems` holds all findings, errors among them."""
+    """A run that cannot start; `problems` says why."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A run file with everything that it names, found and looked at.
+    """A run file with everything that it names, found and checked.
 
-    held_out: places in `pictures` of those that are not trained on.
+    held_out: indices in `pictures` of the held-out images.
     """
 
     folder: RunFolder
@@ -62,7 +62,7 @@ class Checked:
 
     @property
     def images(self) -> int:
-        """Images of one epoch: the pictures that are trained on, repeats counted."""
+        """Images of one epoch, with their repeats; without the held-out ones."""
         pictures = self.pictures.pictures if self.pictures else ()
         return sum(one.repeats for place, one in enumerate(pictures) if place not in self.held_out)
 
@@ -73,20 +73,20 @@ class Checked:
 
 
 def check_run(folder: RunFolder, *, decode: bool = True) -> Checked:
-    """Look at everything that the run file in `folder` names, and collect every problem, each with its line.
+    """Check everything that the run file in `folder` names, and collect every problem, each with its line.
 
-    decode: also decode each picture, the only way to find a truncated one. Raises RunFileError if the run
-    file itself cannot be used.
+    decode: also decode each image, the only way to find a truncated one. Raises RunFileError if the run file itself
+    cannot be used.
     """
     checked = check_recipe(load(folder.file), folder, decode=decode)
     return replace(checked, problems=checked.problems.placed(folder.file, lines_of(folder.file)))
 
 
 def check_recipe(run: RunFile, folder: RunFolder, *, pictures: Scan | None = None, decode: bool = True) -> Checked:
-    """`check_run` for a recipe that need not stand in a file yet, in a folder that need not be there yet.
+    """`check_run` for a recipe that may not be in a file yet, for a folder that may not exist yet.
 
-    pictures: those that the run will have, if they are known already; else the ones that dataset.images names. The
-    former are yet to be cut, and their masks too: what becomes of those is not looked at here.
+    pictures: the photographs that the run will be made from, if they are known; else the images that dataset.images
+    names are checked. Photographs are not cropped yet, so their masks are not checked here.
     """
     problems = Problems()
     facts = _check_model(run, folder, problems)
@@ -100,10 +100,10 @@ def check_recipe(run: RunFile, folder: RunFolder, *, pictures: Scan | None = Non
     templates = _templates(run, folder, problems)
     init = _init(run, folder, facts, problems)
     _check_start(run, problems)
-    held: tuple[int, ...] = ()
+    held_out: tuple[int, ...] = ()
     if pictures is not None:
         problems.add(check_count(len(pictures.pictures)))
-        held = _held_out(run, len(pictures.pictures), problems)
+        held_out = _held_out(run, len(pictures.pictures), problems)
     if facts is not None and run.dataset.resolution % facts.multiple:
         problems.error(
             f"{run.dataset.resolution} is not a multiple of {facts.multiple}, which this model needs",
@@ -111,15 +111,15 @@ def check_recipe(run: RunFile, folder: RunFolder, *, pictures: Scan | None = Non
         )
     if facts is not None and facts.family == "sdxl" and run.dataset.resolution < SDXL_LEAST:
         problems.warning(
-            f"SDXL draws at 1024 pixels; at {run.dataset.resolution} it learns little",
-            field="dataset.resolution", remedy="Write 1024, or 768 where memory is short.",
+            f"SDXL is made for 1024 pixels; at {run.dataset.resolution} it learns little",
+            field="dataset.resolution", remedy="Write 1024, or 768 if memory is short.",
         )  # fmt: skip
     if tokenizers and facts is not None:
         problems.add(check_token(run.embedding.token, run.embedding.vectors, tokenizers[0]))
         words = len(tokenizers[0].words(run.embedding.init)) if init is None else 0
         if words > run.embedding.vectors and run.embedding.start != "mean":
             problems.info(
-                f"the init text has {words} tokens, {run.embedding.vectors} of them start a vector",
+                f"the initial words have {words} tokens, of which {run.embedding.vectors} start a vector",
                 field="embedding.init",
             )
         arguments = (run.embedding.vectors, tokenizers[0], facts.vocabulary)
@@ -130,22 +130,22 @@ def check_recipe(run: RunFile, folder: RunFolder, *, pictures: Scan | None = Non
         problems.add(check_sample_prompts(run.sample.prompts, run.embedding.token, *arguments))
     _check_packages(run, problems)
     _check_disk(run, folder, pictures, facts, problems)
-    return Checked(folder, run, problems, pictures, regularisation, templates, facts, tokenizers, init, held)
+    return Checked(folder, run, problems, pictures, regularisation, templates, facts, tokenizers, init, held_out)
 
 
 def _held_out(run: RunFile, count: int, problems: Problems) -> tuple[int, ...]:
-    """Places of the pictures that are not trained on; none where no eval loss would ask about them."""
+    """Indices of the held-out images; none if there is no eval loss."""
     wanted = run.evaluation.hold_out if run.evaluation.every_steps != 0 else "off"
     if isinstance(wanted, int) and wanted >= count > 0:
         problems.error(
-            f"{wanted} of {count} pictures are kept back, which leaves none to train on",
-            field="evaluation.hold_out", remedy="auto keeps back one in eight.",
+            f"{wanted} of {count} images are held out, which leaves none to train on",
+            field="evaluation.hold_out", remedy="auto holds out one in eight.",
         )  # fmt: skip
     return choose_held_out(count, wanted, run.training.seed)
 
 
 def _check_masks(run: RunFile, pictures: Scan, problems: Problems) -> None:
-    """Every mask is read as the trainer will read it; pictures without one are learned as a whole."""
+    """Read every mask as the trainer will; images without one are learned as a whole."""
     side, without = run.dataset.resolution, []
     for picture in pictures.pictures:
         try:
@@ -155,8 +155,8 @@ def _check_masks(run: RunFile, pictures: Scan, problems: Problems) -> None:
             problems.error(error.message, field="dataset.masks", remedy=error.remedy, subject=picture.path)
     if without and len(without) == len(pictures.pictures):
         problems.error(
-            "no picture has a mask", field="dataset.masks",
-            remedy="Put 0001-mask.png beside 0001.png, white where it is to be learned, or write masks = false.",
+            "no image has a mask", field="dataset.masks",
+            remedy="Put 0001-mask.png beside 0001.png, white in the parts to learn, or write masks = false.",
         )  # fmt: skip
     elif without:
         more = f" and {len(without) - 3} more" if len(without) > 3 else ""
@@ -168,8 +168,8 @@ def _check_model(run: RunFile, folder: RunFolder, problems: Problems) -> ModelFa
         path = find_model(run.model.base, folder.root)
         if path is None:
             problems.info(
-                f"{run.model.base} is not on this machine: it is downloaded at the start", field="model.base",
-                remedy="A file or folder needs no network.",
+                f"{run.model.base} is not on this machine: it will be downloaded at the start", field="model.base",
+                remedy="Name a file or folder to train without a network.",
             )  # fmt: skip
             return None
         facts = with_prediction(inspect_model(path), run.model.prediction)
@@ -183,16 +183,16 @@ def _check_model(run: RunFile, folder: RunFolder, problems: Problems) -> ModelFa
             problems.error(error.message, field="model.vae", remedy=error.remedy)
     if run.model.clip_skip > facts.layers:
         problems.error(
-            f"this model's text encoder has {facts.layers} layers", field="model.clip_skip", remedy="Write 1 or 2."
+            f"this model's text encoder has only {facts.layers} layers", field="model.clip_skip", remedy="Write 1 or 2."
         )
     if not facts.has_vae and not run.model.vae:
         problems.error(
-            "the model holds no VAE",
+            "the model has no VAE",
             field="model.vae",
-            remedy="Give a VAE file, such as vae-ft-mse-840000.safetensors.",
+            remedy="Name a VAE file, such as vae-ft-mse-840000.safetensors.",
         )
     if facts.family == "sdxl" and run.model.clip_skip != 1:
-        problems.error("SDXL reads a fixed layer", field="model.clip_skip", remedy="Write 1.")
+        problems.error("SDXL always uses the same text encoder layer", field="model.clip_skip", remedy="Write 1.")
     return facts
 
 
@@ -247,7 +247,9 @@ def _init(
         if ("/" in text or "\\" in text) and _is_there(folder, text):
             remedy = f"Give words, or a file that ends in {', '.join(embedding_files.READABLE)}."
             problems.error(
-                f"{text} is no embedding; its name would be read as words", field="embedding.init", remedy=remedy
+                f"{text} is not an embedding file; its name would be read as words",
+                field="embedding.init",
+                remedy=remedy,
             )
         return None
     try:
@@ -257,7 +259,7 @@ def _init(
         return None
     if init.count != run.embedding.vectors:
         problems.error(
-            f"{text} has {init.count} vectors, the run {run.embedding.vectors}", field="embedding.vectors",
+            f"{text} has {init.count} vectors, the run has {run.embedding.vectors}", field="embedding.vectors",
             remedy=f"Write {init.count}.",
         )  # fmt: skip
     if facts is not None and init.widths != facts.widths:
@@ -266,7 +268,7 @@ def _init(
 
 
 def _check_start(run: RunFile, problems: Problems) -> None:
-    """`mean` and `cross` are of words: a file's vectors are taken as they are, random ones are made otherwise."""
+    """`mean` and `cross` need words: vectors from a file are used as they are, and random ones do not use words."""
     init, start = run.embedding.init, run.embedding.start
     if start == "words":
         return
@@ -277,7 +279,7 @@ def _check_start(run: RunFile, problems: Problems) -> None:
         )  # fmt: skip
     elif init.lower().endswith(embedding_files.READABLE):
         problems.error(
-            f"{start} is for words; the vectors of a file are taken as they are", field="embedding.start",
+            f"{start} is for words; the vectors of a file are used as they are", field="embedding.start",
             remedy='Write start = "words", or give words in embedding.init.',
         )  # fmt: skip
 
@@ -298,7 +300,7 @@ def _check_packages(run: RunFile, problems: Problems) -> None:
         problems.error(
             f"there is no optimizer {name!r}",
             field="training.optimizer",
-            remedy=f"{meant}Known are {', '.join(OPTIMIZERS)}.",
+            remedy=f"{meant}Known optimizers: {', '.join(OPTIMIZERS)}.",
         )
     elif not optimizer.installed:
         problems.error(
@@ -331,18 +333,18 @@ def _check_disk(
     free = shutil.disk_usage(place).free
     if free < need + KEEP_FREE_BYTES:
         problems.error(
-            f"the run needs about {need / 1e6:.0f} MB and {free / 1e6:.0f} MB are free in {folder.root}",
+            f"the run needs about {need / 1e6:.0f} MB, but only {free / 1e6:.0f} MB are free in {folder.root}",
             remedy="Free some space, or save less often.",
         )
 
 
 def existing_part(path: Path) -> Path:
-    """The nearest folder above `path`, or itself, that is there."""
+    """`path`, or the nearest folder above it that exists."""
     return next((part for part in (path, *path.parents) if is_there(part)), Path(path.anchor))
 
 
 def disk_need(run: RunFile, pictures: Scan | None, facts: ModelFacts | None) -> int:
-    """Bytes that a run will write, about: latents, checkpoints with optimizer state, exports, previews."""
+    """About how many bytes a run will write: latents, checkpoints with optimizer state, exports, samples."""
     images = len(pictures.pictures) if pictures else 0
     latents = images * 2 * 4 * 4 * (run.dataset.resolution // 8) ** 2 * (2 if run.dataset.flip else 1)
     total = run.scheme.scheme().total_steps

@@ -1,4 +1,4 @@
-"""Making a new run: its folder, its prepared pictures and its run file. `ti-tui init` and the wizard use it."""
+"""Makes a new run: its folder, prepared images and run file. `ti-tui init` and the wizard use it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ti_tui.run.recipe import FORMAT, RunFile
 from ti_tui.settings import remember_run
 
 ALL_THAT_CAN_BE_USED = PictureChoices(forced="all")
-"""Also small pictures, and copies of others."""
+"""Even small photographs, and copies of others."""
 
 
 @dataclass(frozen=True)
 class Created:
-    """A run that was made, what was said about its pictures, and its model (None: a hub id that is not here yet)."""
+    """A new run, what was found about its images, and its model (None: a hub id that is not downloaded yet)."""
 
     folder: RunFolder
     run: RunFile
@@ -44,9 +44,9 @@ def create_run(
 ) -> Created:
     """Make the run folder `root` from photographs in `images` and the run file's `values` (nested tables).
 
-    values["dataset"]["images"] is filled in here: pictures are copied to `img/<repeats>_<token> <class word>`, at the
-    size they are trained at. The class word is the init text if None. The rest is as `prepare` has it. Nothing is left
-    behind if anything is wrong. Raises UserError.
+    values["dataset"]["images"] is filled in here: images are written to `img/<repeats>_<token> <class word>`, at the
+    size they are trained at. Without a class word the initial words are used. For `memory` and `progress` see
+    `prepare`. If anything fails, nothing is left behind. Raises UserError.
     """
     folder = RunFolder(root)
     if is_taken(folder.root):
@@ -74,10 +74,10 @@ def create_run(
             progress=progress,
         )
         if prepared.face_masks:
-            # Who asks for them wants them used, unless the values say otherwise.
+            # Face masks were asked for, so they are used unless the values say otherwise.
             dataset.setdefault("masks", True)
         if len(prepared.folders) == 1:
-            # One folder is named in full: kohya's own trainer and a reader see at once what is in it.
+            # A single folder is named in full, so that kohya's trainer and a reader see what is in it.
             dataset["images"] = f"img/{prepared.folders[0].name}"
         run = run_file.from_values({"format": FORMAT, **values, "dataset": dataset}, folder.file)
         run_file.save(run, folder.file)
@@ -89,7 +89,7 @@ def create_run(
 
 
 def is_taken(root: Path) -> bool:
-    """Whether a run cannot be made at `root`: a file, or a folder with something in it."""
+    """Whether no run can be made at `root`: it is a file, or a folder that is not empty."""
     try:
         return root.exists() and (not root.is_dir() or any(root.iterdir()))
     except OSError:
@@ -97,19 +97,19 @@ def is_taken(root: Path) -> bool:
 
 
 def picture_folder(token: str, class_word: str) -> str:
-    """kohya's name of the pictures' folder, without its repeats: `zkz woman`."""
+    """kohya's name for the folder of images, without the repeats: `zkz woman`."""
     return f"{token} {_class_word(class_word)}".rstrip()
 
 
 def _class_word(init: str) -> str:
-    """The class in kohya's folder name: the init words, if they are words and not a file."""
+    """The class word in kohya's folder name: the initial words, unless they name a file."""
     if Path(init).suffix.lower() in {".safetensors", ".pt", ".bin", ".png", ".webp", ".ckpt"}:
         return ""
     return " ".join(re.findall(r"[\w-]+", init))[:40].strip()
 
 
 def _undo(folder: RunFolder, *, existed: bool) -> None:
-    """Take back a folder that could not be finished; it held nothing before."""
+    """Remove what was written to a run folder that could not be finished; it was empty before."""
     if not existed:
         shutil.rmtree(folder.root, ignore_errors=True)
         return

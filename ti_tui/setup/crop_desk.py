@@ -1,6 +1,6 @@
-"""The crops of a draft while they are reviewed: what each picture is cut to, changes, undo. No textual.
+"""The crops of a draft while they are reviewed: how each photograph is cropped, changes, undo. No textual.
 
-Choices live in the draft; the run is made from them by the same functions (see `dataset.planning`).
+The choices are kept in the draft; the run is made from them by the same functions (see `dataset.prepare_plan`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MADE_FROM: dict[MaskOrigin, str] = {
 
 @dataclass(frozen=True)
 class _State:
-    """All that a change may change. nudged: the picture whose box was moved last; "" after anything else."""
+    """What a change can affect. nudged: the photograph whose box was moved last; "" after any other change."""
 
     crop_all: CropChoice
     crops: dict[str, CropChoice]
@@ -51,66 +51,66 @@ class _State:
 
 
 class CropDesk:
-    """Tells and changes how the photographs of `draft` are cropped.
+    """Reads and changes how the photographs of `draft` are cropped.
 
-    looks: at the photographs; those that can be used are on the desk, in their order, left-out ones too.
+    files: the surveyed photographs; the usable ones are on the desk, in their order, left-out ones too.
     """
 
-    def __init__(self, draft: Draft, looks: Iterable[SurveyedFile]) -> None:
+    def __init__(self, draft: Draft, files: Iterable[SurveyedFile]) -> None:
         self.draft = draft
-        self._looks = {look.name: look for look in looks if look.picture is not None}
-        self.names = tuple(self._looks)
+        self._files = {file.name: file for file in files if file.picture is not None}
+        self.names = tuple(self._files)
         self._settings = SurveySettings.of(draft)
         self._undo: list[_State] = []
 
-    # What there is
+    # Reading
 
     def path(self, name: str) -> Path:
-        """The picture's file."""
-        return self._looks[name].path
+        """The photograph's file."""
+        return self._files[name].path
 
     def content(self, name: str) -> PictureContent:
-        """What the crop of a picture goes by."""
-        measured = self._looks[name].measured
-        assert measured is not None, "a picture that can be used has been measured"
+        """What the crop of a photograph depends on."""
+        measured = self._files[name].measured
+        assert measured is not None, "a usable photograph has been measured"
         return measured.content
 
     def target(self, name: str) -> PixelSize:
-        """The size that it is trained at, in pixels."""
+        """The size of the training image, in pixels."""
         return size_for(self.content(name).size, self._settings.resolution, buckets=self._settings.buckets)
 
     def choice(self, name: str) -> CropChoice:
-        """How it is to be cropped."""
+        """How the photograph will be cropped."""
         choices = self.draft.choices
         return choices.crops.get(name, choices.crop_all)
 
     def is_own(self, name: str) -> bool:
-        """Whether a person chose a way for this very picture."""
+        """Whether the crop of this photograph was chosen by hand."""
         return name in self.draft.choices.crops
 
     def is_out(self, name: str) -> bool:
-        """Whether the picture is left out."""
+        """Whether the photograph is left out."""
         return name in self.draft.choices.left_out
 
     def crops(self, name: str) -> tuple[Crop, ...]:
-        """The pieces that are trained; one, but for a picture that is split."""
+        """The boxes that become training images: one, or several if the photograph is split."""
         return pieces(self.content(name), self.target(name), self.choice(name), split=not self._settings.buckets)
 
     def problems(self, name: str) -> Problems:
-        """What there is to say about its crop; with an error it is not trained."""
+        """Problems with its crop; a photograph with an error is not trained."""
         forced = name in self.draft.choices.forced
-        return check_crops(self._looks[name], self.choice(name), self.crops(name), forced=forced, field="photographs")
+        return check_crops(self._files[name], self.choice(name), self.crops(name), forced=forced, field="photographs")
 
     def mask(self, name: str) -> MaskOrigin | None:
-        """What kind of mask the picture gets; None if it is learned as a whole."""
-        return mask_origin(self._looks[name], self.draft.choices.masks)
+        """What the image's mask is made from; None if it is learned as a whole."""
+        return mask_origin(self._files[name], self.draft.choices.masks)
 
     def rules(self) -> Counter[CropRule]:
-        """How many of the pictures that are trained are cropped by which rule."""
+        """How many of the trained photographs are cropped by each rule."""
         return Counter(self.crops(name)[0].rule for name in self.names if not self.is_out(name))
 
     def modes(self, name: str) -> tuple[CropMode, ...]:
-        """The modes that make a difference for it."""
+        """The crop modes that differ for this photograph."""
         split = not self._settings.buckets
         return tuple(
             one for one in crop_changes.modes_for(self.content(name), self.target(name)) if split or one != "split"
@@ -119,36 +119,36 @@ class CropDesk:
     # Changes
 
     def move(self, name: str, across: float, down: float) -> bool:
-        """Move the box by parts of itself, as far as the picture goes; whether it is elsewhere now."""
+        """Move the box by a share of its size, within the photograph; returns whether it moved."""
         return self._nudge(
             name, crop_changes.moved(self.choice(name), self.content(name), self.target(name), across, down)
         )
 
     def resize(self, name: str, times: float) -> bool:
-        """Make the box so many times as large; whether it has another size now."""
+        """Scale the box by `times`; returns whether its size changed."""
         return self._nudge(name, crop_changes.resized(self.choice(name), self.content(name), self.target(name), times))
 
     def next_mode(self, name: str) -> None:
-        """Crop it in the next of the modes that make a difference for it."""
+        """Switch to the next crop mode that differs for this photograph."""
         split = not self._settings.buckets
         self._choose(
             name, crop_changes.next_mode(self.choice(name), self.content(name), self.target(name), split=split)
         )
 
     def next_face(self, name: str) -> None:
-        """Follow the next face."""
+        """Crop around the next face."""
         self._choose(name, crop_changes.next_face(self.choice(name), self.content(name)))
 
     def next_framing(self, name: str) -> None:
-        """Take less or more around the face."""
+        """Switch to the next framing: more or less around the face."""
         self._choose(name, crop_changes.next_framing(self.choice(name)))
 
     def reset(self, name: str) -> None:
-        """Leave it to the rules."""
+        """Back to automatic cropping."""
         self._choose(name, AUTO)
 
     def apply_to_all(self, name: str) -> int:
-        """Crop all pictures in the mode of this one; boxes drawn by hand stay. Returns how many of those there are."""
+        """Crop all photographs in the mode of this one, except boxes drawn by hand; returns the number of those."""
         choice = self.choice(name)
         self._remember(name)
         self.draft.crop_all = CropChoice(choice.mode, framing=choice.framing)
@@ -156,14 +156,14 @@ class CropDesk:
         return len(self.draft.crops)
 
     def leave_out(self, name: str) -> None:
-        """Leave a picture out, or take it back."""
+        """Leave a photograph out, or use it again."""
         self._remember(name)
         self.draft.leave_out(name)
 
     def undo(self) -> str | None:
-        """Take the last change back; the picture that it was made at, or None if there is none left.
+        """Undo the last change; returns the photograph it was made on, or None if there is nothing to undo.
 
-        All the moves of one box that came one after the other are one change.
+        Consecutive moves of one box are one change.
         """
         if not self._undo:
             return None

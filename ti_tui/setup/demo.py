@@ -1,4 +1,4 @@
-"""The demo: a run on the model and pictures that come with the program, in a temporary folder that can be removed."""
+"""The demo: a run with the model and images that come with the program, in a temporary folder that can be removed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CLASS_WORD = "thing"
 RESOLUTION = 48
 TEMPLATE = "captions"
 SCHEME = "0.05:10, 0.02:20, 0.01:60, 0.005:30"
-"""The faces preset, for N steps, cut short: by then each of the easy concepts is learned (docs/quality.md)."""
+"""The faces preset, shortened: by then each of the easy concepts is learned (docs/quality.md)."""
 SAMPLE_EVERY = 20
 SAVE_EVERY = 40
 PROMPTS = (
@@ -39,16 +39,16 @@ PROMPTS = (
 )
 PREFIX = "ti_tui-demo-"
 TEMPORARY = ("/tmp", "/var/tmp", "/usr/tmp")
-"""Where `tempfile` looks beside what TMPDIR, TEMP and TMP name."""
+"""Where `tempfile` looks, besides the folders in TMPDIR, TEMP and TMP."""
 
 
 class DemoError(UserError):
-    """There is no such demo, or no place for it."""
+    """There is no such demo, or no folder for it."""
 
 
 @dataclass(frozen=True)
 class Concept:
-    """Something to learn. hard: plain training does not always reach it."""
+    """Something to learn. hard: plain training does not always learn it."""
 
     name: str
     title: str
@@ -57,13 +57,13 @@ class Concept:
 
 @dataclass(frozen=True)
 class DemoFolder:
-    """A temporary folder that holds one run. remembered: `clean` knows of it."""
+    """A temporary folder for one run. remembered: whether `clean` knows of it."""
 
     path: Path
     remembered: bool
 
     def run(self, concept: str) -> RunFolder:
-        """The run in it; made by others."""
+        """The run in it, which others make."""
         return RunFolder(self.path / concept)
 
     @property
@@ -74,7 +74,7 @@ class DemoFolder:
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What `clean` did. removed: folders and their bytes; left: folders that stay, with the reason and what to do."""
+    """What `clean` did. removed: folders and their bytes; left: why folders were not removed, and what to do."""
 
     removed: tuple[tuple[Path, int], ...] = ()
     left: tuple[UserError, ...] = ()
@@ -97,7 +97,7 @@ def concept(name: str) -> Concept:
 
 
 def pictures_of(name: str) -> Path:
-    """The folder with the pictures of a concept and their captions."""
+    """The folder with the images of a concept and their captions."""
     return _data() / "pictures" / name
 
 
@@ -114,7 +114,7 @@ def demo_values(scheme: str = SCHEME) -> dict[str, dict[str, Any]]:
 
 
 def demo_draft(name: str, root: Path, scheme: str = SCHEME) -> Draft:
-    """The wizard's draft of a run of concept `name` at `root`, with nothing left to fill in. Raises DemoError."""
+    """The wizard's draft of a run of concept `name` at `root`, completely filled in. Raises DemoError."""
     found = concept(name)
     draft = Draft(
         photographs=str(pictures_of(name)),
@@ -124,7 +124,7 @@ def demo_draft(name: str, root: Path, scheme: str = SCHEME) -> Draft:
     )
     for table, values in demo_values(scheme).items():
         for key, value in values.items():
-            # The init text follows from the class word.
+            # The initial words follow from the class word.
             if (table, key) != ("embedding", "init"):
                 draft.put(f"{table}.{key}", value)
     return draft
@@ -132,7 +132,7 @@ def demo_draft(name: str, root: Path, scheme: str = SCHEME) -> Draft:
 
 @contextlib.contextmanager
 def demo_folder() -> Iterator[DemoFolder]:
-    """A new temporary folder, private to the user. At the end it is removed if nothing was put into it.
+    """A new temporary folder, private to the user. At the end it is removed if it is empty.
 
     Raises DemoError if there is no temporary folder to make it in.
     """
@@ -153,14 +153,14 @@ def demo_folder() -> Iterator[DemoFolder]:
             path.rmdir()
             settings.forget_demos([path])
         except OSError:
-            # `clean` may have been here meanwhile.
+            # Not empty, so it stays. `clean` may have forgotten it meanwhile.
             settings.remember_demo(path)
 
 
 def clean() -> Cleaned:
-    """Remove the folders that `demo_folder` made and that are still there, and take their runs off the known ones.
+    """Remove the folders that `demo_folder` made and that still exist, and forget their runs.
 
-    What does not look like such a folder is left alone, and so is one in which a trainer works.
+    Anything that does not look like such a folder is left alone, and so is one in which a trainer is working.
     """
     removed: list[tuple[Path, int]] = []
     left: list[UserError] = []
@@ -188,7 +188,7 @@ def _data() -> Path:
 
 
 def _reason_to_leave(path: Path) -> UserError | None:
-    """Why a remembered folder is not removed: the list of them may have been changed by hand."""
+    """Why a remembered folder must not be removed: the list may have been changed by hand."""
     try:
         status = path.lstat()
         is_ours = (
@@ -202,16 +202,16 @@ def _reason_to_leave(path: Path) -> UserError | None:
         for inner in sorted(path.iterdir()):
             if inner.is_dir() and RunFolder(inner).trainer() is not None:
                 return DemoError(
-                    f"{path} is left alone: a trainer still works in it",
-                    remedy=f"End it with `ti-tui stop {inner}`, then clean again.",
+                    f"{path} is left alone: a trainer is still working in it",
+                    remedy=f"Stop it with `ti-tui stop {inner}`, then clean again.",
                 )
     except OSError as error:
-        return DemoError(f"{path} cannot be looked at: {error.strerror or error}")
+        return DemoError(f"{path} cannot be read: {error.strerror or error}")
     return None
 
 
 def _temporary_folders() -> set[Path]:
-    """Every folder in which `tempfile` makes folders; not only the one in use now, and also while the disk is full."""
+    """Every folder that `tempfile` may use, not only the current one; works while the disk is full, too."""
     named = [os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP")]
     with contextlib.suppress(OSError):
         named.append(tempfile.gettempdir())

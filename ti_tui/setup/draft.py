@@ -1,4 +1,4 @@
-"""The draft: what a person has chosen so far in the wizard, kept on disk from the first key on."""
+"""The draft: what has been chosen so far in the wizard, kept on disk from the first key press on."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ from ti_tui.setup.fields import field as spec_of
 
 DEFAULT_RUNS = "~/runs"
 MOST_FOLDERS = 200
-"""Names that are tried for a run folder; where none is free, most likely none can be looked at."""
+"""How many names are tried for a run folder; if none of them is free, the place most likely cannot be read."""
 
 
 @dataclass
 class FolderChoices:
-    """What was chosen about the photographs of one folder: in another folder the same names are other pictures.
+    """What was chosen about the photographs of one folder; in another folder the same names are different photographs.
 
     subfolders ... caption_suffix: see PictureChoices.
-    reviewed, made: of a picture, a mark of the caption that was reviewed, or that a program made; see `captions.desk`.
-    typing:  captions in the middle of being typed: what they were before.
-    journal: the time of the last change in the captions' history that is in here.
+    reviewed: by photograph, a hash of the caption that was reviewed, and a stamp of the file; see `captions.desk`.
+    made:     by photograph, a hash of the caption that a program made.
+    typing:   previous texts of captions that are being typed.
+    journal:  the time of the last change in the caption history that this draft contains.
     """
 
     subfolders: bool = False
@@ -53,13 +54,13 @@ class FolderChoices:
 
 @dataclass
 class Draft(FolderChoices):
-    """Choices so far; what was never touched has its default.
+    """The choices so far; everything else has its default.
 
-    choices_of: the folder whose FolderChoices these are; for another they do not count.
-    mistyped: texts that are no value yet, by field name.
-    fields:   values of the run file's fields by dotted name, where they were set.
-    occasion: what the program filled it in for, such as the demo; "" for a draft of the user's own. Only the latter
-              is kept on disk.
+    choices_of: the folder whose FolderChoices these are; they do not apply to another.
+    mistyped: texts that are not valid values yet, by field name.
+    fields:   values of run file fields that were set, by dotted name.
+    occasion: what the program filled it in for, such as the demo; "" for the user's own draft. Only the user's own
+              draft is kept on disk.
     """
 
     photographs: str = ""
@@ -75,17 +76,17 @@ class Draft(FolderChoices):
 
     @property
     def kept(self) -> bool:
-        """Whether it takes the place of the one draft on disk."""
+        """Whether it is kept on disk, in place of the draft before."""
         return not self.occasion
 
     @property
     def empty(self) -> bool:
-        """Whether nothing was chosen that would be a loss."""
+        """Whether nothing was chosen that is worth keeping."""
         chosen = self.photographs or self.run_folder or self.class_word or self.fields or self.mistyped
         return not chosen and self.repeats is None
 
     def text(self, name: str) -> str:
-        """What the field `name` shows: the mistyped text, else the value set, else ""."""
+        """What the field `name` shows: the mistyped text, else its value, else ""."""
         if name in self.mistyped:
             return self.mistyped[name]
         if name == "repeats":
@@ -97,18 +98,18 @@ class Draft(FolderChoices):
         return spec_of(name).text_of(self.fields[name]) if name in self.fields else ""
 
     def value(self, name: str) -> Any:
-        """The value that counts for a run-file field: the one set, else what follows from others, else its default."""
+        """The value of a run file field: the one set, else what follows from other choices, else the default."""
         if name in self.fields:
             return self.fields[name]
         if name == "embedding.init":
             return self.class_word
         if name == "dataset.masks":
-            # Who has masks drawn around faces wants them used.
+            # Face masks were asked for, so they are used.
             return self.choices.masks == "faces"
         return spec_of(name).default
 
     def set(self, name: str, text: str) -> None:
-        """Take what was typed for a field; "" takes the choice back. Raises FieldError, and keeps the text."""
+        """Set a field to what was typed; "" resets it. Raises FieldError, and keeps the text."""
         self.mistyped.pop(name, None)
         if not text.strip():
             self.reset(name)
@@ -128,13 +129,13 @@ class Draft(FolderChoices):
             raise
 
     def put(self, name: str, value: Any) -> None:
-        """Set a run-file field to a value that is known to be right."""
+        """Set a run file field to a value that is known to be valid."""
         self.mistyped.pop(name, None)
         self.fields[name] = value
 
     @property
     def segments(self) -> tuple[Segment, ...]:
-        """The segments of the LR scheme: those set, else the default's."""
+        """The segments of the LR scheme: those set, else the default."""
         values = self.fields.get("scheme.segments")
         return DEFAULT_SCHEME.segments if values is None else segments_from_values(values)
 
@@ -156,11 +157,11 @@ class Draft(FolderChoices):
             self.fields.pop(name, None)
 
     def changed(self, name: str) -> bool:
-        """Whether a run-file field differs from its default."""
+        """Whether a run file field differs from its default."""
         return name in self.mistyped or (name in self.fields and self.fields[name] != spec_of(name).default)
 
     def values(self) -> dict[str, dict[str, Any]]:
-        """The run file's tables, as far as they are set; paths that exist here in full."""
+        """The run file's tables, with the fields that are set; existing paths are made absolute."""
         tables: dict[str, dict[str, Any]] = {}
         for name, value in self.fields.items():
             table, _, key = name.partition(".")
@@ -176,23 +177,23 @@ class Draft(FolderChoices):
         return tables
 
     def leave_out(self, name: str) -> None:
-        """Leave a picture out, or take it back."""
+        """Leave a photograph out, or use it again."""
         self.own_choices()
         self.left_out ^= {name}
 
     def force(self, name: str) -> None:
-        """Use a picture that would be refused, or leave it to the rules again."""
+        """Use a photograph that would be refused, or undo that."""
         self.own_choices()
         self.forced ^= {name}
 
     def caption(self, name: str, text: str) -> None:
-        """Give a picture another caption; "" is none."""
+        """Set the caption of a photograph; "" for none."""
         self.own_choices()
         self.captions[name] = text
 
     @property
     def choices(self) -> PictureChoices:
-        """What was chosen about the folder of photographs that is named now."""
+        """What was chosen about the current folder of photographs."""
         if not self.owns_choices:
             return PictureChoices(repeats=self.repeats)
         return PictureChoices(
@@ -200,17 +201,17 @@ class Draft(FolderChoices):
         )
 
     def take_subfolders(self, taken: bool) -> None:
-        """Take pictures from all sub-folders too, or not."""
+        """Use photographs from all sub-folders too, or not."""
         self.own_choices()
         self.subfolders = taken
 
     def choose_masks(self, masks: Masks) -> None:
-        """Let these pictures get a mask."""
+        """Choose where masks come from."""
         self.own_choices()
         self.masks = masks
 
     def own_choices(self) -> None:
-        """Let the choices be those of the folder that is named now: those of another are dropped."""
+        """Make these the choices of the current folder of photographs; those of another folder are dropped."""
         if not self.owns_choices:
             for name, value in vars(FolderChoices()).items():
                 setattr(self, name, value)
@@ -218,18 +219,18 @@ class Draft(FolderChoices):
 
     @property
     def owns_choices(self) -> bool:
-        """Whether the choices are those of the folder of photographs that is named now."""
+        """Whether the choices are those of the current folder of photographs."""
         return self.choices_of == str(self.source() or "")
 
     def source(self) -> Path | None:
-        """The folder of photographs, or None if none is named or the text is no path."""
+        """The folder of photographs; None if there is none or the text is not a valid path."""
         try:
             return user_path(self.photographs).absolute() if self.photographs else None
         except BadPath:
             return None
 
     def folder(self, runs_folder: str = DEFAULT_RUNS) -> Path:
-        """The run folder: the one typed, else a free one named after the token. Raises BadPath."""
+        """The run folder: as typed, else a free name after the token. Raises BadPath."""
         if self.run_folder:
             return user_path(self.run_folder).absolute()
         from ti_tui.setup.create import is_taken
@@ -240,10 +241,10 @@ class Draft(FolderChoices):
             folder = first if number == 1 else first.with_name(f"{token}-{number}")
             if not is_taken(folder):
                 return folder
-        raise BadPath(f"no folder can be made in {first.parent}", remedy="Choose another for the run.")
+        raise BadPath(f"no folder can be made in {first.parent}", remedy="Choose another run folder.")
 
     def to_toml(self) -> str:
-        """The draft as text: the run file's tables, and [draft] for what stands in none."""
+        """The draft as text: the run file's tables, and [draft] for everything else."""
         import tomli_w
 
         new = Draft()
@@ -260,7 +261,7 @@ class Draft(FolderChoices):
 
     @classmethod
     def from_toml(cls, text: str) -> Draft:
-        """Read a draft; what is not of its kind is left out, so that one bad field costs nothing else.
+        """Read a draft; invalid values are left out, so that one bad field does not lose the others.
 
         Raises ValueError if the text is not TOML.
         """
@@ -275,7 +276,7 @@ class Draft(FolderChoices):
 
 
 def draft_path() -> Path:
-    """Where the one draft lies."""
+    """The file of the draft."""
     return state_folder() / "draft.toml"
 
 
@@ -287,9 +288,9 @@ def save_draft(draft: Draft) -> None:
 
 
 def load_draft() -> Draft | None:
-    """The draft that was left, or None if there is none worth going on with.
+    """The draft on disk, or None if there is none worth continuing.
 
-    One that cannot be read is put aside as draft.bad.toml, so that the next save does not take its place.
+    One that cannot be read is renamed to draft.bad.toml, so that the next save does not overwrite it.
     """
     try:
         draft = Draft.from_toml(draft_path().read_bytes().decode("utf-8", "surrogateescape"))
@@ -303,12 +304,12 @@ def load_draft() -> Draft | None:
 
 
 def bad_draft_path() -> Path:
-    """Where a draft that cannot be read is put."""
+    """The new name of a draft that cannot be read."""
     return state_folder() / "draft.bad.toml"
 
 
 def drop_draft() -> None:
-    """Forget the draft: its run has been made, or a new one was asked for."""
+    """Delete the draft: its run has been made, or a new draft begins."""
     with contextlib.suppress(OSError):
         draft_path().unlink(missing_ok=True)
 
@@ -321,7 +322,7 @@ def _repeats(text: str) -> int:
 
 @dataclass(frozen=True)
 class _Form:
-    """How the choices of one type stand in the file. read: the choice, or None for a value that is none."""
+    """How values of one type are written to the file. read: the value, or None if it is invalid."""
 
     read: Callable[[Any], Any]
     write: Callable[[Any], Any] = lambda choice: choice
@@ -355,13 +356,13 @@ _FORM_OF = {
     "dict[str, CropChoice]": _Form(_crops, lambda crops: {name: choice.to_values() for name, choice in crops.items()}),
     "Masks": _Form(lambda value: value if value in MASKS else None),
 }
-"""By the type of a draft's field, as it is written there."""
+"""By the annotation of a draft's field."""
 _NOT_IN_DRAFT_TABLE = ("fields", "occasion")
 
 
 @cache
 def _forms() -> dict[str, _Form]:
-    """Form of each field that [draft] holds."""
+    """Form of each field in [draft]."""
     items = dataclasses.fields(Draft)
     return {item.name: _FORM_OF[str(item.type)] for item in items if item.name not in _NOT_IN_DRAFT_TABLE}
 

@@ -1,4 +1,4 @@
-"""What stands to the right of a field: what its value comes to, for this draft on this machine."""
+"""The note to the right of a field: what its value means for this draft on this machine."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ REASONS = {
     "training.text_encoder": "text encoder",
     "training.compile": "compile",
 }
-"""What the plan says about fields that are left to it."""
+"""The plan's reason for each field that may be `auto`."""
 
 
 def note(name: str, draft: Draft, findings: Findings) -> str:
-    """One line about the value that the field `name` has now, or "". Never raises for a draft's content."""
+    """One line about the current value of the field `name`, or "". Never raises for a draft's content."""
     value: Any = draft.value(name) if "." in name else None
     checked, plan = findings.checked, findings.plan
     match name:
@@ -53,11 +53,11 @@ def note(name: str, draft: Draft, findings: Findings) -> str:
             return f"= {value * plan.epoch_steps:g} steps" if value else ""
         case "sample.every_steps" if plan:
             count = plan.samples() * len(draft.value("sample.prompts"))
-            return f"{_epochs(int(value), plan)}{number(count, 'picture')}"
+            return f"{_epochs(int(value), plan)}{number(count, 'sample')}"
         case "training.precision" | "evaluation.every_steps" if plan:
             return plan.reasons.get("precision" if name.startswith("training") else "eval loss", "")
         case "evaluation.hold_out" if checked and checked.pictures:
-            return f"{len(checked.held_out)} of {number(len(checked.pictures.pictures), 'picture')} not trained on"
+            return f"{len(checked.held_out)} of {number(len(checked.pictures.pictures), 'image')} held out"
         case "training.recompute" if plan:
             return plan.reasons.get("memory", "")
         case "training.lean_backward" | "training.quantise" | "training.text_encoder" | "training.compile" if plan:
@@ -68,7 +68,7 @@ def note(name: str, draft: Draft, findings: Findings) -> str:
 
 
 def examples(template: str, checked: Checked | None, draft: Draft, caption: str, *, most: int = 3) -> list[str]:
-    """What the model will read for a picture with `caption`: the first prompts of the template."""
+    """The first prompts that the template makes from `caption`, as the model will read them."""
     from ti_tui.dataset.templates import fill
 
     patterns = checked.templates if checked and checked.templates else BUILT_IN.get(template, ())
@@ -94,9 +94,9 @@ def _start(value: str, draft: Draft, checked: Checked | None) -> str:
         return ""
     if value == "cross":
         free = draft.value("embedding.norm") == "free"
-        return "many times as long as a word's vector" if free else "its direction, at the length of a word's vector"
+        return "a norm many times that of a word" if free else "its direction, with the norm of a word"
     if tokens == 1:
-        return "every vector is a copy of the one token"
+        return "all vectors are copies of the one token"
     return f"every vector is {f'the mean of the {tokens} tokens' if value == 'mean' else f'one of {tokens} tokens'}"
 
 
@@ -112,7 +112,7 @@ def _resolution(value: int, findings: Findings) -> str:
     if findings.pictures is None:
         return ""
     small = sum(min(picture.width, picture.height) < value for picture in findings.pictures.pictures)
-    return f"{number(small, 'picture')} smaller than that: enlarged" if small else "no picture has to be enlarged"
+    return f"{number(small, 'photograph')} smaller than that: enlarged" if small else "no photograph is enlarged"
 
 
 def _batch(name: str, plan: Plan) -> str:
@@ -127,8 +127,8 @@ def _batch(name: str, plan: Plan) -> str:
     if plan.accumulation > 1 and last != plan.batch_size:
         each = f"{plan.batch_size} x {plan.accumulation - 1} + {last}"
     if plan.effective_batch == plan.images:
-        return f"{plan.accumulation}  {each} = {plan.effective_batch}: each image once a step"
-    return f"{plan.accumulation}  {each} = {plan.effective_batch} of {plan.images} images a step"
+        return f"{plan.accumulation}  {each} = {plan.effective_batch}: each image once per step"
+    return f"{plan.accumulation}  {each} = {plan.effective_batch} of {plan.images} images per step"
 
 
 def _epochs(steps: int, plan: Plan) -> str:

@@ -1,4 +1,4 @@
-"""The fields that a person sets, as the form needs them: made from the run file's table, and the wizard's own four."""
+"""The fields of the wizard's form: those of the run file, and four of the wizard's own."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ FieldKind = Literal["text", "path", "number", "choice", "flags", "lines", "table
 
 
 class FieldError(UserError):
-    """A text that is no value of its field."""
+    """A text that is not a valid value of its field."""
 
 
 @dataclass(frozen=True)
 class FieldSpec:
     """One field.
 
-    kind:    text, path; number (with `auto` where it is a choice); choice: one of `choices`; flags: some of
-             `choices`; lines: texts, one a line; table: TOML in braces.
-    choices: what a choice or flags take, as text; for a number the words that it takes beside numbers.
-    default: its value where none is set; None for a required one.
+    kind:    text, path, number; choice: one of `choices`; flags: some of `choices`; lines: a list of texts, one per
+             line; table: TOML in braces.
+    choices: the accepted words of a choice or flags; for a number the words accepted besides numbers, such as `auto`.
+    default: its value if none is set; None if it is required.
     """
 
     name: str
@@ -58,11 +58,11 @@ class FieldSpec:
 
                 return toml_text(value) if value else ""
             case _:
-                # A float in full: what is shown is what is taken back when the field is edited.
+                # A float with all its digits: the text is read back when the field is edited.
                 return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
     def value_of(self, text: str) -> Any:
-        """The value that `text` means. Raises FieldError if it is none."""
+        """The value that `text` means. Raises FieldError if it is not valid."""
         from ti_tui.run.file import problem_with, value_of
 
         text = text.strip() if self.kind != "lines" else text
@@ -80,7 +80,7 @@ class FieldSpec:
                 value = {}
             case _:
                 value = value_of(self.name, text)
-                # TOML wants a digit before the point; people do not.
+                # TOML requires a digit before the point; people leave it out.
                 if isinstance(value, str) and text.startswith("."):
                     value = value_of(self.name, f"0{text}")
         if problem := problem_with(self.name, value):
@@ -93,7 +93,7 @@ PHOTOGRAPHS = FieldSpec(
     basic=True, required=True,
 )  # fmt: skip
 RUN_FOLDER = FieldSpec(
-    "run_folder", "Run folder", "Where the run is kept: pictures, run file, checkpoints, samples, embedding.", "path",
+    "run_folder", "Run folder", "Where the run is kept: images, run file, checkpoints, samples, embedding.", "path",
     basic=True,
 )  # fmt: skip
 CLASS_WORD = FieldSpec(
@@ -101,13 +101,13 @@ CLASS_WORD = FieldSpec(
     "The vectors start from it.", "text", basic=True,
 )  # fmt: skip
 REPEATS = FieldSpec(
-    "repeats", "Repeats", "How often an epoch uses each picture. 1 is right unless sets of unequal size are mixed.",
+    "repeats", "Repeats", "How often each image is used in an epoch. 1, unless you mix sets of unequal size.",
     "number", basic=True, default=1, accepted="a whole number from 1 to 999",
 )  # fmt: skip
 FOLDERS = frozenset({"photographs", "run_folder", "save.install_to", "dataset.regularisation", "model.tokenizer"})
-"""Fields that take folders only."""
+"""Fields that accept only folders."""
 OWN: dict[str, FieldSpec] = {spec.name: spec for spec in (PHOTOGRAPHS, RUN_FOLDER, CLASS_WORD, REPEATS)}
-"""Fields of the wizard that stand in no run file."""
+"""Fields of the wizard that are not in the run file."""
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What is known about a draft: everything that was found and decided. Cheap to import."""
+"""Everything that was found and decided about a draft. Cheap to import."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 class Findings:
     """What is known about a draft.
 
-    run:      its run file; None while something in it is wrong.
-    folder:   the run folder that it means; None if the text is no path.
-    pictures: those that will be trained, with their captions and repeats, one that is split as often as it has
-              pieces; None before they were looked at.
-    masks:    what the masks of these are made from, one for each picture that gets one.
-    problems: everything found, each with the field that it belongs to.
-    judged:   whether the draft was looked at at all: before, no problem means nothing.
+    run:      its run file; None while something is wrong.
+    folder:   its run folder; None if the text is not a valid path.
+    pictures: the images that will be trained, with captions and repeats; a photograph that is split appears once
+              for each piece. None before the survey.
+    masks:    what the masks of these are made from, one entry for each image that gets a mask.
+    problems: all problems, each with the field that it belongs to.
+    judged:   whether the draft was checked at all; before, `problems` is empty and says nothing.
     """
 
     run: RunFile | None = None

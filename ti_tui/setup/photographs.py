@@ -1,4 +1,4 @@
-"""What a look at a draft's photographs goes by, and what it found in a few words. Cheap to import."""
+"""What the survey of a draft's photographs depends on, and its problems in a few words. Cheap to import."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from ti_tui.run.problems import Problem, worst_first
 from ti_tui.setup.draft import Draft
 
 OF_PICTURES = "pictures"
-"""Kind of the problems that sum up what was found about single pictures."""
+"""Kind of the problems that sum up those of single photographs."""
 
 RESOLUTION = 512
-"""The run file's default; asking its table would load what the first screen must not wait for."""
+"""The run file's default; reading it from there would slow down the first screen."""
 
 PEOPLE = frozenset(
     {"person", "people", "human", "face", "man", "woman", "boy", "girl", "child", "kid", "baby", "teenager"}
     | {"lady", "gentleman", "guy", "male", "female", "actor", "actress", "singer", "model", "bride", "groom"}
     | {"mother", "father", "daughter", "son", "sister", "brother", "grandmother", "grandfather"}
 )
-"""Class words of a person, in whose pictures a face is looked for."""
+"""Class words for a person: in such photographs a face is looked for."""
 
 SHORT = {
     "too-small": "too small",
@@ -36,22 +36,22 @@ SHORT = {
     "bright": "almost white",
     "grey": "black and white",
     "frames": "several frames",
-    "ending": "another ending",
+    "ending": "wrong ending",
     "profile": "broken profile",
     "name": "odd name",
     "caption": "odd caption",
     "shared-stem": "shared caption",
     "mask": "odd mask",
-    "faces": "look at its face",
+    "faces": "check the face",
     "padded": "padded",
     "not-kept": "cropped, not kept",
 }
-"""What was found about a picture in two or three words, by the kind of the problem; what is missing says itself."""
+"""Problems of a photograph in two or three words, by kind; for other kinds the message itself is used."""
 
 
 @dataclass(frozen=True)
 class SurveySettings:
-    """All that a look at the photographs depends on; where it is another, they have to be looked at again."""
+    """Everything that a survey of the photographs depends on; when it changes, the survey has to be repeated."""
 
     photographs: str
     resolution: int
@@ -63,7 +63,7 @@ class SurveySettings:
 
     @classmethod
     def of(cls, draft: Draft) -> SurveySettings:
-        """What `draft` says."""
+        """The settings of `draft`."""
         init = draft.class_word or str(draft.fields.get("embedding.init", ""))
         return cls(
             draft.photographs,
@@ -77,25 +77,25 @@ class SurveySettings:
 
 
 def is_person(init: str) -> bool:
-    """Whether the class word, or one of several, means a person."""
+    """Whether the class word, or one of several words, means a person."""
     return not PEOPLE.isdisjoint(re.findall(r"[a-z]+", init.lower()))
 
 
 def remark(problems: Iterable[Problem]) -> str:
-    """The one thing to say about a picture, and how many more there are; "" if there are no more than notes."""
-    said = [problem for problem in worst_first(problems) if problem.severity != "info"]
-    if not said:
+    """The worst problem of a photograph in a few words, and how many more there are; "" if there are only notes."""
+    serious = [problem for problem in worst_first(problems) if problem.severity != "info"]
+    if not serious:
         return ""
-    return in_short(said[0]) + (f" +{len(said) - 1}" if said[1:] else "")
+    return in_short(serious[0]) + (f" +{len(serious) - 1}" if serious[1:] else "")
 
 
 def in_short(problem: Problem) -> str:
-    """A problem of a picture in a few words."""
+    """A problem of a photograph in a few words."""
     return SHORT.get(problem.kind) or without_name(problem).message.removeprefix("is ")
 
 
 def without_name(problem: Problem) -> Problem:
-    """A problem of a picture as it is said where the picture's name stands beside it."""
+    """A problem of a photograph without its name, for lists that show the name already."""
     name = problem.subject.name if problem.subject is not None else ""
     for start in (name, repr(name)):
         if name and problem.message.startswith(start):

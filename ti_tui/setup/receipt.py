@@ -1,4 +1,4 @@
-"""The receipt: everything that was chosen and decided, in a few lines, before anything is written or started."""
+"""The receipt: all choices and decisions in a few lines, before anything is written or started."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MASKS: dict[MaskOrigin, str] = {"file": "from files", "transparency": "from tran
 
 @dataclass(frozen=True)
 class ReceiptLine:
-    """One line of the receipt: what it is about, what was chosen, and why or what it means."""
+    """One line of the receipt: what it is about, what was chosen, and why, or what that means."""
 
     title: str
     text: str
@@ -29,7 +29,7 @@ class ReceiptLine:
 
 
 def receipt(draft: Draft, findings: Findings) -> list[ReceiptLine]:
-    """The lines of a draft whose run file is complete; fewer where the model is not here yet."""
+    """The receipt of a draft whose run file is complete; shorter while the model is not downloaded yet."""
     run, plan, checked = findings.run, findings.plan, findings.checked
     if run is None or checked is None:
         return []
@@ -46,13 +46,13 @@ def receipt(draft: Draft, findings: Findings) -> list[ReceiptLine]:
         _scheme(run, plan),
     ]
     if plan is not None:
-        lines += [_step(plan), _memory(plan), _device(plan, run), _saves(plan, run)]
+        lines += [_batch(plan), _memory(plan), _device(plan, run), _saves(plan, run)]
     folder = findings.folder
     if folder is not None:
         lines.append(ReceiptLine("Disk", f"about {size(findings.disk_bytes)}", f"in {location(folder.root)}"))
         result = folder.embedding(run.embedding.token, None)
         installed = f"then installed in {run.save.install_to}" if run.save.install_to else ""
-        lines.append(ReceiptLine("Comes out", location(result), installed))
+        lines.append(ReceiptLine("Result", location(result), installed))
     return lines
 
 
@@ -61,7 +61,7 @@ def _pictures(draft: Draft, findings: Findings, run: RunFile) -> ReceiptLine:
     captions = sum(bool(picture.caption) for picture in pictures)
     parts = [number(len(pictures), "image"), f"{run.dataset.resolution} pixels"]
     if draft.choices.subfolders:
-        parts.append("sub-folders too")
+        parts.append("with sub-folders")
     if left_out := len(draft.choices.left_out):
         parts.append(f"{left_out} left out")
     why = f"{captions} with captions, template {run.dataset.template}"
@@ -69,7 +69,7 @@ def _pictures(draft: Draft, findings: Findings, run: RunFile) -> ReceiptLine:
 
 
 def _crops(draft: Draft, findings: Findings) -> list[ReceiptLine]:
-    """How the pictures are cropped, and which are used all the same, if anything of that was chosen."""
+    """How the photographs are cropped, and how many are used although refused; nothing if all of that is default."""
     found = findings.pictures
     names = {name_in(found.folder, picture.path) for picture in found.pictures} if found else set()
     choices = draft.choices
@@ -79,29 +79,31 @@ def _crops(draft: Draft, findings: Findings) -> list[ReceiptLine]:
         return []
     others = "the others " if modes else ""
     parts = [f"{count} {'by hand' if mode == 'manual' else mode}" for mode, count in modes.most_common()]
-    why = f"{number(len(forced), 'picture')} used though refused" if forced else ""
+    why = f"{number(len(forced), 'photograph')} used although refused" if forced else ""
     return [ReceiptLine("Crops", ", ".join([*parts, f"{others}{choices.crop_all.mode}"]), why)]
 
 
 def _masks(findings: Findings, run: RunFile) -> list[ReceiptLine]:
-    """What the masks are made from, if there are any, and what they do."""
+    """What the masks are made from and what they do; nothing without masks."""
     if not findings.masks:
         return []
     text = ", ".join(f"{count} {MASKS[origin]}" for origin, count in Counter(findings.masks).most_common())
-    outside = f"what they leave out weighs {run.dataset.mask_outside:g}"
+    outside = f"weight outside: {run.dataset.mask_outside:g}"
     return [ReceiptLine("Masks", text, outside if run.dataset.masks else "not used: Masks is off")]
 
 
 def _judging(findings: Findings, run: RunFile) -> list[ReceiptLine]:
-    """What tells whether it is learned, if anything does."""
+    """How it is judged whether the subject is learned; nothing without evaluations."""
     plan, checked = findings.plan, findings.checked
     if plan is None or checked is None or not plan.evaluation_steps:
         return []
-    kept = len(checked.held_out)
-    held = f", {number(kept, 'picture')} kept back for it" if kept else ""
-    ends = {"suggest": "it says when it is learned", "stop": "it ends when it is learned"}
+    count = len(checked.held_out)
+    held_out = f", {number(count, 'image')} held out" if count else ""
+    ends = {"suggest": "says when it is learned", "stop": "ends the run when it is learned"}
     return [
-        ReceiptLine("Eval loss", f"every {plan.evaluation_steps} steps{held}", ends.get(run.evaluation.early_stop, ""))
+        ReceiptLine(
+            "Eval loss", f"every {plan.evaluation_steps} steps{held_out}", ends.get(run.evaluation.early_stop, "")
+        )
     ]
 
 
@@ -117,9 +119,9 @@ def _scheme(run: RunFile, plan: Plan | None) -> ReceiptLine:
     )
 
 
-def _step(plan: Plan) -> ReceiptLine:
-    at_once = f"{plan.batch_size} at once x {plan.accumulation}"
-    return ReceiptLine("A step", at_once, plan.reasons.get("step", "").partition(": ")[2])
+def _batch(plan: Plan) -> ReceiptLine:
+    text = f"{plan.batch_size} x {plan.accumulation}"
+    return ReceiptLine("Batch", text, plan.reasons.get("step", "").partition(": ")[2])
 
 
 def _memory(plan: Plan) -> ReceiptLine:
@@ -131,7 +133,7 @@ def _memory(plan: Plan) -> ReceiptLine:
     if plan.mode.bits == 8:
         how += ", 8-bit U-Net"
     need = plan.memory.training / GIB
-    fits = how if need <= free else "more than is free: it may run out"
+    fits = how if need <= free else "more than is free: it may not fit"
     return ReceiptLine(
         "Memory", f"{need:.1f} of {free:.1f} GiB free (predicted)", f"{fits}; the {where} has {total:.1f}"
     )
@@ -146,8 +148,8 @@ def _device(plan: Plan, run: RunFile) -> ReceiptLine:
 
 def _saves(plan: Plan, run: RunFile) -> ReceiptLine:
     samples = plan.samples() * len(run.sample.prompts)
-    text = f"{number(plan.saves(), 'save')}, {number(samples, 'sample picture')}"
+    text = f"{number(plan.saves(), 'checkpoint')}, {number(samples, 'sample')}"
     every = [f"save every {plan.save_steps}" if plan.save_steps else "save at the end"]
     if plan.sample_steps:
         every.append(f"sample every {plan.sample_steps} steps")
-    return ReceiptLine("On the way", text, ", ".join(every))
+    return ReceiptLine("Saves", text, ", ".join(every))

@@ -1,4 +1,4 @@
-"""From a draft to a run that trains: the same steps as `ti-tui init` and `ti-tui train`, for the screens."""
+"""Makes a run from a draft and starts its trainer: for the screens, what `ti-tui init` and `ti-tui train` do."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ START_SECONDS = 30.0
 def make_run(
     draft: Draft, root: Path, *, memory: SurveyCache | None = None, progress: Callable[[int, int], None] | None = None
 ) -> Created:
-    """Make the run that `draft` describes at `root`: folder, prepared pictures, captions, run file.
+    """Make the run that `draft` describes at `root`: folder, prepared images, captions, run file.
 
-    memory: what is known of the photographs already. Raises UserError.
+    memory: the results of earlier surveys. Raises UserError.
     """
     source = draft.source()
     if source is None:
@@ -41,10 +41,10 @@ def make_run(
 
 
 def start_trainer(folder: RunFolder) -> int:
-    """Check the run and start its trainer, detached; returns its pid once it has reported itself.
+    """Check the run and start its trainer, detached; returns its pid once it has written its status.
 
-    Raises UserError: RunLocked if one works there already, CheckFailed for what is wrong with the run, or the
-    trainer's last words if it ended at once.
+    Raises UserError: RunLocked if a trainer already works there, CheckFailed for problems of the run, or the last
+    lines of the log if the trainer ended immediately.
     """
     if held := folder.trainer():
         raise RunLocked(f"a trainer (process {held.pid}) is already running in {folder.root}")
@@ -57,21 +57,21 @@ def start_trainer(folder: RunFolder) -> int:
 
 
 def wait_for_start(process: subprocess.Popen[bytes], folder: RunFolder) -> None:
-    """Wait until the trainer has reported itself, or has ended at once. Raises UserError if it has."""
+    """Wait until the trainer has written its status. Raises UserError if it has ended."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         status = folder.read_status()
         if status is not None and status.pid == process.pid:
             return
         if process.poll() is not None:
-            raise UserError(last_words(folder))
+            raise UserError(last_log_lines(folder))
         time.sleep(0.05)
 
 
-def last_words(folder: RunFolder) -> str:
-    """The last lines of the trainer's log: what it said before it ended without an event."""
+def last_log_lines(folder: RunFolder) -> str:
+    """The last lines of the trainer's log, for one that ended without an event."""
     try:
         lines = folder.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except OSError:
         lines = []
-    return "\n".join(lines[-2:]) or f"the trainer ended at once; see {folder.log}"
+    return "\n".join(lines[-2:]) or f"the trainer ended immediately; see {folder.log}"

@@ -1,4 +1,4 @@
-"""The wizard's six steps as plain objects: which fields belong to which, and how each stands."""
+"""The wizard's six steps as plain objects: their fields, and the state of each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ StepMark = Literal["done", "here", "needs", "ahead"]
 
 @dataclass(frozen=True)
 class WizardStep:
-    """One step: its title and the fields that it asks for, in order. `parameters` has all that no other has."""
+    """One step: its title and its fields, in order. `parameters` has all fields that no other step has."""
 
     id: StepId
     title: str
@@ -38,7 +38,7 @@ STEPS: tuple[WizardStep, ...] = (
 
 @dataclass(frozen=True)
 class StepState:
-    """How a step stands. needs: number of errors in it; summary: what was chosen, in a few words."""
+    """The state of a step. needs: its number of errors; summary: what was chosen, in a few words."""
 
     mark: StepMark
     needs: int
@@ -46,7 +46,7 @@ class StepState:
 
 
 def step_of(name: str) -> StepId:
-    """The step that asks for the field `name`; problems without a field belong to the last."""
+    """The step of the field `name`; problems without a field belong to the last step."""
     for step in STEPS:
         if name in step.fields:
             return step.id
@@ -56,7 +56,7 @@ def step_of(name: str) -> StepId:
 
 
 def state_of(step: WizardStep, draft: Draft, findings: Findings, *, here: StepId, seen: Collection[str]) -> StepState:
-    """How `step` stands, with the wizard at `here` and the steps in `seen` visited before."""
+    """The state of `step`, with the wizard at `here` and the steps in `seen` already visited."""
     needs = len(errors_in(step.id, findings))
     mark: StepMark
     if step.id == here:
@@ -64,7 +64,7 @@ def state_of(step: WizardStep, draft: Draft, findings: Findings, *, here: StepId
     elif needs and step.id in seen:
         mark = "needs"
     elif step.id == "train" or not findings.judged:
-        # The last step is done when the run is made, and then the wizard is left.
+        # When the last step is done, the run is made and the wizard is left.
         mark = "ahead"
     else:
         mark = "done" if step.id in seen else "ahead"
@@ -72,12 +72,12 @@ def state_of(step: WizardStep, draft: Draft, findings: Findings, *, here: StepId
 
 
 def errors_in(step: StepId, findings: Findings) -> list[Problem]:
-    """What keeps the run from starting in one step."""
+    """The errors of one step."""
     return [problem for problem in findings.errors if step_of(problem.field) == step]
 
 
 def _summary(step: StepId, draft: Draft, findings: Findings) -> str:
-    # Asks the draft's own values only: the field table costs time that the first screen must not take.
+    # Uses only the draft's own values: loading the field table would slow down the first screen.
     pictures = findings.pictures.pictures if findings.pictures else ()
     match step:
         case "dataset":
