@@ -164,7 +164,7 @@ def test_a_run_that_trains_is_read_and_a_checkpoint_that_goes_meanwhile_is_left_
         (["-o", "grid.jpg"], "--output: grid.jpg does not end in .png"),
         (["-o", "."], "is a folder"),
         (["--clip", "/nowhere"], "there is no CLIP model at /nowhere"),
-        (["--clip", "MODEL"], "is a model to train on, not a CLIP model"),
+        (["--clip", "MODEL"], "is a Stable Diffusion model, not a CLIP model"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -62,7 +62,7 @@ def test_a_probe_proposes_a_scheme_and_leaves_the_run_as_it_was(make_run: MakeRu
 def test_apply_writes_the_part_ahead_of_a_run_that_goes_on(make_run: MakeRun, train: Callable[..., int]) -> None:
     folder = make_run("sd2-v", scheme="0.001:3")
     assert train(folder) == 0
-    refused(ti_tui("probe", folder.root, "--apply"), "its scheme ends at 3: nothing is ahead")
+    refused(ti_tui("probe", folder.root, "--apply"), "its scheme ends at 3: no steps are left")
     edit(folder, "learning_rate = 0.001, steps = 3", "learning_rate = 0.001, steps = 43")
     before = contents(folder.root)
     done = ti_tui("probe", folder.root, *FEW, "--apply")
@@ -140,7 +140,7 @@ def test_what_cannot_be_probed_is_refused(make_run: MakeRun, tmp_path: Path) -> 
     assert "7 is not in the range 48<=x<=5000" in ti_tui("probe", folder.root, "--steps", "7").stderr
     refused(ti_tui("probe", tmp_path), "holds no run.toml")
     edit(folder, 'optimizer = "adamw"', 'optimizer = "sgd"')
-    refused(ti_tui("probe", folder.root), "training.optimizer: a probe is for optimizers that step by about the rate")
+    refused(ti_tui("probe", folder.root), "training.optimizer: a probe needs an optimizer whose steps")
     shutil.rmtree(folder.images)
     refused(ti_tui("probe", folder.root), "dataset.images")
 
@@ -153,7 +153,7 @@ def test_a_proposal_is_written_for_what_is_not_trained_yet_only(make_run: MakeRu
         apply(folder, new, 0)
     assert apply(folder, Scheme(parse("0.01:6", "for").segments), 0).total_steps == 6
     assert train(folder) == 0
-    with pytest.raises(ProbingError, match="was at step 0 when rates were tried, and is at step 6 now"):
+    with pytest.raises(ProbingError, match="was probed at step 0, and is at step 6 now"):
         apply(folder, new, 0)
     whole = apply(folder, new, 6)
     assert format_scheme(whole.segments) == "0.01:6, 0.02:10, 0.01:20" and whole == scheme_of(folder)

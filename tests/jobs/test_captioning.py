@@ -335,7 +335,7 @@ def test_names_become_captions_without_a_model(tmp_path: Path) -> None:
     asked = {name: tmp_path / name for name in ("01_red_coat.jpg", "0002.jpg")}
     assert list(caption_by_names(asked, "a photo of")) == [
         Captioned("01_red_coat.jpg", "a photo of red coat", 0.0, 1, 2, 0.0),
-        CaptionFailed("0002.jpg", "its name holds no words", 2, 2),
+        CaptionFailed("0002.jpg", "its file name has no words", 2, 2),
         CaptioningFinished("done", captioned=1, failed=1),
     ]
 

@@ -1,1 +1,1 @@
-"""Helper processes and their requests: captioning, drawing, probing. The parent's side; no torch."""
+"""Starts helper processes for captioning, drawing and probing, and talks to them. The parent's side; no torch."""

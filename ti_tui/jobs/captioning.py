@@ -1,8 +1,7 @@
-"""Starts the captioner, talks to it and puts its captions to use; commands and screens call this. No torch.
+"""Starts the captioner, talks to it and applies its captions, for commands and screens. No torch.
 
-The helper process is `python -m ti_tui.captioning FOLDER DEVICE`, which says what it is asked by lines of JSON. Nothing
-here waits but `next` on messages and `Captioner.wait`, so a thread of a screen can read the messages while the screen
-cancels and closes.
+The helper process is `python -m ti_tui.captioning FOLDER DEVICE`, which takes and answers lines of JSON. Only `next` on
+the messages and `Captioner.wait` block, so a screen's thread can read the messages while the screen cancels and closes.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Captioned:
-    """A picture has a caption. seconds: what it took; done of total: pictures dealt with, failed ones too."""
+    """An image has a caption. seconds: for this image; done, total: images so far, failed ones included, and in all."""
 
     name: str
     caption: str
@@ -47,7 +46,7 @@ class Captioned:
 
 @dataclass(frozen=True)
 class CaptionFailed:
-    """A picture could not be captioned; the others go on."""
+    """An image could not be captioned; the others continue."""
 
     name: str
     reason: str
@@ -57,7 +56,7 @@ class CaptionFailed:
 
 @dataclass(frozen=True)
 class CaptioningFinished:
-    """The last message of every job. reason and remedy: of an outcome "failed"."""
+    """The last message of every job. reason, remedy: for the outcome "failed"."""
 
     outcome: Literal["done", "cancelled", "failed"]
     captioned: int = 0
@@ -66,7 +65,7 @@ class CaptioningFinished:
     remedy: str = ""
 
     def raise_if_failed(self) -> None:
-        """Raises CaptionerError if the captioner itself failed; single pictures that did are no error."""
+        """Raises CaptionerError if the captioner itself failed; single failed images are no error."""
         if self.outcome == "failed":
             raise CaptionerError(self.reason, remedy=self.remedy)
 
@@ -74,14 +73,14 @@ class CaptioningFinished:
 CaptionerMessage = Loaded | Captioned | CaptionFailed | ProcessNote | CaptioningFinished
 Messages = Generator[CaptionerMessage, None, None]
 Engine = Callable[[Mapping[str, Path], str], Messages]
-"""Captions pictures (files by name), beginning with first words: `Captioner.caption`, `caption_by_names`."""
+"""Captions images (files by name), beginning with first words: `Captioner.caption` or `caption_by_names`."""
 
 
 class Captioner:
     """A captioner in a helper process. Made by `start`; a context manager that closes it.
 
-    One job at a time: `caption` gives its messages, and asking for another cancels the one before. The model stays
-    loaded between jobs, until `close`.
+    One job at a time: `caption` yields its messages, and a new call cancels the previous job. The model stays loaded
+    between jobs, until `close`.
     """
 
     def __init__(self, process: HelperProcess) -> None:
@@ -95,16 +94,16 @@ class Captioner:
 
     @classmethod
     def start(cls, model: CaptionerModel, *, device: Device = "auto", log: Path | None = None) -> Captioner:
-        """Start the process; it loads the model while this returns. Raises CaptionerError if it cannot be started.
+        """Start the process and return while it loads the model. Raises CaptionerError if it cannot be started.
 
-        log: what the libraries print goes there; by default to captioner.log among the program's own files.
+        log: the file for what the libraries print; by default captioner.log among the program's own files.
         """
         job = Job(
             module="ti_tui.captioning",
             arguments=(str(model.path.absolute()), device),
             name="captioner",
             kept="",
-            if_killed="Close other programs, or use a smaller captioner; then the same goes on with what is missing.",
+            if_killed="Close other programs, or use a smaller captioner; a restart continues with what is missing.",
             error=CaptionerError,
             log=log or state_folder() / "captioner.log",
         )
@@ -115,30 +114,30 @@ class Captioner:
         return self._process.pid
 
     def caption(self, pictures: Mapping[str, Path], first_words: str = "") -> Messages:
-        """Ask for captions of `pictures` (files by name), in their order; the messages come as it goes.
+        """Request captions of `pictures` (files by name), in their order; yields messages as they arrive.
 
-        first_words: the captioner begins with these and goes on from them; with "" it says what it sees.
+        first_words: every caption begins with these and the captioner continues them; "" leaves it free.
         The last message is CaptioningFinished. Closing the generator early cancels the rest.
         """
         self.cancel()
         self._job = next(self._jobs)
-        asked = [[name, str(path.absolute())] for name, path in pictures.items()]
-        self._send({"do": "caption", "job": self._job, "pictures": asked, "first_words": first_words})
-        return self._messages(self._job, len(asked))
+        named = [[name, str(path.absolute())] for name, path in pictures.items()]
+        self._send({"do": "caption", "job": self._job, "pictures": named, "first_words": first_words})
+        return self._messages(self._job, len(named))
 
     def cancel(self) -> None:
-        """Stop the job that is going on, within a picture too; what is captioned stays so. Returns at once."""
+        """Cancel the current job, even within an image; finished captions are kept. Returns immediately."""
         if self._job:
             self._send({"do": "cancel", "job": self._job})
 
     def close(self) -> None:
-        """End the process; returns at once. A job that is going on ends as cancelled."""
+        """End the process; returns immediately. The current job ends as cancelled."""
         if not self._closed:
             self._closed = True
             threading.Thread(target=self._process.end, name="captioner's end", daemon=True).start()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until the process has ended and its memory is free again; False if it has not within `seconds`."""
+        """Wait until the process has ended and its memory is free again; False if that takes more than `seconds`."""
         return self._process.wait(seconds)
 
     def __enter__(self) -> Captioner:
@@ -160,7 +159,7 @@ class Captioner:
                 elif kind == "said":
                     yield ProcessNote(answer["text"])
                 elif kind == "refused":
-                    # Kept, as the end below is put back: it holds for whoever asks next.
+                    # Kept for later jobs, which get the same answer.
                     self._refused = answer
                     finished = True
                     yield CaptioningFinished("failed", captioned, failed, answer["message"], answer["remedy"])
@@ -179,7 +178,7 @@ class Captioner:
                     yield Captioned(answer["name"], text, answer["seconds"], done, total, left)
                 else:
                     failed += 1
-                    reason = answer.get("reason", "the captioner found no words for it")
+                    reason = answer.get("reason", "the captioner gave no text for it")
                     yield CaptionFailed(answer["name"], reason, captioned + failed, total)
             self._answers.put(None)
             finished = True
@@ -189,7 +188,7 @@ class Captioner:
                 self.cancel()
 
     def _ended(self, captioned: int, failed: int) -> CaptioningFinished:
-        """The last message when the process is gone without having finished the job."""
+        """The last message when the process ended before the job was finished."""
         if self._closed:
             return CaptioningFinished("cancelled", captioned, failed)
         failure = self._process.failure()
@@ -207,7 +206,7 @@ class Captioner:
 
 
 def caption_by_names(pictures: Mapping[str, Path], first_words: str = "") -> Messages:
-    """Captions from the files' own names, as A1111 makes them; needs no model. The messages are a captioner's."""
+    """Captions from the file names, as A1111 makes them; needs no model. Yields the same messages as a captioner."""
     captioned = failed = 0
     for name, path in pictures.items():
         if words := words_of_name(path.stem):
@@ -215,12 +214,12 @@ def caption_by_names(pictures: Mapping[str, Path], first_words: str = "") -> Mes
             yield Captioned(name, f"{first_words} {words}".strip(), 0.0, captioned + failed, len(pictures), 0.0)
         else:
             failed += 1
-            yield CaptionFailed(name, "its name holds no words", captioned + failed, len(pictures))
+            yield CaptionFailed(name, "its file name has no words", captioned + failed, len(pictures))
     yield CaptioningFinished("done", captioned, failed)
 
 
 def wanted(pictures: Mapping[str, Path], current: Callable[[str], str], rules: CaptionRules) -> dict[str, Path]:
-    """The pictures that the rules want captioned. current: the caption of a picture as it is now, "" for none."""
+    """The images that the rules want captioned. current: returns the present caption of an image, "" for none."""
     return {name: path for name, path in pictures.items() if rules.wants(current(name))}
 
 
@@ -231,17 +230,17 @@ def caption_pictures(
     rules: CaptionRules,
     apply: Callable[[str, str], None],
 ) -> Messages:
-    """Caption the pictures that the rules want, and hand each picture's new caption to `apply(name, caption)`.
+    """Caption the images that the rules want, and hand each new caption to `apply(name, caption)`.
 
-    current: the caption of a picture as it is now. It is asked again when the new one has come, so that what was typed
-             meanwhile is not lost.
-    The messages are the engine's; those of captions hold the whole new caption. What `apply` raises ends the job.
+    current: returns the present caption of an image. It is called again when the new caption arrives, so that what
+             was typed meanwhile is not lost.
+    Yields the engine's messages, with the whole new caption in those of captions. What `apply` raises ends the job.
     """
-    asked = wanted(pictures, current, rules)
-    if not asked:
+    to_caption = wanted(pictures, current, rules)
+    if not to_caption:
         yield CaptioningFinished("done")
         return
-    with contextlib.closing(engine(asked, rules.first_words)) as messages:
+    with contextlib.closing(engine(to_caption, rules.first_words)) as messages:
         for message in messages:
             if not isinstance(message, Captioned):
                 yield message
@@ -250,4 +249,4 @@ def caption_pictures(
                 apply(message.name, caption)
                 yield Captioned(**{**vars(message), "caption": caption})
             else:
-                yield ProcessNote(f"{message.name} has got a caption meanwhile, which is kept")
+                yield ProcessNote(f"{message.name} got a caption meanwhile, which is kept")

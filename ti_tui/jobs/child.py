@@ -1,4 +1,4 @@
-"""The helper process's side of the pipe to its parent (`jobs.runner`); the captioner, drawing and probing use it."""
+"""The helper process's side of the pipe to its parent (`jobs.runner`), for captioning, drawing and probing."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any, NoReturn
 from ti_tui.errors import UserError
 
 PATIENCE_SECONDS = 2.0
-"""How long the main thread may take to stop by itself once the parent is gone."""
+"""How long the main thread may take to stop by itself after the parent is gone."""
 
 
 class Pipe:
-    """Reads what the parent asks for on stdin, and answers with lines of JSON on stdout. Any thread may answer."""
+    """Reads the parent's requests on stdin, and answers with lines of JSON on stdout. Any thread may answer."""
 
     def __init__(self) -> None:
-        # stdin and stdout are ours alone: what the libraries ask gets no answer, what they print goes to stderr.
+        # Libraries must not use our stdin and stdout: they read nothing, and what they print goes to stderr.
         self._requests = _lines(os.dup(0))
         self._answers = os.dup(1)
         nothing = os.open(os.devnull, os.O_RDONLY)
@@ -32,19 +32,19 @@ class Pipe:
         self._gone = threading.Event()
 
     def requests(self) -> Iterator[bytes]:
-        """The parent's lines as they come, until it closes its end or is no more."""
+        """The parent's lines as they arrive, until it closes its end or exits."""
         return self._requests
 
     def watch(self) -> None:
-        """Expect no more requests: from now on the end of stdin means stop."""
+        """Expect no more requests: from now on the end of stdin means to stop."""
         threading.Thread(target=self._watch, daemon=True).start()
 
     def stopped(self) -> bool:
-        """Whether the parent has gone, or asked to stop; only after `watch`."""
+        """Whether the parent closed its end; only after `watch`."""
         return self._gone.is_set()
 
     def answer(self, kind: str, **values: Any) -> None:
-        """Tell the parent; without one there is nothing left to do."""
+        """Send an answer to the parent; if it is gone, exit."""
         line = json.dumps({"kind": kind, **values}).encode("ascii") + b"\n"
         with self._writing:
             try:
@@ -62,14 +62,14 @@ class Pipe:
 
 
 def run(work: Callable[[Pipe], None]) -> NoReturn:
-    """Do `work`, say how it ended, and end this process."""
+    """Do `work`, report how it ended, and exit."""
     try:
         status = _outcome(work)
     except BaseException:
         traceback.print_exc()
         status = 1
     sys.stderr.flush()
-    # The reading thread may be within a read: an ordinary exit would wait for it.
+    # The reading thread may be blocked in a read: an ordinary exit would wait for it.
     os._exit(status)
 
 
@@ -86,7 +86,7 @@ def _outcome(work: Callable[[Pipe], None]) -> int:
 
 
 def _lines(descriptor: int) -> Iterator[bytes]:
-    """Whole lines as they come, until the end."""
+    """Complete lines as they arrive, until the end."""
     begun = b""
     while content := os.read(descriptor, 1 << 16):
         *lines, begun = (begun + content).split(b"\n")

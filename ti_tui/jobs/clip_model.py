@@ -1,4 +1,4 @@
-"""Looks into the folder of a CLIP model that is to judge pictures, before anything is loaded. No torch."""
+"""Checks the folder of a CLIP model that will score images, before anything is loaded. No torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ti_tui.run.model_folder import COPY_AGAIN, PROCESSOR, ModelFolder
 FIRST_CHOICE = "openai/clip-vit-large-patch14"
 HOW_TO_GET = f"Get one: `hf download {FIRST_CHOICE} --exclude '*.h5' '*.msgpack' --local-dir clip`; name that folder."
 NEEDED = ("visual_projection.weight", "text_projection.weight")
-"""Tensors that only a model with both halves has, the one that sees and the one that reads."""
+"""Tensors that only a model with both the image and the text encoder has."""
 
 
 class JudgeError(UserError):
@@ -22,7 +22,7 @@ class JudgeError(UserError):
 
 @dataclass(frozen=True)
 class JudgeModel:
-    """A CLIP model's folder that was looked into. safetensors: whether its weights are in that format."""
+    """A CLIP model's folder that was checked. safetensors: whether its weights are in that format."""
 
     path: Path
     safetensors: bool
@@ -31,10 +31,10 @@ class JudgeModel:
 
 @dataclass(frozen=True)
 class Scores:
-    """What CLIP says of a picture; both are cosines of embeddings, and say something only beside other pictures'.
+    """CLIP's scores of an image: cosines of embeddings, meaningful only in comparison with other images.
 
-    likeness:  with the training pictures, the mean over them.
-    following: with the prompt without the token; None where that has no words.
+    likeness:  with the training images, their mean.
+    following: with the prompt without the token; None if that has no words.
     """
 
     likeness: float
@@ -42,7 +42,7 @@ class Scores:
 
 
 def check_judge(path: Path) -> JudgeModel:
-    """Look into a CLIP model's folder: kind, files, weights. Raises JudgeError with what to do."""
+    """Check a CLIP model's folder: kind, files, weights. Raises JudgeError with what to do."""
     if not is_there(path):
         raise JudgeError(f"there is no CLIP model at {path}", remedy=HOW_TO_GET)
     if not path.is_dir():
@@ -64,7 +64,7 @@ def check_judge(path: Path) -> JudgeModel:
 def _config(folder: ModelFolder) -> dict[str, Any]:
     if not folder.has("config.json"):
         trained = is_there(folder.path / "unet")
-        what = "is a model to train on, not a CLIP model" if trained else "holds no config.json"
+        what = "is a Stable Diffusion model, not a CLIP model" if trained else "holds no config.json"
         raise JudgeError(f"{folder.path} {what}", remedy=_folder_meant(folder.path))
     config = folder.table("config.json")
     if config.get("model_type") != "clip":
@@ -76,7 +76,7 @@ def _config(folder: ModelFolder) -> dict[str, Any]:
 
 
 def _folder_meant(path: Path) -> str:
-    """The CLIP model that lies in `path`, or how to get one."""
+    """A CLIP model in `path`, or how to get one."""
     try:
         inside = [path, *sorted(entry for entry in path.iterdir() if entry.is_dir())]
         found = [folder for folder in inside if _is_clip(ModelFolder(folder, JudgeError))]
@@ -90,10 +90,10 @@ def _is_clip(folder: ModelFolder) -> bool:
 
 
 def _check_files(folder: ModelFolder) -> None:
-    sights = [name for name in PROCESSOR if folder.has(name)]
-    if not sights:
-        raise JudgeError(f"{folder.path} lacks {PROCESSOR[0]}: how it wants its pictures", remedy=COPY_AGAIN)
-    for name in sights:
+    processors = [name for name in PROCESSOR if folder.has(name)]
+    if not processors:
+        raise JudgeError(f"{folder.path} lacks {PROCESSOR[0]}: how to prepare images for it", remedy=COPY_AGAIN)
+    for name in processors:
         folder.table(name)
     pair = folder.has("vocab.json") and folder.has("merges.txt")
     if not pair and not folder.has("tokenizer.json"):

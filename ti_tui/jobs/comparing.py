@@ -1,7 +1,7 @@
-"""Has the pictures of a comparison drawn and judged, in a process of its own. No torch.
+"""Draws and scores the images of a comparison in a helper process, for `ti-tui compare`. No torch.
 
-The process (`python -m ti_tui.training.compare`) is given its work as a line of JSON on its stdin and answers by lines
-on its stdout; closing its stdin ends it. `ti-tui compare` calls this.
+The process (`python -m ti_tui.training.compare`) gets its work as a line of JSON on stdin and answers with lines on
+stdout; closing its stdin ends it.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from ti_tui.settings import state_folder
 from ti_tui.setup.check import Checked, CheckFailed, check_run
 
 OF_THE_PICTURES = ("model.", "embedding.")
-"""Fields of the run file that decide what is drawn; the rest may be wrong."""
+"""Fields of the run file that decide what is drawn; the others may be wrong."""
 
 
 class ComparingError(UserError):
-    """Pictures could not be drawn or judged."""
+    """Images could not be drawn or scored."""
 
 
 @dataclass(frozen=True)
 class ToDraw:
-    """A picture to draw into `file`: a prompt's line in kohya's notation, with the vectors of `step`."""
+    """An image to draw into `file`: a prompt in kohya's notation, with the vectors of `step`."""
 
     prompt: str
     step: int
@@ -38,7 +38,7 @@ class ToDraw:
 
 @dataclass(frozen=True)
 class ToScore:
-    """A picture to judge, with its prompt as CLIP is to read it."""
+    """An image to score, with its prompt as CLIP reads it."""
 
     file: Path
     words: str
@@ -46,7 +46,7 @@ class ToScore:
 
 @dataclass(frozen=True)
 class CompareWork:
-    """What the process is asked for: draw, then judge. judge: the folder of a CLIP model, None for no judging."""
+    """The work of the process: draw, then score. judge: the folder of a CLIP model, None for no scores."""
 
     run: Path
     device: str
@@ -69,7 +69,7 @@ class CompareWork:
 
     @classmethod
     def from_line(cls, line: bytes) -> CompareWork:
-        """What `line` was made from."""
+        """The work that `line` was made from."""
         values = json.loads(line)
         return cls(
             Path(values["run"]),
@@ -83,7 +83,7 @@ class CompareWork:
 
 @dataclass(frozen=True)
 class PictureDrawn:
-    """A picture is drawn. number: its place in `Work.draw`."""
+    """An image was drawn. number: its index in `CompareWork.draw`."""
 
     number: int
     seconds: float
@@ -91,7 +91,7 @@ class PictureDrawn:
 
 @dataclass(frozen=True)
 class PictureScored:
-    """A picture was judged. number: its place in `Work.pictures`."""
+    """An image was scored. number: its index in `CompareWork.pictures`."""
 
     number: int
     scores: Scores
@@ -99,7 +99,7 @@ class PictureScored:
 
 @dataclass(frozen=True)
 class ReferenceLikeness:
-    """Likeness of the training pictures among themselves."""
+    """Likeness of the training images among themselves."""
 
     likeness: float
 
@@ -108,11 +108,11 @@ CompareMessage = ProcessNote | PictureDrawn | PictureScored | ReferenceLikeness
 
 
 def checked_for_drawing(folder: RunFolder) -> Checked:
-    """The run with its model found. Raises CheckFailed for what keeps it from being drawn with."""
+    """The run with its model found. Raises CheckFailed if it cannot be used to draw."""
     checked = check_run(folder, decode=False)
     errors = [problem for problem in checked.problems.errors if problem.field.startswith(OF_THE_PICTURES)]
     if checked.facts is None and not errors:
-        # Else the trainer would download it.
+        # The trainer would download the model; drawing does not.
         errors = [problem for problem in checked.problems if problem.field == "model.base"]
     if errors:
         raise CheckFailed(errors)
@@ -120,17 +120,17 @@ def checked_for_drawing(folder: RunFolder) -> Checked:
 
 
 def carry_out(work: CompareWork, *, log: Path | None = None) -> Generator[CompareMessage, None, None]:
-    """Have `work` done; the messages come as it goes. Raises ComparingError, or what the process refuses with.
+    """Run `work` in a helper process and yield its messages as they arrive. Raises ComparingError.
 
-    Closing the generator, or an exception where it is read, ends the process; what is drawn stays.
-    log: what the libraries print goes there; by default to compare.log among the program's own files.
+    Closing the generator, or an exception where it is read, ends the process; finished images are kept.
+    log: the file for what the libraries print; by default compare.log among the program's own files.
     """
     job = Job(
         module="ti_tui.training.compare",
         arguments=(),
         name="drawing process",
         kept="what is drawn is kept",
-        if_killed="Close other programs, or draw smaller pictures (--w, --h); the same command goes on.",
+        if_killed="Close other programs, or draw smaller images (--w, --h); the same command continues.",
         error=ComparingError,
         log=log or state_folder() / "compare.log",
     )

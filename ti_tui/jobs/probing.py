@@ -1,6 +1,6 @@
-"""Has rates tried on a run, in a process of its own, and writes what is proposed into the run file. No torch.
+"""Tries learning rates on a run in a helper process and writes the proposed scheme to the run file. No torch.
 
-The process is `python -m ti_tui.training.probe RUN STEPS`; `ti-tui probe` calls this.
+The process is `python -m ti_tui.training.probe RUN STEPS`, for `ti-tui probe`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ti_tui.setup.check import Checked, CheckFailed, check_run
 
 
 class ProbingError(UserError):
-    """Rates could not be tried, or what was found cannot be used."""
+    """Rates could not be tried, or the result cannot be used."""
 
 
 @dataclass(frozen=True)
 class ProbeOpened:
-    """The run is open after `step` of its steps, its vectors as `before`; each trial will have `steps` steps.
+    """The run is loaded at `step`, and its vectors measured `before` the trials; each trial will have `steps` steps.
 
-    spread: what a rate is to be compared with, see run.probing.next_rate.
+    spread: the scale that rates are compared with, see run.rate_search.next_rate.
     """
 
     step: int
@@ -40,7 +40,7 @@ class ProbeOpened:
 
 @dataclass(frozen=True)
 class TrialProgress:
-    """Within a trial: `done` of its steps; so far `steps` of all, each of which took so many seconds."""
+    """Within a trial: `done` of its steps are done, and `steps` in all trials so far, of `seconds_each`."""
 
     rate: float
     warmup: int
@@ -61,45 +61,45 @@ ProbeMessage = ProcessNote | ProbeOpened | TrialProgress | TrialDone
 
 
 def checked_for_probing(folder: RunFolder) -> Checked:
-    """The run, as it would start. Raises CheckFailed for what keeps it from that, ProbingError for its optimizer."""
+    """The run, ready to start. Raises CheckFailed if it cannot start, ProbingError for its optimizer."""
     checked = check_run(folder)
     checked.raise_errors()
     if checked.facts is None:
-        # The trainer would download it; a probe fetches nothing.
+        # The trainer would download the model; a probe downloads nothing.
         raise CheckFailed([problem for problem in checked.problems if problem.field == "model.base"])
     name = checked.run.training.optimizer
     optimizer = find_optimizer(name)
     if optimizer is None or not optimizer.steps_by_rate:
         fit = sorted(other for other, row in OPTIMIZERS.items() if row.steps_by_rate)
         raise ProbingError(
-            f"a probe is for optimizers that step by about the rate, and {name} does not",
+            f"a probe needs an optimizer whose steps are about the size of the rate, and {name}'s are not",
             where="training.optimizer",
-            remedy=f"It knows {', '.join(fit)}.",
+            remedy=f"It works with {', '.join(fit)}.",
         )
     return checked
 
 
 def refuse_beside_trainer(folder: RunFolder) -> None:
-    """Raises ProbingError if a trainer works on the run."""
+    """Raises ProbingError if a trainer is working on the run."""
     if held := folder.trainer():
         raise ProbingError(
-            f"a trainer (process {held.pid}) works in {folder.root}, and would be past what is found",
-            remedy=f"Stop it first: `ti-tui stop {folder.root}`. It goes on from where it was.",
+            f"a trainer (process {held.pid}) works in {folder.root}, and would move on during the probe",
+            remedy=f"Stop it first: `ti-tui stop {folder.root}`. It can be resumed afterwards.",
         )
 
 
 def messages_of(folder: RunFolder, steps: int, *, log: Path | None = None) -> Generator[ProbeMessage, None, None]:
-    """Have rates tried for about `steps` steps in all. Raises ProbingError, also for what the process refuses with.
+    """Try rates for about `steps` steps in all, and yield messages as they arrive. Raises ProbingError.
 
-    Closing the generator, or an exception where it is read, ends the process. Of the run's folder nothing is changed.
-    log: what the libraries print goes there; by default to probe.log among the program's own files.
+    Closing the generator, or an exception where it is read, ends the process. Nothing in the run folder is changed.
+    log: the file for what the libraries print; by default probe.log among the program's own files.
     """
     job = Job(
         module="ti_tui.training.probe",
         arguments=(str(folder.root), str(steps)),
         name="probing process",
-        kept="the run is as it was",
-        if_killed="Close other programs, or try --steps with a smaller number.",
+        kept="the run is unchanged",
+        if_killed="Close other programs, or use a smaller number for --steps.",
         error=ProbingError,
         log=log or state_folder() / "probe.log",
     )
@@ -118,27 +118,25 @@ def messages_of(folder: RunFolder, steps: int, *, log: Path | None = None) -> Ge
 
 
 def steps_ahead(folder: RunFolder, step: int) -> int:
-    """Steps of the run's scheme after `step`. Raises ProbingError if there are none."""
+    """Number of steps in the run's scheme after `step`. Raises ProbingError if there are none."""
     total = run_file.load(folder.file).scheme.scheme().total_steps
     if total <= step:
         raise ProbingError(
-            f"the run is at step {step} and its scheme ends at {total}: nothing is ahead",
+            f"the run is at step {step} and its scheme ends at {total}: no steps are left",
             remedy="Lengthen [scheme] in run.toml first.",
         )
     return total - step
 
 
 def apply(folder: RunFolder, scheme: Scheme, step: int) -> Scheme:
-    """Write `scheme` into the run file as what comes after `step`; returns the whole. Raises ProbingError, UserError.
+    """Write `scheme` into the run file for the steps after `step`; returns the whole scheme. Raises UserError.
 
-    Refused where the run is not at `step` any more, or is being trained.
+    Raises ProbingError if the run is no longer at `step`, or is being trained.
     """
     refuse_beside_trainer(folder)
     now = (folder.checkpoints() or [0])[-1]
     if now != step:
-        raise ProbingError(
-            f"the run was at step {step} when rates were tried, and is at step {now} now", remedy="Probe it again."
-        )
+        raise ProbingError(f"the run was probed at step {step}, and is at step {now} now", remedy="Probe it again.")
     run = run_file.load(folder.file)
     whole = run.scheme.scheme().continued(step, scheme.segments) if step else scheme
     run_file.save(run.with_scheme(whole), folder.file)

@@ -1,8 +1,7 @@
-"""Starts helper processes, listens to them and ends them: the captioner, drawing and probing. No torch.
+"""Starts helper processes for captioning, drawing and probing, reads their answers and ends them. No torch.
 
-A helper process (`jobs.child` is its side) reads lines on its stdin and answers with lines of JSON on its stdout, each
-with its kind: `said` is a note, `refused` carries a message for people. The end of its stdin ends it, and with it goes
-all of its memory.
+A helper process (`jobs.child` is its side) reads lines on stdin and answers with lines of JSON on stdout, each with
+its kind: `said` is a note, `refused` an error message for people. Closing its stdin ends it and frees all its memory.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import Any
 from ti_tui.errors import UserError
 
 END_SECONDS = 3.0
-"""How long a process may take to end by itself before it is killed: a pass through a large U-Net on a CPU."""
+"""How long a process may take to end by itself before it is killed: as long as a large U-Net's forward on a CPU."""
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -31,23 +30,23 @@ OFFLINE = {
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
-"""Added to the environment of a helper process: nothing is fetched, and the libraries print no progress bars."""
+"""Added to the environment of a helper process: no downloads, no progress bars."""
 
 
 @dataclass(frozen=True)
 class ProcessNote:
-    """Something that people should know, such as what is being loaded or that the card's memory was too small."""
+    """A note for people, such as what is being loaded or that the card's memory was too small."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is started, and how people are told when it fails.
+    """What is started, and the messages for when it fails.
 
-    module: `python -m` of it, with `arguments`; log: where the libraries' own words go.
-    name:   such as "drawing process"; error: what is raised with these words.
-    kept:   what a killed process leaves as it was, may be empty; if_killed: what to do then.
+    module: run by `python -m`, with `arguments`; log: the file for what the libraries print.
+    name:   such as "drawing process"; error: the exception that is raised.
+    kept:   what remains if it is killed, may be empty; if_killed: what to do then.
     """
 
     module: str
@@ -60,7 +59,7 @@ class Job:
 
 
 class HelperProcess:
-    """A helper process that runs. One thread reads its answers; any thread may send, end and wait."""
+    """A running helper process. One thread reads its answers; any thread may send, end and wait."""
 
     def __init__(self, job: Job) -> None:
         """Start it. Raises `job.error` if that fails."""
@@ -72,9 +71,9 @@ class HelperProcess:
                     command_line(job),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
-                    stderr=_opened(job.log, stack),
+                    stderr=_open_log(job.log, stack),
                     env={**os.environ, **OFFLINE},
-                    # A session of its own: Ctrl+C is for us, who then end it.
+                    # A session of its own: Ctrl+C reaches only us, and we end it.
                     start_new_session=os.name != "nt",
                     creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
                 )
@@ -86,14 +85,14 @@ class HelperProcess:
         return self._process.pid
 
     def send(self, line: bytes) -> None:
-        """Write a line to its stdin. If the process is gone, that shows by the end of its answers."""
+        """Write a line to its stdin. If the process is gone, its answers end."""
         assert self._process.stdin is not None
         with self._writing, contextlib.suppress(OSError, ValueError):
             self._process.stdin.write(line)
             self._process.stdin.flush()
 
     def answers(self) -> Generator[dict[str, Any], None, None]:
-        """Its answers as they come, until its end."""
+        """Its answers as they arrive, until it ends."""
         assert self._process.stdout is not None
         with self._process.stdout as lines:
             for line in lines:
@@ -112,7 +111,7 @@ class HelperProcess:
             self._process.wait()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until it has ended; False if it has not within `seconds`."""
+        """Wait until it has ended; False if that takes more than `seconds`."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -120,7 +119,7 @@ class HelperProcess:
         return True
 
     def failure(self) -> UserError:
-        """Why it ended without having said so; waits for its end."""
+        """Why it ended without reporting it; waits for its end."""
         job, status = self._job, self._process.wait()
         if status == -getattr(signal, "SIGKILL", 9):
             kept = f"; {job.kept}" if job.kept else ""
@@ -132,16 +131,16 @@ class HelperProcess:
 
 
 def command_line(job: Job) -> list[str]:
-    """How the process of `job` is called."""
-    # -P: nothing that lies in the current folder may be imported.
+    """The command that starts the process of `job`."""
+    # -P: nothing is imported from the current folder.
     return [sys.executable, "-P", "-m", job.module, *job.arguments]
 
 
 def answers_to(job: Job, line: bytes = b"") -> Generator[dict[str, Any], None, None]:
-    """Start the process and hand it `line`; its answers come as it gives them, up to `finished`.
+    """Start the process, send it `line` and yield its answers as they arrive, up to `finished`.
 
-    Raises `job.error`, also for what the process refuses with. Closing the generator, or an exception where it is
-    read, ends the process.
+    Raises `job.error`, also if the process answers `refused`. Closing the generator, or an exception where it is read,
+    ends the process.
     """
     with contextlib.ExitStack() as stack:
         process = HelperProcess(job)
@@ -163,11 +162,11 @@ def _last_line(log: Path) -> str:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except OSError:
         return ""
-    return f"Its last words: {lines[-1].strip()[:200]}." if lines else ""
+    return f"Its last line: {lines[-1].strip()[:200]}." if lines else ""
 
 
-def _opened(log: Path, stack: contextlib.ExitStack) -> Any:
-    """The log, open and empty; where it cannot be written, nothing is kept."""
+def _open_log(log: Path, stack: contextlib.ExitStack) -> Any:
+    """The log, open and empty; if it cannot be written, the output is dropped."""
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         return stack.enter_context(log.open("wb"))

@@ -1,1 +1,1 @@
-"""A run seen from outside while it trains: its log in words, what one changes in it. The dashboard's brain."""
+"""Follows and steers a run from outside while it trains. The dashboard's logic; no textual."""

@@ -1,4 +1,4 @@
-"""A run's events as lines for people, and how it ended. Commands and dashboard say it alike."""
+"""A run's events as lines for people, and how it ended: the same in commands and dashboard."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ TAIL_BYTES = 1 << 16
 
 
 class EventTail:
-    """The last lines of an event log as text, and what comes; of a long log only its end is read."""
+    """The last lines of an event log as text, then new ones; of a long log only the end is read."""
 
     def __init__(self, path: Path) -> None:
         self._reader = LineReader(path)
-        # The first look learns which file it is; then it begins near the end, where half a line is passed over.
+        # The first read identifies the file; reading then starts near the end, where half a line is skipped.
         self._reader.read_new(limit_bytes=1)
         self._reader.offset = 0
         self._reader.offset = max(0, self._reader.waiting_bytes() - TAIL_BYTES)
 
     @property
     def restarts(self) -> int:
-        """How often the log was replaced or shortened: what was told before is another's then."""
+        """How often the log was replaced or shortened; earlier lines no longer apply then."""
         return self._reader.restarts
 
     def read(self) -> list[tuple[float, str]]:
-        """(unix seconds, text) of each event that has come since the last call and is worth a line."""
-        told = []
+        """(unix seconds, text) of each new event since the last call that is worth a line."""
+        lines = []
         for event in parse_lines(self._reader.read_new()):
             if (line := describe(event, brief=True)) is not None:
-                told.append((event.t, line))
-        return told
+                lines.append((event.t, line))
+        return lines
 
 
 def gain_in_words(event: Event) -> str:
-    """What an `eval` event adds to a line about a step: the eval loss, and how much less it is than at the start."""
+    """What an `eval` event adds to a line about a step: the eval loss and the gain."""
     found = Evaluation.from_values(event.values)
     if found is None:
         return ""
@@ -64,7 +64,7 @@ def _described(event: Event, *, brief: bool) -> str | None:
         case "sample" if brief:
             return f"drew {number(len(event.get('files', [])), 'sample')} at step {event.get('step')}"
         case "run":
-            verb = "goes on at" if event.get("step") else "starts at"
+            verb = "resumes at" if event.get("step") else "starts at"
             plan = event.get("plan", {})
             how = f"{plan.get('batch_size')} x {plan.get('accumulation')} on {plan.get('device_name')}"
             where = f"step {event.get('step', 0)} of {event.get('total_steps')}"
@@ -82,7 +82,8 @@ def _described(event: Event, *, brief: bool) -> str | None:
         case "warning":
             return f"warning: {event.get('message')}"
         case "request":
-            return f"asked: {event.get('request')} ({event.get('message')})"
+            outcome = "done" if event.get("message") == "taken" else event.get("message")
+            return f"{event.get('request')} requested - {outcome}"
         case "end":
             took = seconds(event.get("seconds", 0))
             return f"{event.get('outcome')} at step {event.get('step')}, after {took}"
@@ -90,8 +91,8 @@ def _described(event: Event, *, brief: bool) -> str | None:
 
 
 def ended_how(end: Event | None, folder: RunFolder, pid: int) -> tuple[str, str]:
-    """(outcome, message) of a trainer that has ended: from its end event, else from its status, else why it could
-    write neither."""
+    """(outcome, message) of a trainer that has ended: from its end event, else from its status, else the reason why
+    it wrote neither."""
     if end is not None:
         return end.get("outcome", "failed"), end.get("message", "")
     status = folder.read_status()
@@ -100,5 +101,5 @@ def ended_how(end: Event | None, folder: RunFolder, pid: int) -> tuple[str, str]
     if not folder.file.exists():
         return "failed", f"the run folder {folder.root} was deleted or moved while training"
     if shutil.disk_usage(folder.root).free < NEARLY_NOTHING:
-        return "failed", f"the disk of {folder.root} is full; free some space, then `ti-tui train` goes on"
-    return "failed", f"the trainer ended without a word; see {folder.log}, then `ti-tui train {folder.root}` goes on"
+        return "failed", f"the disk of {folder.root} is full; free some space, then `ti-tui train` resumes the run"
+    return "failed", f"the trainer ended silently; see {folder.log}, then `ti-tui train {folder.root}` resumes it"

@@ -1,4 +1,4 @@
-"""A run as it is followed from outside: its log, status, run file and checkpoints, read again and again. No textual."""
+"""Follows a run from outside: reads its log, status, run file and checkpoints again and again. No textual."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ti_tui.run.history import CheckpointRow, RunHistory
 from ti_tui.run.history_reader import HistoryReader
 from ti_tui.run.scheme import Scheme
 
-TOLD_LINES = 100
+LOG_LINES = 100
 
 
 class FollowedRun:
     """What is known of a run after the last `read`.
 
-    behind:    0, or the share of the log that was read while more of it waits.
-    told:      the last lines of the log, with their times.
+    behind:    0, or the share of the log read so far if there is more.
+    log_lines: the last lines of the log, with their times.
     wrong:     why the run file cannot be used, or "".
-    ends_itself: whether the run is to end by itself when it is learned.
-    rows:      its checkpoints that are still there, newest first.
-    installed: steps of those that lie in the embeddings folder.
-    replaced:  how often the log turned out to be another's; what was read before is forgotten then.
+    ends_itself: whether the run ends by itself when it is learned.
+    rows:      its checkpoints that still exist, newest first.
+    installed: steps of those that are in the embeddings folder.
+    replaced:  how often the log was replaced; what was read before is forgotten then.
     """
 
     def __init__(self, folder: RunFolder) -> None:
@@ -35,7 +35,7 @@ class FollowedRun:
         self.scheme: Scheme | None = None
         self.token, self.install_to, self.device, self.wrong = "", "", "auto", ""
         self.ends_itself = False
-        self.told: list[tuple[float, str]] = []
+        self.log_lines: list[tuple[float, str]] = []
         self.behind = 0.0
         self.rows: list[CheckpointRow] = []
         self.installed: set[int] = set()
@@ -54,16 +54,16 @@ class FollowedRun:
 
     @property
     def going(self) -> bool:
-        """Whether a trainer works on it."""
+        """Whether a trainer is working on it."""
         return self.status is not None and self.status.going
 
     @property
     def name(self) -> str:
-        """The word that calls the embedding; the folder's name while the run file does not say it."""
+        """The token; the folder's name while the run file cannot be read."""
         return self.token or self.folder.name
 
     def read(self, limit_seconds: float) -> bool:
-        """Read what is new in the log, for about that long; whether much more waits. Then look at all the rest."""
+        """Read what is new in the log, for about that long; returns whether there is more. At the end call `look`."""
         before = self._reader.history
         more = self._reader.read(limit_seconds) and not self._caught_up
         if more:
@@ -74,18 +74,18 @@ class FollowedRun:
         return more
 
     def look(self) -> None:
-        """Look at what lies beside the log: status, run file, checkpoints, what is installed."""
+        """Read everything besides the log: status, run file, checkpoints, what is installed."""
         self.status = self.folder.current_status()
         self._read_run_file()
-        told = self._tail.read()
+        lines = self._tail.read()
         if self._tail.restarts != self._tail_restarts:
-            self._tail_restarts, self.told = self._tail.restarts, []
-        self.told = [*self.told, *told][-TOLD_LINES:]
+            self._tail_restarts, self.log_lines = self._tail.restarts, []
+        self.log_lines = [*self.log_lines, *lines][-LOG_LINES:]
         self.rows = [row for row in reversed(self.history.checkpoints) if self._is_there(row)]
         self._look_for_installed()
 
     def saves(self) -> tuple[int, ...]:
-        """Steps of the checkpoints that are there, ascending."""
+        """Steps of the checkpoints that exist, ascending."""
         return tuple(row.step for row in reversed(self.rows))
 
     def result_file(self) -> Path:
@@ -94,7 +94,7 @@ class FollowedRun:
         return path if is_there(path) else self.folder.models
 
     def embeddings_folder(self) -> str:
-        """Where the embedding is installed: as the run file says, as it was given last, or as one is found."""
+        """Where the embedding is installed: as in the run file, else as chosen last, else the first folder found."""
         from ti_tui.embeddings.program_folders import embeddings_folders
 
         known = self.install_to or settings.remembered_choice("embeddings_folder") or ""
@@ -126,7 +126,7 @@ class FollowedRun:
         return any(is_there(self.folder.root / file) for file in row.files)
 
     def _look_for_installed(self) -> None:
-        """Compare with the embeddings folder, if something there or here has changed."""
+        """Compare with the embeddings folder, if something changed on either side."""
         from ti_tui.monitoring.steering import installed_steps
 
         into = self.install_to or settings.remembered_choice("embeddings_folder") or ""

@@ -1,4 +1,4 @@
-"""What a person does to a run from outside: change the rates ahead, install a checkpoint, delete one. The dashboard."""
+"""Steers a run from outside, for the dashboard: changes the rates ahead, installs and deletes checkpoints."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ti_tui.run.scheme import Scheme, SchemeError, parse
 def change_scheme(folder: RunFolder, step: int, text: str, *, now: int, ahead_steps: int = 0) -> Scheme:
     """Write the rates from `step` on into the run file, and tell the trainer. Raises UserError.
 
-    now:         the step that the run is at meanwhile; what was trained since `step` counts as part of the new rates.
-    ahead_steps: steps that the trainer may do until it takes the request: a scheme that ends before is refused.
+    now:         the current step of the run; steps since `step` count as part of the new rates.
+    ahead_steps: steps that the trainer may take before it reads the request: a scheme that ends earlier is refused.
     """
     run = run_file.load(folder.file)
     scheme = run.scheme.scheme().continued(step, parse(text, "for").segments)
     if scheme.total_steps <= now + ahead_steps:
         raise SchemeError(
             f"these rates end at step {scheme.total_steps}, and the run is at step {now}",
-            remedy="Write more steps; to end it here, stop it.",
+            remedy="Add steps, or stop the run to end it here.",
         )
     run_file.save(run.with_scheme(scheme), folder.file)
     if folder.trainer() is not None:
@@ -40,7 +40,7 @@ def delete_checkpoint(folder: RunFolder, step: int) -> None:
     """Delete the state and the embedding files of one checkpoint. Raises UserError for the newest while it trains."""
     steps = folder.checkpoints()
     if folder.trainer() is not None and steps and step == steps[-1]:
-        raise UserError("the newest checkpoint is what the trainer goes back to", remedy="Wait for the next one.")
+        raise UserError("the trainer may go back to the newest checkpoint", remedy="Wait for the next one.")
     token = run_file.load(folder.file).embedding.token
     shutil.rmtree(folder.state(step), ignore_errors=True)
     for suffix in embedding_files.SUFFIXES.values():
@@ -55,13 +55,13 @@ def install_checkpoint(folder: RunFolder, step: int | None, into: Path, name: st
     """
     source = embedding_at(folder, step)
     if source is None:
-        raise UserError(f"the embedding of step {step} is not there any more")
+        raise UserError(f"the embedding of step {step} no longer exists")
     read_in_subprocess(source)
     return install(source, into, name=name, force=force)
 
 
 def installed_steps(folder: RunFolder, steps: Collection[int], into: Path, name: str) -> set[int]:
-    """Of the checkpoints at `steps` those whose embedding is what lies in an embeddings folder as `name`."""
+    """Those of `steps` whose embedding is the same as `name` in an embeddings folder."""
     found: set[int] = set()
     try:
         place = embeddings_folder(into)
@@ -85,7 +85,7 @@ def same_content(path: Path, content: bytes) -> bool:
 
 
 def embedding_at(folder: RunFolder, step: int | None) -> Path | None:
-    """The embedding file of a checkpoint, or the final one for None; the form that most programs read first."""
+    """The embedding file of a checkpoint, or the final one for None; the most widely read format first."""
     token = run_file.load(folder.file).embedding.token
     for suffix in embedding_files.SUFFIXES.values():
         path = folder.embedding(token, step, suffix)

@@ -244,7 +244,7 @@ class DashboardScreen(SteeringScreen):
         view = self.view
         meter, about = self.query_one("#meter", Canvas), self.query_one("#about", Canvas)
         meter.draw(lines.meter(view, meter.size.width))
-        about.draw(lines.about(view, about.size.width, self.followed.told, about.size.height))
+        about.draw(lines.about(view, about.size.width, self.followed.log_lines, about.size.height))
 
     def _show_notices(self) -> None:
         view, width = self.view, self.size.width - 2
