@@ -161,13 +161,13 @@ def test_a_trained_run_becomes_one_page_that_needs_nothing_else(trained: RunFold
     short = {part.split()[0]: " ".join(part.split()) for part in re.split(r"\n(?! )", "\n".join(told))}
     assert short["token"].endswith('zkz: 2 vectors from "woman"')
     assert "trained to its end: 6 steps in" in short["run"]
-    assert re.search(r"-?\d+( ± \d+)? % on the trained pictures, -?\d+( ± \d+)? % on kept-back ones", short["gain"])
+    assert re.search(r"-?\d+( ± \d+)? % on training images, -?\d+( ± \d+)? % on held-out images", short["gain"])
     assert "model/zkz-best.safetensors" in short["best"] and "model/zkz.safetensors" in short["final"]
     assert "report.html" in short["page"]
 
     parsed = checked(written.read_text())
     titles = [text for name, text in parsed.texts if name == "h3"]
-    assert titles[:5] == ["Gain over the start", "Loss", "Learning rate", "Loss by timestep", "Length of the vectors"]
+    assert titles[:5] == ["Gain over the start", "Loss", "Learning rate", "Loss by timestep", "Norm of the vectors"]
     # Three steps of two prompts, and the training pictures: beside the grid and below it.
     assert len(parsed.all("img")) == 6 + 4
     for words in (
@@ -281,7 +281,7 @@ def test_the_verdict_stands_at_the_top_with_its_reason_and_its_time(history: Mak
     text = page_of(folder).text
     assert report_.history.verdict is not None
     place = text.index(report_.history.verdict.reason[1:])
-    assert place < text.index("Curves") and re.search(r"Said at step \d+, 2023-11-1[45]", text)
+    assert place < text.index("Curves") and re.search(r"Given at step \d+, 2023-11-1[45]", text)
 
 
 def test_a_run_that_was_never_trained_is_told_and_no_page_is_written(tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_without_evaluations_and_previews_the_page_says_so(tmp_path: Path) -> No
     steps = [{"kind": "step", "step": step, "loss": 0.1, "rate": 0.01, "seconds": 0.5} for step in range(1, 30)]
     log(folder, {"kind": "run", "step": 0, "total_steps": 40, "images": 4, "epoch_steps": 1.0}, *steps)
     parsed = page_of(folder)
-    assert "No verdict" in parsed.text and "The run drew no previews" in parsed.text
+    assert "No verdict" in parsed.text and "The run drew no samples" in parsed.text
     assert [text for name, text in parsed.texts if name == "h3"][:2] == ["Loss", "Learning rate"]
 
 

@@ -77,13 +77,13 @@ def test_two_runs_stand_side_by_side_with_the_settings_that_differ(
     for name in (
         "state",
         "time",
-        "a step",
+        "time per step",
         "eval loss",
         "gain",
         "verdict",
         "best step",
-        "vector length",
-        "most memory",
+        "norm",
+        "peak memory",
     ):
         assert any(line.startswith(f"{name}  ") for line in lines), name
     at = lines.index("Only scheme.segments and training.seed differ:")
@@ -95,7 +95,7 @@ def test_two_runs_stand_side_by_side_with_the_settings_that_differ(
     said = " ".join(lines[at + 4 :])
     assert said == (
         "Eval losses cannot be compared: the runs differ in seed, hence in the noise. "
-        "Gains can: each is over its own start."
+        "Gains can: each is relative to its own initial vectors."
     )
 
 
@@ -123,8 +123,8 @@ def test_other_pictures_models_and_resolutions_are_told(history: MakeHistory, tm
     edit(second, "realisticVision", "dreamshaper")
     edit(second, 'init = "woman"', 'init = "person"')
     said = " ".join(runs(first.root, second.root))
-    assert "the runs differ in model, pictures or captions and resolution." in said
-    assert 'The gains are over different starts: "person" and "woman".' in said
+    assert "the runs differ in model, images or captions and resolution." in said
+    assert 'The gains are relative to different initial vectors: "person" and "woman".' in said
 
 
 def test_a_default_that_is_written_out_is_no_difference(tmp_path: Path) -> None:

@@ -1,7 +1,4 @@
-"""What there is to compare in a run: prompts, steps, and the picture of each prompt at each step. No torch, no textual.
-
-The dashboard's grid and `ti-tui compare` show the same.
-"""
+"""The samples of a run by prompt and step, for the dashboard's grid and `ti-tui compare`. No torch, no textual."""
 
 from __future__ import annotations
 
@@ -15,11 +12,11 @@ from ti_tui.run.history import RunHistory
 
 @dataclass(frozen=True)
 class Comparison:
-    """Pictures of the same prompts and seeds at several steps.
+    """Images of the same prompts and seeds at several steps.
 
-    steps:    the columns, ascending; step 0 is what the vectors started from.
-    prompts:  the rows, as lines in kohya's notation.
-    pictures: files by (prompt, step); one that was not drawn is not there.
+    steps:    the columns, ascending; step 0 shows the initial vectors.
+    prompts:  the rows, in kohya's notation.
+    pictures: files by (prompt, step), without those that were not drawn.
     """
 
     steps: tuple[int, ...]
@@ -27,19 +24,18 @@ class Comparison:
     pictures: Mapping[tuple[str, int], Path] = field(default_factory=dict)
 
     def at(self, steps: Sequence[int]) -> Comparison:
-        """The same with these columns only, and without the rows that are empty then."""
+        """The comparison with these columns only, without rows that become empty."""
         pictures = {key: path for key, path in self.pictures.items() if key[1] in steps}
         drawn = {prompt for prompt, _ in pictures}
         return Comparison(tuple(steps), tuple(prompt for prompt in self.prompts if prompt in drawn), pictures)
 
 
 def previews(folder: RunFolder, history: RunHistory) -> Comparison:
-    """The previews that the run drew. The prompts are in the order of the newest; of older ones that it has no more,
-    the pictures follow."""
+    """The samples of the run. Prompts are in the order of the newest samples, then those that the run no longer has."""
     pictures: dict[tuple[str, int], Path] = {}
     for step, files in history.samples.items():
         for index, sample in enumerate(files):
-            # A log may not say from what a picture was drawn; then its place tells which belong together.
+            # A log may lack the prompt of a sample; samples at the same position then belong together.
             pictures[sample.prompt or f"prompt {index + 1}", step] = folder.root / sample.file
     steps = tuple(sorted(history.samples))
     newest_first = sorted(pictures, key=lambda key: -key[1])
@@ -47,12 +43,12 @@ def previews(folder: RunFolder, history: RunHistory) -> Comparison:
 
 
 def thinned(steps: Sequence[int], most: int, *, keep: Collection[int | None] = ()) -> list[int]:
-    """At most `most` (from 2 on) of ascending `steps`: the first, the last, those in `keep`, the rest evenly spread."""
+    """At most `most` (2 or more) of ascending `steps`: the first, the last, those in `keep`, the rest evenly spread."""
     if len(steps) <= most:
         return list(steps)
     chosen = [steps[round(place * (len(steps) - 1) / (most - 1))] for place in range(most)]
     for step in [step for step in steps if step in keep and step not in chosen]:
-        # The nearest between the ends makes room, unless that is to be kept as well.
+        # It replaces the nearest chosen step that is neither an end nor in `keep`.
         free = [other for other in chosen[1:-1] if other not in keep]
         if free:
             chosen[chosen.index(min(free, key=lambda other: abs(other - step)))] = step
@@ -60,10 +56,7 @@ def thinned(steps: Sequence[int], most: int, *, keep: Collection[int | None] = (
 
 
 def gain_at(history: RunHistory, step: int) -> float | None:
-    """How much less the error was than at the start, as a share of 1, when last evaluated up to `step`; None: unknown.
-
-    That on the pictures that are trained on, as the dashboard shows it.
-    """
+    """The gain on training images at the last evaluation up to `step`, as a share of 1; None if unknown."""
     found = history.evaluation_at(step)
     if step == 0 or found is None:
         return None
@@ -74,12 +67,12 @@ def gain_at(history: RunHistory, step: int) -> float | None:
 
 
 def training_pictures(images: Path) -> list[Path]:
-    """The pictures in a run's folder of pictures, in natural order; masks beside them are none."""
+    """The images in a run's folder of images, in natural order, without masks."""
     from ti_tui.dataset.listing import pictures_in, places
     from ti_tui.run.problems import Problems
 
     try:
         return [path for place in places(images) for path in pictures_in(place.folder, Problems(), "")]
     except OSError:
-        # Looking on needs none of them.
+        # Comparisons work without them.
         return []

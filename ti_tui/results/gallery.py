@@ -1,6 +1,6 @@
-"""What a run keeps of its comparisons: pictures that were drawn for one, and the scores of pictures. No torch.
+"""The images that a run keeps from comparisons, and their scores. No torch.
 
-`ti-tui compare` looks here before it has anything drawn or judged.
+`ti-tui compare` draws and scores only what is missing here.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from ti_tui.run.sample_prompts import SamplePrompt, format_sample_prompt, parse_
 from ti_tui.setup.check import Checked
 
 MOST_REFERENCES = 64
-"""Training pictures that others are compared with; of more, so many evenly spread."""
+"""The largest number of training images that samples are compared with; of more, a selection is evenly spread."""
 NAME_LETTERS = 40
 _KOHYA_FOLDER = re.compile(r"\d+_\S+\s+(.+)")
 
 
 class Gallery:
-    """The pictures of one prompt at several checkpoints, RUN/sample/compare/PROMPT/step00000100.png.
+    """The images of one prompt at several checkpoints, RUN/sample/compare/PROMPT/step00000100.png.
 
-    drawn.json beside them says what each was made of: one is used again only as long as that is the same.
+    drawn.json beside them records what each was made of: an image is reused only while that is the same.
 
-    line, prompt: the prompt as it was given, and with the run's own size and seed where it names none.
+    line, prompt: the prompt as given, and completed with the run's size and seed.
     """
 
     def __init__(self, folder: RunFolder, run: RunFile, prompt: str) -> None:
-        """prompt: a line in kohya's notation. Raises SamplePromptError."""
+        """prompt: in kohya's notation. Raises SamplePromptError."""
         parsed = parse_sample_prompt(prompt)
         self.line = prompt.strip()
         self.prompt = format_sample_prompt(_settled(parsed, run))
@@ -55,25 +55,25 @@ class Gallery:
         return self.folder / "drawn.json"
 
     def picture(self, step: int) -> Path:
-        """Where the picture of `step` is or will be."""
+        """The file of the image at `step`, which may not exist yet."""
         return self.folder / f"{step_name(step)}.png"
 
     def holds(self, step: int, made_of: str) -> bool:
-        """Whether that picture is there, made of this."""
+        """Whether that image exists and was made of `made_of`."""
         known = self._made_of.get(str(step)) if isinstance(self._made_of, dict) else None
         return known == made_of and self.picture(step).is_file()
 
     def note(self, step: int, made_of: str) -> None:
-        """Write down what the picture of `step` was made of. Raises CannotWrite."""
+        """Record what the image at `step` was made of. Raises CannotWrite."""
         kept = self._made_of if isinstance(self._made_of, dict) else {}
         self._made_of = {**kept, str(step): made_of}
         atomic.write_json(self._file, {"prompt": self.prompt, "made_of": self._made_of})
 
 
 class ScoreBook:
-    """RUN/sample/compare/scores.json: scores by the content of all that they follow from. Never raises for its content.
+    """RUN/sample/compare/scores.json: scores by a hash of everything they depend on. Never raises for its content.
 
-    among: likeness of the training pictures among themselves, None if it is not known.
+    among: likeness of the training images among themselves, None if unknown.
     """
 
     def __init__(self, folder: RunFolder, judge: Path, references: Sequence[Path]) -> None:
@@ -91,14 +91,14 @@ class ScoreBook:
 
     @property
     def knows_references(self) -> bool:
-        """Whether nothing is left to find out about the training pictures; one alone has none to be compared with."""
+        """Whether `among` is known, or there is only one training image and so nothing to compare."""
         return not self._several or self.among is not None
 
     def put_among(self, likeness: float) -> None:
         self._scores[self._key("among")] = likeness
 
     def get(self, picture: ToScore) -> Scores | None:
-        """The scores of a picture as it is now, if it was judged; None as well if it cannot be read."""
+        """The scores of an image as it is now; None if it has none or cannot be read."""
         try:
             found = self._scores.get(self._key(picture.words, file_hash(picture.file)))
         except OSError:
@@ -129,7 +129,7 @@ def compare_folder(folder: RunFolder) -> Path:
 
 
 def made_of(checked: Checked, step: int) -> str:
-    """Everything but the prompt that a picture at `step` follows from, in short; 0: what the vectors start from.
+    """A hash of everything besides the prompt that an image at `step` depends on; at 0 of the initial vectors.
 
     Raises OSError if the checkpoint is gone.
     """
@@ -147,14 +147,14 @@ def made_of(checked: Checked, step: int) -> str:
 
 
 def to_judge(comparison: Comparison, run: RunFile) -> dict[tuple[str, int], ToScore]:
-    """The pictures of a comparison with the words that CLIP is to find in them, by prompt and step."""
+    """The images of a comparison with the words that CLIP compares them with, by prompt and step."""
     token, word = run.embedding.token, subject_word(run)
     words = {prompt: without_name(_text_of(prompt), token, word) for prompt in comparison.prompts}
     return {key: ToScore(path, words[key[0]]) for key, path in comparison.pictures.items()}
 
 
 def mean_scores(found: Iterable[Scores | None]) -> Scores | None:
-    """The mean of those that are known; None if none is."""
+    """The mean of the known scores; None without any."""
     known = [scores for scores in found if scores is not None]
     following = [scores.following for scores in known if scores.following is not None]
     if not known:
@@ -164,7 +164,7 @@ def mean_scores(found: Iterable[Scores | None]) -> Scores | None:
 
 
 def spread_out(references: Sequence[Path]) -> list[Path]:
-    """At most MOST_REFERENCES of them."""
+    """At most MOST_REFERENCES of them, evenly spread."""
     count = len(references)
     if count <= MOST_REFERENCES:
         return list(references)
@@ -172,7 +172,7 @@ def spread_out(references: Sequence[Path]) -> list[Path]:
 
 
 def subject_word(run: RunFile) -> str:
-    """The model's own word for the subject: the init text, else the class in the kohya folder's name, else ""."""
+    """The model's own word for the subject: the initial words, else the class word in kohya's folder name, else ""."""
     init = run.embedding.init.strip()
     if init and not init.lower().endswith(READABLE):
         return init
@@ -181,7 +181,7 @@ def subject_word(run: RunFile) -> str:
 
 
 def _settled(prompt: SamplePrompt, run: RunFile) -> SamplePrompt:
-    """With the run's own size and seed where the line names none."""
+    """The prompt, completed with the run's size and seed."""
     side = run.dataset.resolution
     return replace(
         prompt,

@@ -1,4 +1,4 @@
-"""A comparison as one picture: prompts down, steps across, training pictures at the right. Pillow; no torch."""
+"""Draws a comparison as one image: a row per prompt, a column per step, training images at the right. No torch."""
 
 from __future__ import annotations
 
@@ -14,32 +14,31 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from ti_tui import __version__, atomic
-from ti_tui.dataset.crop import load_upright
-from ti_tui.dataset.scan import DatasetError
 from ti_tui.formatting import percent
 from ti_tui.jobs.clip_model import Scores
 from ti_tui.results.comparison import Comparison
+from ti_tui.results.small_picture import small_picture
 
 if TYPE_CHECKING:
     Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 WIDE_PIXELS = 2600
-"""About as wide as a grid is made; a cell is never smaller than LEAST nor larger than MOST."""
+"""About how wide a grid becomes; a cell is never smaller than LEAST nor larger than MOST."""
 LEAST, MOST = 144, 512
 GAP = 8
 MARGIN = 24
 BACKGROUND, TEXT, MUTED, ACCENT = "#16181d", "#e6e6e6", "#9aa0aa", "#e8b34b"
 EMPTY = "#22262d"
 FONTS = ("DejaVuSans.ttf", "LiberationSans-Regular.ttf", "NotoSans-Regular.ttf", "Arial.ttf", "Helvetica.ttc")
-"""Looked for where a text has letters that Pillow's own font lacks."""
+"""Tried if a text has letters that Pillow's own font lacks."""
 
 
 @dataclass(frozen=True)
 class Heading:
-    """What stands over a column.
+    """The heading of a column.
 
-    gain:   how much less the eval loss is than at the start.
-    scores: means over the column; `against`: those that they are compared with, None for the column itself.
+    scores:  means over the column.
+    against: the scores that they are compared with; None for the column itself.
     """
 
     step: int
@@ -50,17 +49,17 @@ class Heading:
 
     @property
     def likeness(self) -> str:
-        """`0.712 +0.121`; "" where it is not known."""
+        """`0.712 +0.121`; "" if unknown."""
         return _difference(*(None if one is None else one.likeness for one in (self.scores, self.against)))
 
     @property
     def following(self) -> str:
-        """As `likeness`, of the prompt."""
+        """The same for prompt-following."""
         return _difference(*(None if one is None else one.following for one in (self.scores, self.against)))
 
     @property
     def gained(self) -> str:
-        """`+12 %`; "" where it is not known."""
+        """`+12 %`; "" if unknown."""
         return percent(self.gain, sign=True)
 
     def lines(self, start: str) -> list[str]:
@@ -72,7 +71,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Words:
-    """What stands around the grid: a title, what step 0 shows, and lines below that explain the numbers."""
+    """The texts around the grid: a title, what step 0 shows, and notes below that explain the numbers."""
 
     title: str
     start: str = ""
@@ -82,13 +81,13 @@ class Words:
 def draw_grid(
     comparison: Comparison, headings: Sequence[Heading], training: Sequence[Path], words: Words
 ) -> Image.Image:
-    """The whole picture. headings: one for each step. training: shown at the right, one a row, in turn."""
+    """The whole image. headings: one per step. training: images shown at the right, one per row, in turn."""
     columns = len(comparison.steps) + bool(training)
     rows = [_Row(comparison, index, training) for index in range(len(comparison.prompts))]
     cell = max(LEAST, min(MOST, (WIDE_PIXELS - 2 * MARGIN) // max(columns, 1) - GAP))
     widest = max((image.width for row in rows for image in row.images), default=cell)
     if widest <= cell:
-        # Whole multiples only: pixels that were drawn stay the pixels that are seen.
+        # Only whole multiples, so that small images keep sharp pixels.
         cell = max(LEAST, widest * (cell // widest))
     size = max(13, cell // 15)
     texts = [words.title, words.start, *words.notes, *comparison.prompts]
@@ -109,7 +108,7 @@ def draw_grid(
     for left, heading in zip(lefts, headings, strict=True):
         brush.heading(left, y, heading, words.start, cell)
     if training:
-        brush.text(last, y, "training pictures", TEXT, cell)
+        brush.text(last, y, "training images", TEXT, cell)
     y = top
     for row, tall in zip(rows, heights, strict=True):
         brush.text(MARGIN, y, row.prompt, MUTED, width - 2 * MARGIN)
@@ -126,7 +125,7 @@ def draw_grid(
 
 
 def save_grid(image: Image.Image, path: Path, about: dict[str, object]) -> None:
-    """Write it as a PNG in one step, with what it shows as JSON in its metadata. Raises CannotWrite."""
+    """Write a PNG atomically, with `about` as JSON in its metadata. Raises CannotWrite."""
     info = PngInfo()
     info.add_itxt("Software", f"ti_tui {__version__}")
     info.add_itxt("ti_tui", json.dumps(about, ensure_ascii=False))
@@ -136,25 +135,27 @@ def save_grid(image: Image.Image, path: Path, about: dict[str, object]) -> None:
 
 
 class _Row:
-    """The pictures of one prompt, decoded."""
+    """The images of one prompt, decoded."""
 
     def __init__(self, comparison: Comparison, index: int, training: Sequence[Path]) -> None:
         self.prompt = comparison.prompts[index]
         found = {step: comparison.pictures.get((self.prompt, step)) for step in comparison.steps}
-        self.drawn = {step: image for step, path in found.items() if path and (image := _opened(path)) is not None}
-        self.training = _opened(training[index % len(training)]) if training else None
+        self.drawn = {
+            step: image for step, path in found.items() if path and (image := small_picture(path, MOST)) is not None
+        }
+        self.training = small_picture(training[index % len(training)], MOST) if training else None
 
     @property
     def images(self) -> list[Image.Image]:
         return list(self.drawn.values())
 
     def height(self, cell: int) -> int:
-        """Pixels of the row, so that the tallest of what was drawn fits in."""
+        """Height of the row in pixels: the tallest image fits."""
         return max((math.ceil(image.height * cell / image.width) for image in self.images), default=cell)
 
 
 class _Brush:
-    """Draws with one size of letters."""
+    """Draws with one font size."""
 
     def __init__(self, size: int, texts: Sequence[str]) -> None:
         self._font = _font(size, texts)
@@ -167,13 +168,13 @@ class _Brush:
         self._draw = ImageDraw.Draw(self.image)
 
     def text(self, x: int, y: int, text: str, colour: str, room: int) -> None:
-        """`text` in one line, cut where there is no room for it."""
+        """`text` in one line, cut to `room` pixels."""
         self._draw.text((x, y), self._cut(text, room), fill=colour, font=self._font)
 
     def heading(self, x: int, y: int, heading: Heading, start: str, room: int) -> None:
         self.text(x, y, f"step {heading.step}", ACCENT if heading.best else TEXT, room)
         if heading.best:
-            # Not a letter: few fonts have the star.
+            # Drawn, because few fonts have a star.
             after = x + self._width(f"step {heading.step}") + self._size
             self._star(after, y + self._size * 0.6, self._size * 0.5)
             self.text(round(after + self._size * 0.8), y, "best", ACCENT, room)
@@ -227,7 +228,7 @@ def _difference(value: float | None, against: float | None) -> str:
 
 
 def _font(size: int, texts: Sequence[str]) -> Font:
-    """Pillow's own, the same everywhere; a system's font for letters that it lacks."""
+    """Pillow's own font, the same everywhere; a system font for letters that it lacks."""
     if not all(text.isascii() for text in texts):
         for name in FONTS:
             try:
@@ -235,13 +236,3 @@ def _font(size: int, texts: Sequence[str]) -> Font:
             except OSError:
                 continue
     return ImageFont.load_default(size)
-
-
-def _opened(path: Path) -> Image.Image | None:
-    """The picture in RGB, no larger than the largest cell; None for one that is gone or damaged."""
-    try:
-        image = load_upright(path)
-    except (DatasetError, OSError):
-        return None
-    image.thumbnail((MOST, MOST), Image.Resampling.LANCZOS)
-    return image

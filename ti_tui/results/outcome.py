@@ -1,4 +1,4 @@
-"""What came out of a run, in numbers and in plain words: the report, its short form and `ti-tui runs` say the same."""
+"""The outcome of a run in numbers and words, for the report, its short form and `ti-tui runs`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ti_tui.run.verdicts import Verdict
 
 DAY = "%Y-%m-%d %H:%M"
 MOST_SECONDS = 1e8
-"""Three years: a log may hold any times."""
+"""Three years: a log may hold any number."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run as it stands.
+    """The present state of a run.
 
-    phase: what the status says, else the log; "not started" without either.
+    phase: from the status, else from the log; "not started" without either.
     """
 
     folder: RunFolder
@@ -46,18 +46,18 @@ class Outcome:
 
     @property
     def started(self) -> bool:
-        """Whether a trainer ever worked here."""
+        """Whether the run was ever started."""
         return self.outline.history.last_t is not None or self.status is not None
 
     @property
     def message(self) -> str:
-        """Why it stopped or failed, where that was said."""
-        said = self.status.message if self.status is not None and not self.going else ""
-        return said or self.outline.history.message
+        """Why it stopped or failed, if known."""
+        message = self.status.message if self.status is not None and not self.going else ""
+        return message or self.outline.history.message
 
     @property
     def seconds(self) -> float | None:
-        """How long it was trained, all sessions together; None if that cannot be told."""
+        """How long it was trained in all sessions; None if unknown."""
         seconds = self.outline.seconds
         return seconds if 0 < seconds < MOST_SECONDS else None
 
@@ -67,7 +67,7 @@ class Outcome:
 
     @property
     def evaluation(self) -> Evaluation | None:
-        """The last one."""
+        """The last evaluation."""
         return self.outline.history.evaluations[-1] if self.outline.history.evaluations else None
 
     @property
@@ -80,7 +80,7 @@ class Outcome:
 
     @property
     def gain(self) -> float | None:
-        """On the pictures that were trained on, at the last evaluation; of an older log by the eval loss."""
+        """The gain on training images at the last evaluation; for an older log from the eval loss."""
         found = self.evaluation
         return None if found is None else trained_gain(self.outline.history, found.step)
 
@@ -90,16 +90,16 @@ class Outcome:
 
     @property
     def length(self) -> str:
-        """Of the vectors: in lengths of a word, or as a plain norm; "" if it was never measured."""
+        """The norm of the vectors, relative to the median word or absolute; "" if it was never measured."""
         found = self.evaluation
         if found is not None and found.length is not None:
-            return f"{found.length:.2g} words"
+            return f"{found.length:.2g} x median word"
         norms = [row.norm for row in self.outline.history.checkpoints if row.norm is not None]
         return f"norm {norms[-1]:.3g}" if norms else ""
 
 
 def outcome_of(folder: RunFolder) -> Outcome:
-    """Reads what is there now; a run that goes on is only read."""
+    """The present outcome; may be called while the run is being trained."""
     outline, status = read_outline(folder.events), folder.current_status()
     history = outline.history
     phase = status.phase if status is not None else history.phase or "not started"
@@ -107,22 +107,22 @@ def outcome_of(folder: RunFolder) -> Outcome:
 
 
 def trained_gain(history: RunHistory, step: int) -> float | None:
-    """On the pictures that were trained on, when last evaluated up to `step`; of an older log by the eval loss."""
+    """The gain on training images at the last evaluation up to `step`; for an older log from the eval loss."""
     found = history.evaluation_at(step)
     return found.gain if found is not None and found.gain is not None else gain_at(history, step)
 
 
 def reason_in_words(outcome: Outcome, start: str) -> str:
-    """Why the verdict holds. One that was given long ago says what was learned by now.
+    """The reason for the verdict; while learning, with the present gain.
 
-    start: what the vectors started from, in words.
+    start: the initial words, as text.
     """
     verdict, gain = outcome.verdict, outcome.gain
     assert verdict is not None
     if verdict.name != "learning" or gain is None or outcome.evaluation is None:
         return verdict.reason
-    said = f"{percent(gain)} less" if gain >= 0 else f"{percent(-gain)} more"
-    return f"{said} error than {start} after {number(outcome.evaluation.step, 'step')}"
+    change = f"{percent(gain)} less" if gain >= 0 else f"{percent(-gain)} more"
+    return f"{change} error than {start} after {number(outcome.evaluation.step, 'step')}"
 
 
 def pace_in_words(seconds: float | None) -> str:
@@ -134,9 +134,9 @@ def pace_in_words(seconds: float | None) -> str:
 
 @dataclass(frozen=True)
 class ResultFiles:
-    """The embedding files of a run that are there now; None for one that is not.
+    """The embedding files of a run; None for one that does not exist.
 
-    use: the one to take: the best checkpoint, else the final one, else the last.
+    use: the file to take: the best checkpoint, else the final one, else the last.
     """
 
     final: Path | None = None
@@ -149,7 +149,7 @@ class ResultFiles:
 
 
 def result_files(outcome: Outcome, token: str) -> ResultFiles:
-    """In the one form that most programs read, of those that were written."""
+    """The embedding files in the most widely read format that was written."""
     for form in FORMS:
         found = _files_of(outcome, token, SUFFIXES[form])
         if found.use is not None:

@@ -1,4 +1,4 @@
-"""The settings of run files as text: what differs from the defaults, and in what several runs differ."""
+"""The settings of run files as text: what differs from the defaults, and what differs between runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ti_tui.run.scheme import format_scheme
 
 @dataclass(frozen=True)
 class RunSetting:
-    """A field of a run file. text, default: as people write them; default "" where there is none."""
+    """A field of a run file. text, default: as people write them; default is "" if there is none."""
 
     name: str
     text: str
@@ -25,7 +25,7 @@ class RunSetting:
 
 @dataclass(frozen=True)
 class SettingDifference:
-    """A field that is not the same in all runs, with its value in each."""
+    """A field that differs between runs, with its value in each."""
 
     name: str
     texts: tuple[str, ...]
@@ -48,7 +48,7 @@ def settings_of(recipe: RunFile) -> list[RunSetting]:
 def differences(runs: Sequence[tuple[RunFolder, RunFile]]) -> list[SettingDifference]:
     """The fields in which the run files differ, defaults filled in.
 
-    Paths that lead to the same place are the same, however they are written.
+    Different paths to the same file or folder count as equal.
     """
     found = []
     for table, model in TABLES.items():
@@ -67,7 +67,7 @@ def differences(runs: Sequence[tuple[RunFolder, RunFile]]) -> list[SettingDiffer
 
 
 def _place(folder: RunFolder, text: str) -> str:
-    """Where a path of a run file leads; "" for none. A hub id leads to itself."""
+    """The resolved path of a run file's path, "" for none; a hub id as it is."""
     if not text:
         return ""
     path = folder.path(text)
@@ -76,7 +76,7 @@ def _place(folder: RunFolder, text: str) -> str:
 
 def _text(name: str, value: Any) -> str:
     if name == "scheme.segments":
-        # The notation that everyone uses, instead of tables in a list.
+        # In the usual notation, not as a list of tables.
         return format_scheme(SchemeTable(segments=value).scheme().segments)
     if isinstance(value, str):
         return value or "(empty)"

@@ -1,4 +1,4 @@
-"""Several runs side by side: what came out of each, the settings in which they differ, what cannot be compared."""
+"""Several runs side by side: outcomes, settings that differ, and what cannot be compared."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ti_tui.run.recipe import RunFile
 
 QUESTIONS = "questions"
 MOST_NAMED = 4
-"""Settings that a sentence names; more are counted."""
+"""Settings that a sentence lists by name; if there are more, it gives their number."""
 
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """A run with its name among the others."""
+    """A run with a name that tells it apart from the others."""
 
     name: str
     folder: RunFolder
@@ -39,7 +39,7 @@ def compared(runs: Sequence[tuple[RunFolder, RunFile, Outcome]]) -> list[Compare
 
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:
-    """The last part of each path, with as many before it as tell those that are different apart."""
+    """The last part of each path, with as many parts before it as are needed to tell different paths apart."""
     names = []
     for path in paths:
         others = [other for other in paths if other != path]
@@ -52,22 +52,22 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
 
 
 def outcome_rows(runs: Sequence[ComparedRun]) -> list[SettingDifference]:
-    """What came out of each; without the rows that are empty for all."""
+    """The outcome of each run, without rows that are empty for all."""
     rows: list[tuple[str, Callable[[ComparedRun], str]]] = [
         ("state", lambda run: run.outcome.phase),
         ("steps", lambda run: steps_in_words(run.outcome)),
         ("time", lambda run: "" if run.outcome.seconds is None else seconds(run.outcome.seconds)),
-        ("a step", lambda run: pace_in_words(run.outcome.seconds_per_step)),
+        ("time per step", lambda run: pace_in_words(run.outcome.seconds_per_step)),
         ("eval loss", lambda run: "" if run.outcome.evaluation is None else f"{run.outcome.evaluation.loss:.4f}"),
         ("gain", lambda run: percent(run.outcome.gain, _error(run, "gain_error"))),
-        ("gain, kept back", _held),
+        ("gain, held out", _held),
         ("verdict", _verdict),
         ("best step", lambda run: "" if run.outcome.best_step is None else str(run.outcome.best_step)),
-        ("vector length", lambda run: run.outcome.length),
-        ("most memory", lambda run: f"{run.outcome.peak_bytes / GIB:.1f} GiB" if run.outcome.peak_bytes else ""),
+        ("norm", lambda run: run.outcome.length),
+        ("peak memory", lambda run: f"{run.outcome.peak_bytes / GIB:.1f} GiB" if run.outcome.peak_bytes else ""),
     ]
-    told = [SettingDifference(name, tuple(text(run) for run in runs)) for name, text in rows]
-    return [row for row in told if any(row.texts)]
+    filled = [SettingDifference(name, tuple(text(run) for run in runs)) for name, text in rows]
+    return [row for row in filled if any(row.texts)]
 
 
 def setting_rows(runs: Sequence[ComparedRun]) -> list[SettingDifference]:
@@ -76,7 +76,7 @@ def setting_rows(runs: Sequence[ComparedRun]) -> list[SettingDifference]:
 
 
 def differ_in_words(found: Sequence[SettingDifference]) -> str:
-    """`Only scheme.segments and training.seed differ:`; of many their number."""
+    """`Only scheme.segments and training.seed differ:`, or just the number of settings if there are many."""
     if not found:
         return "The run files are the same."
     if len(found) > MOST_NAMED:
@@ -86,18 +86,18 @@ def differ_in_words(found: Sequence[SettingDifference]) -> str:
 
 
 def not_comparable(runs: Sequence[ComparedRun]) -> list[str]:
-    """Sentences on what must not be compared, and why; none if everything can be."""
-    said = []
+    """Sentences on what must not be compared, and why; empty if everything can be."""
+    sentences = []
     evaluated = [run for run in runs if run.outcome.evaluation is not None]
-    if other := _asked_otherwise(evaluated):
-        listed = _listed(other)
-        said.append(
-            f"Eval losses cannot be compared: the runs differ in {listed}. Gains can: each is over its own start."
+    if different := _eval_set_differences(evaluated):
+        sentences.append(
+            f"Eval losses cannot be compared: the runs differ in {_listed(different)}. "
+            "Gains can: each is relative to its own initial vectors."
         )
     starts = sorted({start_in_words(run.recipe.embedding.init, run.recipe.embedding.start) for run in evaluated})
     if len(starts) > 1:
-        said.append(f"The gains are over different starts: {_listed(starts)}.")
-    return said
+        sentences.append(f"The gains are relative to different initial vectors: {_listed(starts)}.")
+    return sentences
 
 
 def steps_in_words(outcome: Outcome) -> str:
@@ -107,21 +107,21 @@ def steps_in_words(outcome: Outcome) -> str:
     return str(outcome.step) if outcome.step == outcome.total_steps else f"{outcome.step} of {outcome.total_steps}"
 
 
-def _asked_otherwise(runs: Sequence[ComparedRun]) -> list[str]:
-    """In what the questions differ that the eval loss is the answer to."""
+def _eval_set_differences(runs: Sequence[ComparedRun]) -> list[str]:
+    """What differs between the runs that the eval loss depends on, besides the vectors."""
     if len(runs) < 2:
         return []
-    kept = [_recipe_of_checkpoint(run.folder) for run in runs]
+    saved = [_recipe_of_checkpoint(run.folder) for run in runs]
     found = []
-    for name, of_checkpoint, of_file in _ASKED:
-        # A hash says more than a path, but the two cannot be compared with each other.
-        told = [one.get(of_checkpoint) for one in kept]
-        values = told if all(told) else [of_file(run) for run in runs]
+    for name, of_checkpoint, of_file in _EVAL_SET:
+        # A hash is more reliable than a path, but the two cannot be compared with each other.
+        hashes = [one.get(of_checkpoint) for one in saved]
+        values = hashes if all(hashes) else [of_file(run) for run in runs]
         if any(value != values[0] for value in values):
             found.append(name)
-    questions = [one.get(QUESTIONS) for one in kept]
+    questions = [one.get(QUESTIONS) for one in saved]
     if not found and all(questions) and len(set(questions)) > 1:
-        found.append("how many questions are asked, or which pictures are kept back")
+        found.append("the size of the eval set or the held-out images")
     return found
 
 
@@ -139,7 +139,7 @@ def _pictures(run: ComparedRun) -> Any:
     return [(path.name, path.stat().st_size, read_sidecar(path).caption) for path in pictures]
 
 
-def _cuts(run: ComparedRun) -> Any:
+def _shapes(run: ComparedRun) -> Any:
     dataset = run.recipe.dataset
     return dataset.buckets, dataset.masks and dataset.mask_outside
 
@@ -148,17 +148,17 @@ def _timesteps(run: ComparedRun) -> Any:
     return run.recipe.training.min_timestep, run.recipe.training.max_timestep
 
 
-_ASKED: tuple[tuple[str, str, Callable[[ComparedRun], Any]], ...] = (
+_EVAL_SET: tuple[tuple[str, str, Callable[[ComparedRun], Any]], ...] = (
     ("model", "model", _model),
     ("VAE, clip_skip or prediction", "", _reading),
-    ("pictures or captions", "dataset", _pictures),
+    ("images or captions", "dataset", _pictures),
     ("resolution", "", lambda run: run.recipe.dataset.resolution),
-    ("shape or masks", "", _cuts),
+    ("shape or masks", "", _shapes),
     ("template", "templates", lambda run: run.recipe.dataset.template),
     ("range of timesteps", "", _timesteps),
     ("seed, hence in the noise", "", lambda run: run.recipe.training.seed),
 )
-"""What the questions of the eval loss are made of: how it is called, its key in a checkpoint, and by the run file."""
+"""What the eval set depends on: its name, its key in a checkpoint's recipe, and its value from the run file."""
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -166,13 +166,13 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _recipe_of_checkpoint(folder: RunFolder) -> dict[str, Any]:
-    """What the last checkpoint was trained on, with hashes of model and pictures; empty if that cannot be read."""
+    """The recipe in the last checkpoint, with hashes of model and images; empty if it cannot be read."""
     steps = folder.checkpoints()
     if not steps:
         return {}
     try:
         state = json.loads((folder.state(steps[-1]) / "state.json").read_text(encoding="utf-8"))
-        # Two sets of questions with the same mark are the same.
+        # `questions` identifies the eval set.
         return {**state["recipe"], QUESTIONS: str(state["evaluation"].get("questions") or "")}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}

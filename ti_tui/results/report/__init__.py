@@ -1,1 +1,1 @@
-"""The report of a run: one page that needs nothing else. `page.write_report` makes it; nothing here knows torch."""
+"""The report of a run as one self-contained page. `page.write_report` makes it. No torch."""

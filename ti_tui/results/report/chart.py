@@ -1,4 +1,4 @@
-"""Draws one chart as SVG: curves with what surrounds them, axes, and the marks that all charts of a page share."""
+"""Draws one chart as SVG: curves with error bands, axes, and the marks that all charts of a page share."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ti_tui.formatting import percent
 from ti_tui.results.report.markup import Html, tag
 
 WIDTH, HEIGHT = 480, 264
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 24, 34
 MOST_POINTS = 360
-"""Of a curve; the plot is about as many pixels wide on a phone."""
+"""Points of a curve: about the width of the plot in pixels on a phone."""
 MOST_DOTS, FEW_DOTS = 40, 16
-"""A curve of more points gets only few dots."""
+"""A curve of more than MOST_DOTS points gets only FEW_DOTS."""
 MOST_TICKS = 60
 LETTER = 7.0
-"""Pixels of a letter of a label, about."""
+"""About the width of a letter in a label, in pixels."""
 
 Point = tuple[float, float]
 
@@ -26,10 +27,10 @@ Point = tuple[float, float]
 class ReportCurve:
     """A line of a chart.
 
-    look:   names its colour and dashes in page.css, as "trained".
+    look:   its CSS class in page.css, such as "trained".
     points: (step, value), ascending.
-    around: lowest and highest beside each point, drawn as a pale band; none if empty.
-    dots:   each point was measured: it gets a dot that says what it is.
+    around: (low, high) for each point, drawn as a pale band; no band if empty.
+    dots:   whether points get dots with their values as tooltips.
     """
 
     name: str
@@ -43,7 +44,7 @@ class ReportCurve:
 class Chart:
     """What is drawn. key: unique on the page. says: the sentence under the title.
 
-    unit: percent writes 0.5 as 50 %. lines: values that mean something, with what they mean.
+    unit: percent writes 0.5 as 50 %. lines: values to mark, with their meaning.
     """
 
     key: str
@@ -59,7 +60,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Marks:
-    """What all charts show alike: where checkpoints and verdicts are, which is best, and at which step they end."""
+    """The marks that all charts share: checkpoints, the best one, verdicts, and the step where the charts end."""
 
     last_step: int
     checkpoints: Sequence[int] = ()
@@ -68,7 +69,7 @@ class Marks:
 
 
 def figure(chart: Chart, marks: Marks) -> Html:
-    """The chart with its title, what it says and its legend."""
+    """The chart with its title, sentence and legend."""
     legend = [
         tag("span", _swatch(curve), f" {curve.name}", class_="legend-item") for curve in chart.curves if curve.points
     ]
@@ -81,16 +82,16 @@ def figure(chart: Chart, marks: Marks) -> Html:
 
 
 def described(chart: Chart) -> str:
-    """The chart in words, for who cannot see it."""
-    said = []
+    """The chart in words, for people who cannot see it."""
+    sentences = []
     for curve in chart.curves:
         if curve.points:
             (first, start), (last, end) = curve.points[0], curve.points[-1]
             values = f"{_value(start, chart.unit)} at step {first:.0f}, {_value(end, chart.unit)} at step {last:.0f}"
             lowest, highest = (find(value for _, value in curve.points) for find in (min, max))
             span = f"between {_value(lowest, chart.unit)} and {_value(highest, chart.unit)}"
-            said.append(f"{curve.name}: {values}, {span}.")
-    return " ".join(said) or "No values yet."
+            sentences.append(f"{curve.name}: {values}, {span}.")
+    return " ".join(sentences) or "No values yet."
 
 
 def nice_steps(low: float, high: float, most: int) -> list[float]:
@@ -119,7 +120,7 @@ def log_steps(low: float, high: float, most: int) -> list[float]:
 
 
 def thinned_points(points: Sequence[Point], most: int) -> list[int]:
-    """Places of at most `most` points, the first and the last among them, evenly spread."""
+    """Indices of at most `most` points, evenly spread, with the first and the last."""
     count = len(points)
     if count <= most:
         return list(range(count))
@@ -127,7 +128,7 @@ def thinned_points(points: Sequence[Point], most: int) -> list[int]:
 
 
 class _Plane:
-    """Where steps and values are in the drawing."""
+    """Maps steps and values to coordinates."""
 
     def __init__(self, chart: Chart, last_step: int) -> None:
         self.log = chart.scale == "log"
@@ -161,7 +162,7 @@ class _Plane:
         return LEFT + (WIDTH - LEFT - RIGHT) * min(max(step, 0.0), self.last_step) / self.last_step
 
     def y(self, value: float) -> float:
-        """Cut at the edges: a few values far away must not press all others together."""
+        """Clipped at the edges: a few distant values must not squeeze all others."""
         value = min(max(value, self.low), self.high)
         if self.log:
             share = math.log(value / self.low) / math.log(self.high / self.low)
@@ -202,7 +203,7 @@ def _axes(plane: _Plane, chart: Chart) -> list[Html]:
     drawn.append(_rule(LEFT, bottom, right, bottom, "axis"))
     steps = [tick for tick in nice_steps(0, plane.last_step, 6) if tick == int(tick)]
     for tick in steps:
-        # At the ends a number stays beside the axis: before it stands "step", after it nothing.
+        # The first and last numbers stay within the axis: "step" is on the left, and the image ends on the right.
         anchor = "start" if tick == 0 else "end" if plane.x(tick) > right - 12 else "middle"
         x = right if anchor == "end" else plane.x(tick)
         drawn.append(tag("text", _step(tick), x=x, y=bottom + 19, class_="tick", text_anchor=anchor))
@@ -211,7 +212,7 @@ def _axes(plane: _Plane, chart: Chart) -> list[Html]:
 
 
 def _marked(plane: _Plane, marks: Marks) -> list[Html]:
-    """Checkpoints as ticks on the axis, the best with a star, verdicts as lines with their name at the top."""
+    """Checkpoints as ticks on the axis, the best as a star, verdicts as lines with their name at the top."""
     bottom = HEIGHT - BOTTOM
     points = [(step, 0.0) for step in marks.checkpoints]
     drawn = [
@@ -220,7 +221,7 @@ def _marked(plane: _Plane, marks: Marks) -> list[Html]:
         for x in [plane.x(points[place][0])]
     ]
     free = float(WIDTH)
-    # From the right: the later verdict is the one that holds, and has its label in any case.
+    # From the right: the last verdict is the current one and always gets its label.
     for step, name in reversed(marks.verdicts):
         x, half = plane.x(step), len(name) * LETTER / 2
         drawn.append(_rule(x, TOP - 6, x, bottom, f"verdict {_look_of(name)}"))
@@ -266,9 +267,9 @@ def _line(plane: _Plane, curve: ReportCurve, unit: str) -> list[Html]:
     if curve.dots or len(at) == 1:
         for place in thinned_points(curve.points, MOST_DOTS if len(curve.points) <= MOST_DOTS else FEW_DOTS):
             step, value = curve.points[place]
-            said = f"step {step:.0f}: {_value(value, unit)}{_error(curve, place, value)}, {curve.name}"
+            tooltip = f"step {step:.0f}: {_value(value, unit)}{_error(curve, place, value)}, {curve.name}"
             dot = {"cx": plane.x(step), "cy": plane.y(value), "r": 2.6}
-            drawn.append(tag("circle", tag("title", said), class_=f"dot {curve.look}", **dot))
+            drawn.append(tag("circle", tag("title", tooltip), class_=f"dot {curve.look}", **dot))
     return drawn
 
 
@@ -277,7 +278,7 @@ def _error(curve: ReportCurve, place: int, value: float) -> str:
 
 
 def _swatch(curve: ReportCurve) -> Html:
-    """What the curve looks like, for the legend."""
+    """A sample of the curve for the legend."""
     line = tag("path", d="M0 5H22", class_=f"line {curve.look}")
     dot = tag("circle", cx=11, cy=5, r=2.6, class_=f"dot {curve.look}") if curve.dots else None
     return tag("svg", line, dot, class_="swatch", viewBox="0 0 22 10", aria_hidden="true")
@@ -288,7 +289,7 @@ def _rule(x1: float, y1: float, x2: float, y2: float, look: str) -> Html:
 
 
 def _path(points: Sequence[Point]) -> str:
-    """Whole points of a tenth of a pixel."""
+    """A path through the points, rounded to a tenth of a pixel."""
     written = [f"{x:.1f} {y:.1f}".replace(".0", "") for x, y in points]
     return f"M{'L'.join(written)}"
 
@@ -306,11 +307,11 @@ def _look_of(verdict: str) -> str:
 
 
 def _step(step: float) -> str:
-    """A step as an axis has it: `3000`, `200 000`."""
+    """A step on the axis: `3000`, `200 000`."""
     return f"{step:,.0f}".replace(",", " ") if step >= 10_000 else f"{step:.0f}"
 
 
 def _value(value: float, unit: str) -> str:
     if unit == "percent":
-        return f"{value * 100:.3g} %" if abs(value) < 1000 else f"{value * 100:.0e} %"
+        return f"{value * 100:.3g} %" if abs(value) < 9.995 else percent(value)
     return f"{value:.3g}" if 1e-4 <= abs(value) < 1e5 or value == 0 else f"{value:.0e}"

@@ -1,4 +1,4 @@
-"""The checkpoints of a run as a table: what each was worth, and which file holds it."""
+"""The checkpoints of a run as a table: losses, gains and files."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ti_tui.run.folder import RunFolder
 from ti_tui.run.history import CheckpointRow, RunHistory
 
 FEW, MOST = 12, 400
-"""Rows that are seen at once, and that are listed at all."""
+"""Rows in the open table, and rows in the full one."""
 
 
 def checkpoints_section(folder: RunFolder, history: RunHistory) -> Html:
-    """A few of them, spread over the run and with the best, the newest first; all of them folded up below."""
+    """A few checkpoints, spread over the run and with the best, newest first; all of them in a folded table below."""
     if not history.checkpoints:
         return tag("p", "There is no checkpoint yet.")
-    said = "★ marks the best by its evaluation; files are in the run folder."
-    parts: list[object] = [tag("p", said, class_="says"), _table(folder, history, FEW)]
+    legend = "★ marks the best by its evaluation; files are in the run folder."
+    parts: list[object] = [tag("p", legend, class_="says"), _table(folder, history, FEW)]
     count = len(history.checkpoints)
     if count > FEW:
         summary = f"All {count} checkpoints" if count <= MOST else f"{MOST} of the {count} checkpoints"
@@ -31,7 +31,7 @@ def checkpoints_section(folder: RunFolder, history: RunHistory) -> Html:
 def _table(folder: RunFolder, history: RunHistory, most: int) -> Html:
     rows = {row.step: row for row in history.checkpoints}
     shown = thinned(list(rows), most, keep=(history.best_step,))
-    heads = ["step", "eval loss", "gain", "kept back", "train loss", "norm", "file"]
+    heads = ["step", "eval loss", "gain", "held out", "train loss", "norm", "file"]
     listed = [_row(folder, history, rows[step]) for step in reversed(shown)]
     used = [place for place in range(len(heads)) if place in (0, 6) or any(row[place] for row in listed)]
     return table(
@@ -64,7 +64,7 @@ def _files(folder: RunFolder, row: CheckpointRow) -> Html:
     taken = file_bytes(path)
     about: list[object] = [tag("code", first)]
     if taken is None:
-        about.append(tag("span", " not there any more", class_="quiet"))
+        about.append(tag("span", " (deleted)", class_="quiet"))
     else:
         endings = ", ".join(Path(other).suffix for other in others if file_bytes(folder.root / other) is not None)
         about.append(tag("span", f" {size(taken)}{f', also {endings}' if endings else ''}", class_="quiet"))

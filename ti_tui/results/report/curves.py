@@ -1,4 +1,4 @@
-"""The charts of a run: which there are, what they show, and what each says in a sentence."""
+"""The charts of a run, each with a sentence that sums it up."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ti_tui.run.smoothing import smooth_curve
 from ti_tui.run.verdicts import LEAST_FOLLOWING, LONGEST
 
 MOST_VERDICTS = 8
-"""The last changes of mind that are marked."""
+"""How many of the last verdicts are marked."""
 TIMESTEPS = 1000
 BAND_NAMES = ("least noise", "some", "more", "most noise")
 
 
 def marks_of(history: RunHistory) -> Marks:
-    """What all charts of the run mark."""
+    """The marks in all charts of the run."""
     return Marks(
         last_step=history.step,
         checkpoints=[row.step for row in history.checkpoints],
@@ -31,7 +31,7 @@ def marks_of(history: RunHistory) -> Marks:
 
 
 def charts_of(history: RunHistory, recipe: RunFile) -> list[tuple[Chart, Marks]]:
-    """Those for which there is anything to draw, the most telling first."""
+    """The charts with anything to draw, the most important first."""
     marks = marks_of(history)
     start = start_in_words(recipe.embedding.init, recipe.embedding.start)
     found = [
@@ -54,14 +54,14 @@ def _gain(history: RunHistory, start: str) -> Chart | None:
         return None
     held = _of(history.evaluations, lambda one: one.held_gain)
     curves = [
-        ReportCurve("pictures it trains on", "trained", trained, _around(history, trained, "gain_error"), dots=True),
-        ReportCurve("kept-back pictures", "held", held, _around(history, held, "held_gain_error"), dots=True),
+        ReportCurve("training images", "trained", trained, _around(history, trained, "gain_error"), dots=True),
+        ReportCurve("held-out images", "held", held, _around(history, held, "held_gain_error"), dots=True),
     ]
     last = history.evaluations[-1]
-    held_too = f", {percent(last.held_gain, last.held_gain_error)} on kept-back ones" if last.held_gain else ""
+    held_too = f", {percent(last.held_gain, last.held_gain_error)} on held-out images" if last.held_gain else ""
     says = f"{percent(last.gain, last.gain_error)} less error than with {start}{held_too}, at step {last.step}."
     low = min(value for _, value in [*trained, *held])
-    # Twice the error and worse is all alike: it burst.
+    # Twice the error or more means a diverged run: how much more does not matter.
     return Chart("gain", "Gain over the start", says, curves, unit="percent", zero=True, limits=(max(low, -1.0), None))
 
 
@@ -71,11 +71,11 @@ def _loss(history: RunHistory) -> Chart | None:
         return None
     smoothed = list(zip(history.loss.steps, smooth_curve(history.loss.values), strict=True))
     curves = [_thin(history.loss), ReportCurve("smoothed", "smooth", smoothed)]
-    says = f"Each step draws other noise, so single values jump; smoothed it went from {_four(smoothed[0][1])} to " + (
+    says = f"Each step has different noise, so single values jump. Smoothed: {_four(smoothed[0][1])} to " + (
         f"{_four(smoothed[-1][1])}."
     )
     if history.evals:
-        curves.append(ReportCurve("eval loss, on a fixed set", "eval", history.evals, dots=True))
+        curves.append(ReportCurve("eval loss", "eval", history.evals, dots=True))
     lows, highs = sorted(history.loss.lows), sorted(history.loss.highs)
     kept = [value for _, value in history.evals if value > 0]
     low = min([lows[len(lows) // 100], *kept])
@@ -85,11 +85,11 @@ def _loss(history: RunHistory) -> Chart | None:
 
 def _rate(history: RunHistory, recipe: RunFile) -> Chart | None:
     taken = _corners([(step, rate) for step, rate in history.rates.points() if rate > 0])
-    curves = [ReportCurve("as it was trained", "rate", taken)] if taken else []
+    curves = [ReportCurve("as trained", "rate", taken)] if taken else []
     scheme = recipe.scheme.scheme()
     if scheme.total_steps > history.step:
         steps, rates = scheme.points()
-        curves.insert(0, ReportCurve("the scheme of run.toml", "plan", list(zip(steps, rates, strict=True))))
+        curves.insert(0, ReportCurve("the scheme in run.toml", "plan", list(zip(steps, rates, strict=True))))
     if not curves:
         return None
     first, last = curves[-1].points[0][1], curves[-1].points[-1][1]
@@ -111,7 +111,7 @@ def _bands(history: RunHistory) -> Chart | None:
     curves = [curve for curve in curves if len(curve.points) > 1]
     if not curves:
         return None
-    says = "Error relative to that of an empty prompt. Much noise decides composition and colours, little noise detail."
+    says = "Error relative to an empty prompt's. High noise decides composition and colours, low noise detail."
     lines = [(1.0, "an empty prompt")]
     return Chart("bands", "Loss by timestep", says, curves, unit="percent", lines=lines, limits=(0.0, 3.0))
 
@@ -124,22 +124,22 @@ def _length(history: RunHistory) -> Chart | None:
         if not norms:
             return None
         curve = ReportCurve("mean norm", "length", norms, dots=True)
-        return Chart("length", "Length of the vectors", "Their norm at each checkpoint.", [curve], zero=True)
+        return Chart("length", "Norm of the vectors", "At each checkpoint.", [curve], zero=True)
     curves = [ReportCurve("the median vector", "length", median), ReportCurve("the longest", "longest", longest)]
     values = [value for _, value in [*median, *longest]]
     wide = min(values) > 0 and max(values) > 20 * min(values)
-    says = f"In lengths of a usual word: {median[0][1]:.2g} at the start, {median[-1][1]:.2g} now."
-    lines = [(1.0, "a usual word"), *([(LONGEST, "prompts are ignored")] if max(values) > LONGEST / 2 else [])]
+    says = f"Relative to the median word: {median[0][1]:.2g} at the start, {median[-1][1]:.2g} now."
+    lines = [(1.0, "the median word"), *([(LONGEST, "prompts are ignored")] if max(values) > LONGEST / 2 else [])]
     scale, zero = ("log", False) if wide else ("linear", True)
-    return Chart("length", "Length of the vectors", says, curves, scale=scale, zero=zero, lines=lines)  # type: ignore[arg-type]
+    return Chart("length", "Norm of the vectors", says, curves, scale=scale, zero=zero, lines=lines)  # type: ignore[arg-type]
 
 
 def _following(history: RunHistory, start: str) -> Chart | None:
     points = _of(history.evaluations, lambda one: one.follows)
     if len(points) < 2:
         return None
-    says = f"How much the other words of a prompt move the picture, beside {start}: {percent(points[-1][1])}."
-    lines = [(LEAST_FOLLOWING, "below this they get lost")]
+    says = f"How far a prompt's other words still act, relative to {start}: {percent(points[-1][1])}."
+    lines = [(LEAST_FOLLOWING, "below this they are lost")]
     curve = ReportCurve("the rest of the prompt", "follows", points, dots=True)
     return Chart("follows", "Prompt-following", says, [curve], unit="percent", zero=True, lines=lines)
 
@@ -149,7 +149,7 @@ def _of(evaluations: Sequence[Evaluation], get: Callable[[Evaluation], float | N
 
 
 def _around(history: RunHistory, points: Sequence[Point], error: str) -> list[tuple[float, float]]:
-    """A standard error to both sides; empty where none is known."""
+    """One standard error to both sides; empty if unknown."""
     errors = {one.step: getattr(one, error) for one in history.evaluations}
     if not any(errors.values()):
         return []
@@ -157,7 +157,7 @@ def _around(history: RunHistory, points: Sequence[Point], error: str) -> list[tu
 
 
 def _thin(series: Series) -> ReportCurve:
-    """The raw loss: its mean over some steps at a time, and between which values they lay."""
+    """The raw loss: means over a few steps at a time, with their range."""
     each = -(-len(series) // MOST_POINTS)
     points, around = [], []
     for start in range(0, len(series), each):
@@ -169,7 +169,7 @@ def _thin(series: Series) -> ReportCurve:
 
 
 def _corners(points: Sequence[Point]) -> list[Point]:
-    """Without the points on a level stretch: what is left can be thinned without slanting its edges."""
+    """The points without the inside of level stretches, so that thinning them keeps the edges upright."""
     return [
         point
         for place, point in enumerate(points)

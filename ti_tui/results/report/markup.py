@@ -1,4 +1,4 @@
-"""HTML from nested calls: what is put in is escaped, unless it is markup already. Nothing else writes tags."""
+"""HTML from nested calls: content is escaped unless it is markup already. Nothing else writes tags."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ VOID = frozenset({"br", "col", "hr", "img", "meta"})
 
 
 class Html(str):
-    """Text that is markup; every other text is escaped where it is put in."""
+    """Text that is markup already; any other text is escaped."""
 
     __slots__ = ()
 
 
 def escaped(content: object) -> Html:
-    """`content` as text of a page. Signs that cannot be seen are written out: they could turn a line around."""
+    """`content` as text of a page. Invisible characters are escaped: they could reverse a line."""
     if isinstance(content, Html):
         return content
     lines = [printable(line) for line in str(content).splitlines()]
@@ -25,15 +25,15 @@ def escaped(content: object) -> Html:
 
 
 def join(parts: Iterable[object], between: str = "") -> Html:
-    """The parts (a list, a generator) one after the other, without those that are None or empty."""
+    """The parts (a list or generator) joined, without those that are None or empty."""
     kept = [escaped(part) for part in parts if part is not None and part != ""]
     return Html(escaped(between).join(kept))
 
 
 def tag(name: str, /, *content: object, **attributes: object) -> Html:
-    """An element. A trailing `_` of an attribute's name goes, others become `-`; False and None leave it out.
+    """An element. In attribute names a trailing `_` is removed, others become `-`; False and None omit the attribute.
 
-    Content that is None is passed over; a list is put in item by item.
+    Content that is None is skipped; a list is inserted item by item.
     """
     written = "".join(
         f" {key.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{escaped(_number(value))}"')
@@ -49,7 +49,7 @@ def tag(name: str, /, *content: object, **attributes: object) -> Html:
 def table(
     heads: Sequence[object], rows: Iterable[Sequence[object]], *, numbers: Collection[int] = (), **attributes: object
 ) -> Html:
-    """A table whose first column names its rows. numbers: columns that are written flush right."""
+    """A table whose first column names the rows. numbers: columns that are aligned right."""
 
     def cell(name: str, place: int, content: object, **more: object) -> Html:
         return tag(name, content, class_="number" if place in numbers else None, **more)
@@ -66,10 +66,10 @@ def table(
         for row in rows
     ]
     made = tag("table", tag("thead", head), tag("tbody", body), **attributes)
-    # Wide ones are moved sideways on a phone, not the page; so that a keyboard can do that, they take the focus.
+    # On a phone a wide table scrolls sideways, not the page; it takes the focus, so that the keyboard can scroll it.
     return tag("div", made, class_="wide", tabindex="0", role="group", aria_label="table")
 
 
 def _number(value: object) -> object:
-    """Coordinates with as many digits as are seen."""
+    """Coordinates with only as many digits as are visible."""
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""The report of a run as one HTML page that needs nothing else: no network, no scripts, no other file."""
+"""The report of a run as one self-contained HTML page: no network, no scripts, no other files."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from ti_tui.run.recipe import RunFile
 
 STYLE = Path(__file__).with_name("page.css")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-"""What a browser may load for the page: nothing. Whatever a caption or a log may hold, no request leaves it."""
+"""The browser may load nothing for the page: whatever a caption or a log contains, it sends no request."""
 
 
 class NothingToReport(UserError):
-    """A run that never began."""
+    """A run that was never started."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Report:
 
 
 def read_report(folder: RunFolder) -> Report:
-    """Everything that is there now; a run that goes on is only read. Raises NothingToReport, RunFileError."""
+    """Read everything for the report, even while the run is being trained. Raises NothingToReport, RunFileError."""
     recipe, outcome = run_file.load(folder.file), outcome_of(folder)
     if not outcome.started:
         raise NothingToReport(
@@ -61,7 +61,7 @@ def read_report(folder: RunFolder) -> Report:
 
 
 def write_report(report: Report, target: Path) -> int:
-    """Write the page to `target` in one step; returns its size in bytes. Raises CannotWrite."""
+    """Write the page to `target` atomically; returns its size in bytes. Raises CannotWrite."""
     content = page(report).encode("utf-8")
     atomic.write_bytes(target, content)
     return len(content)
@@ -72,7 +72,7 @@ def page(report: Report) -> Html:
     recipe, history, outcome = report.recipe, report.history, report.outcome
     sections = [
         ("curves", "Curves", _curves(history, recipe)),
-        ("pictures", "Pictures", pictures_section(grid_of(report.folder, history, recipe), history, recipe)),
+        ("pictures", "Images", pictures_section(grid_of(report.folder, history, recipe), history, recipe)),
         ("use", "How to use it", usage_section(report.files, report.folder, recipe, history)),
         ("checkpoints", "Checkpoints", checkpoints_section(report.folder, history)),
         ("vectors", "Vectors", vectors_section(history)),
@@ -83,7 +83,7 @@ def page(report: Report) -> Html:
     shown = [(key, title, content) for key, title, content in sections if content is not None]
     links = [tag("a", title, href=f"#{key}") for key, title, _ in shown]
     made = [tag("section", tag("h2", title), content, id=key) for key, title, content in shown]
-    title = f"{recipe.embedding.token}, {outcome.folder.name}: report of a training"
+    title = f"{recipe.embedding.token}, {outcome.folder.name}: training report"
     return Html(
         "<!DOCTYPE html>\n"
         + tag(
@@ -96,7 +96,7 @@ def page(report: Report) -> Html:
                 tag("meta", name="color-scheme", content="light dark"),
                 tag("meta", name="robots", content="noindex"),
                 tag("title", title),
-                # Ours, without anything of the user's: it must not be escaped.
+                # Our own text, without user content, must not be escaped.
                 tag("style", Html(STYLE.read_text(encoding="utf-8"))),
             ),
             tag(
@@ -124,9 +124,7 @@ def _curves(history: RunHistory, recipe: RunFile) -> Html:
     )
 
 
-_LEGEND = (
-    "In all of them ★ is the best checkpoint, ticks on the axis are the others, dashed lines are changes of verdict."
-)
+_LEGEND = "In all charts ★ marks the best checkpoint, ticks on the axis the others, dashed lines a new verdict."
 
 
 def _colophon(report: Report) -> Html:

@@ -1,4 +1,4 @@
-"""The previews of a run in a grid, prompts down and steps across, beside training pictures."""
+"""The samples of a run in a grid, a row per prompt and a column per step, beside training images."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ MOST_COLUMNS = 7
 MOST_ROWS = 8
 MOST_TRAINING = 12
 SMALL_PIXELS = 160
-"""Pictures below are drawn with their pixels as they are: enlarged smoothly they would only look out of focus."""
+"""Smaller images are enlarged with sharp pixels: smoothed, they would look out of focus."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What is shown. more_prompts: how many have no row. training: pictures at the right, then those below."""
+    """What is shown. more_prompts: how many have no row. training: images at the right, then those below."""
 
     shown: Comparison
     training: tuple[Path, ...]
@@ -35,7 +35,7 @@ class Grid:
 
 
 def grid_of(folder: RunFolder, history: RunHistory, recipe: RunFile) -> Grid:
-    """The pictures that are there, thinned to what a page can show."""
+    """The samples that exist, thinned to what a page can show."""
     found = previews(folder, history)
     there = {key: path for key, path in found.pictures.items() if file_bytes(path) is not None}
     rows = tuple(prompt for prompt in found.prompts if any(key[0] == prompt for key in there))
@@ -49,7 +49,7 @@ def grid_of(folder: RunFolder, history: RunHistory, recipe: RunFile) -> Grid:
 
 
 def pictures_section(grid: Grid, history: RunHistory, recipe: RunFile) -> Html:
-    """The grid as a table, the other training pictures below it."""
+    """The grid as a table, with the other training images below."""
     small = thumbnails([*grid.shown.pictures.values(), *grid.training])
     beside = grid.training[: len(grid.shown.prompts)]
     below = [path for path in grid.training if path not in beside]
@@ -57,10 +57,10 @@ def pictures_section(grid: Grid, history: RunHistory, recipe: RunFile) -> Html:
     if grid.shown.prompts:
         parts += [tag("p", _about(grid), class_="says"), _table(grid, beside, small, history, recipe)]
     else:
-        parts.append(tag("p", "The run drew no previews.", class_="says"))
+        parts.append(tag("p", "The run drew no samples.", class_="says"))
     strip = [_training(path, small) for path in below if path in small]
     if strip:
-        others = "More training pictures" if beside else "Training pictures"
+        others = "More training images" if beside else "Training images"
         parts += [tag("h3", others), tag("div", strip, class_="strip")]
     return tag("div", parts)
 
@@ -79,7 +79,7 @@ def _table(
     columns = len(steps) + bool(beside)
     heads = [_heading(step, history, word) for step in steps]
     if beside:
-        heads.append(tag("th", "training", tag("span", "pictures"), scope="col", class_="training"))
+        heads.append(tag("th", "training", tag("span", "images"), scope="col", class_="training"))
     body: list[Html] = []
     for place, prompt in enumerate(grid.shown.prompts):
         cells = [_cell(grid, prompt, step, small, best=step == history.best_step) for step in steps]
@@ -88,10 +88,10 @@ def _table(
             cells.append(tag("td", _training(one, small) if one is not None else None, class_="training"))
         name = tag("th", prompt, colspan=columns, scope="rowgroup", class_="prompt")
         body.append(tag("tbody", tag("tr", name), tag("tr", cells)))
-    # Few columns make no huge pictures, many no tiny ones.
+    # Images are neither huge in few columns nor tiny in many.
     room = f"max-width: {11 * columns}rem; min-width: {5 * columns}rem"
     made = tag("table", tag("thead", tag("tr", heads)), body, class_="grid", style=room)
-    return tag("div", made, class_="wide", tabindex="0", role="group", aria_label="previews")
+    return tag("div", made, class_="wide", tabindex="0", role="group", aria_label="samples")
 
 
 def _heading(step: int, history: RunHistory, word: str) -> Html:
@@ -116,16 +116,16 @@ def _training(path: Path, small: Mapping[Path, Thumbnail]) -> Html | None:
     if found is None:
         return None
     caption = read_sidecar(path).caption
-    return _image(found, f"training picture {path.name}{': ' if caption else ''}{caption}")
+    return _image(found, f"training image {path.name}{': ' if caption else ''}{caption}")
 
 
-def _image(thumbnail: Thumbnail, said: str) -> Html:
+def _image(thumbnail: Thumbnail, description: str) -> Html:
     return tag(
         "img",
         src=thumbnail.uri,
         width=thumbnail.width,
         height=thumbnail.height,
-        alt=said,
-        title=said,
+        alt=description,
+        title=description,
         class_="pixels" if max(thumbnail.width, thumbnail.height) < SMALL_PIXELS else None,
     )

@@ -1,4 +1,4 @@
-"""The settings of the run: what differs from the defaults, everything, and what `auto` became and why."""
+"""The settings of the run: what differs from the defaults, all others, and what `auto` became and why."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from ti_tui.run.history import RunHistory
 from ti_tui.run.recipe import RunFile
 
 MOST_LETTERS = 600
-"""Of one value: a list of prompts may be long."""
+"""Longest text of a value: a list of prompts may be long."""
 
 
 def settings_section(recipe: RunFile, history: RunHistory) -> Html:
-    """What was chosen first, then all of it."""
+    """The chosen settings first, then all others."""
     settings = settings_of(recipe)
     chosen = [one for one in settings if not one.is_default]
     rest = [one for one in settings if one.is_default]
@@ -31,7 +31,7 @@ def settings_section(recipe: RunFile, history: RunHistory) -> Html:
     if history.plan:
         plan = [[name, "not known" if value is None else value] for name, value in history.plan.items()]
         parts.append(tag("details", tag("summary", "The plan in full"), table(["what", "value"], plan)))
-    summary = f"The other {len(rest)} settings, all as by default"
+    summary = f"The other {len(rest)} settings, all at their defaults"
     parts.append(tag("details", tag("summary", summary), _table(rest, defaults=False)))
     return tag("div", parts)
 

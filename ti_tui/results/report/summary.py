@@ -1,4 +1,4 @@
-"""The head of the report: what the run came to, in plain words, and the few numbers that say how far it got."""
+"""The head of the report: state, verdict and key figures."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ MEANINGS: dict[VerdictName, tuple[str, str]] = {
     VerdictName.LEARNING: ("Still learning", "More steps may bring more."),
     VerdictName.LEARNED: ("Learned", "More steps refine it at most."),
     VerdictName.OVERTRAINING: ("Overtrained", "Take the best checkpoint, not the last."),
-    VerdictName.NOT_LEARNING: ("Not learning", "The vectors are about as good as the words that they started from."),
+    VerdictName.NOT_LEARNING: ("Not learning", "The vectors are about as good as the initial ones."),
     VerdictName.DIVERGING: ("Diverging", "Lower the rates by ten and start again."),
 }
-"""What each verdict is called as a heading, and what follows from it."""
+"""Heading of each verdict, and what to do."""
 STATES = {
     "done": "trained to its end",
     "stopped": "stopped",
@@ -79,7 +79,7 @@ def _state(outcome: Outcome) -> Html:
 def _verdict(outcome: Outcome, start: str) -> Html:
     verdict = outcome.verdict
     if verdict is None:
-        why = "It takes a few evaluations to say anything."
+        why = "A verdict takes a few evaluations."
         if outcome.evaluation is None:
             why = "Without evaluations nothing can be said about what was learned ([evaluation] in run.toml)."
         return tag("div", tag("h2", "No verdict"), tag("p", why), class_="verdict none")
@@ -92,7 +92,7 @@ def _verdict(outcome: Outcome, start: str) -> Html:
         "div",
         tag("h2", tag("span", _SIGNS[look], aria_hidden="true", class_="sign"), f" {name}"),
         tag("p", f"{reason[:1].upper()}{reason[1:]}."),
-        tag("p", f"Said {verdict_time(outcome)}. {meaning}", class_="when"),
+        tag("p", f"Given {verdict_time(outcome)}. {meaning}", class_="when"),
         class_=f"verdict {look}",
     )
 
@@ -105,9 +105,9 @@ def _figures(outcome: Outcome, files: ResultFiles) -> list[tuple[str, object]]:
     figures: list[tuple[str, object]] = []
     if outcome.gain is not None:
         error = found.gain_error if found is not None else None
-        figures.append(("gain, trained pictures", percent(outcome.gain, error)))
+        figures.append(("gain, training images", percent(outcome.gain, error)))
     if found is not None and found.held_gain is not None:
-        figures.append(("gain, kept-back pictures", percent(found.held_gain, found.held_gain_error)))
+        figures.append(("gain, held-out images", percent(found.held_gain, found.held_gain_error)))
     if outcome.best_step is not None:
         gain = percent(trained_gain(history, outcome.best_step))
         below = f"gain {gain}" if gain else ""
@@ -117,14 +117,14 @@ def _figures(outcome: Outcome, files: ResultFiles) -> list[tuple[str, object]]:
     if found is not None and outcome.gain is None:
         figures.append(("eval loss", f"{found.loss:.4f}"))
     if outcome.seconds_per_step is not None:
-        figures.append(("a step took", pace_in_words(outcome.seconds_per_step)))
+        figures.append(("time per step", pace_in_words(outcome.seconds_per_step)))
     if outcome.peak_bytes:
         device = str(history.plan.get("device_name") or history.plan.get("device") or "")[:40]
-        figures.append(("most memory", [f"{outcome.peak_bytes / GIB:.1f} GiB", tag("small", device)]))
+        figures.append(("peak memory", [f"{outcome.peak_bytes / GIB:.1f} GiB", tag("small", device)]))
     return figures
 
 
 def _last_part(model: str) -> str:
-    """A model as people name it: without the folders that it lies in, and a file's ending."""
+    """A model's short name: without its folder and file ending."""
     name = model.rstrip("/").rpartition("/")[2] or model
     return name.removesuffix(".safetensors").removesuffix(".ckpt")

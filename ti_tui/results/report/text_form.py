@@ -15,11 +15,11 @@ WIDTH = 80
 INDENT = 9
 """Columns of the names at the left."""
 HOLD = "\N{NO-BREAK SPACE}"
-"""Stands for a space in a path until the lines are broken. `printable` leaves none of the user's."""
+"""Replaces spaces in paths until the lines are wrapped. `printable` removes any in the user's texts."""
 
 
 def short_form(report: Report, page: Path, page_bytes: int) -> list[str]:
-    """Names and values in WIDTH columns. Paths are never broken, so that they can be copied: a long one stands out."""
+    """Names and values in WIDTH columns. Paths are not wrapped, so that they can be copied: a long one is wider."""
     outcome, embedding, files = report.outcome, report.recipe.embedding, report.files
     start = printable(start_in_words(embedding.init, embedding.start))
     rows = [
@@ -32,7 +32,7 @@ def short_form(report: Report, page: Path, page_bytes: int) -> list[str]:
     verdict = outcome.verdict
     if verdict is not None:
         reason = printable(reason_in_words(outcome, start))
-        rows.append(("verdict", f"{verdict.name}, said at step {verdict.step}: {reason}"))
+        rows.append(("verdict", f"{verdict.name} at step {verdict.step}: {reason}"))
     if gains := _gains(report):
         rows.append(("gain", gains))
     if outcome.best_step is not None:
@@ -77,13 +77,13 @@ def _gains(report: Report) -> str:
     if found is None or outcome.gain is None:
         return f"not known; eval loss {found.loss:.4f}" if found is not None else ""
     held = (
-        f", {percent(found.held_gain, found.held_gain_error)} on kept-back ones" if found.held_gain is not None else ""
+        f", {percent(found.held_gain, found.held_gain_error)} on held-out images" if found.held_gain is not None else ""
     )
-    return f"{percent(outcome.gain, found.gain_error)} on the trained pictures{held} (step {found.step})"
+    return f"{percent(outcome.gain, found.gain_error)} on training images{held} (step {found.step})"
 
 
 def _shown(path: Path) -> str:
-    """From the current folder or the home folder, where that is shorter."""
+    """The shortest form of a path: absolute, from the home folder, or from the current folder."""
     near = os.path.relpath(path)
-    ways = [str(path), location(path), *([near] if not near.startswith("..") else [])]
-    return printable(min(ways, key=len)).replace(" ", HOLD)
+    forms = [str(path), location(path), *([near] if not near.startswith("..") else [])]
+    return printable(min(forms, key=len)).replace(" ", HOLD)

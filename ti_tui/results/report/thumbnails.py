@@ -1,4 +1,4 @@
-"""Pictures inside the page: small JPEGs as data URIs, all together within a budget."""
+"""Images inside the page: small JPEGs as data URIs, all together within a budget."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from pathlib import Path
 
 from PIL import Image
 
-from ti_tui.dataset.crop import load_upright
-from ti_tui.dataset.scan import DatasetError
+from ti_tui.results.small_picture import small_picture
 
 BUDGET_BYTES = 2_200_000
-"""Of all pictures together as they stand in the page."""
+"""Of all images together, encoded as they are in the page."""
 SIZES = ((320, 84), (256, 80), (192, 76), (128, 70), (96, 55))
-"""Longest side in pixels and JPEG quality, tried in turn until all fit."""
+"""Longer side in pixels and JPEG quality, tried in turn until all images fit."""
 SMALL = 128
-"""Pixels of a picture's longer side up to which its colours are kept at every pixel."""
+"""Up to this longer side, in pixels, the JPEG keeps colours at full resolution."""
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """uri: for an <img>. width, height: of the picture, in pixels."""
+    """uri: for an <img>. width, height: of the image, in pixels."""
 
     uri: str
     width: int
@@ -31,9 +30,9 @@ class Thumbnail:
 
 
 def thumbnails(paths: Iterable[Path], *, budget_bytes: int = BUDGET_BYTES) -> Mapping[Path, Thumbnail]:
-    """Those of `paths` that can be read, as large as the budget allows."""
+    """Thumbnails of the readable `paths`, as large as the budget allows."""
     side = SIZES[0][0]
-    images = {path: image for path in dict.fromkeys(paths) if (image := _opened(path, side)) is not None}
+    images = {path: image for path in dict.fromkeys(paths) if (image := small_picture(path, side)) is not None}
     made: dict[Path, Thumbnail] = {}
     for side, quality in SIZES:
         made = {path: _encoded(image, side, quality) for path, image in images.items()}
@@ -47,23 +46,13 @@ def thumbnails(paths: Iterable[Path], *, budget_bytes: int = BUDGET_BYTES) -> Ma
     return kept
 
 
-def _opened(path: Path, side: int) -> Image.Image | None:
-    """The picture in RGB, no larger than `side`; None for one that is gone or damaged."""
-    try:
-        image = load_upright(path)
-    except (DatasetError, OSError):
-        return None
-    image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return image
-
-
 def _encoded(image: Image.Image, side: int, quality: int) -> Thumbnail:
     if max(image.size) > side:
         image = image.copy()
         image.thumbnail((side, side), Image.Resampling.LANCZOS)
     content = io.BytesIO()
     if max(image.size) <= SMALL:
-        # Edges are most of such a picture.
+        # Small images are mostly edges, which reduced colour resolution would blur.
         image.save(content, "JPEG", quality=min(95, quality + 8), subsampling=0, optimize=True)
     else:
         image.save(content, "JPEG", quality=quality, optimize=True)

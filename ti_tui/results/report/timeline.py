@@ -1,4 +1,4 @@
-"""What happened on the way: time, pace and memory, warnings and errors, each evaluation in numbers."""
+"""The course of the run: time, pace and memory, warnings and errors, each evaluation in numbers."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def facts_section(outcome: Outcome, history: RunHistory) -> Html:
     if began is not None:
         rows.append(["started", clock(began, DAY)])
     if history.last_t is not None:
-        rows.append(["last heard of" if outcome.going else "ended", clock(history.last_t, DAY)])
+        rows.append(["last event" if outcome.going else "ended", clock(history.last_t, DAY)])
     if outcome.seconds is not None:
         sessions = outcome.outline.sessions
         times = f", in {number(sessions, 'session')}" if sessions > 1 else ""
-        rows.append(["trained for", f"{seconds(outcome.seconds)}{times}, with loading, evaluations and previews"])
+        rows.append(["trained for", f"{seconds(outcome.seconds)}{times}, including loading, evaluations and samples"])
     if outcome.seconds_per_step is not None:
-        rows.append(["a step", f"{pace_in_words(outcome.seconds_per_step)} (median of the last ones)"])
+        rows.append(["time per step", f"{pace_in_words(outcome.seconds_per_step)} (median of the last ones)"])
     left = history.left_seconds()
     if outcome.going and left is not None:
         rows.append(["left", f"{seconds(left)} at this pace"])
@@ -34,15 +34,15 @@ def facts_section(outcome: Outcome, history: RunHistory) -> Html:
         rows.append(["epochs", f"{epoch:.4g} over {number(history.images, 'image')}"])
     if plan:
         rows.append(["device", f"{plan.get('device_name')}, {plan.get('precision')}"])
-        rows.append(["a step is", f"{plan.get('batch_size')} at once x {plan.get('accumulation')}"])
+        rows.append(["batch", f"{plan.get('batch_size')} x {plan.get('accumulation')}"])
     if outcome.peak_bytes:
         predicted = plan.get("predicted_bytes")
         known = isinstance(predicted, int | float) and 0 < predicted < 1e18
-        beside = f", {float(predicted or 0) / GIB:.1f} GiB were predicted" if known else ""
-        rows.append(["most memory", f"{outcome.peak_bytes / GIB:.1f} GiB{beside}"])
+        prediction = f" (predicted: {float(predicted or 0) / GIB:.1f} GiB)" if known else ""
+        rows.append(["peak memory", f"{outcome.peak_bytes / GIB:.1f} GiB{prediction}"])
     if history.bad_steps:
         rows.append(
-            ["losses that were no numbers", f"{len(history.bad_steps)}, the last at step {history.bad_steps[-1]}"]
+            ["losses that were not finite", f"{len(history.bad_steps)}, the last at step {history.bad_steps[-1]}"]
         )
     if not history.warnings and not history.errors:
         rows.append(["warnings, errors", "none"])
@@ -50,7 +50,7 @@ def facts_section(outcome: Outcome, history: RunHistory) -> Html:
 
 
 def notices_section(history: RunHistory) -> Html | None:
-    """Errors first, then warnings; of many the last ones. None without any."""
+    """Errors, then warnings; only the last ones if there are many. None without any."""
     parts: list[object] = []
     for name, notices in (("error", history.errors), ("warning", history.warnings)):
         if notices:
@@ -62,7 +62,7 @@ def notices_section(history: RunHistory) -> Html | None:
 
 
 def evaluations_section(history: RunHistory) -> Html | None:
-    """Each evaluation in numbers: what the charts draw; None without any."""
+    """The evaluations in numbers, as drawn in the charts; None without any."""
     found = {one.step: one for one in history.evaluations}
     if not found:
         return None
@@ -79,7 +79,7 @@ def evaluations_section(history: RunHistory) -> Html | None:
         ]
         for step in shown
     ]
-    heads = ["step", "eval loss", "gain", "kept back", "length", "rank", "prompt"]
+    heads = ["step", "eval loss", "gain", "held out", "norm", "effective rank", "prompt-following"]
     used = [place for place in range(len(heads)) if any(row[place] != "" for row in rows)]
     made = table([heads[i] for i in used], [[row[i] for i in used] for row in rows], numbers=set(range(len(used))))
     some = f", {len(shown)} of them" if len(shown) < len(found) else ""

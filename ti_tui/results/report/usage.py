@@ -1,4 +1,4 @@
-"""How the embedding is used in each program: the lines to copy, with the paths of this run and this machine."""
+"""How to use the embedding in each program: lines to copy, with the paths of this run and machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ti_tui.run.history import RunHistory
 from ti_tui.run.recipe import RunFile
 
 A1111, COMFY = "~/stable-diffusion-webui/embeddings", "~/ComfyUI/models/embeddings"
-"""Where the folders are by default; used where none is found."""
+"""The default folders, used if none is found."""
 
 
 def usage_section(files: ResultFiles, folder: RunFolder, recipe: RunFile, history: RunHistory) -> Html:
@@ -25,7 +25,7 @@ def usage_section(files: ResultFiles, folder: RunFolder, recipe: RunFile, histor
     web = _folder_of(("webui", "forge", "automatic1111"), A1111)
     comfy = _folder_of(("comfyui",), COMFY)
     installed = dict.fromkeys(row.installed for row in history.checkpoints if row.installed)
-    there = tag("p", "The run has put it here: ", join([tag("code", place) for place in installed], ", "), ".")
+    there = tag("p", "The run installed it as ", join([tag("code", place) for place in installed], ", "), ".")
     return tag(
         "div",
         tag("p", "The file to take: ", tag("code", file), _which(files), class_="says"),
@@ -33,7 +33,7 @@ def usage_section(files: ResultFiles, folder: RunFolder, recipe: RunFile, histor
         _program(
             "AUTOMATIC1111, Forge",
             _install(file, web, token),
-            ["In a prompt the file's name is the word: ", tag("code", f"a photo of {token}"), ". ", _REFRESH],
+            ["In a prompt, the file name is the token: ", tag("code", f"a photo of {token}"), ". ", _REFRESH],
         ),
         _program(
             "ComfyUI",
@@ -45,7 +45,7 @@ def usage_section(files: ResultFiles, folder: RunFolder, recipe: RunFile, histor
             "InvokeAI",
             str(file),
             ["Models, Add Model, a local path: this file. In a prompt: ", tag("code", f"a photo of <{file.stem}>"),
-             " (the name that it has there)."],
+             " (its name in InvokeAI)."],
         ),
         _program("diffusers", diffusers_lines(file, folder, recipe, history.family), [], class_="lines"),
         class_="usage",
@@ -58,7 +58,7 @@ def diffusers_lines(file: Path, folder: RunFolder, recipe: RunFile, family: str)
     kind = "StableDiffusionXLPipeline" if family == "sdxl" else "StableDiffusionPipeline"
     path = folder.path(base)
     single = path.suffix.lower() in {".safetensors", ".ckpt"}
-    # What is not on this machine is a hub id.
+    # If it is not a path on this machine, it is a hub id.
     model = str(path) if single or path.exists() or base.startswith(("~", "/")) else base
     lines = [
         f"from diffusers import {kind}",
@@ -76,7 +76,7 @@ def diffusers_lines(file: Path, folder: RunFolder, recipe: RunFile, family: str)
     else:
         lines.append(f"pipe.load_textual_inversion({str(file)!r}, token={token!r})")
     prompt, picture = f"a photo of {token}", f"{token}.png"
-    # There clip_skip counts the layers that are left out.
+    # In diffusers clip_skip counts the skipped layers.
     skip = f", clip_skip={recipe.model.clip_skip - 1}" if recipe.model.clip_skip > 1 else ""
     lines.append(f"pipe({prompt!r}{skip}).images[0].save({picture!r})")
     return "\n".join(lines)
@@ -99,7 +99,7 @@ def _install(file: Path, folder: str, token: str) -> str:
 
 
 def _folder_of(programs: Sequence[str], otherwise: str) -> str:
-    """The embeddings folder of a program on this machine, else where it usually is."""
+    """The embeddings folder of a program on this machine, else its default."""
     found = (str(folder) for folder in embeddings_folders())
     return next((place for place in found if any(name in place.lower() for name in programs)), otherwise)
 

@@ -1,4 +1,4 @@
-"""How sound the learned vectors are: findings in sentences, each vector with its length and its nearest words."""
+"""The health of the learned vectors: findings in sentences, each vector with its norm and nearest words."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ti_tui.results.report.markup import Html, table, tag
 from ti_tui.run.history import RunHistory
 
 FEW = 16
-"""Vectors whose table is shown open."""
+"""Up to this many vectors the table is shown open."""
 MOST_WORDS = 5
 
 
 def vectors_section(history: RunHistory) -> Html | None:
-    """Of the last checkpoint; None if the log says nothing about it."""
+    """The vectors of the last checkpoint; None if the log has nothing about them."""
     found = [
         (health, values)
         for values in history.health
@@ -34,12 +34,12 @@ def vectors_section(history: RunHistory) -> Html | None:
 
 def _encoder(health: Health, values: Mapping[str, Any]) -> Html:
     findings = [f"{finding[:1].upper()}{finding[1:]}." for finding in health.findings()]
-    said = [tag("li", finding, class_="warn") for finding in findings] or [tag("li", "Nothing odd about them.")]
-    told = any("behave like" in finding for finding in findings)
-    said += [tag("li", fact) for fact in _facts(health, varied=not told)]
+    said = [tag("li", finding, class_="warn") for finding in findings] or [tag("li", "No problems found.")]
+    rank_given = any("behave like" in finding for finding in findings)
+    said += [tag("li", fact) for fact in _facts(health, varied=not rank_given)]
     rows = _rows(health, values)
     made = table(
-        ["vector", "length", "of a word", "cosine to its start", "nearest words, with their cosine"],
+        ["vector", "norm", "x median word", "cosine to its start", "nearest words, with their cosine"],
         rows,
         numbers={1, 2, 3},
     )
@@ -50,13 +50,13 @@ def _encoder(health: Health, values: Mapping[str, Any]) -> Html:
 def _facts(health: Health, *, varied: bool) -> list[str]:
     facts = []
     if times := [one for one in health.times_a_word if math.isfinite(one)]:
-        facts.append(f"They are {_span(min(times), max(times))} times as long as a usual word.")
+        facts.append(f"Their norm is {_span(min(times), max(times))} times that of the median word.")
     if health.mean_cosine is not None and health.closest is not None:
         first, second, cosine = health.closest
         pair = f"at most {cosine:.2f} (vectors {first + 1} and {second + 1})"
         facts.append(f"The cosine between two of them is {health.mean_cosine:.2f} on average, {pair}.")
     if varied and health.effective_rank_of_change is not None and len(health.norms) > 1:
-        facts.append(f"What was learned is as varied as {health.effective_rank_of_change:.1f} separate vectors.")
+        facts.append(f"The effective rank of what was learned is {health.effective_rank_of_change:.1f}.")
     return facts
 
 
