@@ -611,7 +611,7 @@ def test_the_word_and_its_class_in_captions_are_said() -> None:
 
 
 def test_captions_that_are_all_the_same_are_said_once() -> None:
-    assert said(["a photo"] * 6) == "all 6 captions are the same: they tell nothing apart"
+    assert said(["a photo"] * 6) == "all 6 captions are the same: they distinguish nothing"
 
 
 def test_a_template_that_leaves_captions_out_is_said_first() -> None:

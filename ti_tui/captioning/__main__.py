@@ -32,7 +32,7 @@ class CaptionJob:
 
 
 class CaptionRequests:
-    """What the parent asks for, read by a thread of its own."""
+    """The parent's requests, read by a thread of its own."""
 
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
@@ -80,7 +80,7 @@ class CaptionRequests:
             if number == self._going:
                 self._cancelled = True
         if unbegun:
-            # Told at once, though the model may still be loading.
+            # Answered immediately, though the model may still be loading.
             self._pipe.answer("finished", job=number, cancelled=True)
 
 
@@ -91,7 +91,7 @@ def serve(pipe: Pipe, folder: Path, device: Device) -> None:
     from ti_tui.captions.models import check_captioner
 
     model = check_captioner(folder)
-    # torch and transformers take seconds; a wrong folder is told before.
+    # torch and transformers take seconds to import; a wrong folder is reported before that.
     from ti_tui.captioning.worker import Worker
 
     worker = Worker(model, device, pipe.answer, requests.cancelled)

@@ -1,4 +1,4 @@
-"""A captioning model, loaded: pictures in, texts out; smaller steps when memory runs out. `worker` holds one."""
+"""A loaded captioning model: images in, texts out; with smaller batches when memory runs out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CARD_BATCH = 4
 """Pictures at once on a card. On a CPU one: four at once gain 8 % a picture (BLIP base, measured), and say nothing for
 four times as long."""
 LARGE_PARAMETERS = 1_000_000_000
-"""From here on a card takes one picture at a time."""
+"""From this size on, a card takes one image at a time."""
 LEAST_CARD_BYTES = 1_500_000_000
 CONTEXT_BYTES = 800_000_000
 """CUDA's own context and what a small batch needs beside the weights."""
@@ -35,7 +35,7 @@ LIBRARIES_BYTES = 500_000_000
 
 
 class Cancelled(Exception):
-    """The job was cancelled within a picture."""
+    """The job was cancelled within an image."""
 
 
 class LoadedModel:
@@ -75,7 +75,7 @@ class LoadedModel:
         return torch.float16 if self.device == "cuda" else torch.float32
 
     def captions(self, images: Sequence[Image.Image], first_words: str, cancelled: Callable[[], bool]) -> list[str]:
-        """What the model says of each RGB picture, as it says it; begins with `first_words` if there are any.
+        """The model's unedited text for each RGB image, beginning with `first_words` if there are any.
 
         Raises Cancelled, or CaptionerError if no memory is left for the smallest step.
         """
@@ -88,7 +88,7 @@ class LoadedModel:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-            # Out of the except block: the error holds the frames, and they the memory.
+            # Outside of the except block: the error keeps its frames alive, and they the memory.
             self._shrink()
 
     def _captions(self, images: Sequence[Image.Image], first_words: str, cancelled: Callable[[], bool]) -> list[str]:
@@ -133,7 +133,7 @@ class LoadedModel:
         return torch.tensor([begin + words] * count)
 
     def _shrink(self) -> None:
-        """Take the next smaller step. Raises CaptionerError if there is none."""
+        """Use less memory from now on. Raises CaptionerError if that is not possible."""
         if self.batch > 1:
             self.batch = 1
             self._say("memory ran out: the captioner takes one picture at a time")
@@ -169,7 +169,7 @@ def device_with_room(model: CaptionerModel, wanted: Device, say: Callable[[str],
         if usable:
             room = f"{card.name} has {card.free_bytes / 1e9:.1f} GB free, and the captioner needs {needed / 1e9:.1f} GB"
             if wanted == "cuda":
-                raise CaptionerError(room, remedy="End what else uses the card, or use cpu.")
+                raise CaptionerError(room, remedy="Close other programs that use the card, or use cpu.")
             say(f"{room}: it works on the CPU")
     if _cpu_bytes(model) > psutil.virtual_memory().available:
         raise _no_memory(model)
@@ -178,7 +178,7 @@ def device_with_room(model: CaptionerModel, wanted: Device, say: Callable[[str],
 
 def _processor(model: CaptionerModel) -> Any:
     with _told_in_words(model):
-        # trust_remote_code must be said: left open, transformers asks on the terminal. backend: no torchvision.
+        # Without an explicit trust_remote_code transformers asks on the terminal. backend: no torchvision.
         return getattr(transformers, model.kind.processor_class).from_pretrained(
             model.path, local_files_only=True, trust_remote_code=False, backend="pil"
         )
@@ -219,7 +219,7 @@ def _no_memory(model: CaptionerModel) -> CaptionerError:
 
 
 def _begun(text: str, first_words: str) -> str:
-    """`text` with the first words in front: some models leave them out of what they say."""
+    """`text` with the first words in front: some models leave them out."""
     return text if text.lower().startswith(first_words.lower()) else f"{first_words} {text}"
 
 

@@ -1,4 +1,4 @@
-"""Doing a job: reads its pictures, has them captioned, tells of each. One for a process."""
+"""Does a job: reads its images, captions them and answers for each. One per process."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Worker:
         answer("loaded", device=self._model.place, seconds=time.monotonic() - began)
 
     def do(self, job: int, pictures: Sequence[tuple[str, Path]], first_words: str) -> None:
-        """Caption the pictures in turn. Raises CaptionerError if the captioner cannot go on at all."""
+        """Caption the images in turn. Raises CaptionerError if the captioner cannot continue at all."""
         left = list(pictures)
         while left and not self._cancelled():
             together = left[: self._model.batch]
@@ -64,7 +64,7 @@ class Worker:
         except (Cancelled, UserError):
             raise
         except Exception as error:
-            # The libraries' errors are of every class; the next picture may do.
+            # The libraries raise all kinds of errors; the next image may work.
             traceback.print_exc()
             for name in images:
                 self._answer("failed", job=job, name=name, reason=f"the captioner failed on it: {error}"[:300])

@@ -1,1 +1,1 @@
-"""The caption desk: captions as they are reviewed, filtered and edited. No torch, no textual."""
+"""Reviewing, filtering and editing captions. No torch, no textual."""

@@ -1,7 +1,7 @@
-"""The captions of a draft while they are reviewed: marks, edits, undo and redo. The review screen's brain; no textual.
+"""The captions of a draft while they are reviewed: marks, edits, undo and redo, for the review screen. No textual.
 
-Captions live in the draft. Each change goes to a journal first, which keeps it over restarts and undoes it, then to the
-draft: whenever the program is killed, the next desk finds in the one what the other lacks.
+Captions are kept in the draft. Each change is written first to a journal, for undo and restarts, then to the draft: if
+the program is killed in between, the next desk takes from the journal what the draft lacks.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from ti_tui.dataset.photograph_checks import SurveyedFile
 
 CaptionMark = Literal["out", "changed", "reviewed", "none", "open"]
-"""Left out; reviewed, but the picture is another since; reviewed; no caption; a caption that nobody looked at."""
+"""Left out; reviewed, but the file has changed since; reviewed; without a caption; not reviewed."""
 
 TYPED, REPLACED, PHRASE, BY_NAME = "typed", "find and replace", "phrase", "file name"
 BY_HAND = frozenset({TYPED, REPLACED, PHRASE, UNDO, REDO})
-"""How a caption came about, if no program made it."""
+"""How a caption was made, if not by a program."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Of the pictures that are trained: all, reviewed ones, those without a caption."""
+    """Number of trained images: all, reviewed, and without a caption."""
 
     trained: int
     reviewed: int
@@ -39,7 +39,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Undone:
-    """What was undone or redone: how it had come about, which pictures have another caption again, in their order."""
+    """What was undone or redone: how the change was made, and the images whose captions changed, in their order."""
 
     how: str
     names: tuple[str, ...]
@@ -48,9 +48,9 @@ class Undone:
 class CaptionDesk:
     """Reads and changes the captions of `draft`'s photographs.
 
-    pictures: those that can be used, in their order; left-out ones too.
-    save:     writes the draft to the disk.
-    history:  the file in which changes are kept; None keeps them as long as the desk lives.
+    pictures: the usable photographs, in their order; left-out ones too.
+    save:     writes the draft to disk.
+    history:  the file of the journal; None keeps it in memory.
     """
 
     def __init__(
@@ -62,24 +62,24 @@ class CaptionDesk:
         history: Path | None = None,
     ) -> None:
         self.draft = draft
-        self.names = tuple(look.name for look in pictures)
-        self._pictures = {look.name: look for look in pictures}
-        self._looks = {look.name: look_of(look.path) for look in pictures}
-        self._sidecars = {look.name: clean_line(look.picture.caption) if look.picture else "" for look in pictures}
+        self.names = tuple(file.name for file in pictures)
+        self._pictures = {file.name: file for file in pictures}
+        self._stamps = {file.name: file_stamp(file.path) for file in pictures}
+        self._sidecars = {file.name: clean_line(file.picture.caption) if file.picture else "" for file in pictures}
         self._save = save
         self._journal = CaptionJournal(history)
         self._recover()
         self._own_framed()
 
-    # What there is
+    # Reading
 
     @property
     def wrong(self) -> str:
-        """Why changes cannot be kept over restarts, if they cannot."""
+        """Why changes cannot be kept over restarts; "" if they can."""
         return self._journal.wrong
 
     def save(self) -> None:
-        """Bring the draft to the disk."""
+        """Write the draft to disk."""
         self._save()
 
     @property
@@ -102,7 +102,7 @@ class CaptionDesk:
         return framed(self.caption(name), *self.frame)
 
     def note(self, name: str) -> str:
-        """What was odd about the caption's file, as long as its caption is used and was not looked at; else ""."""
+        """The problem with the caption file, as long as its caption is used and not reviewed; else ""."""
         if self.mark(name) not in {"open", "none"} or self.caption(name) != self._sidecars[name]:
             return ""
         found = (problem for problem in self._pictures[name].problems if problem.kind == "caption")
@@ -113,19 +113,19 @@ class CaptionDesk:
         return self.draft.owns_choices and name in self.draft.left_out
 
     def mark(self, name: str) -> CaptionMark:
-        """How a picture's caption stands."""
+        """The review state of a caption."""
         if self.is_out(name):
             return "out"
         caption = self.caption(name)
         if not caption:
             return "none"
-        reviewed, _, look = self.draft.reviewed.get(name, "").partition(" ")
+        reviewed, _, stamp = self.draft.reviewed.get(name, "").partition(" ")
         if not self.draft.owns_choices or reviewed != mark_of(caption):
             return "open"
-        return "reviewed" if look == self._looks[name] else "changed"
+        return "reviewed" if stamp == self._stamps[name] else "changed"
 
     def states(self, name: str) -> frozenset[CaptionState]:
-        """What a filter's `is:` finds the picture with."""
+        """The states that a filter's `is:` matches."""
         found: set[CaptionState] = set()
         mark = self.mark(name)
         if mark == "out" or mark == "reviewed" or mark == "changed":
@@ -137,7 +137,7 @@ class CaptionDesk:
         return frozenset(found)
 
     def counts(self) -> Counts:
-        """How far the review is."""
+        """The progress of the review."""
         marks = [mark for name in self.names if (mark := self.mark(name)) != "out"]
         return Counts(len(marks), marks.count("reviewed"), marks.count("none"))
 
@@ -146,19 +146,19 @@ class CaptionDesk:
         return {name: self.caption(name) for name in self.names if not self.is_out(name)}
 
     def next_without(self, after: str) -> str | None:
-        """The next picture without a caption after `after`, from the top again at the end; None if there is none."""
+        """The next image without a caption after `after`, wrapping around at the end; None if there is none."""
         at = self.names.index(after) + 1 if after in self.names else 0
         return next((name for name in (*self.names[at:], *self.names[:at]) if self.mark(name) == "none"), None)
 
     def earlier(self) -> dict[str, str]:
-        """Captions that an earlier draft had for these pictures, where this one has none."""
+        """Captions from an earlier draft for images that have none now."""
         last = {name: clean_line(self._journal.earlier.get(name, "")) for name in self.names}
         return {name: text for name, text in last.items() if text and self.mark(name) == "none"}
 
     # One caption
 
     def type(self, name: str, text: str) -> bool:
-        """Take what is typed so far; `finish` makes a change of it. False if it says the same as before."""
+        """Set the text typed so far; `finish` records it as a change. False if the caption stays the same."""
         caption, old = clean_line(text), self.caption(name)
         if caption == old:
             return False
@@ -168,7 +168,7 @@ class CaptionDesk:
         return True
 
     def finish(self, *, reviewed: str | None = None) -> None:
-        """Make changes of what was typed, and note that the caption of `reviewed` was looked at."""
+        """Record what was typed as changes, and mark the caption of `reviewed` as reviewed."""
         typing = self.draft.typing if self.draft.owns_choices else {}
         if not typing and reviewed is None:
             return
@@ -181,7 +181,7 @@ class CaptionDesk:
         self._save()
 
     def toggle_reviewed(self, name: str) -> None:
-        """Note that a caption was looked at, or take that back."""
+        """Mark a caption as reviewed, or remove the mark."""
         self.draft.own_choices()
         if self.mark(name) == "reviewed":
             del self.draft.reviewed[name]
@@ -190,17 +190,17 @@ class CaptionDesk:
         self._save()
 
     def leave_out(self, name: str) -> None:
-        """Leave a picture out, or take it back; its caption stays."""
+        """Leave an image out, or use it again; its caption stays."""
         self.draft.leave_out(name)
         self._save()
 
     # Many captions
 
     def change(self, captions: Mapping[str, str], how: str, *, batch: str = "") -> int:
-        """Give pictures other captions, together: undone together. Returns how many became others.
+        """Change captions as one batch, which is undone as a whole. Returns how many changed.
 
-        how:   TYPED, PHRASE, REPLACED, or which program made them.
-        batch: of changes that come one by one and belong together, a name for all of them.
+        how:   TYPED, PHRASE, REPLACED, or the program that made them.
+        batch: a common name for changes that are made one by one but belong together.
         """
         if any(name in self.draft.typing for name in captions):
             self.finish()
@@ -224,12 +224,12 @@ class CaptionDesk:
     # Undo
 
     def undo(self) -> Undone | None:
-        """Take the last change back, a batch as a whole; None if there is none left."""
+        """Undo the last change, or a whole batch; None if there is nothing to undo."""
         self.finish()
         return self._turn_back(self._journal.undo, self._journal.redo, UNDO)
 
     def redo(self) -> Undone | None:
-        """Make the change again that was undone last."""
+        """Redo the change that was undone last."""
         self.finish()
         return self._turn_back(self._journal.redo, self._journal.undo, REDO)
 
@@ -240,7 +240,7 @@ class CaptionDesk:
             for change in reversed(batch) if how == UNDO else batch:
                 old, new = (change.new, change.old) if how == UNDO else (change.old, change.new)
                 first = changes[change.picture][0] if change.picture in changes else old
-                # A caption that is another by now, as in a history that was cut, is left alone.
+                # A caption that differs by now, as after a shortened history, is left alone.
                 if change.picture in self._pictures and self.caption(change.picture) == old:
                     again = how == REDO or batch[0].how == REPLACED
                     self._put(change.picture, old, new, batch[0].how if again else how)
@@ -261,13 +261,13 @@ class CaptionDesk:
             self._save()
 
     def _put(self, name: str, old: str, new: str, how: str) -> None:
-        """Put a caption; a replacement keeps what is known about the one before."""
+        """Set a caption; find and replace keeps the marks of the previous one."""
         if how == REPLACED:
             if self.draft.made.get(name) == mark_of(old):
                 self.draft.made[name] = mark_of(new)
-            reviewed, space, look = self.draft.reviewed.get(name, "").partition(" ")
+            reviewed, space, stamp = self.draft.reviewed.get(name, "").partition(" ")
             if reviewed == mark_of(old):
-                self.draft.reviewed[name] = f"{mark_of(new)}{space}{look}"
+                self.draft.reviewed[name] = f"{mark_of(new)}{space}{stamp}"
         elif how not in BY_HAND:
             self.draft.made[name] = mark_of(new)
         self.draft.captions[name] = new
@@ -279,12 +279,12 @@ class CaptionDesk:
             self.draft.journal = self._journal.note(made, how, batch)
 
     def _recover(self) -> None:
-        """Take over what the journal has and the draft has not, and what was in the middle of being typed."""
+        """Apply what the journal has and the draft lacks, and finish what was being typed."""
         own = self.draft.owns_choices
         lacking = self._journal.recover(self.draft.journal if own else 0.0)
         if not own:
             return
-        # A draft may have been edited by hand; everything else that comes here is clean.
+        # A draft may have been edited by hand; all other captions are clean already.
         self.draft.captions = {name: clean_line(text) for name, text in self.draft.captions.items()}
         if lacking is None:
             self.draft.journal = 0.0
@@ -296,7 +296,7 @@ class CaptionDesk:
         self.finish()
 
     def _own_framed(self) -> None:
-        """With a prefix or suffix every caption has to be the draft's own: sidecars go into the run as they are."""
+        """With a prefix or suffix every caption must be in the draft: caption files are copied to the run unchanged."""
         if any(self.frame):
             for name in self.names:
                 if caption := self._sidecars[name]:
@@ -304,16 +304,16 @@ class CaptionDesk:
 
     def _mark_reviewed(self, name: str) -> None:
         if caption := self.caption(name):
-            self.draft.reviewed[name] = f"{mark_of(caption)} {self._looks[name]}"
+            self.draft.reviewed[name] = f"{mark_of(caption)} {self._stamps[name]}"
 
 
 def mark_of(caption: str) -> str:
-    """A short mark by which a caption is known again."""
+    """A short hash that identifies a caption."""
     return hashlib.sha256(caption.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
-def look_of(path: Path) -> str:
-    """What a picture looks like, as a short text: another one after the file was changed."""
+def file_stamp(path: Path) -> str:
+    """Size and time of a file as a short text, which differs after the file was changed."""
     try:
         status = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""What is typed to see some captions only: words, is:empty, tokens:>60, name:beach; - before one turns it round."""
+"""Filters for captions: words, is:empty, tokens:>60, name:beach; a leading - negates a term."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ti_tui.errors import UserError
 
 CaptionState = Literal["empty", "reviewed", "auto", "changed", "out"]
 STATES: tuple[CaptionState, ...] = ("empty", "reviewed", "auto", "changed", "out")
-"""Each is told by its first letter."""
+"""Each can be shortened to its first letter."""
 
 _TERM = re.compile(r'(-?)(?:(is|tokens|name):)?(?:"([^"]*)"?|(\S+))?\s*', re.IGNORECASE)
 _COUNT = re.compile(r"(<=|>=|<|>|=|)(\d{1,6})")
@@ -27,7 +27,7 @@ class FilterError(UserError):
 
 @dataclass(frozen=True)
 class Facts:
-    """What a filter asks of a picture. tokens: counts those of its prompt; asked only where the filter wants it."""
+    """What a filter needs to know of an image. tokens: counts those of its prompt; called only if needed."""
 
     name: str
     caption: str
@@ -39,7 +39,7 @@ Filter = Callable[[Facts], bool]
 
 
 def parse_filter(text: str) -> Filter:
-    """The filter that `text` means; terms are parted by spaces, and all must hold. "" lets everything through.
+    """The filter that `text` means; terms are separated by spaces, and all must match. "" matches everything.
 
     Raises FilterError with what can be written.
     """
@@ -47,7 +47,7 @@ def parse_filter(text: str) -> Filter:
     at, text = 0, text.strip()
     while at < len(text):
         found = _TERM.match(text, at)
-        # A lone minus, or a half-typed `is:`, asks for nothing yet.
+        # A lone minus, or a half-typed `is:`, filters nothing yet.
         assert found is not None
         at = max(found.end(), at + 1)
         value = found[3] if found[3] is not None else found[4] or ""

@@ -1,4 +1,4 @@
-"""The changes to a folder's captions in their order: what can be undone and redone, kept on disk over restarts."""
+"""The journal of changes to a folder's captions, kept on disk: for undo and redo, also after a restart."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def history_of(source: Path) -> Path:
 
 
 class CaptionJournal:
-    """Notes changes and knows the last ones. Undoing is a change like others, so a reader can follow.
+    """Records changes, for undo and redo. An undo is recorded like any other change, so a reader can follow.
 
-    file:    the history; None keeps all in memory.
-    undo, redo: batches that can be taken back, or made again; the next one last.
+    file:    the history; None keeps it in memory.
+    undo, redo: batches that can be undone or redone; the next one last.
     earlier: captions by name as they were when the last draft of the same folder ended.
-    wrong:   why the history cannot be read or written, once that happened.
+    wrong:   why the history cannot be read or written; "" if it can.
     """
 
     def __init__(self, file: Path | None) -> None:
@@ -58,12 +58,12 @@ class CaptionJournal:
         return [change for change in changes if change.t > since]
 
     def begin(self) -> float:
-        """Note that a new draft begins: what is older is not for it to undo. Returns the time of the note."""
+        """Record that a new draft begins: it cannot undo older changes. Returns the time of the record."""
         self.undo, self.redo = [], []
         return self._append((Change(self._now(), f"{caption_history.new_batch()}x1", "", "", "", BEGIN),))
 
     def note(self, changes: Mapping[str, tuple[str, str]], how: str, batch: str = "") -> float:
-        """Note captions that were changed, (old, new) by name, as one batch; returns the time of the last.
+        """Record changed captions, (old, new) by name, as one batch; returns the time of the last.
 
         batch: an open batch that they belong to, as `caption_history.new_batch` names it.
         """
@@ -91,7 +91,7 @@ class CaptionJournal:
                 self.redo = []
 
     def _now(self) -> float:
-        """The time; later than that of every change before, also on a clock that was set back."""
+        """The time, always later than that of earlier changes, even if the clock was set back."""
         self._last = max(time.time(), self._last + 0.00001)
         return self._last
 
@@ -111,7 +111,7 @@ class CaptionJournal:
         except OSError as error:
             self.wrong = f"{self._file} cannot be read: {error.strerror or error}"
             return []
-        # A kill within a write leaves a part of a batch: it was not made.
+        # A process killed while writing leaves an incomplete batch: it does not count.
         return [batch for batch in batches if _is_whole(batch)]
 
 
@@ -121,7 +121,7 @@ def _is_whole(batch: Batch) -> bool:
 
 
 def _move(source: list[Batch], target: list[Batch]) -> None:
-    """Follow an undo or a redo; one of a change that is no longer in the history ends what can be known."""
+    """Follow an undo or a redo; if its change is no longer in the history, nothing more can be known."""
     if source:
         target.append(source.pop())
     else:

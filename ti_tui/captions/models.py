@@ -1,4 +1,4 @@
-"""Finds a captioner's folder and looks into it before anything is loaded. No torch; commands and screens call it."""
+"""Finds a captioner's folder and checks it before anything is loaded, for commands and screens. No torch."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ KINDS: dict[str, CaptionerKind] = {
 
 @dataclass(frozen=True)
 class CaptionerModel:
-    """A captioner's folder that was looked into. safetensors: whether its weights are in that format."""
+    """A captioner's folder that was checked. safetensors: whether its weights are in that format."""
 
     path: Path
     model_type: str
@@ -109,7 +109,7 @@ def find_captioner(given: str = "") -> Path:
 
 
 def how_to_get() -> str:
-    """Where a captioner comes from, and how it gets here, in two lines."""
+    """How to get a captioner, in two lines."""
     return (
         f"Get one: `hf download {FIRST_CHOICE} --exclude tf_model.h5 --local-dir blip` (0.9 GB); name that folder.\n"
         f"Without a network here, do that elsewhere and copy it: `rsync -a blip {socket.gethostname()}:models/` or "
@@ -118,7 +118,7 @@ def how_to_get() -> str:
 
 
 def check_captioner(path: Path) -> CaptionerModel:
-    """Look into a captioner's folder: kind, files, weights, vocabulary. Raises CaptionerError with what to do."""
+    """Check a captioner's folder: kind, files, weights, vocabulary. Raises CaptionerError with what to do."""
     path = _inside_cache(path)
     _check_is_folder(path)
     folder = ModelFolder(path, CaptionerError)

@@ -1,4 +1,4 @@
-"""Phrases that are put into captions with a digit: nine of them, kept between drafts."""
+"""Nine phrases that are added to captions with a digit key, kept between drafts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FILE = "phrases.json"
 
 
 def load_phrases() -> tuple[str, ...]:
-    """The nine phrases; "" where there is none. A memory that cannot be read is an empty one."""
+    """The nine phrases, "" for empty ones. A file that cannot be read counts as empty."""
     try:
         kept = json.loads((state_folder() / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -25,13 +25,13 @@ def load_phrases() -> tuple[str, ...]:
 
 
 def save_phrases(phrases: Sequence[str]) -> None:
-    """Keep the phrases. A memory that cannot be written is no error."""
+    """Save the phrases. A file that cannot be written is no error."""
     with contextlib.suppress(atomic.CannotWrite):
         atomic.write_json(state_folder() / FILE, [clean_line(text) for text in phrases[:MOST]])
 
 
 def with_phrase(caption: str, phrase: str) -> str:
-    """`caption` with `phrase` at its end, behind a comma; one that has it already stays as it is."""
+    """`caption` with `phrase` at its end, after a comma; unchanged if it has the phrase already."""
     caption, phrase = clean_line(caption), clean_line(phrase)
     if not phrase or phrase.casefold() in (part.strip().casefold() for part in caption.split(",")):
         return caption

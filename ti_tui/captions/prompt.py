@@ -1,4 +1,4 @@
-"""What becomes of captions: the prompt that the model reads, its length, and what all captions together give away."""
+"""The prompts that captions make, their length in tokens, and remarks about all captions together."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from ti_tui.setup.draft import Draft
 
 STEALING_SHARE = 0.8
-"""Words in more captions than this are said: what all captions name, the learned word does not take on."""
+"""Words in more than this share of the captions get a remark: what captions name, the token does not learn."""
 FEWEST_CAPTIONS = 5
-"""Below this number of captions a word in most of them says nothing."""
+"""With fewer captions, a word in most of them means nothing."""
 _SMALL = (
     "a an the this that these those some one two and or but with without in on at of to from by for over under near "
     "into onto up down behind beside between front back left right top side is are was be being has have it its his "
@@ -130,7 +130,7 @@ def patterns_of(draft: Draft) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Remark:
-    """Something about all captions. The way out: take `word` out of them, or use the template for captions."""
+    """A remark about all captions. To fix it, remove `word` from them, or use the template for captions."""
 
     text: str
     word: str = ""
@@ -138,7 +138,7 @@ class Remark:
 
 
 def remarks(captions: Mapping[str, str], token: str, class_word: str, *, uses_captions: bool) -> list[Remark]:
-    """What a person would say about the captions (by name, "" for none), the most important first."""
+    """Remarks about the captions (by name, "" for none), the most important first."""
     texts = [text for text in captions.values() if text]
     if not texts:
         return []
@@ -148,14 +148,14 @@ def remarks(captions: Mapping[str, str], token: str, class_word: str, *, uses_ca
         said.append(Remark("the template does not use the captions", template=True))
     if token and (count := _holding(texts, token)):
         captions_hold = f"{number(count, 'caption')} hold{'s' if count == 1 else ''}"
-        said.append(Remark(f"{captions_hold} “{token}”: the template puts it in already", token))
+        said.append(Remark(f"{captions_hold} “{token}”: the template adds it already", token))
     if len(texts) > 1 and len(set(texts)) == 1:
-        said.append(Remark(f"all {len(texts)} captions are the same: they tell nothing apart"))
+        said.append(Remark(f"all {len(texts)} captions are the same: they distinguish nothing"))
     else:
         stealing = {word: count for word, count in stealing_words(texts) if word != token.casefold()}
         for word, count in stealing.items():
             share = f"{count} of {len(texts)} captions ({100 * count / len(texts):.0f} %)"
-            said.append(Remark(f"“{word}” is in {share}: it steals from what {called} learns", word))
+            said.append(Remark(f"“{word}” is in {share}: {called} will not learn it", word))
         if class_word and class_word.casefold() not in stealing and (count := _holding(texts, class_word)):
             verb = "names" if count == 1 else "name"
             text = f"{number(count, 'caption')} {verb} “{class_word}”, which {called} stands for"
