@@ -241,7 +241,7 @@ def test_nothing_of_the_users_becomes_markup(history: MakeHistory) -> None:  # n
     text = page(read_report(folder))
     parsed = checked(text)
     assert "alert('x')" not in text and parsed.text.count(NASTY) > 8
-    assert f"training picture 0001.png: {NASTY}" in [attributes["alt"] for attributes in parsed.all("img")]
+    assert f"training image 0001.png: {NASTY}" in [attributes["alt"] for attributes in parsed.all("img")]
     assert "\nsecond line" in parsed.text and "\x1b" not in text and "\u202e" not in text
     assert report(folder.root).exit_code == 0
 
