@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-LARGEST_SHARE = 1_000_000
+LARGEST_SHARE = 1_000
 """Shares beyond this are not written out: they come from a run that diverged, and a log may hold any number."""
 
 

@@ -32,10 +32,10 @@ def test_a_curve_begins_at_its_first_value_and_looks_further_back_the_longer_it_
         (percent(-0.0449, digits=1), "-4.5 %"),
         (percent(0.0449, digits=None), "4.5 %"),
         (percent(0.449, digits=None), "45 %"),
-        (percent(-12345.0), "-1234500 %"),
+        (percent(-12345.0), "< -100000 %"),
         (percent(100.0 + 1e-9, 2.0, digits=2), "10000 %"),
-        (percent(1e300, sign=True), "> +100000000 %"),
-        (percent(-1e300), "< -100000000 %"),
+        (percent(1e300, sign=True), "> +100000 %"),
+        (percent(-1e300), "< -100000 %"),
         (percent(None), ""),
     ],
 )
