@@ -14,7 +14,7 @@ from tests.conftest import MakeRun, edit
 from ti_tui.dataset.templates import without_name
 from ti_tui.jobs.clip_model import Scores
 from ti_tui.jobs.comparing import CompareWork, ToDraw, ToScore
-from ti_tui.results.comparison import Comparison, previews, thinned, training_pictures
+from ti_tui.results.comparison import Comparison, recorded_samples, thinned, training_pictures
 from ti_tui.results.gallery import Gallery, ScoreBook, made_of, mean_scores, subject_word, to_judge
 from ti_tui.results.grid import LEAST, Heading, Words, draw_grid, save_grid
 from ti_tui.run.events import Event
@@ -44,7 +44,7 @@ def test_previews_belong_together_by_their_prompts_also_when_those_changed() -> 
             Event(2.0, "sample", {"step": 5, "files": ["c.png", "d.png"], "prompts": ["two", "three"]}),
         ]
     )
-    found = previews(RunFolder("/run"), history)
+    found = recorded_samples(RunFolder("/run"), history)
     assert found.steps == (0, 5) and found.prompts == ("two", "three", "one")
     assert found.pictures["two", 0] == Path("/run/b.png") and found.pictures["two", 5] == Path("/run/c.png")
     assert ("three", 0) not in found.pictures

@@ -26,7 +26,7 @@ from ti_tui.jobs.comparing import (
 )
 from ti_tui.jobs.runner import ProcessNote
 from ti_tui.paths import is_there, user_path
-from ti_tui.results.comparison import Comparison, gain_at, previews, thinned, training_pictures
+from ti_tui.results.comparison import Comparison, gain_at, recorded_samples, thinned, training_pictures
 from ti_tui.results.gallery import Gallery, ScoreBook, made_of, mean_scores, spread_out, subject_word, to_judge
 from ti_tui.results.grid import Heading, Words, draw_grid, save_grid
 from ti_tui.run import file as run_file
@@ -107,7 +107,7 @@ def command(
     judge = check_judge(user_path(clip).absolute()).path if clip else None
     target, device = _target(output, folder), _device(device or recipe.training.device)
     wanted, training = _steps(steps_text), training_pictures(folder.path(recipe.dataset.images))
-    plan = _plan_drawn(folder, prompts, wanted, history) if prompts else _plan_previews(folder, wanted, history)
+    plan = _plan_drawn(folder, prompts, wanted, history) if prompts else _plan_recorded(folder, wanted, history)
     book = None if judge is None else _book(folder, judge, training)
     plan = _carry_out(folder, recipe, plan, device, judge, book, spread_out(training))
     shown = plan.everything.at(plan.steps)
@@ -164,9 +164,9 @@ def _chosen(wanted: Sequence[int], known: Sequence[int], what: str) -> tuple[int
     return tuple(wanted)
 
 
-def _plan_previews(folder: RunFolder, wanted: Sequence[int], history: RunHistory) -> ComparePlan:
+def _plan_recorded(folder: RunFolder, wanted: Sequence[int], history: RunHistory) -> ComparePlan:
     """The samples that the run drew. Raises UserError if there are none."""
-    found = previews(folder, history)
+    found = recorded_samples(folder, history)
     there = {key: path for key, path in found.pictures.items() if is_there(path)}
     steps = sorted({step for _, step in there})
     if not steps:

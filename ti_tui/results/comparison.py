@@ -30,7 +30,7 @@ class Comparison:
         return Comparison(tuple(steps), tuple(prompt for prompt in self.prompts if prompt in drawn), pictures)
 
 
-def previews(folder: RunFolder, history: RunHistory) -> Comparison:
+def recorded_samples(folder: RunFolder, history: RunHistory) -> Comparison:
     """The samples of the run. Prompts are in the order of the newest samples, then those that the run no longer has."""
     pictures: dict[tuple[str, int], Path] = {}
     for step, files in history.samples.items():

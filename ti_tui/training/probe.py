@@ -168,7 +168,7 @@ class ProbeReporter(Reporter):
         self._answer("said", text=message or phase)
 
 
-class TrialProgress:
+class ProgressReporter:
     """Tells the parent a few times a second how far the trials are."""
 
     def __init__(self, answer: Callable[..., None]) -> None:
@@ -207,7 +207,7 @@ def work_for(pipe: Pipe) -> None:
 
 def _carry_out(prober: Prober, steps: int, pipe: Pipe) -> None:
     trials: list[Trial] = []
-    progress = TrialProgress(pipe.answer)
+    progress = ProgressReporter(pipe.answer)
 
     def tried(rate: float, warmup: int) -> Trial:
         trial = prober.try_rate(rate, steps, warmup, lambda done: progress.step_done(rate, warmup, done, steps))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ti_tui.dataset.caption_files import read_sidecar
 from ti_tui.formatting import number, percent
-from ti_tui.results.comparison import Comparison, previews, thinned, training_pictures
+from ti_tui.results.comparison import Comparison, recorded_samples, thinned, training_pictures
 from ti_tui.results.gallery import subject_word
 from ti_tui.results.outcome import file_bytes, trained_gain
 from ti_tui.results.report.markup import Html, tag
@@ -36,7 +36,7 @@ class Grid:
 
 def grid_of(folder: RunFolder, history: RunHistory, recipe: RunFile) -> Grid:
     """The samples that exist, thinned to what a page can show."""
-    found = previews(folder, history)
+    found = recorded_samples(folder, history)
     there = {key: path for key, path in found.pictures.items() if file_bytes(path) is not None}
     rows = tuple(prompt for prompt in found.prompts if any(key[0] == prompt for key in there))
     steps = sorted({step for prompt, step in there if prompt in rows[:MOST_ROWS]})

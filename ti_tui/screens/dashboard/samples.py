@@ -12,7 +12,7 @@ from textual.screen import Screen
 from textual.widgets import Footer, Rule, Static
 
 from ti_tui.formatting import printable
-from ti_tui.results.comparison import previews, training_pictures
+from ti_tui.results.comparison import recorded_samples, training_pictures
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.history import RunHistory
 from ti_tui.screens.base import AppAccess
@@ -86,7 +86,7 @@ class CompareScreen(AppAccess, Screen[None]):
 
     def _made_grid(self) -> SampleGrid:
         grid = SampleGrid(
-            previews(self._folder, self._history),
+            recorded_samples(self._folder, self._history),
             self._history,
             training_pictures(self._folder.images),
             images=self.ti_tui.images,
