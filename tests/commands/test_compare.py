@@ -57,7 +57,7 @@ def test_the_previews_of_a_run_become_one_picture_and_nothing_else_changes(run: 
         [sys.executable, "-c", code, "compare", str(run.root)], capture_output=True, text=True, check=True
     )
     *table, last, modules = done.stdout.splitlines()
-    assert table[0].split()[0] == "step" and table[0].split()[-1] == "pictures"
+    assert table[0].split()[0] == "step" and table[0].split()[-1] == "images"
     assert [line.split()[0] for line in table[1:]] == ["0", "3", "6"]
     assert table[2].endswith("sample/step00000003")
     assert last == f"Wrote {run.samples / 'compare.png'}"
@@ -155,7 +155,7 @@ def test_a_run_that_trains_is_read_and_a_checkpoint_that_goes_meanwhile_is_left_
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--steps", "4"], "--steps: there is no preview of step 4\nThere are 0, 3, 6."),
+        (["--steps", "4"], "--steps: there is no sample of step 4\nSteps are 0, 3, 6."),
         (["--steps", "three"], "--steps: 'three' is not a step"),
         (["--prompt", "[name]", "--steps", "4"], "--steps: there is no checkpoint of step 4"),
         (["--prompt", " "], "--prompt: the prompt is empty"),

@@ -58,7 +58,7 @@ def test_a_run_is_brought_up_to_date_as_its_run_file_says(make_run: MakeRun, pho
     refused(ti_tui("prepare", photos, run.root, "--resolution", 128), "has 64", "run.toml")
     refused(ti_tui("prepare", photos, run.root, "--repeats", 2), "--repeats 2")
     (run.root / "dataset.json").unlink()
-    refused(ti_tui("prepare", photos, run.root), "holds no dataset.json")
+    refused(ti_tui("prepare", photos, run.root), "has no dataset.json")
 
 
 def test_masks_that_are_found_come_along_and_how_to_use_them_is_said(source: Path, tmp_path: Path) -> None:
