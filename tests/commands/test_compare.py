@@ -107,7 +107,7 @@ def test_scores_stand_beside_those_of_the_start_and_are_found_once(run: RunFolde
     first = ti_tui("compare", run.root, "--clip", clip, "--steps", "3,6")
     assert first.returncode == 0, first.stderr
     rows = [line.split() for line in first.stdout.splitlines()]
-    assert [word for word in rows[0] if word != "eval"] == ["step", "likeness", "prompt", "pictures"]
+    assert [word for word in rows[0] if word != "eval"] == ["step", "likeness", "prompt", "images"]
     for row in rows[1:3]:
         # A score, and how far it is from that of step 0, which is not shown itself.
         assert row[-4][0] in "+-" and row[-2][0] in "+-"
