@@ -648,7 +648,7 @@ def test_captions_are_replaced_or_put_before_or_behind_and_that_is_one_step_to_u
     async def steps(pilot: Pilot[None]) -> None:
         await pilot.press("pagedown", "enter", "escape", "C", "tab", *["right"] * mode)
         await until(pilot, lambda: "5 images will be captioned" in words(pilot))
-        assert "1 caption is changed, 1 of them reviewed" in words(pilot)
+        assert "1 caption is replaced, 1 of them reviewed" in words(pilot)
         await pilot.press("tab", "tab")
         await type_text(pilot, "photo,")
         await pilot.press("tab")

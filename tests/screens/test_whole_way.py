@@ -66,7 +66,7 @@ def test_a_newcomer_gets_from_photographs_to_an_embedding_by_keyboard_alone(
         terminal.press("ctrl+n")
         terminal.wait_for("Preset")
         terminal.press(*scheme)
-        terminal.wait_for(lambda text: f"{steps} in all" in text or f"{steps} steps in all" in text)
+        terminal.wait_for(lambda text: f" {steps} in all" in text or f" {steps} steps in all" in text)
         terminal.press("ctrl+n")
         terminal.wait_for("Start training")
         terminal.press("enter")

@@ -87,7 +87,7 @@ def test_a_rate_of_a_thousandth_is_called_not_learning(make_run: MakeRun, train:
     folder = make_run(scheme="0.00005:10, 0.00002:20, 0.00001:60", **{"save.every_steps": 0})
     assert train(folder) == 0
     last = events(folder, "verdict")[-1]
-    assert last["verdict"] == "not learning" and last["step"] <= 90 and "too small" in last["reason"]
+    assert last["verdict"] == "not learning" and last["step"] <= 90 and last["cause"] == "rate too low"
 
 
 def test_a_run_ends_when_it_is_learned_and_goes_on_when_it_is_asked_to(

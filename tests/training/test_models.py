@@ -271,7 +271,7 @@ def test_a_scheduler_that_predicts_something_else_is_refused(models: dict[str, P
     shutil.copytree(models["sd1"], copy)
     config = copy / "scheduler" / "scheduler_config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "prediction_type": "sample"}))
-    with pytest.raises(ModelError, match="predicts 'sample'"):
+    with pytest.raises(ModelError, match="its prediction type is 'sample'"):
         inspect_model(copy)
 
 
