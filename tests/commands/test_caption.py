@@ -46,7 +46,7 @@ def test_pictures_of_a_run_without_a_caption_get_one(run: RunFolder, blip: Path)
         f"1/3  0001.png  {written['0001.txt']}",
         "3/3  0004.png",
         "3 images captioned in",
-        "1 had a caption",
+        "1 already had a caption",
         "template does not use captions",
     ):
         assert words in done.stdout, done.stdout

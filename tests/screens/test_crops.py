@@ -86,7 +86,7 @@ def test_arrows_move_the_box_and_capital_letters_move_it_a_little(wide: Path) ->
         assert crop(pilot).rule == "centre" and start.left == 200
         await pilot.press("left", "left")
         assert crop(pilot).box.left == pytest.approx(start.left - 2 * start.width / 32)
-        assert "(by hand)" in words(pilot) and "set by hand" in words(pilot)
+        assert "(by hand)" in words(pilot) and "drawn by hand" in words(pilot)
         await pilot.press("L")
         assert crop(pilot).box.left == pytest.approx(start.left - 2 * start.width / 32 + start.width / 128)
         assert crop(pilot).box.height == start.height
@@ -115,7 +115,7 @@ def test_modes_go_round_and_the_head_counts_the_rules(wide: Path) -> None:
     async def steps(pilot: Pilot[None]) -> None:
         assert "3 detail" in words(pilot) and "(auto)" in words(pilot)
         await pilot.press("m", "m")
-        assert "2 detail   1 whole" in words(pilot) and "bands" in words(pilot)
+        assert "2 detail   1 whole" in words(pilot) and "Bands" in words(pilot)
         assert "! coffee" in words(pilot)
         await pilot.press("space", "m")
         assert "1 detail   1 whole   1 centre" in words(pilot) or "1 whole   1 centre   1 detail" in words(pilot)

@@ -112,7 +112,7 @@ def test_masks_around_faces_are_used_and_are_those_of_init(home: Path, people: P
         assert "mask:arounditsface" in told(pilot)
         await everything_but_pictures(pilot, model)
         assert "1 around faces   weight outside: 0.1" in words(pilot)
-        assert "2 images of 3 without a mask, learned as a whole" in words(pilot)
+        assert "2 of 3 images without a mask, learned as a whole" in words(pilot)
         await write_run(pilot)
 
     drive(steps)
