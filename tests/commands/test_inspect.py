@@ -93,7 +93,7 @@ def test_models_whose_words_cannot_be_read_are_refused(
     (pickled / "text_encoder" / "model.safetensors").rename(pickled / "text_encoder" / "pytorch_model.bin")
     for model, says in (
         (models["sd1.ckpt"], "only PyTorch can read"),
-        (pickled, "text_encoder holds no .safetensors"),
+        (pickled, "text_encoder has no .safetensors"),
         (tmp_path / "nothing.safetensors", "there is no model at"),
         ("nobody/nothing", "nobody/nothing is not on this machine"),
         (demo_words, "is an embedding, not a Stable Diffusion checkpoint"),

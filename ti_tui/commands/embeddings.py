@@ -185,7 +185,7 @@ def _show_health(vectors: Vectors, reference: _Reference | None) -> None:
     if health.closest is not None:
         first, second, highest = health.closest
         pair = f"at most {highest:.2f} (vectors {first + 1} and {second + 1})"
-        rows.append(("cosine", f"{health.mean_cosine:.2f} between two vectors on average, {pair}"))
+        rows.append(("cosine", f"{health.mean_cosine:.2f} on average, {pair}"))
         rows.append(("effective rank", f"{health.effective_rank:.1f} of {len(health.norms)}"))
     show.table(rows)
     for finding in health.findings():
