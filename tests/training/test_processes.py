@@ -149,7 +149,7 @@ def test_processes_make_room_together_when_one_of_them_is_short_of_memory(
     assert outcome.returncode == 0, outcome.stderr
     np.testing.assert_allclose(result(single).in_order()[0], result(double).in_order()[0], rtol=1e-3, atol=1e-4)
     warnings = [event["message"] for event in EventReader(double.events).read_all() if event.kind == "warning"]
-    assert any("1 image at once" in message for message in warnings)
+    assert any("micro-batches of 1" in message for message in warnings)
 
 
 def test_the_result_loads_in_diffusers_and_changes_the_picture(make_run: MakeRun, train: Callable[..., int]) -> None:
@@ -219,7 +219,7 @@ def test_a_full_disk_ends_the_run_in_words_and_leaves_it_resumable(
     outcome = launch("-c", code, str(folder.root))
     assert outcome.returncode in (2, 3)
     words = outcome.stderr.strip().splitlines()
-    assert "cannot write" in words[-2] and "larger than is allowed" in words[-2]
+    assert "cannot write" in words[-2] and "larger than the limit allows" in words[-2]
     assert "Traceback" not in outcome.stderr
     assert train(folder) == 0
     assert files.read(folder.embedding("zkz", None)).step == 6
