@@ -211,7 +211,7 @@ def test_pictures_in_subfolders_only_are_told_and_taken_with_a_key_while_typing(
         left = load_draft()
         assert left is not None and left.choices.subfolders
         await everything_but_pictures(pilot, model)
-        assert "4 images, 512 pixels, sub-folders too, 1 left out" in words(pilot)
+        assert "4 images, 512 pixels, with sub-folders, 1 left out" in words(pilot)
         await write_run(pilot)
 
     drive(steps)
