@@ -554,7 +554,7 @@ def test_a_trainer_that_cannot_be_started_says_why_on_the_dashboard(
         monkeypatch.setattr("ti_tui.setup.start.start_detached", refused)
         await settled(pilot)
         await pilot.press("enter")
-        await until(pilot, lambda: "but could not be started: the card is gone" in words(pilot).replace("\n", " "))
+        await until(pilot, lambda: "but not started: the card is gone" in words(pilot).replace("\n", " "))
         assert "never trained" in words(pilot)
 
     drive(steps)

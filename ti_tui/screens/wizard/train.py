@@ -173,7 +173,7 @@ class TrainPane(WorkerErrors, StepPane):
                 start_trainer(made.folder)
             except UserError as error:
                 self.post_message(
-                    RunCreated(made.folder, started=False, wrong=f"The run was made, but could not be started: {error}")
+                    RunCreated(made.folder, started=False, wrong=f"The run is made, but not started: {error}")
                 )
                 return
         self.post_message(RunCreated(made.folder, started=start))
