@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from textual.app import App
 from textual.message_pump import MessagePump
 from textual.screen import Screen
 from textual.widgets import Footer
 from textual.worker import Worker, WorkerState
 
 from ti_tui.crash import write_crash
+from ti_tui.screens.ordered_input import OrderedInput
 
 if TYPE_CHECKING:
     from ti_tui.run.folder import RunFolder
@@ -25,7 +25,7 @@ NARROW = 100
 """Screens with fewer columns use a reduced layout."""
 
 
-class BaseApp(App[None], inherit_bindings=False):
+class BaseApp(OrderedInput, inherit_bindings=False):
     """The interface of the app for its screens, which cannot import the app itself, since it imports them.
 
     config:   the settings.

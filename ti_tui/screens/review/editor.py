@@ -1,4 +1,4 @@
-"""The editor of a caption, and the handling of keys in the order in which they are pressed."""
+"""The editor of a caption."""
 
 from __future__ import annotations
 
@@ -8,37 +8,11 @@ from textual import events
 from textual.binding import Binding
 from textual.document._document import EditResult
 from textual.document._edit import Edit
-from textual.widget import Widget
 from textual.widgets import TextArea
 
 from ti_tui.dataset.caption_files import without_invisible
 
 _BREAKS = re.compile(r"[^\S ]+")
-
-
-async def handled_in_order(widget: Widget, event: events.Key) -> bool:
-    """Run the action bound to a key before the next key is handled; False if it is not bound or is text for `widget`.
-
-    Textual handles bindings separately from text, so that letters typed right after a bound key can overtake it: over
-    a slow connection, text typed after enter would go into the previous caption.
-    """
-    top = widget.app.screen
-    if not widget.has_focus or top is not widget.screen:
-        # The previous key moved the focus while this key was on its way here.
-        event.stop()
-        event.prevent_default()
-        (top.focused or top)._forward_event(events.Key(event.key, event.character))
-        return True
-    if widget.check_consume_key(event.key, event.character):
-        return False
-    active = widget.screen.active_bindings.get(event.key)
-    if active is None or not active.enabled or active.node not in (widget, widget.screen):
-        return False
-    if not await widget.app.run_action(active.binding.action, active.node):
-        return False
-    event.stop()
-    event.prevent_default()
-    return True
 
 
 class CaptionEditor(TextArea):
@@ -85,10 +59,8 @@ class CaptionEditor(TextArea):
         return super().edit(edit)
 
     async def _on_key(self, event: events.Key) -> None:
-        if await handled_in_order(self, event):
-            return
         if event.key == "enter":
-            # The user has rebound enter: here it does nothing.
+            # A binding has it, or the user has bound that to another key: it never starts a new line.
             event.prevent_default()
             return
         await super()._on_key(event)

@@ -12,7 +12,6 @@ from textual.binding import Binding
 from textual.message import Message
 
 from ti_tui.formatting import printable
-from ti_tui.screens.review.editor import handled_in_order
 from ti_tui.widgets.canvas import Canvas, Line, cut
 
 
@@ -148,10 +147,6 @@ class CaptionList(CaptionRows):
                 tooltip="Add a saved phrase; ctrl+t shows and edits them"),
         *(Binding(str(n), f"screen.phrase({n})", "Phrase", show=False) for n in range(2, 10)),
     ]  # fmt: skip
-
-    async def _on_key(self, event: events.Key) -> None:
-        if not await handled_in_order(self, event):
-            await super()._on_key(event)
 
 
 def labels(names: Sequence[str], width: int) -> dict[str, str]:
