@@ -309,8 +309,9 @@ def test_nothing_in_a_run_folder_is_run_as_a_module(make_run: MakeRun) -> None:
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
-    for command in ("check", "plan", "train", "watch", "stop"):
-        refused(ti_tui(command, tmp_path), "has neither a run.toml nor photographs")
+    refused(ti_tui("check", tmp_path), "has neither a run.toml nor photographs")
+    for command in ("plan", "train", "watch", "stop"):
+        refused(ti_tui(command, tmp_path), "holds no run.toml")
     refused(ti_tui("watch"), "no run is known")
 
 

@@ -318,7 +318,7 @@ def test_requests_are_answered(make_run: MakeRun, train: Train) -> None:
     def event(self: Reporter, kind: Any, **values: Any) -> None:
         original(self, kind, **values)
         if kind == "step":
-            self._asked = 0.0
+            self._last_take = 0.0
             if values["step"] == 2:
                 requests.submit(folder, "save")
                 requests.submit(folder, "sample")
@@ -812,7 +812,7 @@ def test_a_scheme_shortened_to_a_past_step_ends_the_run_with_what_it_has(make_ru
     def event(kind: Any, **values: Any) -> None:
         original(kind, **values)
         if kind == "step" and values["step"] == 6:
-            trainer._report._asked = 0.0
+            trainer._report._last_take = 0.0
             edit(folder, "steps = 40", "steps = 4")
             requests.submit(folder, "scheme")
 
