@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 
@@ -135,3 +136,20 @@ def test_alt_and_a_digit_jump_to_a_step_also_while_typing() -> None:
         assert "abc" in terminal.wait_for("1/6 Dataset")
         terminal.press("ctrl+q")
         terminal.wait_for_end()
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_keys_that_arrive_at_once_go_where_they_would_go_one_by_one(at_once: bool) -> None:
+    """A stalled connection delivers what was typed meanwhile as one write."""
+    keys = ["abc", "\x15", "zkz", "\t", "person", "\t"]
+    with Terminal(ti_tui(), environment=own_environment()) as terminal:
+        terminal.wait_for("Photographs")
+        terminal.type("\x1b3")
+        terminal.wait_for("Class word")
+        for text in ["".join(keys)] if at_once else keys:
+            terminal.type(text)
+        terminal.wait_for(
+            lambda text: (
+                re.search(r"Token +zkz\b", text) is not None and re.search(r"Class word +person\b", text) is not None
+            )
+        )
