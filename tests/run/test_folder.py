@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ti_tui import atomic
-from ti_tui.run import requests
-from ti_tui.run.folder import RunFolder, RunFolderError, RunLocked, Status, step_name, step_of
+from ti_tui.run import lease, requests
+from ti_tui.run.folder import RunFolder, RunFolderError, Status, step_name, step_of
+from ti_tui.run.lease import RunLocked
 from ti_tui.run.process import ProcessId, start_detached
 
 
@@ -75,7 +76,7 @@ def test_a_second_trainer_is_refused_and_told_who_holds_the_folder(folder: RunFo
 
 def test_of_many_starters_exactly_one_gets_the_lock(folder: RunFolder) -> None:
     code = (
-        "import sys,time; from ti_tui.run.folder import RunFolder, RunLocked\n"
+        "import sys,time; from ti_tui.run.folder import RunFolder; from ti_tui.run.lease import RunLocked\n"
         "try:\n"
         "    with RunFolder(sys.argv[1]).lock():\n"
         "        print('got', flush=True); sys.stdin.read()\n"
@@ -102,10 +103,14 @@ def test_the_lock_of_a_dead_trainer_is_taken_over(folder: RunFolder, gone: str) 
         assert folder.trainer() == me
 
 
-def test_a_lock_from_another_machine_is_respected(folder: RunFolder) -> None:
+def test_a_lock_from_another_machine_is_respected_while_its_holder_beats(folder: RunFolder) -> None:
     folder.lock_file.write_text(json.dumps({"pid": 1, "started": "0", "host": "elsewhere"}))
-    with pytest.raises(RunLocked, match="elsewhere"), folder.lock():
-        pass
+    assert folder.trainer() == ProcessId(1, "0", "elsewhere")
+    long_ago = time.time() - 61
+    os.utime(folder.lock_file, (long_ago, long_ago))
+    assert folder.trainer() is None
+    with folder.lock():
+        assert folder.trainer() == ProcessId.mine()
 
 
 def test_a_status_of_a_killed_trainer_reads_as_failed(folder: RunFolder) -> None:
@@ -288,14 +293,19 @@ def test_only_a_phase_of_a_live_trainer_is_corrected(folder: RunFolder) -> None:
         found = folder.current_status()
         assert found is not None and found.phase == ("failed" if going else phase)
         assert found.step == 5 and (found.message != "m") is going
-        elsewhere = status(phase=phase, host="elsewhere")
+        elsewhere = status(phase=phase, host="elsewhere", process_started="0")
         folder.write_status(elsewhere)
-        assert folder.current_status() == elsewhere, "what cannot be seen from here is believed"
+        folder.lock_file.write_text(json.dumps(asdict(elsewhere.process)))
+        assert folder.current_status() == elsewhere, "what holds the folder out of sight is believed"
+        folder.lock_file.unlink()
+        found = folder.current_status()
+        assert found is not None and found.phase == ("failed" if going else phase)
 
 
 def test_a_lock_is_gone_afterwards_and_anothers_is_left(folder: RunFolder) -> None:
     with folder.lock():
-        assert json.loads(folder.lock_file.read_text()) == asdict(ProcessId.mine())
+        held = lease.read(folder.lock_file)
+        assert held is not None and held.process == ProcessId.mine() and abs(held.since - time.time()) < 60
     assert not folder.lock_file.exists()
     with folder.lock():
         folder.lock_file.write_text('{"pid": 1, "started": "0", "host": "elsewhere"}')

@@ -37,7 +37,8 @@ from ti_tui.jobs.captioning import (
 from ti_tui.jobs.runner import ProcessNote
 from ti_tui.paths import is_there, user_path
 from ti_tui.run import file as run_file
-from ti_tui.run.folder import RunFolder, RunLocked
+from ti_tui.run.folder import RunFolder
+from ti_tui.run.lease import RunLocked
 from ti_tui.run.problems import nearest
 
 

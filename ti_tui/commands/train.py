@@ -17,9 +17,9 @@ from ti_tui.commands.follow import Display, PlainLines, ProgressBar, follow
 from ti_tui.embeddings import files as embedding_files
 from ti_tui.errors import TrainingError, UserError
 from ti_tui.monitoring.event_text import ended_how
-from ti_tui.run import requests
+from ti_tui.run import lease, requests
 from ti_tui.run.events import EventReader
-from ti_tui.run.folder import RunFolder, RunLocked
+from ti_tui.run.folder import RunFolder
 from ti_tui.run.process import ProcessId, start_detached
 from ti_tui.settings import remember_run
 from ti_tui.setup.check import Checked, check_run
@@ -30,14 +30,23 @@ from ti_tui.setup.start import last_log_lines, wait_for_start
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--detach", is_flag=True, help="Start the trainer and return at once; follow it with `ti-tui watch`.")
 @click.option("--plain", is_flag=True, help="Print plain lines, also on a terminal.")
-def command(run: Path, detach: bool, plain: bool) -> None:
+@click.option(
+    "--take-over",
+    is_flag=True,
+    help="Take the run from a trainer on another machine or in another container, which then ends.",
+)
+def command(run: Path, detach: bool, plain: bool, take_over: bool) -> None:
     """Train RUN (a run folder or its run.toml), or resume it from its newest checkpoint.
 
     The trainer is a separate process: closing the terminal does not end it. Ctrl+C (or SIGTERM) saves an exact
     checkpoint and stops it; the same command resumes from there.
     """
     folder = RunFolder.find(run)
+    if take_over and (held := lease.take_from(folder.lock_file)):
+        click.echo(f"Taken over from {held}.", err=True)
     checked = check_for_start(folder)
+    if line := lease.waiting_for(folder.lock_file):
+        click.echo(line, err=True)
     total = checked.run.scheme.scheme().total_steps
     done = folder.checkpoints()
     final = folder.embedding(checked.run.embedding.token, None)
@@ -61,11 +70,7 @@ def command(run: Path, detach: bool, plain: bool) -> None:
 
 def check_for_start(folder: RunFolder) -> Checked:
     """Check a run before training, and print its warnings. Raises RunLocked, CheckFailed or RunFileError."""
-    if held := folder.trainer():
-        raise RunLocked(
-            f"a trainer (process {held.pid}) is already running in {folder.root}",
-            remedy=f"Follow it with `ti-tui watch {folder.root}`, or stop it with `ti-tui stop {folder.root}`.",
-        )
+    lease.refuse_if_running(folder.lock_file)
     checked = check_run(folder)
     show.problems([problem for problem in checked.problems if problem.severity == "warning"], err=True)
     checked.raise_errors()

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from ti_tui import atomic
+from ti_tui import atomic, bounded
 from ti_tui.errors import UserError
 from ti_tui.paths import user_path
+from ti_tui.run import lease
+from ti_tui.run.lease import Held
 from ti_tui.run.process import ProcessId
 
 Phase = Literal["starting", "loading", "caching", "training", "sampling", "saving", "done", "stopped", "failed"]
@@ -22,16 +21,15 @@ GOING: frozenset[str] = frozenset({"starting", "loading", "caching", "training",
 MOST_OF_ANYTHING = 10**15
 """No step, pid or time is as large; a damaged status may contain anything."""
 
+STATUS_LIMIT = 100_000
+"""Bytes of status.json."""
+
 STEP_DIGITS = 8
 """Digits of a step in names: kohya's `{name}-step{step:08d}`."""
 
 
 class RunFolderError(UserError):
     """The folder is not a run, or cannot be used as one."""
-
-
-class RunLocked(UserError):
-    """Another trainer is using this folder."""
 
 
 @dataclass(frozen=True)
@@ -187,10 +185,10 @@ class RunFolder:
     def read_status(self) -> Status | None:
         """The last status, or None if there is none that can be read."""
         try:
-            values = json.loads(self.status_file.read_text(encoding="utf-8"))
+            values = bounded.read_json(self.status_file, STATUS_LIMIT)
             status = Status(**{key: values[key] for key in Status.__dataclass_fields__ if key in values})
             return status if status.plausible else None
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        except (OSError, ValueError, TypeError, AttributeError):
             return None
 
     def write_status(self, status: Status, *, durable: bool = False) -> None:
@@ -198,81 +196,24 @@ class RunFolder:
         atomic.write_json(self.status_file, asdict(status), durable=durable)
 
     def trainer(self) -> ProcessId | None:
-        """The living process that holds the lock, or None."""
-        held = _read_lock(self.lock_file)
-        return held if held is not None and held.alive() is not False else None
+        """The living process that holds the folder, or None (see run/lease.py)."""
+        held = lease.holder(self.lock_file)
+        return None if held is None else held.process
 
     def current_status(self) -> Status | None:
         """`read_status`, with the phase corrected to "failed" if its process was killed meanwhile."""
         status = self.read_status()
-        if status is None or not status.going or status.process.alive() is not False:
+        if status is None or not status.going or self._works(status.process):
             return status
         return replace(status, phase="failed", message="the trainer was killed; `ti-tui train` resumes the run")
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Lock the folder for this process. Raises RunLocked if a living process has locked it.
+    def _works(self, process: ProcessId) -> bool:
+        alive = process.alive()
+        return self.trainer() == process if alive is None else alive
 
-        A lock left by a dead process (pid gone, or reused by a process that started later) is taken over.
-        """
-        me = ProcessId.mine()
-        self._take_lock(me)
-        try:
-            yield
-        finally:
-            if _read_lock(self.lock_file) == me:
-                with contextlib.suppress(OSError):
-                    self.lock_file.unlink()
-
-    def _take_lock(self, me: ProcessId) -> None:
-        content = json.dumps(asdict(me)).encode()
-        for _ in range(10):
-            try:
-                self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-                candidate = self.root / f".lock.{uuid.uuid4().hex[:8]}.tmp"
-                candidate.write_bytes(content)
-                try:
-                    # A link fails if the name exists: of two processes exactly one wins, and its content is complete.
-                    os.link(candidate, self.lock_file)
-                    return
-                except FileExistsError:
-                    pass
-                except OSError:
-                    if _create_exclusively(self.lock_file, content):
-                        return
-                finally:
-                    candidate.unlink(missing_ok=True)
-            except OSError as error:
-                raise atomic.cannot_write(self.lock_file, error) from error
-            self._drop_stale_lock()
-        raise RunLocked(f"{self.root} is being started by another process", remedy="Try again in a moment.")
-
-    def _drop_stale_lock(self) -> None:
-        held = _read_lock(self.lock_file)
-        if held is None and self.lock_file.exists() and self.lock_file.stat().st_size > 0:
-            raise RunLocked(
-                f"{self.lock_file} cannot be read",
-                remedy="If no trainer is running in this folder, delete that file.",
-            )
-        alive = held.alive() if held is not None else False
-        if held is not None and alive is not False:
-            if alive is None:
-                raise RunLocked(
-                    f"{self.root} is used by process {held.pid} on {held.host}, which cannot be seen from here",
-                    remedy=f"If that trainer is gone, delete {self.lock_file}.",
-                )
-            raise RunLocked(
-                f"a trainer (process {held.pid}) is already running in {self.root}",
-                remedy=f"Follow it with `ti-tui watch {self.root}`, or stop it with `ti-tui stop {self.root}`.",
-            )
-        aside = self.root / f".lock.{uuid.uuid4().hex[:8]}.tmp"
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(self.lock_file, aside)
-            if _read_lock(aside) != held:
-                # Another process took the lock between the check and the rename: restore it.
-                with contextlib.suppress(OSError):
-                    os.link(aside, self.lock_file)
-            aside.unlink(missing_ok=True)
+    def lock(self, *, say: Callable[[str], None] = lambda _line: None) -> contextlib.AbstractContextManager[Held]:
+        """Hold the folder's lease (see `lease.hold`). Raises RunLocked, CannotWrite."""
+        return lease.hold(self.lock_file, say=say)
 
 
 def step_name(step: int) -> str:
@@ -284,22 +225,3 @@ def step_of(name: str) -> int | None:
     """The step in a name such as `step00000500`, or None."""
     digits = name.removeprefix("step")
     return int(digits) if name.startswith("step") and digits.isascii() and digits.isdigit() else None
-
-
-def _read_lock(path: Path) -> ProcessId | None:
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return ProcessId(int(values["pid"]), str(values["started"]), str(values["host"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _create_exclusively(path: Path, content: bytes) -> bool:
-    """For file systems without hard links."""
-    try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    except FileExistsError:
-        return False
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    return True

@@ -22,8 +22,8 @@ class CannotStart(UserError):
 class ProcessId:
     """Identifies a process for good: the system may give its pid to another process later.
 
-    started: its start time: on Linux the boot id and the kernel's ticks since boot, which changes of the clock do not
-             affect; elsewhere unix seconds.
+    started: its start time: on Linux the boot id, the kernel's ticks since boot (which changes of the clock do not
+             affect) and the process namespace, since a container counts its own pids; elsewhere unix seconds.
     """
 
     pid: int
@@ -43,10 +43,18 @@ class ProcessId:
         return me
 
     def alive(self) -> bool | None:
-        """Whether this process is running; None if it is on another machine."""
-        if self.host != socket.gethostname():
+        """Whether this process is running; None if it is out of sight: on another machine or in another container.
+
+        A host's name says little: containers get a new one at each start, and many machines share one.
+        """
+        there, here = self.started.split(":"), (_started(os.getpid()) or "").split(":")
+        if len(there) == len(here) == 3:
+            if there[0] != here[0] or there[2] != here[2]:
+                return None
+        elif self.host != socket.gethostname():
             return None
-        return _started(self.pid) == self.started
+        # Older versions wrote no namespace.
+        return (_started(self.pid) or "").split(":")[: len(there)] == there
 
     def terminate(self) -> None:
         """Ask the process to save and end (SIGTERM). Does nothing if it is gone, or on Windows, where the signal would
@@ -56,6 +64,7 @@ class ProcessId:
 
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+_NAMESPACE = Path("/proc/self/ns/pid")
 
 
 def _started(pid: int) -> str | None:
@@ -64,7 +73,9 @@ def _started(pid: int) -> str | None:
         try:
             # After the name in brackets: the state, and 19 fields later the start in ticks (proc(5)).
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            return None if fields[0] in "ZX" else f"{_BOOT.read_text().strip()}:{fields[19]}"
+            # Such as pid:[4026531836]; its number is reused, but never with the same ticks.
+            namespace = _NAMESPACE.readlink().name.strip("pid:[]")
+            return None if fields[0] in "ZX" else f"{_BOOT.read_text().strip()}:{fields[19]}:{namespace}"
         except (OSError, IndexError):
             return None
     import psutil

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ti_tui.dataset.survey import SurveyCache
 from ti_tui.errors import UserError
-from ti_tui.run.folder import RunFolder, RunLocked
+from ti_tui.run import lease
+from ti_tui.run.folder import RunFolder
 from ti_tui.run.process import start_detached
 from ti_tui.settings import remember_run
 from ti_tui.setup.check import check_run
@@ -46,8 +47,7 @@ def start_trainer(folder: RunFolder) -> int:
     Raises UserError: RunLocked if a trainer already works there, CheckFailed for problems of the run, or the last
     lines of the log if the trainer ended immediately.
     """
-    if held := folder.trainer():
-        raise RunLocked(f"a trainer (process {held.pid}) is already running in {folder.root}")
+    lease.refuse_if_running(folder.lock_file)
     check_run(folder, decode=False).raise_errors()
     remember_run(folder.root)
     folder.create()

@@ -39,9 +39,9 @@ def main(path: str) -> int:
         folder = RunFolder.find(path)
         if not is_main:
             return train(folder, Reporter(folder, main=False), stop)
-        with folder.lock():
+        with folder.lock(say=lambda line: print(line, file=sys.stderr, flush=True)) as held:
             folder.create()
-            return train(folder, Reporter(folder), stop)
+            return train(folder, Reporter(folder, held=held), stop)
     except UserError as error:
         print(error, file=sys.stderr, flush=True)
         return error.exit_status

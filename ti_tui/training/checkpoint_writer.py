@@ -13,7 +13,7 @@ from ti_tui.embeddings.files import SUFFIXES
 from ti_tui.embeddings.health import Health
 from ti_tui.embeddings.install import install
 from ti_tui.embeddings.vocabulary import PIECE_ROWS, Vocabulary
-from ti_tui.errors import TrainingError, UserError
+from ti_tui.errors import UserError
 from ti_tui.run.verdicts import best_of
 from ti_tui.training import checkpoints
 from ti_tui.training.reporter import Reporter
@@ -36,10 +36,9 @@ class CheckpointWriter:
         self._vocabularies: list[Vocabulary] = []
 
     def write(self) -> None:
-        """Write the exact state first, which must not be lost, then the embedding files. Raises TrainingError."""
+        """Write the exact state first, which must not be lost, then the embedding files. Raises UserError."""
         session, run, folder = self._session, self._session.checked.run, self._session.checked.folder
-        if not folder.file.exists():
-            raise TrainingError(f"the run folder {folder.root} was deleted or moved while training")
+        self._report.check_place()
         # A run that resumes from here never writes the events of earlier steps again.
         self._report.flush()
         state = checkpoints.save_state(folder, session.state())

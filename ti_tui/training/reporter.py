@@ -11,9 +11,11 @@ from typing import Any
 import psutil
 
 from ti_tui import atomic
+from ti_tui.errors import UserError
 from ti_tui.run import requests
 from ti_tui.run.events import EventKind, EventWriter
 from ti_tui.run.folder import Phase, RunFolder, Status
+from ti_tui.run.lease import Held
 from ti_tui.run.process import ProcessId
 from ti_tui.run.requests import Request
 
@@ -21,11 +23,16 @@ STATUS_SECONDS = 1.0
 REQUEST_SECONDS = 0.2
 
 
+class RunGone(UserError):
+    """The run folder was deleted or moved while its trainer worked."""
+
+
 class Reporter:
     """Writes log/events.jsonl and status.json and reads the request spool, in the main process of a run only."""
 
-    def __init__(self, folder: RunFolder, *, main: bool = True) -> None:
+    def __init__(self, folder: RunFolder, *, main: bool = True, held: Held | None = None) -> None:
         self.main = main
+        self._held = held
         self._folder = folder
         self._events = EventWriter(folder.events) if main else None
         me = ProcessId.mine()
@@ -76,12 +83,23 @@ class Reporter:
         self._status = replace(self._status, step=step, total_steps=total_steps)
         self._maybe_write_status()
 
+    def check_place(self) -> None:
+        """Raise UserError if this trainer may write no more: the run is another trainer's now, or was deleted."""
+        if self._held is not None:
+            self._held.check()
+        if self.main and not self._folder.file.exists():
+            raise RunGone(f"{self._folder.root} was deleted or moved: its run.toml is gone")
+
     def take_requests(self) -> list[Request]:
-        """Take the waiting requests; the spool is read a few times a second at most."""
+        """Take the waiting requests; the spool is read a few times a second at most.
+
+        Raises UserError if this trainer may write no more.
+        """
         now = time.monotonic()
         if not self.main or now - self._last_take < REQUEST_SECONDS:
             return []
         self._last_take = now
+        self.check_place()
         taken = requests.take(self._folder)
         for request in taken:
             self.event("request", request=request.kind, message="taken")
@@ -89,6 +107,10 @@ class Reporter:
 
     def end(self, outcome: Phase, message: str) -> None:
         """Write the last event and status. Never raises CannotWrite: a full disk must not hide why a run ended."""
+        try:
+            self.check_place()
+        except UserError:
+            return
         with contextlib.suppress(atomic.CannotWrite):
             if outcome == "failed":
                 self.event("error", message=message, step=self._status.step)
