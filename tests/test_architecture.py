@@ -81,3 +81,27 @@ def test_no_file_is_too_long_to_read() -> None:
 
 def test_the_wizards_room_stays_small() -> None:
     assert sum(lines_of(path) for path in (PACKAGE / "setup").glob("*.py")) <= LARGEST_SETUP
+
+
+def writes_to_the_terminal(path: Path) -> Iterator[int]:
+    """Lines that print without `terminal`, which makes text harmless."""
+    for node in ast.walk(tree(path)):
+        match node:
+            case ast.Call(func=ast.Name(id="print")):
+                yield node.lineno
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="click"), attr="echo" | "secho")):
+                yield node.lineno
+            case ast.Attribute(value=ast.Name(id="sys"), attr="__stdout__" | "__stderr__"):
+                yield node.lineno
+            case ast.Call(func=ast.Attribute(value=ast.Attribute(attr="stdout" | "stderr"), attr="write")):
+                yield node.lineno
+
+
+def test_text_reaches_the_terminal_in_one_way() -> None:
+    found = {module: list(writes_to_the_terminal(path)) for module, path in FILES.items()}
+    assert found.pop("ti_tui.terminal")
+    # The help, which is our own text.
+    assert len(found.pop("ti_tui.cli")) == 1
+    # Textual's own protocol with the terminal.
+    found.pop("ti_tui.widgets.graphics")
+    assert {module: lines for module, lines in found.items() if lines} == {}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
+from typing import Any
 
 import click
 
-from ti_tui import __version__
+from ti_tui import __version__, terminal
 from ti_tui.errors import UserError
 
 COMMANDS: dict[str, str] = {
@@ -32,6 +34,10 @@ COMMANDS: dict[str, str] = {
 """What each command does. Its code is `command` in the module of the same name in ti_tui.commands."""
 
 
+class _ReaderEnded(Exception):
+    """Who read our output (head, less) has ended."""
+
+
 class LazyCommands(click.Group):
     """A group that lists its commands without importing them."""
 
@@ -44,6 +50,13 @@ class LazyCommands(click.Group):
         command: click.Command = importlib.import_module(f"ti_tui.commands.{cmd_name}").command
         command.short_help = COMMANDS[cmd_name]
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # click would end with 1.
+            raise _ReaderEnded from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -95,27 +108,28 @@ def main() -> None:
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.Abort:
-        print("aborted", file=sys.stderr)
+        terminal.error("aborted")
         sys.exit(130)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        terminal.error(shown.getvalue().rstrip("\n"))
         sys.exit(error.exit_code)
     except UserError as error:
-        print(error, file=sys.stderr)
+        terminal.error(error)
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader (head, less) has ended.
+    except (_ReaderEnded, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
-        print(f"{error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
+        terminal.error(f"{error.filename or 'output'}: {error.strerror or error}")
         sys.exit(2)
     except Exception as error:
         if "KeyboardInterrupt" in str(error):
             # pydantic turns Ctrl+C while it builds a model into an error of its own.
-            print("aborted", file=sys.stderr)
+            terminal.error("aborted")
             sys.exit(130)
         sys.exit(_unexpected(error))
 
@@ -124,9 +138,9 @@ def _unexpected(error: Exception) -> int:
     """A bug in ti_tui: two lines for the user, the traceback in a file."""
     from ti_tui.crash import write_crash
 
-    print(f"ti_tui has crashed: {type(error).__name__}: {error}", file=sys.stderr)
+    terminal.error(f"ti_tui has crashed: {type(error).__name__}: {error}")
     if path := write_crash(error):
-        print(f"The details are in {path}; please report them.", file=sys.stderr)
+        terminal.error(f"The details are in {path}; please report them.")
     else:
         import traceback
 

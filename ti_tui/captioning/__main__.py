@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
+from ti_tui import terminal
 from ti_tui.jobs.captioning import Device
 from ti_tui.jobs.child import Pipe, run
 from ti_tui.jobs.runner import OFFLINE
@@ -107,6 +108,6 @@ def main(folder: str, device: str) -> NoReturn:
 
 if __name__ == "__main__":
     if len(sys.argv) != 3:
-        print("usage: python -m ti_tui.captioning FOLDER DEVICE", file=sys.stderr)
+        terminal.error("usage: python -m ti_tui.captioning FOLDER DEVICE")
         sys.exit(2)
     main(*sys.argv[1:])

@@ -13,6 +13,7 @@ from shlex import quote
 
 import click
 
+from ti_tui import terminal
 from ti_tui.captions.models import check_captioner, find_captioner
 from ti_tui.commands import show
 from ti_tui.dataset import caption_history
@@ -121,14 +122,14 @@ def command(
     to_caption = wanted(pictures, current, rules)
     if not to_caption:
         if pictures:
-            click.echo(f"{_counted(pictures)} in {place.pictures}: all have captions. Use --mode to change them.")
+            terminal.line(f"{_counted(pictures)} in {place.pictures}: all have captions. Use --mode to change them.")
         sys.exit(2 if found.problems.errors else 0)
     with contextlib.ExitStack() as stack:
         engine_of, how = _engine(engine, model, device, stack)
         finished = _caption(engine_of, how, place, pictures, current, rules)
     _sum_up(finished, place, rules, len(pictures) - len(to_caption))
     if engine == "filename" and place.run is not None and not finished.captioned:
-        click.echo(
+        terminal.line(
             "Images in a run are named by number: use --engine filename on the photographs, before `ti-tui init`.",
             err=True,
         )
@@ -197,7 +198,7 @@ def _engine(engine: str, model: str, device: Device, stack: contextlib.ExitStack
     if engine == "filename":
         return caption_by_names, "file name"
     facts = check_captioner(find_captioner(model))
-    click.echo(f"{facts.describe()}: {facts.path}")
+    terminal.line(f"{facts.describe()}: {facts.path}")
     captioner = stack.enter_context(Captioner.start(facts, device=device))
     stack.enter_context(_stopped_by_signals(captioner.cancel))
     return captioner.caption, facts.kind.name
@@ -241,15 +242,15 @@ def _caption(
     for message in caption_pictures(engine, pictures, current, rules, write):
         match message:
             case Loaded():
-                click.echo(f"on {message.device}, loaded in {show.seconds(message.seconds)}")
+                terminal.line(f"on {message.device}, loaded in {show.seconds(message.seconds)}")
             case ProcessNote():
-                click.echo(f"{click.style('note:', fg='cyan')} {message.text}", err=True)
+                terminal.line(message.text, label="note", colour="cyan", err=True)
             case Captioned():
                 left = f", {show.seconds(message.seconds_left)} left" if message.seconds_left >= 1 else ""
                 took = f"  ({message.seconds:.1f} s{left})" if message.seconds else ""
-                click.echo(f"{_place_of(message)}  {printable(message.caption)}{took}")
+                terminal.line(f"{_place_of(message)}  {printable(message.caption)}{took}")
             case CaptionFailed():
-                click.echo(f"{_place_of(message)}: {message.reason}", err=True)
+                terminal.line(f"{_place_of(message)}: {message.reason}", err=True)
             case CaptioningFinished():
                 finished = message
     return finished
@@ -260,16 +261,16 @@ def _place_of(message: Captioned | CaptionFailed) -> str:
 
 
 def _sum_up(finished: CaptioningFinished, place: CaptionFolder, rules: CaptionRules, skipped: int) -> None:
-    click.echo(
+    terminal.line(
         f"{_counted(finished.captioned)} captioned in {place.pictures}"
         + (f", {skipped} already had a caption" if skipped else "")
         + (f", {finished.failed} could not be captioned" if finished.failed else "")
         + (". Stopped; run the same command to continue." if finished.outcome == "cancelled" else ".")
     )
     if finished.captioned and rules.mode != "missing":
-        click.echo(f"The previous captions are kept in {caption_history.history_file(place.home)}")
+        terminal.line(f"The previous captions are kept in {caption_history.history_file(place.home)}")
     if finished.captioned and place.run is not None and not _uses_captions(place.run):
-        click.echo('The run\'s template does not use captions: set `template = "captions"` in run.toml.')
+        terminal.line('The run\'s template does not use captions: set `template = "captions"` in run.toml.')
 
 
 def _uses_captions(run: RunFolder) -> bool:

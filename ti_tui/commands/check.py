@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ti_tui import terminal
 from ti_tui.commands import show
 from ti_tui.errors import UserError
 from ti_tui.formatting import printable
@@ -51,8 +52,8 @@ def command(run: Path, resolution: int, person: bool, subfolders: bool) -> None:
     if errors:
         raise UserError(f"{show.number(errors, 'mistake')} to correct before this run can start")
     if checked.facts is not None:
-        click.echo(f"model: {checked.facts.describe()}")
-    click.echo("This run can start.")
+        terminal.line(f"model: {checked.facts.describe()}")
+    terminal.line("This run can start.")
 
 
 def _holds_pictures(folder: Path) -> bool:
@@ -88,6 +89,6 @@ def _check_photographs(folder: Path, resolution: int, *, person: bool, subfolder
     parts += [f"{len(refused)} cannot"] if refused else []
     warnings = sum(problem.severity == "warning" for problem in found.problems)
     parts += [show.number(warnings, "warning")] if warnings else []
-    click.echo(f"{printable(show.location(folder))}: {', '.join(parts)}.")
+    terminal.line(f"{printable(show.location(folder))}: {', '.join(parts)}.")
     if errors:
         raise UserError(f"{show.number(errors, 'mistake')} to correct; otherwise these photographs are left out")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from ti_tui import terminal
 from ti_tui.commands import show
 from ti_tui.dataset.prompt_checks import check_sample_prompts
 from ti_tui.errors import UserError
@@ -118,8 +119,8 @@ def command(
     save_grid(image, target, _about(folder, recipe, shown, headings))
     _print_table(folder, shown, headings)
     for note in notes:
-        click.echo(note)
-    click.echo(f"Wrote {target}")
+        terminal.line(note)
+    terminal.line(f"Wrote {target}")
 
 
 def _history(folder: RunFolder) -> RunHistory:
@@ -243,7 +244,7 @@ def _carry_out(
     if not plan.draw and not todo and (book is None or book.knows_references):
         return plan.finished()
     if folder.trainer() is not None and find_hardware(device).kind == "cuda":
-        click.echo(
+        terminal.line(
             "A trainer is working on this run, and this needs GPU memory too; --device cpu needs none.", err=True
         )
     work = CompareWork(
@@ -258,17 +259,17 @@ def _carry_out(
         for message in carry_out(work):
             match message:
                 case ProcessNote():
-                    click.echo(message.text, err=True)
+                    terminal.line(message.text, err=True)
                 case PictureDrawn():
                     kept = plan.draw[message.number]
                     kept.gallery.note(kept.work.step, kept.made_of)
-                    click.echo(_drawn_line(message, len(plan.draw), kept))
+                    terminal.line(_drawn_line(message, len(plan.draw), kept))
                 case PictureScored() if book is not None:
                     book.put(todo[message.number], message.scores)
                 case ReferenceLikeness() if book is not None:
                     book.put_among(message.likeness)
     except KeyboardInterrupt:
-        click.echo("Stopped. Images drawn so far are kept; run the same command to continue.", err=True)
+        terminal.line("Stopped. Images drawn so far are kept; run the same command to continue.", err=True)
         raise
     finally:
         if book is not None:
@@ -352,7 +353,7 @@ def _print_table(folder: RunFolder, shown: Comparison, headings: Sequence[Headin
     widths = {column: max(len(row[column]) for row in rows) for column in used}
     for row in rows:
         cells = [f"{row[column]:<{widths[column]}}" if column else f"{row[0]:>{widths[0]}}" for column in used]
-        click.echo("  ".join(cells).rstrip())
+        terminal.line("  ".join(cells).rstrip())
 
 
 def _place_of(folder: RunFolder, paths: Sequence[Path]) -> str:

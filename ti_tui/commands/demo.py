@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ti_tui import terminal
 from ti_tui.commands import show
 from ti_tui.errors import UserError
 from ti_tui.run.folder import RunFolder, step_of
@@ -62,12 +63,12 @@ def train_demo(name: str, *, scheme: str = demo.SCHEME) -> None:
         run = place.run(name)
         made = make_run(demo.demo_draft(name, run.root, scheme), run.root)
         images = show.number(made.prepared.images, "image")
-        click.echo(f"{demo.TOKEN} learns {title} from {images}, in {run.root}")
+        terminal.line(f"{demo.TOKEN} learns {title} from {images}, in {run.root}")
         try:
             check_for_start(run)
             outcome = train_here(run, PlainLines)
         except UserError:
-            click.echo(f"The run is kept in {run.root}; `{place.removal}` removes it.", err=True)
+            terminal.line(f"The run is kept in {run.root}; `{place.removal}` removes it.", err=True)
             raise
         samples = _samples(run)
         show_samples(samples)
@@ -87,20 +88,20 @@ def _open(name: str, *, mouse: bool) -> None:
 
 def _list() -> None:
     for hard in (False, True):
-        click.echo("Hard, not always learned:" if hard else "Easy:")
+        terminal.line("Hard, not always learned:" if hard else "Easy:")
         show.table([(found.name, found.title) for found in demo.concepts().values() if found.hard == hard])
 
 
 def _clean() -> None:
     cleaned = demo.clean()
     for path, size_bytes in cleaned.removed:
-        click.echo(f"Removed {path}: {show.size(size_bytes)} ({size_bytes} bytes)")
+        terminal.line(f"Removed {path}: {show.size(size_bytes)} ({size_bytes} bytes)")
     for reason in cleaned.left:
-        click.echo(str(reason), err=True)
+        terminal.line(str(reason), err=True)
     if cleaned.left:
         sys.exit(2)
     if not cleaned.removed:
-        click.echo("There is nothing to remove.")
+        terminal.line("There is nothing to remove.")
 
 
 def _print_result(run: RunFolder, place: demo.DemoFolder, samples: Mapping[int, Path], *, stopped: bool) -> None:
@@ -110,7 +111,7 @@ def _print_result(run: RunFolder, place: demo.DemoFolder, samples: Mapping[int, 
     rows += [(_when(step), str(samples[step])) for step in _first_and_last(samples)]
     if stopped:
         rows.append(("continue", f"ti-tui train {quote(str(run.root))}"))
-    click.echo()
+    terminal.line()
     show.table([*rows, ("look at it", f"ti-tui watch {quote(str(run.root))}"), ("remove it", place.removal)], indent=0)
 
 

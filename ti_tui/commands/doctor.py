@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from ti_tui import __version__
+from ti_tui import __version__, terminal
 from ti_tui.commands import show
 from ti_tui.run.hardware import find_hardware
 from ti_tui.run.optimizers import OPTIMIZERS
@@ -44,13 +44,13 @@ def command() -> None:
 
     Exit status 2 if training cannot work here.
     """
-    click.echo(f"ti_tui {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
+    terminal.line(f"ti_tui {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
     missing = [name for name in NEEDED if _version(name) is None]
     show.table([(name, _version(name) or "missing") for name in NEEDED])
     problems = [f"missing: {', '.join(missing)}. Fix: pip install --upgrade ti_tui"] if missing else []
     if "torch" not in missing:
         problems += _device()
-    click.echo("optional:")
+    terminal.line("optional:")
     show.table(
         [
             (
@@ -60,14 +60,14 @@ def command() -> None:
             for module, name, what, how in OPTIONAL
         ]
     )
-    click.echo("disk:")
+    terminal.line("disk:")
     here = Path.cwd()
     show.table([(str(here), f"{show.size(shutil.disk_usage(here).free)} free")])
     for problem in problems:
-        click.echo(f"{click.style('problem:', fg='yellow')} {problem}")
+        terminal.line(problem, label="problem", colour="yellow")
     if missing:
         raise SystemExit(2)
-    click.echo("Training works here." if not problems else "Training works here, but slowly: see above.")
+    terminal.line("Training works here." if not problems else "Training works here, but slowly: see above.")
 
 
 def _device() -> list[str]:
@@ -94,7 +94,7 @@ def _device() -> list[str]:
         rows.append(("precision", "fp32"))
         problems.append("no NVIDIA card was found: training runs on the CPU, which takes hours for a full-size model")
     rows.append(("attention", "sdpa (torch's fused attention)"))
-    click.echo("device:")
+    terminal.line("device:")
     show.table(rows)
     return problems
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 from rich.cells import cell_len
 
+from ti_tui import terminal
 from ti_tui.commands import show
 from ti_tui.dataset.tokens import PromptTokenizer, TokenizerError, find_tokenizer
 from ti_tui.embeddings import files
@@ -63,9 +64,9 @@ def inspect(paths: tuple[Path, ...], model: str | None) -> None:
             references = _read_references(facts)
         _show_file(path, embedding)
         for index, vectors in enumerate(embedding.in_order()):
-            click.echo()
+            terminal.line()
             if len(embedding.widths) > 1:
-                click.echo(f"  text encoder {index + 1} of {len(embedding.widths)}, width {vectors.shape[1]}:")
+                terminal.line(f"  text encoder {index + 1} of {len(embedding.widths)}, width {vectors.shape[1]}:")
             _show_health(vectors, references[index] if references else None)
     if failed:
         raise EmbeddingError("\n".join(str(error) for error in failed))
@@ -96,7 +97,7 @@ def convert(source: Path, target: Path | None, form: EmbeddingForm | None, token
         read.vectors, name, read.step, {key: value for key, value in read.metadata.items() if key != "format"}
     )
     files.write(renamed, target, form)
-    click.echo(f"Wrote {target} ({form}, {show.number(renamed.count, 'vector')}, token {name})")
+    terminal.line(f"Wrote {target} ({form}, {show.number(renamed.count, 'vector')}, token {name})")
 
 
 @command.command(short_help="Copy an embedding into a program's embeddings folder.")
@@ -108,7 +109,7 @@ def install(source: Path, folder: Path, name: str, force: bool) -> None:
     """Copy SOURCE into FOLDER: an embeddings folder, or the main folder of A1111, Forge or ComfyUI."""
     files.read(source)
     target = install_file(source, folder, name=name, force=force)
-    click.echo(f"Installed {target}")
+    terminal.line(f"Installed {target}")
 
 
 def _form_of(target: Path) -> EmbeddingForm:
@@ -164,7 +165,7 @@ def _show_file(path: Path, embedding: Embedding) -> None:
         rows.append(("step", str(embedding.step)))
     shown = {"token", "step", "vectors", "format"}
     rows += [(key, value) for key, value in sorted(embedding.metadata.items()) if key not in shown]
-    click.echo(path)
+    terminal.line(path)
     show.table(rows)
     for note in embedding.notes:
         _note(note)
@@ -198,14 +199,14 @@ def _show_vectors(vectors: Vectors, health: Health, reference: _Reference) -> No
     """Print a line for each vector, with as many of its nearest words as fit."""
     tokenizer = reference.tokenizer
     nearest = reference.vocabulary.nearest(vectors, tokenizer.text_of) if tokenizer else [[] for _ in vectors]
-    click.echo("  vector    norm  words shorter" + ("  nearest words, with their cosine" if tokenizer else ""))
+    terminal.line("  vector    norm  words shorter" + ("  nearest words, with their cosine" if tokenizer else ""))
     measured = zip(health.norms, health.percentiles or (), nearest, strict=True)
     for number, (norm, percentile, words) in enumerate(measured, start=1):
         line = f"  {number:>6}  {_norm(norm):>6}  {percentile:>11.0f} %"
         for word, cosine in words:
             more = f"  {printable(word)} {cosine:.2f}"
             line += more if cell_len(line + more) <= WIDTH else ""
-        click.echo(line)
+        terminal.line(line)
 
 
 def _norm(norm: float) -> str:
@@ -214,4 +215,4 @@ def _norm(norm: float) -> str:
 
 
 def _note(text: str) -> None:
-    click.echo(textwrap.fill(f"note: {text}", WIDTH, initial_indent="  ", subsequent_indent="        "))
+    terminal.line(textwrap.fill(f"note: {text}", WIDTH, initial_indent="  ", subsequent_indent="        "))

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-import click
-
+from ti_tui import terminal
 from ti_tui.commands import show
 from ti_tui.monitoring.event_text import describe, gain_in_words
 from ti_tui.run.events import Event, EventReader
@@ -47,6 +46,11 @@ def follow(reader: EventReader, display: Display, alive: Callable[[], bool]) -> 
         display.close()
 
 
+def is_step(event: Event) -> bool:
+    """Whether this is a step event with what a line needs: a log may have been damaged."""
+    return event.kind == "step" and event.get("step") is not None and event.get("rate") is not None
+
+
 class PlainLines:
     """A line every few seconds for the steps, and one for every other event; for logs, pipes and cron."""
 
@@ -66,10 +70,10 @@ class PlainLines:
             self._total = event["total_steps"]
         if event.kind == "eval":
             self._evaluated = gain_in_words(event)
-        if event.kind == "step":
+        if is_step(event):
             self._step(event)
         elif (line := describe(event)) is not None:
-            click.echo(line)
+            terminal.line(line)
 
     def close(self) -> None:
         pass
@@ -87,7 +91,7 @@ class PlainLines:
         loss = "not a number" if event.get("loss") is None else f"{event['loss']:.4f} (mean {self._mean or 0:.4f})"
         rest = f"  {show.seconds(left)} left" if not last else ""
         pace = f"{self._pace or 0:.2g} s a step"
-        click.echo(
+        terminal.line(
             f"step {event['step']} of {self._total}  loss {loss}{self._evaluated}  rate {event['rate']:g}  {pace}{rest}"
         )
 
@@ -118,14 +122,14 @@ class ProgressBar:
                 self._progress.update(self._task, description=event.get("phase", ""))
             case "eval":
                 self._evaluated = gain_in_words(event)
-            case "step":
+            case "step" if is_step(event):
                 self._mean = smoothed(self._mean, event.get("loss"))
                 detail = f"loss {self._mean or 0:.4f}{self._evaluated}  rate {event['rate']:g}"
                 self._progress.update(self._task, completed=event["step"], detail=detail)
             case "request" if event.get("total_steps"):
                 self._progress.update(self._task, total=event["total_steps"])
         if event.kind != "phase" and (line := describe(event)) is not None:
-            self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._progress.console.print(terminal.harmless(line), markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         self._progress.stop()

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ti_tui import terminal
 from ti_tui.commands import show
 from ti_tui.dataset.picture_choices import MASKS, Masks, PictureChoices
 from ti_tui.paths import as_given
@@ -84,7 +85,7 @@ def command(
 
     def progress(done: int, total: int) -> None:
         if done == total or done % 10 == 0:
-            click.echo(f"  prepared {done} of {total}", err=True)
+            terminal.line(f"  prepared {done} of {total}", err=True)
 
     made = create_run(
         run,
@@ -96,13 +97,13 @@ def command(
     )
     show.problems(made.prepared.problems, err=True)
     captions = f", {made.prepared.captions} with captions" if made.prepared.captions else ""
-    click.echo(f"Made {made.folder.root}: {show.number(made.prepared.images, 'image')}{captions}.")
+    terminal.line(f"Made {made.folder.root}: {show.number(made.prepared.images, 'image')}{captions}.")
     if made.prepared.masks:
         used = "dataset.masks is true" if made.run.dataset.masks else "set masks = true in [dataset] to use them"
-        click.echo(f"{show.number(made.prepared.masks, 'mask')} copied; {used}.")
+        terminal.line(f"{show.number(made.prepared.masks, 'mask')} copied; {used}.")
     if made.facts is not None:
-        click.echo(f"Model: {made.facts.describe()}")
-    click.echo(f"Next: ti-tui plan {run}, then ti-tui train {run}")
+        terminal.line(f"Model: {made.facts.describe()}")
+    terminal.line(f"Next: ti-tui plan {run}, then ti-tui train {run}")
 
 
 def _scheme(text: str, read_as: SchemeReading | None) -> Scheme:

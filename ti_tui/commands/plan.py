@@ -7,6 +7,7 @@ from statistics import median
 
 import click
 
+from ti_tui import terminal
 from ti_tui.commands import show
 from ti_tui.formatting import start_in_words
 from ti_tui.run.events import EventReader
@@ -28,14 +29,14 @@ def command(run: Path) -> None:
     recipe = checked.run
     embedding = recipe.embedding
     start = start_in_words(embedding.init, embedding.start)
-    click.echo(f"{embedding.token}: {show.number(embedding.vectors, 'vector')} from {start}")
+    terminal.line(f"{embedding.token}: {show.number(embedding.vectors, 'vector')} from {start}")
     if checked.facts is None or checked.pictures is None:
-        click.echo(f"The model {recipe.model.base} is downloaded when training starts; the plan is made then.")
+        terminal.line(f"The model {recipe.model.base} is downloaded when training starts; the plan is made then.")
         return
     plan = make_plan(recipe, checked.facts, checked.images, find_hardware(recipe.training.device))
-    click.echo(f"model: {checked.facts.describe()}")
+    terminal.line(f"model: {checked.facts.describe()}")
     _show_steps(checked, plan)
-    click.echo("decided:")
+    terminal.line("decided:")
     show.table(list(plan.reasons.items()))
     _show_scheme(plan.scheme)
 
@@ -83,11 +84,13 @@ def _time(folder: RunFolder, plan: Plan) -> str:
 
 
 def _show_scheme(scheme: Scheme) -> None:
-    click.echo(f"scheme: {format_scheme(scheme.segments)}  (for N steps each)")
-    click.echo(f"        {format_scheme(scheme.segments, 'until')}  (until step N, as in A1111)")
+    terminal.line(f"scheme: {format_scheme(scheme.segments)}  (for N steps each)")
+    terminal.line(f"        {format_scheme(scheme.segments, 'until')}  (until step N, as in A1111)")
     try:
         rules = step_rules(scheme)
         rate = scheme.segments[0].learning_rate
-        click.echo(f"        kohya: learning_rate {rate:g}, max_train_steps {scheme.total_steps}, step_rules={rules}")
+        terminal.line(
+            f"        kohya: learning_rate {rate:g}, max_train_steps {scheme.total_steps}, step_rules={rules}"
+        )
     except SchemeError:
-        click.echo(f"        shape {scheme.shape}, {scheme.warmup_steps} steps of warm-up")
+        terminal.line(f"        shape {scheme.shape}, {scheme.warmup_steps} steps of warm-up")

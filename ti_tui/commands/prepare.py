@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from ti_tui import terminal
 from ti_tui.commands import show
 from ti_tui.errors import UserError
 from ti_tui.formatting import printable
@@ -123,7 +124,7 @@ def command(
         def progress(done: int, total: int) -> None:
             alive()
             if done == total or done % 10 == 0:
-                click.echo(f"  made {done} of {total}", err=True)
+                terminal.line(f"  made {done} of {total}", err=True)
 
         made = prepare(
             images,
@@ -240,7 +241,7 @@ def _print_summary(folder: RunFolder, made: Prepared) -> None:
                 notes += ["padded"] if crop.padded else []
                 notes += [f"enlarged {crop.upscale:.2f} x"] if crop.upscale > 1 else []
                 notes += [f"mask from its {picture.mask}"] if picture.mask else []
-                click.echo(f"  {file.name}  {printable(picture.name)}: {', '.join(notes)}")
+                terminal.line(f"  {file.name}  {printable(picture.name)}: {', '.join(notes)}")
     again = sum(picture.again for picture in made.pictures)
     parts = [f"made {again}"]
     parts += [f"{len(made.pictures) - again} as before"] if again < len(made.pictures) else []
@@ -248,16 +249,16 @@ def _print_summary(folder: RunFolder, made: Prepared) -> None:
     parts += [f"{made.captions} with captions"] if made.captions else []
     parts += [f"{made.masks} with masks"] if made.masks else []
     where = ", ".join(show.location(path) for path in made.folders)
-    click.echo(f"{where}: {show.number(made.images, 'image')} ({', '.join(parts)}).")
+    terminal.line(f"{where}: {show.number(made.images, 'image')} ({', '.join(parts)}).")
     if not folder.file.is_file():
-        click.echo(f"The record of how they were made is {show.location(folder.root)}/dataset.json.")
+        terminal.line(f"The record of how they were made is {show.location(folder.root)}/dataset.json.")
 
 
 def _print_mask_use(folder: RunFolder, made: Prepared) -> None:
     """Print whether the masks are used, or how to use them."""
     if not folder.file.is_file():
-        click.echo("A run uses the masks if its run file has masks = true in [dataset].")
+        terminal.line("A run uses the masks if its run file has masks = true in [dataset].")
     elif load(folder.file).dataset.masks:
-        click.echo("dataset.masks is true in run.toml: the loss is weighted by the masks.")
+        terminal.line("dataset.masks is true in run.toml: the loss is weighted by the masks.")
     else:
-        click.echo("To weight the loss by the masks, set masks = true in [dataset] of run.toml.")
+        terminal.line("To weight the loss by the masks, set masks = true in [dataset] of run.toml.")

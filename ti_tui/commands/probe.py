@@ -11,6 +11,7 @@ from textwrap import fill
 
 import click
 
+from ti_tui import terminal
 from ti_tui.commands import show
 from ti_tui.formatting import percent, printable, start_in_words
 from ti_tui.jobs.probing import (
@@ -72,7 +73,7 @@ def command(run: Path, steps: int, applying: bool) -> None:
     plain, ramped = _parted(trials)
     chosen = choose(plain, opened.before, goes_on=opened.step > 0)
     if chosen is None:
-        click.echo()
+        terminal.line()
         _say(
             f"No proposal: after {show.number(opened.steps, 'step')} no rate had a gain that differs from chance. "
             + (
@@ -99,7 +100,7 @@ def _confirmed(folder: RunFolder) -> bool:
     """Ask at the terminal whether to write it; False without a terminal."""
     if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
         return False
-    click.echo()
+    terminal.line()
     return click.confirm(f"Write it into {printable(str(folder.file))}?", default=False)
 
 
@@ -127,27 +128,20 @@ def _try(folder: RunFolder, steps: int) -> tuple[ProbeOpened, list[Trial]]:
     return opened, trials
 
 
-class _Line:
+class _Line(terminal.RewrittenLine):
     """Progress on stderr: lines that stay and, on a terminal, one line that is overwritten."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._live = sys.stderr is not None and sys.stderr.isatty()
-        self._drawn = 0
 
     def say(self, text: str) -> None:
         self.clear()
-        click.echo(fill(printable(text), WIDTH, break_long_words=False, break_on_hyphens=False), err=True)
+        terminal.line(fill(printable(text), WIDTH, break_long_words=False, break_on_hyphens=False), err=True)
 
     def replace(self, text: str) -> None:
         if self._live:
-            text = text[: WIDTH - 1]
-            click.echo(f"\r{text:<{self._drawn}}", nl=False, err=True)
-            self._drawn = len(text)
-
-    def clear(self) -> None:
-        if self._drawn:
-            click.echo(f"\r{'':<{self._drawn}}\r", nl=False, err=True)
-            self._drawn = 0
+            self.draw(text[: WIDTH - 1])
 
 
 @contextlib.contextmanager
@@ -181,16 +175,16 @@ def _print_trials(opened: ProbeOpened, trials: Sequence[Trial], start: str) -> N
     plain, ramped = _parted(trials)
     chosen = choose(plain, opened.before, goes_on=opened.step > 0)
     steps = [reading.steps for reading in max(plain, key=lambda trial: len(trial.readings)).readings]
-    click.echo(f"From {printable(start)}; each rate for {opened.steps} steps, on the same images and noise:")
-    click.echo()
+    terminal.line(f"From {printable(start)}; each rate for {opened.steps} steps, on the same images and noise:")
+    terminal.line()
     heads = "".join(f"{step:>9}" for step in steps)
-    click.echo(f"  {'':<15}{'gain after steps':>{9 * len(steps)}}")
-    click.echo(f"  {'rate':<15}{heads}{'norm':>9}{'prompt':>8}")
+    terminal.line(f"  {'':<15}{'gain after steps':>{9 * len(steps)}}")
+    terminal.line(f"  {'rate':<15}{heads}{'norm':>9}{'prompt':>8}")
     for trial in [*sorted(plain, key=lambda trial: trial.rate), *ramped]:
         note = flaw_of(trial, opened.before)
         mark = ">" if trial is chosen else " "
-        click.echo(f"{mark} {_row(trial, steps)}  {note or ('chosen' if trial is chosen else '')}".rstrip())
-    click.echo()
+        terminal.line(f"{mark} {_row(trial, steps)}  {note or ('chosen' if trial is chosen else '')}".rstrip())
+    terminal.line()
     _say(
         "gain: how much smaller the eval loss is than before the trial. norm: of the median vector, relative to the "
         "median word. prompt: prompt-following; 1 is as with the initial vectors."
@@ -209,18 +203,18 @@ def _gain(reading: TrialReading | None) -> str:
 
 
 def _print_proposal(now: Scheme, scheme: Scheme, step: int, warmup: Warmup | None) -> None:
-    click.echo()
+    terminal.line()
     where = f" from step {step} on" if step else ""
-    click.echo(f"Proposed{where}, {show.number(scheme.total_steps, 'step')} in all, as many as the run has now:")
-    click.echo()
-    click.echo(f"  {format_scheme(scheme.segments)}")
+    terminal.line(f"Proposed{where}, {show.number(scheme.total_steps, 'step')} in all, as many as the run has now:")
+    terminal.line()
+    terminal.line(f"  {format_scheme(scheme.segments)}")
     if scheme.warmup_steps:
-        click.echo(f"  with a warm-up of {show.number(scheme.warmup_steps, 'step')}")
-    click.echo()
+        terminal.line(f"  with a warm-up of {show.number(scheme.warmup_steps, 'step')}")
+    terminal.line()
     _say(f"The run now has {format_scheme(now.segments)}.")
     if warmup is not None:
         _say(warmup.describe())
 
 
 def _say(text: str) -> None:
-    click.echo(fill(text, WIDTH, break_long_words=False, break_on_hyphens=False))
+    terminal.line(fill(text, WIDTH, break_long_words=False, break_on_hyphens=False))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ti_tui import terminal
 from ti_tui.errors import UserError
 from ti_tui.paths import user_path
 from ti_tui.results.report.page import read_report, write_report
@@ -28,7 +29,7 @@ def command(run: Path, output: str) -> None:
     report = read_report(folder)
     page_bytes = write_report(report, target)
     for line in short_form(report, target, page_bytes):
-        click.echo(line)
+        terminal.line(line)
 
 
 def _target(output: str, folder: RunFolder) -> Path:

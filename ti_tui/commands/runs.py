@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from ti_tui import terminal
 from ti_tui.commands import show
 from ti_tui.commands.columns import GAP, cut_front, lines_of, natural_widths, terminal_width
 from ti_tui.formatting import percent, printable
@@ -44,10 +45,10 @@ def command(folders: tuple[Path, ...]) -> None:
         return
     roots = _runs_in(folders[0]) if folders else known_runs()
     if not roots:
-        click.echo("No runs yet. Make one with `ti-tui init`." if not folders else f"No runs in {folders[0]}.")
+        terminal.line("No runs yet. Make one with `ti-tui init`." if not folders else f"No runs in {folders[0]}.")
         return
     for line in _listed([outcome_of(RunFolder(root)) for root in roots], terminal_width()):
-        click.echo(line)
+        terminal.line(line)
 
 
 def _listed(outcomes: Sequence[Outcome], width: int) -> list[str]:
@@ -95,15 +96,15 @@ def _compare(folders: Sequence[RunFolder]) -> None:
             # Each block after the first repeats the names of its runs.
             again = [names] if place and rows is settings else []
             for line in _side_by_side([*again, *rows], block, width):
-                click.echo(line)
-            click.echo()
+                terminal.line(line)
+            terminal.line()
     for text in not_comparable(runs):
         _print_wrapped(text, width)
 
 
 def _print_wrapped(text: str, width: int) -> None:
     if text:
-        click.echo(textwrap.fill(printable(text), width, break_long_words=False, break_on_hyphens=False))
+        terminal.line(textwrap.fill(printable(text), width, break_long_words=False, break_on_hyphens=False))
 
 
 def _blocks(count: int, rows: Sequence[SettingDifference], width: int) -> Iterator[range]:

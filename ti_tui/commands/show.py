@@ -6,14 +6,17 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import click
-
+from ti_tui import terminal
 from ti_tui.formatting import location, number, printable, seconds, size
 from ti_tui.run.problems import Problem
 
 PATIENCE_SECONDS = 20.0
 
-_MARKS = {"error": ("error", "red"), "warning": ("warning", "yellow"), "info": ("note", "cyan")}
+_MARKS: dict[str, tuple[str, terminal.LabelColour]] = {
+    "error": ("error", "red"),
+    "warning": ("warning", "yellow"),
+    "info": ("note", "cyan"),
+}
 
 
 def problems(found: Iterable[Problem], *, err: bool = False) -> None:
@@ -21,7 +24,7 @@ def problems(found: Iterable[Problem], *, err: bool = False) -> None:
     order = ("error", "warning", "info")
     for problem in sorted(found, key=lambda problem: order.index(problem.severity)):
         word, colour = _MARKS[problem.severity]
-        click.echo(f"{click.style(f'{word}:', fg=colour)} {problem}", err=err)
+        terminal.line(problem, label=word, colour=colour, err=err)
 
 
 @contextlib.contextmanager
@@ -36,7 +39,7 @@ def waiting_for(what: str, *, seconds: float = PATIENCE_SECONDS) -> Iterator[Cal
         while not ended.is_set():
             if not progressed.wait(seconds):
                 note = f"no answer from {printable(what)} for {seconds:.0f} s: is its drive not responding?"
-                click.echo(f"{note} Still waiting; Ctrl+\\ ends the program.", err=True)
+                terminal.line(f"{note} Still waiting; Ctrl+\\ ends the program.", err=True)
                 progressed.wait()
             progressed.clear()
 
@@ -53,7 +56,7 @@ def table(rows: Sequence[tuple[str, str]], *, indent: int = 2) -> None:
     rows = [(printable(name), printable(value)) for name, value in rows]
     width = max((len(name) for name, _ in rows), default=0)
     for name, value in rows:
-        click.echo(f"{' ' * indent}{name:<{width}}  {value}")
+        terminal.line(f"{' ' * indent}{name:<{width}}  {value}")
 
 
 __all__ = ["location", "number", "problems", "seconds", "size", "table", "waiting_for"]

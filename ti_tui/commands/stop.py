@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ti_tui import terminal
 from ti_tui.errors import UserError
 from ti_tui.run import requests
 from ti_tui.run.folder import RunFolder
@@ -26,11 +27,11 @@ def command(run: Path, seconds: float) -> None:
     folder = RunFolder.find(run)
     trainer = folder.trainer()
     if trainer is None:
-        click.echo(f"No trainer is running in {folder.root}.")
+        terminal.line(f"No trainer is running in {folder.root}.")
         return
     requests.ask_to_stop(folder, trainer)
     if seconds <= 0:
-        click.echo("Stop requested.")
+        terminal.line("Stop requested.")
         return
     end = time.monotonic() + seconds
 
@@ -46,4 +47,4 @@ def command(run: Path, seconds: float) -> None:
             remedy=f"See {folder.log}.",
         )
     status = folder.read_status()
-    click.echo(f"Stopped at step {status.step} of {status.total_steps}." if status else "Stopped.")
+    terminal.line(f"Stopped at step {status.step} of {status.total_steps}." if status else "Stopped.")

@@ -12,6 +12,7 @@ from typing import Literal
 
 import click
 
+from ti_tui import terminal
 from ti_tui.commands import show
 from ti_tui.commands.follow import Display, PlainLines, ProgressBar, follow
 from ti_tui.embeddings import files as embedding_files
@@ -43,29 +44,29 @@ def command(run: Path, detach: bool, plain: bool, take_over: bool) -> None:
     """
     folder = RunFolder.find(run)
     if take_over and (held := lease.take_from(folder.lock_file)):
-        click.echo(f"Taken over from {held}.", err=True)
+        terminal.line(f"Taken over from {held}.", err=True)
     checked = check_for_start(folder)
     if line := lease.waiting_for(folder.lock_file):
-        click.echo(line, err=True)
+        terminal.line(line, err=True)
     total = checked.run.scheme.scheme().total_steps
     done = folder.checkpoints()
     final = folder.embedding(checked.run.embedding.token, None)
     if done and done[-1] >= total and _step_of(final) == done[-1]:
-        click.echo(f"Done: the scheme ends at step {total} and the run is at step {done[-1]}: {final}")
-        click.echo("To train further, add steps to [scheme] in the run file.")
+        terminal.line(f"Done: the scheme ends at step {total} and the run is at step {done[-1]}: {final}")
+        terminal.line("To train further, add steps to [scheme] in the run file.")
         return
     if detach:
         process = _start(folder)
         wait_for_start(process, folder)
-        click.echo(
+        terminal.line(
             f"The trainer is process {process.pid}. `ti-tui watch {run}` follows it, `ti-tui stop {run}` stops it."
         )
         return
     bar = sys.stdout is not None and sys.stdout.isatty() and not plain
     if train_here(folder, ProgressBar if bar else PlainLines) == "done":
-        click.echo(f"The embedding is in {folder.models}")
+        terminal.line(f"The embedding is in {folder.models}")
     else:
-        click.echo(f"Stopped; `ti-tui train {folder.root}` resumes it.")
+        terminal.line(f"Stopped; `ti-tui train {folder.root}` resumes it.")
 
 
 def check_for_start(folder: RunFolder) -> Checked:
@@ -88,7 +89,7 @@ def train_here(folder: RunFolder, display: Callable[[], Display]) -> Literal["do
     def on_signal(number: int, _frame: FrameType | None) -> None:
         received.append(number)
         if trainer is not None and trainer.alive():
-            click.echo("saving and stopping ...", err=True)
+            terminal.line("saving and stopping ...", err=True)
             requests.ask_to_stop(folder, trainer)
 
     before = {name: signal.signal(name, on_signal) for name in (signal.SIGINT, signal.SIGTERM)}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ti_tui import terminal
 from ti_tui.commands.follow import PlainLines, follow
 from ti_tui.run.events import EventReader
 from ti_tui.run.folder import RunFolder, RunFolderError
@@ -30,15 +31,15 @@ def command(run: Path | None, plain: bool, no_mouse: bool) -> None:
     status = folder.current_status()
     if status is None:
         raise RunFolderError(f"{folder.root} was never trained", remedy=f"Start it with `ti-tui train {folder.root}`.")
-    click.echo(f"{folder.root}: {status.phase} at step {status.step} of {status.total_steps}")
+    terminal.line(f"{folder.root}: {status.phase} at step {status.step} of {status.total_steps}")
     try:
         follow(EventReader(folder.events), PlainLines(), lambda: folder.trainer() is not None)
     except KeyboardInterrupt:
-        click.echo("The run continues; `ti-tui stop` stops it.")
+        terminal.line("The run continues; `ti-tui stop` stops it.")
         return
     ended = folder.current_status()
     if ended is not None and ended.phase == "failed":
-        click.echo(f"failed: {ended.message}")
+        terminal.line(f"failed: {ended.message}")
 
 
 def _latest() -> RunFolder:

@@ -32,6 +32,7 @@ KINDS: frozenset[str] = frozenset(get_args(EventKind))
 TAKEN_BACK = frozenset({"step", "eval", "verdict", "checkpoint", "sample"})
 """Kinds that a trainer writes again after going back to an earlier step."""
 MOST_STEPS = 1 << 62
+LARGEST_NUMBER = 1e300
 
 FLUSH_SECONDS = 1.0
 CHUNK_BYTES = 1 << 22
@@ -177,8 +178,44 @@ def parse_lines(lines: Iterable[bytes]) -> Iterator[Event]:
             t, kind = float(values.pop("t")), values.pop("kind")
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
-        if isinstance(kind, str):
+        if isinstance(kind, str) and math.isfinite(t) and _has_its_values(values):
             yield Event(t, kind, values)
+
+
+def _is_count_or_none(value: object) -> bool:
+    return value is None or (type(value) is int and 0 <= value < MOST_STEPS)
+
+
+def _is_number_or_none(value: object) -> bool:
+    # NaN and infinities were written as null; `1e999` reads as infinity.
+    return value is None or (type(value) in {int, float} and abs(value) < LARGEST_NUMBER)  # type: ignore[arg-type]
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+VALUES: dict[str, Callable[[object], bool]] = {
+    **dict.fromkeys(("step", "total_steps", "images"), _is_count_or_none),
+    "best": _is_count_or_none,
+    **dict.fromkeys(
+        ("rate", "epoch_steps", "loss", "eval_loss", "gradient_norm", "seconds", "gain"), _is_number_or_none
+    ),
+    **dict.fromkeys(("used_bytes", "peak_bytes", "predicted_bytes"), _is_number_or_none),
+    **dict.fromkeys(("message", "phase", "request", "verdict", "reason", "outcome", "installed", "state"), _is_text),
+    **dict.fromkeys(("files", "prompts"), _are_texts),
+    **dict.fromkeys(("plan", "reasons"), lambda value: isinstance(value, dict)),
+}
+"""What the values of an event have to be, whatever its kind; other values may be anything."""
+
+
+def _has_its_values(values: dict[str, Any]) -> bool:
+    """Whether a log's event is one that a trainer writes: the file may have been damaged or changed."""
+    return all(VALUES[name](value) for name, value in values.items() if name in VALUES)
 
 
 def step_of(event: Event) -> int | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from textual.app import SystemCommand
 from textual.binding import Binding
 from textual.screen import Screen
 
-from ti_tui import settings
+from ti_tui import settings, terminal
 from ti_tui.crash import write_crash
 from ti_tui.formatting import location, printable
 from ti_tui.run.folder import RunFolder
@@ -192,7 +191,7 @@ def run_app(*, run: RunFolder | None = None, draft: Draft | None = None, mouse: 
         crash = CrashApp(app.crash)
         crash.run(mouse=False)
         if not crash.again:
-            print(f"The details are in {app.crash}", file=sys.stderr)
+            terminal.error(f"The details are in {app.crash}")
             return 1
 
 

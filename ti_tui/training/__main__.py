@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+from ti_tui import terminal
 from ti_tui.errors import UserError
 from ti_tui.run.file import lines_of
 from ti_tui.run.folder import RunFolder
@@ -39,11 +40,11 @@ def main(path: str) -> int:
         folder = RunFolder.find(path)
         if not is_main:
             return train(folder, Reporter(folder, main=False), stop)
-        with folder.lock(say=lambda line: print(line, file=sys.stderr, flush=True)) as held:
+        with folder.lock(say=terminal.error) as held:
             folder.create()
             return train(folder, Reporter(folder, held=held), stop)
     except UserError as error:
-        print(error, file=sys.stderr, flush=True)
+        terminal.error(error)
         return error.exit_status
 
 
@@ -78,11 +79,11 @@ def train(folder: RunFolder, report: Reporter, stop: threading.Event) -> int:
     except ProblemsError as error:
         placed = ProblemsError(Problems(error.problems).placed(folder.file, lines_of(folder.file)))
         report.end("failed", str(placed))
-        print(placed, file=sys.stderr, flush=True)
+        terminal.error(placed)
         return error.exit_status
     except UserError as error:
         report.end("failed", str(error))
-        print(error, file=sys.stderr, flush=True)
+        terminal.error(error)
         return 3 if report.trained else error.exit_status
     except Exception as error:
         traceback.print_exc()
@@ -120,6 +121,6 @@ def _quiet() -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        print("usage: python -m ti_tui.training RUN", file=sys.stderr)
+        terminal.error("usage: python -m ti_tui.training RUN")
         sys.exit(2)
     sys.exit(main(sys.argv[1]))

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from ti_tui import terminal
 from ti_tui.jobs.child import Pipe, run
 from ti_tui.jobs.probing import ProbingError, checked_for_probing
 from ti_tui.run.folder import Phase, RunFolder
@@ -231,6 +232,6 @@ def _for_probing(checked: Checked) -> Checked:
 
 if __name__ == "__main__":
     if len(sys.argv) != 3 or not sys.argv[2].isdigit():
-        print("usage: python -m ti_tui.training.probe RUN STEPS", file=sys.stderr)
+        terminal.error("usage: python -m ti_tui.training.probe RUN STEPS")
         sys.exit(2)
     run(work_for)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from dataclasses import replace
 from typing import Any
 
 import psutil
 
-from ti_tui import atomic
+from ti_tui import atomic, terminal
 from ti_tui.errors import UserError
 from ti_tui.run import requests
 from ti_tui.run.events import EventKind, EventWriter
@@ -64,7 +63,7 @@ class Reporter:
         """Write a warning event, and a line in trainer.log."""
         self.event("warning", message=message, step=self._status.step)
         if self.main:
-            print(f"warning: {message}", file=sys.stderr, flush=True)
+            terminal.error(f"warning: {message}")
 
     def phase(self, phase: Phase, message: str = "") -> None:
         """Enter a phase: write an event, and the status immediately."""

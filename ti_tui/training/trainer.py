@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 
 from accelerate import Accelerator
 
+from ti_tui import terminal
 from ti_tui.formatting import start_in_words
 from ti_tui.run.file import load
 from ti_tui.run.hardware import GIB
@@ -134,7 +134,7 @@ class Trainer:
         if predicted and not self._memory_logged:
             self._memory_logged = True
             off = f"{peak / predicted - 1:+.0%}"
-            print(f"memory: {peak / GIB:.2f} GiB at most, {predicted / GIB:.2f} predicted ({off})", file=sys.stderr)
+            terminal.error(f"memory: {peak / GIB:.2f} GiB at most, {predicted / GIB:.2f} predicted ({off})")
 
     def _answer_requests(self) -> None:
         """Handle what was requested since the last step, in the same way in all processes of the run."""
@@ -219,7 +219,7 @@ class Trainer:
             return None
         if before is None or verdict.name != before.name:
             self._report.event("verdict", **verdict.values())
-            print(f"step {verdict.step}: {verdict.name}: {verdict.reason}", file=sys.stderr, flush=True)
+            terminal.error(f"step {verdict.step}: {verdict.name}: {verdict.reason}")
         # A run that was resumed after this verdict had ended it is not ended by it again.
         if run.evaluation.early_stop != "stop" or not verdict.ends or verdict.name in evaluator.ended_for:
             return None
