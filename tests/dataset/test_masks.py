@@ -14,7 +14,8 @@ from PIL import Image
 from ti_tui.dataset.crop import cut_mask, load_crops
 from ti_tui.dataset.crop_boxes import Box, Crop, CropChoice, CropMode, Face, PictureContent, crops_for
 from ti_tui.dataset.masks import FEATHER, load_mask, mask_file, mask_pieces, trouble_with_file, weights_of
-from ti_tui.dataset.scan import DatasetError, scan
+from ti_tui.dataset.picture_file import DatasetError
+from ti_tui.dataset.scan import scan
 
 
 def left_half(width: int, height: int) -> Image.Image:

@@ -14,8 +14,9 @@ from PIL import Image
 from ti_tui.dataset.caption_files import decode, read_caption, write_caption
 from ti_tui.dataset.crop import bucket_for, buckets, fit, upright_rgb
 from ti_tui.dataset.picture_choices import PictureChoices
+from ti_tui.dataset.picture_file import DatasetError
 from ti_tui.dataset.prepare import prepare
-from ti_tui.dataset.scan import DatasetError, scan
+from ti_tui.dataset.scan import scan
 
 
 def messages(folder: Path) -> str:

@@ -12,7 +12,7 @@ from PIL import Image
 from ti_tui.captioning.models import Cancelled, LoadedModel
 from ti_tui.captions.models import CaptionerModel
 from ti_tui.dataset.crop import load_upright
-from ti_tui.dataset.scan import DatasetError
+from ti_tui.dataset.picture_file import DatasetError
 from ti_tui.errors import UserError
 from ti_tui.jobs.captioning import Device
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from ti_tui.dataset.caption_files import read_sidecar
 from ti_tui.dataset.crop import size_for
@@ -18,7 +18,7 @@ from ti_tui.dataset.picture_file import DatasetError, shown
 from ti_tui.dataset.picture_quality import Measured
 from ti_tui.dataset.scan import Picture, name_in, tell_of_caption, tell_unreadable
 from ti_tui.run.hashes import file_hash
-from ti_tui.run.problems import Problem, Problems
+from ti_tui.run.problems import Problem, Problems, Severity
 
 BLURRED, BLURRED_DETAIL = 50.0, 200.0
 SOFT, SOFT_DETAIL = 100.0, 300.0
@@ -42,6 +42,12 @@ ENDINGS: dict[str, frozenset[str]] = {
 MaskPlace = Literal["", "file", "transparency"]
 
 
+class _Tell(Protocol):
+    """Reports a problem with the photograph being checked. message: without its name."""
+
+    def __call__(self, severity: Severity, message: str, kind: str, remedy: str = "") -> None: ...
+
+
 @dataclass(frozen=True)
 class SurveyedFile:
     """A file that was checked.
@@ -59,12 +65,6 @@ class SurveyedFile:
     measured: Measured | None = None
     problems: tuple[Problem, ...] = ()
     mask: MaskPlace = ""
-
-    @property
-    def wrong(self) -> str:
-        """Its errors and warnings in one line, without its name; "" if there are none."""
-        worst = sorted((p for p in self.problems if p.severity != "info"), key=lambda p: p.severity != "error")
-        return "; ".join(problem.message.removeprefix(shown(self.path)).lstrip(": ") for problem in worst)
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -100,15 +100,19 @@ class PhotographChecks:
         if isinstance(measured, DatasetError):
             tell_unreadable(path, measured, problems, self.about)
             return SurveyedFile(name, path, None, None, tuple(problems))
+
+        def tell(severity: Severity, message: str, kind: str, remedy: str = "") -> None:
+            text = f"{shown(path)} {message}"
+            problems.add([Problem(severity, text, self.about, remedy, subject=path, kind=kind)])
+
         forced = self.force == "all" or name in self.force
-        self._file(path, measured, problems)
-        usable = self._size(path, measured, problems, forced=forced)
+        _check_file(path, measured, tell)
+        usable = self._check_size(measured, tell, forced=forced)
         if name not in self.leave_out:
-            usable &= self._copies(path, measured, problems, forced=forced)
-        self._pixels(path, measured, problems)
+            usable &= self._check_copies(path, measured, tell, forced=forced)
+        self._check_pixels(measured, tell)
         if not path.name.isprintable():
-            remedy = "It is used; rename it, for other programs."
-            self._tell(problems, "warning", path, "has a name that cannot be printed", "name", remedy)
+            tell("warning", "has a name that cannot be printed", "name", "It is used; rename it, for other programs.")
         sidecar = read_sidecar(path)
         tell_of_caption(path, sidecar, problems, self.about)
         if mask is not None:
@@ -124,40 +128,15 @@ class PhotographChecks:
         """The size of the image that a photograph of `size` becomes."""
         return size_for(size, self.resolution, buckets=self.buckets, step=self.step)
 
-    def _tell(
-        self,
-        problems: Problems,
-        severity: Literal["error", "warning", "info"],
-        path: Path,
-        message: str,
-        kind: str,
-        remedy: str = "",
-    ) -> None:
-        found = Problem(severity, f"{shown(path)} {message}", self.about, remedy, subject=path, kind=kind)
-        problems.add([found])
-
-    def _file(self, path: Path, one: Measured, problems: Problems) -> None:
-        """Ending, frames, profile."""
-        endings = ENDINGS.get(one.format, frozenset({f".{one.format.lower()}"}))
-        if path.suffix.lower() not in endings:
-            text = f"is really {_article(one.format)} {one.format}; it is read as such"
-            self._tell(problems, "info", path, text, "ending")
-        if one.frames > 1:
-            what = "pages" if one.format == "TIFF" else "frames"
-            self._tell(problems, "warning", path, f"has {one.frames} {what}; only the first is used", "frames")
-        if one.profile == "broken":
-            text = "has a colour profile that cannot be used; its colours are read as sRGB"
-            self._tell(problems, "warning", path, text, "profile")
-
-    def _copies(self, path: Path, one: Measured, problems: Problems, *, forced: bool) -> bool:
+    def _check_copies(self, path: Path, one: Measured, tell: _Tell, *, forced: bool) -> bool:
         """Report copies of earlier photographs. Returns whether the photograph is used."""
         if (other := self._same_file(path)) is not None:
             text = f"is the same file as {shown(other)}"
             if forced:
-                self._tell(problems, "warning", path, text, "same-file")
-                return True
-            self._tell(problems, "error", path, text, "same-file", "It is left out unless it is forced.")
-            return False
+                tell("warning", text, "same-file")
+            else:
+                tell("error", text, "same-file", "It is left out unless it is forced.")
+            return forced
         if min(one.size) < LEAST_COMPARABLE:
             return True
         match = self.gallery.nearest(one.fingerprint)
@@ -165,10 +144,9 @@ class PhotographChecks:
         if match is not None and match.bits <= SAME:
             how = ", mirrored" if match.mirrored else ""
             text = f"looks the same as {shown(match.path)}{how}"
-            self._tell(problems, "warning", path, text, "same-picture", "Leave one of them out.")
+            tell("warning", text, "same-picture", "Leave one of them out.")
         elif match is not None:
-            text = f"is very similar to {shown(match.path)}"
-            self._tell(problems, "info", path, text, "alike", "Variety helps.")
+            tell("info", f"is very similar to {shown(match.path)}", "alike", "Variety helps.")
         return True
 
     def _same_file(self, path: Path) -> Path | None:
@@ -184,60 +162,59 @@ class PhotographChecks:
         except OSError:
             return None
 
-    def _size(self, path: Path, one: Measured, problems: Problems, *, forced: bool) -> bool:
+    def _check_size(self, one: Measured, tell: _Tell, *, forced: bool) -> bool:
         """Report a small or long photograph. Returns whether it is used."""
         width, height = one.size
         target = self.target(one.size)
         times = target[0] / largest_box(one.size, target).width
-        usable = True
-        if times > MOST and not forced:
+        too_small = times > MOST and not forced
+        if too_small:
             text = f"is {width}x{height}: it would be enlarged {times:.2g} times to {_size_text(target)}"
-            self._tell(problems, "error", path, text, "too-small", "It is left out unless it is forced.")
-            usable = False
+            tell("error", text, "too-small", "It is left out unless it is forced.")
         elif times > 1:
-            severity: Literal["warning", "info"] = "warning" if times > NOTED else "info"
-            self._tell(problems, severity, path, f"is {width}x{height}: enlarged {times:.2g} times", "small")
+            tell("warning" if times > NOTED else "info", f"is {width}x{height}: enlarged {times:.2g} times", "small")
         shape = max(width, height) / min(width, height)
         if shape > LONG and not self.buckets:
             text = f"is {shape:.2g}:1; a square keeps only {100 / shape:.0f} % of it"
-            self._tell(problems, "warning", path, text, "long", "The crop mode split makes several images of it.")
-        return usable
+            tell("warning", text, "long", "The crop mode split makes several images of it.")
+        return not too_small
 
-    def _pixels(self, path: Path, one: Measured, problems: Problems) -> None:
+    def _check_pixels(self, one: Measured, tell: _Tell) -> None:
         """Even, dark, bright, blurred; faces."""
+        sharpness = f"(sharpness {one.sharpness:.0f}; sharp photographs have over 300)"
         if one.contrast < EVEN:
-            self._tell(problems, "warning", path, "is all one colour", "even")
+            tell("warning", "is all one colour", "even")
         elif one.brightness < DARK:
-            self._tell(problems, "warning", path, "is almost black", "dark")
+            tell("warning", "is almost black", "dark")
         elif one.brightness > BRIGHT:
-            self._tell(problems, "warning", path, "is almost white", "bright")
+            tell("warning", "is almost white", "bright")
         elif min(one.size) >= LEAST_COMPARABLE:
-            self._sharpness(path, one, problems)
+            if one.sharpness < BLURRED and one.detail < BLURRED_DETAIL:
+                tell("warning", f"looks blurred {sharpness}", "blurred")
+            elif one.sharpness < SOFT and one.detail < SOFT_DETAIL:
+                tell("info", f"may be soft {sharpness}", "soft")
         if not self.person or one.faces is None:
             return
         found = one.content.useful_faces
         tallest = max((face.height for face in one.faces), default=0.0)
         if not one.faces:
-            self._tell(problems, "info", path, "shows no face", "faces", "Check its crop.")
+            tell("info", "shows no face", "faces", "Check its crop.")
         elif tallest < SMALL_FACE * min(one.size):
-            self._tell(
-                problems, "info", path, "shows a very small face", "faces", "A face is learned better from close-ups."
-            )
+            tell("info", "shows a very small face", "faces", "A face is learned better from close-ups.")
         elif len(found) > 1:
-            text = f"shows {len(found)} faces; the crop follows the largest"
-            self._tell(problems, "info", path, text, "faces")
-
-    def _sharpness(self, path: Path, one: Measured, problems: Problems) -> None:
-        if one.sharpness < BLURRED and one.detail < BLURRED_DETAIL:
-            text = f"looks blurred (sharpness {one.sharpness:.0f}; sharp photographs have over 300)"
-            self._tell(problems, "warning", path, text, "blurred")
-        elif one.sharpness < SOFT and one.detail < SOFT_DETAIL:
-            text = f"may be soft (sharpness {one.sharpness:.0f}; sharp photographs have over 300)"
-            self._tell(problems, "info", path, text, "soft")
+            tell("info", f"shows {len(found)} faces; the crop follows the largest", "faces")
 
 
-def _article(word: str) -> str:
-    return "an" if word[:1] in "AEIO" else "a"
+def _check_file(path: Path, one: Measured, tell: _Tell) -> None:
+    """Ending, frames, profile."""
+    if path.suffix.lower() not in ENDINGS.get(one.format, {f".{one.format.lower()}"}):
+        article = "an" if one.format[:1] in "AEIO" else "a"
+        tell("info", f"is really {article} {one.format}; it is read as such", "ending")
+    if one.frames > 1:
+        what = "pages" if one.format == "TIFF" else "frames"
+        tell("warning", f"has {one.frames} {what}; only the first is used", "frames")
+    if one.profile == "broken":
+        tell("warning", "has a colour profile that cannot be used; its colours are read as sRGB", "profile")
 
 
 def _size_text(size: PixelSize) -> str:

@@ -3,38 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ti_tui.dataset.caption_files import Sidecar, read_sidecar
-from ti_tui.dataset.listing import found_instead, natural_key, pictures_in, places, raise_unless_folder
+from ti_tui.dataset.listing import found_instead, pictures_in, places, raise_unless_folder
 from ti_tui.dataset.picture_choices import PictureChoices
-from ti_tui.dataset.picture_file import (
-    MAX_PIXELS,
-    SUFFIXES,
-    DatasetError,
-    load_pixels,
-    open_picture,
-    shown,
-    upright_size,
-)
+from ti_tui.dataset.picture_file import DatasetError, load_pixels, open_picture, shown, upright_size
 from ti_tui.run.problems import Problems
-
-__all__ = [
-    "MAX_PIXELS",
-    "SUFFIXES",
-    "DatasetError",
-    "Picture",
-    "Scan",
-    "choose",
-    "load_pixels",
-    "name_in",
-    "natural_key",
-    "open_picture",
-    "scan",
-    "upright_size",
-]
 
 
 @dataclass(frozen=True)
@@ -62,18 +38,10 @@ class Scan:
         return sum(picture.repeats for picture in self.pictures)
 
 
-def scan(
-    folder: Path,
-    *,
-    field: str = "dataset.images",
-    decode: bool = True,
-    each: Callable[[Path, Picture | None, str], bool] | None = None,
-) -> Scan:
+def scan(folder: Path, *, field: str = "dataset.images", decode: bool = True) -> Scan:
     """Find the images in `folder`, or in its kohya sub-folders `<repeats>_<name>`.
 
     decode: also decode each image, the only way to find a truncated one.
-    each:   called for every image that has been checked: path, image (None: it cannot be used), what is wrong with it.
-            The scan ends when it returns False.
     Every image that cannot be used gives an error that names it. Raises DatasetError if the folder itself cannot be
     read.
     """
@@ -82,12 +50,9 @@ def scan(
     raise_unless_folder(folder)
     for place in places(folder):
         for path in pictures_in(place.folder, problems, field):
-            before = len(problems)
-            picture = _look_at(path, place.repeats, problems, field, decode=decode)
+            picture = _read(path, place.repeats, problems, field, decode=decode)
             if picture is not None:
                 pictures.append(picture)
-            if each is not None and not each(path, picture, _said(problems, before, path)):
-                return Scan(folder, tuple(pictures), problems)
     if not pictures and not problems.errors:
         problems.error(f"there are no pictures in {shown(str(folder))}", field=field, remedy=found_instead(folder))
     tell_shared_stems(pictures, problems, field)
@@ -114,13 +79,7 @@ def name_in(folder: Path, path: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
-def _said(problems: Problems, before: int, path: Path) -> str:
-    """Errors and warnings about `path` that were added after the first `before` problems, without its name."""
-    new = [problem.message for problem in problems.found[before:] if problem.severity != "info"]
-    return "; ".join(message.removeprefix(shown(path)).lstrip(": ") for message in new)
-
-
-def _look_at(path: Path, repeats: int, problems: Problems, field: str, *, decode: bool) -> Picture | None:
+def _read(path: Path, repeats: int, problems: Problems, field: str, *, decode: bool) -> Picture | None:
     try:
         # Pillow prints warnings about odd metadata; what matters is whether the pixels can be read.
         with warnings.catch_warnings(action="ignore"), open_picture(path) as image:

@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from ti_tui.dataset.crop import load_upright
-from ti_tui.dataset.scan import DatasetError
+from ti_tui.dataset.picture_file import DatasetError
 
 
 def small_picture(path: Path, side: int) -> Image.Image | None:

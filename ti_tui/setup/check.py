@@ -10,13 +10,14 @@ from pathlib import Path
 
 from ti_tui.dataset.hold_out import choose_held_out
 from ti_tui.dataset.masks import load_mask
+from ti_tui.dataset.picture_file import DatasetError
 from ti_tui.dataset.prompt_checks import (
     check_captions,
     check_prompt_lengths,
     check_sample_prompts,
     check_token,
 )
-from ti_tui.dataset.scan import DatasetError, Scan, scan
+from ti_tui.dataset.scan import Scan, scan
 from ti_tui.dataset.survey import check_count
 from ti_tui.dataset.templates import load_templates
 from ti_tui.dataset.tokens import PromptTokenizer, find_tokenizer

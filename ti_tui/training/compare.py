@@ -107,7 +107,7 @@ def _picture(path: Path) -> Image.Image:
     from PIL import Image
 
     from ti_tui.dataset.crop import load_upright
-    from ti_tui.dataset.scan import DatasetError
+    from ti_tui.dataset.picture_file import DatasetError
 
     try:
         upright = load_upright(path)

@@ -17,7 +17,7 @@ from torch import Tensor
 from ti_tui import atomic
 from ti_tui.dataset.crop import load_fitted
 from ti_tui.dataset.crop_boxes import PixelSize
-from ti_tui.dataset.scan import DatasetError
+from ti_tui.dataset.picture_file import DatasetError
 from ti_tui.out_of_memory import is_out_of_memory
 from ti_tui.run.hashes import file_hash
 from ti_tui.training.device import free_memory

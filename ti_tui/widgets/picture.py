@@ -88,7 +88,7 @@ def decode(path: Path, cells: CellSize, cell: CellSize = HALF_CELL) -> Image.Ima
     """
     from PIL import Image
 
-    from ti_tui.dataset.scan import load_pixels, open_picture
+    from ti_tui.dataset.picture_file import load_pixels, open_picture
 
     with open_picture(path) as opened:
         longest = max(cells[0] * cell[0], cells[1] * cell[1])
