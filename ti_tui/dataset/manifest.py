@@ -6,15 +6,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import astuple, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from ti_tui import atomic
 from ti_tui.dataset.crop_boxes import AUTO, Box, CropChoice, CropRule, Face, PixelSize, box_from
 from ti_tui.dataset.picture_choices import MASKS, Masks, PictureChoices
 from ti_tui.errors import UserError
 from ti_tui.run.hashes import file_hash
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 NAME = "dataset.json"
 FORMAT = 1
@@ -24,7 +28,11 @@ PIXELS = 1
 CaptionOrigin = Literal["", "sidecar", "typed", "edited"]
 """Where a caption came from: nowhere, the caption file of the photograph, the wizard, an edit in the run folder."""
 MaskOrigin = Literal["file", "transparency", "face"]
-_ORIGINS: tuple[CaptionOrigin, ...] = ("", "sidecar", "typed", "edited")
+Record = TypeVar("Record", bound="DataclassInstance")
+Kind = TypeVar("Kind")
+
+ENTRY_HAS = frozenset({"number", "size_bytes", "mtime_ns", "sha256", "size", "hash", "made"})
+"""What every entry has in dataset.json; other fields are left out while they are empty."""
 
 
 class ManifestError(UserError):
@@ -104,10 +112,10 @@ class Entry:
     hash: str = ""
     left_out: bool = False
     forced: bool = False
+    look_again: bool = False
     choice: CropChoice | None = None
     caption: str = ""
     caption_origin: CaptionOrigin = ""
-    look_again: bool = False
     made: tuple[PreparedFile, ...] = ()
     mask: MaskSource | None = None
     masks: tuple[PreparedFile, ...] = ()
@@ -152,25 +160,9 @@ class Manifest:
     def write(self, run: Path) -> None:
         """Write dataset.json into the folder `run`. Raises CannotWrite."""
         # File names that are not valid text are escaped, and read back as the same names.
-        text = json.dumps(self._values(), indent=1, ensure_ascii=True, allow_nan=False)
+        values = {"format": FORMAT, "pixels": PIXELS, **_plain(self)}
+        text = json.dumps(values, indent=1, ensure_ascii=True, allow_nan=False)
         atomic.write_text(run / NAME, text + "\n")
-
-    def _values(self) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "pixels": PIXELS,
-            "source": self.source,
-            "name": self.name,
-            "resolution": self.resolution,
-            "buckets": self.buckets,
-            "step": self.step,
-            "repeats": self.repeats,
-            "subfolders": self.subfolders,
-            "choice": self.choice.to_values(),
-            "masks": self.masks,
-            "pictures": {name: _entry_values(entry) for name, entry in self.entries.items()},
-            "obsolete": [_made_values(made) for made in self.obsolete],
-        }
 
 
 def read_manifest(run: Path) -> Manifest | None:
@@ -191,125 +183,86 @@ def read_manifest(run: Path) -> Manifest | None:
 
 
 def _manifest(values: dict[str, Any]) -> Manifest:
-    if (choice := CropChoice.from_values(values["choice"])) is None:
-        raise ValueError("no choice")
-    repeats = values["repeats"]
-    # With another value the files are still ours, but all have to be made again.
-    keep = values.get("pixels") == PIXELS
-    return Manifest(
-        source=str(values["source"]),
-        name=str(values["name"]),
-        resolution=int(values["resolution"]),
-        buckets=bool(values["buckets"]),
-        step=int(values["step"]),
-        repeats=None if repeats is None else int(repeats),
-        subfolders=bool(values.get("subfolders", False)),
-        choice=choice,
-        masks=_one_of(values.get("masks", "found"), MASKS),
-        entries={name: _entry(entry, keep=keep) for name, entry in values["pictures"].items()},
-        obsolete=tuple(_made(one) for one in values.get("obsolete", ())),
-    )
+    required = ("source", "name", "resolution", "buckets", "step", "repeats", "choice", "entries")
+    manifest = _read(Manifest, {**values, "entries": values["pictures"]}, required)
+    if values.get("pixels") != PIXELS:
+        # The files are still ours, but all have to be made again.
+        for name, entry in manifest.entries.items():
+            manifest.entries[name] = replace(entry, size_bytes=0, sha256="", mask=None)
+    return manifest
 
 
-def _entry_values(entry: Entry) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        "number": entry.number,
-        "size_bytes": entry.size_bytes,
-        "mtime_ns": entry.mtime_ns,
-        "sha256": entry.sha256,
-        "size": list(entry.size),
-        "hash": entry.hash,
-    }
-    for name in ("left_out", "forced", "look_again"):
-        if getattr(entry, name):
-            values[name] = True
-    if entry.choice is not None:
-        values["choice"] = entry.choice.to_values()
-    if entry.caption:
-        values |= {"caption": entry.caption, "caption_origin": entry.caption_origin}
-    values["made"] = [_made_values(made) for made in entry.made]
-    if entry.mask is not None:
-        values["mask"] = _mask_values(entry.mask)
-    if entry.masks:
-        values["masks"] = [_made_values(made) for made in entry.masks]
-    return values
-
-
-def _mask_values(mask: MaskSource) -> dict[str, Any]:
-    if mask.face is not None:
-        face = mask.face
-        return {"origin": mask.origin, "face": [face.left, face.top, face.width, face.height, face.score]}
-    return {"origin": mask.origin, "sha256": mask.sha256}
-
-
-def _made_values(made: PreparedFile) -> dict[str, Any]:
-    return {
-        "file": made.file,
-        "box": [made.box.left, made.box.top, made.box.width, made.box.height],
-        "rule": made.rule,
-        "size": list(made.size),
-        "upscale": round(made.upscale, 4),
-        "size_bytes": made.size_bytes,
-        "mtime_ns": made.mtime_ns,
-        "sha256": made.sha256,
-    }
-
-
-def _entry(values: dict[str, Any], *, keep: bool) -> Entry:
-    return Entry(
-        number=int(values["number"]),
-        size_bytes=int(values["size_bytes"]) if keep else 0,
-        mtime_ns=int(values["mtime_ns"]),
-        sha256=str(values["sha256"]) if keep else "",
-        size=_size(values["size"]),
-        hash=str(values["hash"]),
-        left_out=bool(values.get("left_out", False)),
-        forced=bool(values.get("forced", False)),
-        choice=CropChoice.from_values(values.get("choice")),
-        caption=str(values.get("caption", "")),
-        caption_origin=values["caption_origin"] if values.get("caption_origin") in _ORIGINS else "",
-        look_again=bool(values.get("look_again", False)),
-        made=tuple(_made(one) for one in values["made"]),
-        mask=_mask(values["mask"]) if keep and "mask" in values else None,
-        masks=tuple(_made(one) for one in values.get("masks", ())),
-    )
-
-
-def _mask(values: dict[str, Any]) -> MaskSource:
-    origin = _one_of(values["origin"], get_args(MaskOrigin))
-    if origin != "face":
-        return MaskSource(origin, str(values["sha256"]))
-    *corners, score = values["face"]
-    if (box := box_from(corners)) is None:
-        raise ValueError("no face")
-    return MaskSource(origin, face=Face(box.left, box.top, box.width, box.height, int(score)))
-
-
-def _one_of(value: Any, known: tuple[Any, ...]) -> Any:
-    """`value`, if it is one of `known`. Raises ValueError otherwise."""
-    if value not in known:
-        raise ValueError(f"{value!r} is not one of {known}")
+def _plain(value: Any) -> Any:
+    """`value` as it stands in dataset.json."""
+    match value:
+        case CropChoice():
+            return value.to_values()
+        case Box() | Face():
+            return list(astuple(value))
+        case tuple():
+            return [_plain(item) for item in value]
+        case dict():
+            return {name: _plain(item) for name, item in value.items()}
+        case Manifest():
+            return {"pictures" if name == "entries" else name: _plain(item) for name, item in vars(value).items()}
+        case PreparedFile():
+            return {name: _plain(item) for name, item in vars(replace(value, upscale=round(value.upscale, 4))).items()}
+        case MaskSource():
+            return {name: _plain(item) for name, item in vars(value).items() if item}
+        case Entry():
+            known = value if value.caption else replace(value, caption_origin="")
+            return {name: _plain(item) for name, item in vars(known).items() if item or name in ENTRY_HAS}
     return value
 
 
-def _made(values: dict[str, Any]) -> PreparedFile:
-    box = box_from(values["box"])
-    file = str(values["file"])
-    # Listed files may be replaced and removed, so they must be inside the run folder.
-    if box is None or Path(file).is_absolute() or ".." in Path(file).parts:
-        raise ValueError("no file of a run")
-    return PreparedFile(
-        file,
-        box,
-        values["rule"],
-        _size(values["size"]),
-        float(values["upscale"]),
-        int(values["size_bytes"]),
-        int(values["mtime_ns"]),
-        str(values["sha256"]),
-    )
+def _read(kind: type[Record], values: Mapping[str, Any], required: Collection[str]) -> Record:
+    """The inverse of `_plain`. Raises KeyError if a required field is missing, ValueError for an invalid value."""
+    forms = {field.name: str(field.type) for field in fields(kind) if field.name in values or field.name in required}
+    return kind(**{name: _READERS[form](values[name]) for name, form in forms.items()})
 
 
 def _size(values: Any) -> PixelSize:
     width, height = values
     return int(width), int(height)
+
+
+def _valid(value: Kind | None) -> Kind:
+    if value is None:
+        raise ValueError("not valid")
+    return value
+
+
+def _face(values: Any) -> Face:
+    *corners, score = values
+    box = _valid(box_from(corners))
+    return Face(box.left, box.top, box.width, box.height, int(score))
+
+
+def _made(values: Any) -> tuple[PreparedFile, ...]:
+    files = tuple(_read(PreparedFile, one, {field.name for field in fields(PreparedFile)}) for one in values)
+    # Listed files may be replaced and removed, so they must be inside the run folder.
+    if any(Path(made.file).is_absolute() or ".." in Path(made.file).parts for made in files):
+        raise ValueError("no file of a run")
+    return files
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "int": int,
+    "int | None": lambda value: None if value is None else int(value),
+    "float": float,
+    "str": str,
+    "bool": bool,
+    "PixelSize": _size,
+    "Box": lambda values: _valid(box_from(values)),
+    "CropRule": str,
+    "CropChoice": lambda values: _valid(CropChoice.from_values(values)),
+    "CropChoice | None": CropChoice.from_values,
+    "CaptionOrigin": lambda value: value if value in get_args(CaptionOrigin) else "",
+    "Masks": lambda value: _valid(value if value in MASKS else None),
+    "MaskOrigin": lambda value: _valid(value if value in get_args(MaskOrigin) else None),
+    "Face | None": _face,
+    "MaskSource | None": lambda values: _read(MaskSource, values, ("origin",)),
+    "tuple[PreparedFile, ...]": _made,
+    "dict[str, Entry]": lambda entries: {name: _read(Entry, entry, ENTRY_HAS) for name, entry in entries.items()},
+}
+"""By the annotation of a field."""
