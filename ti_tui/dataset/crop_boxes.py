@@ -200,9 +200,11 @@ class Crop:
         return self.rule in ("keep", "whole") and not self.padded and self.upscale <= 1
 
 
-def crops_for(content: PictureContent, size: PixelSize, choice: CropChoice = AUTO) -> tuple[Crop, ...]:
-    """The crops of a photograph to images of `size`: one, or several with the mode `split`."""
-    if choice.mode == "split" and len(boxes := split_boxes(content.size, size)) > 1:
+def crops_for(
+    content: PictureContent, size: PixelSize, choice: CropChoice = AUTO, *, split: bool = True
+) -> tuple[Crop, ...]:
+    """The crops of a photograph to images of `size`: one, or several with the mode `split`, if `split` allows it."""
+    if split and choice.mode == "split" and len(boxes := split_boxes(content.size, size)) > 1:
         return tuple(Crop(box, size, content.size, "split") for box in boxes)
     return (crop_for(content, size, choice),)
 

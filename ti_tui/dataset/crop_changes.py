@@ -68,19 +68,19 @@ def next_framing(choice: CropChoice) -> CropChoice:
 
 def next_mode(choice: CropChoice, content: PictureContent, size: PixelSize, *, split: bool = True) -> CropChoice:
     """The next mode for this picture. split: whether it may be cut into several images."""
-    modes = [mode for mode in modes_for(content, size) if split or mode != "split"]
+    modes = modes_for(content, size, split=split)
     at = modes.index(choice.mode) if choice.mode in modes else -1
     return CropChoice(modes[(at + 1) % len(modes)], face=choice.face, framing=choice.framing)
 
 
-def modes_for(content: PictureContent, size: PixelSize) -> tuple[CropMode, ...]:
-    """The modes that make a difference for this picture; `auto` comes first."""
+def modes_for(content: PictureContent, size: PixelSize, *, split: bool = True) -> tuple[CropMode, ...]:
+    """The modes that make a difference for this photograph; `auto` comes first."""
     modes: list[CropMode] = ["auto"]
     if content.useful_faces:
         modes.append("face")
     if not same_shape(content.size, size):
         modes += ["centre", "whole"]
-    if len(split_boxes(content.size, size)) > 1:
+    if split and len(split_boxes(content.size, size)) > 1:
         modes.append("split")
     return tuple(modes)
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
@@ -90,6 +90,13 @@ class PreparedFile:
             return status.st_size == self.size_bytes and file_hash(path) == self.sha256
         except OSError:
             return False
+
+
+def are_there(run: Path, made: Sequence[PreparedFile], wanted: Sequence[PreparedFile]) -> bool:
+    """Whether `made` are exactly the wanted files, and nobody has changed them."""
+    return len(made) == len(wanted) and all(
+        old.same_crop(new) and old.sha256 and old.is_ours(run) for old, new in zip(made, wanted, strict=True)
+    )
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ti_tui.dataset.crop_boxes import CropChoice
-from ti_tui.dataset.manifest import Entry, MaskOrigin, MaskSource, PreparedFile
+from ti_tui.dataset.manifest import Entry, MaskOrigin, MaskSource, PreparedFile, are_there
 from ti_tui.dataset.masks import ENDINGS, mask_file
 from ti_tui.dataset.photograph_checks import SurveyedFile
 from ti_tui.dataset.picture_choices import Masks
@@ -92,13 +92,10 @@ def plan_masks(
             problems.warning(text, field=FIELD, remedy="Delete it to make it again.", kind="changed")
         return MaskPlan(before.mask, before.masks)
     wanted = tuple(_beside(picture) for picture in pictures) if source is not None else ()
-    there = len(wanted) == len(before.masks) and all(
-        old.same_crop(new) and old.sha256 and old.is_ours(base) for old, new in zip(before.masks, wanted, strict=True)
-    )
+    if source == before.mask and are_there(base, before.masks, wanted):
+        return MaskPlan(source, before.masks)
     files = {mask.file for mask in wanted}
     obsolete = tuple(mask for mask in before.masks if mask.file not in files)
-    if source == before.mask and there:
-        return MaskPlan(source, before.masks)
     return MaskPlan(source, wanted, again=bool(wanted), obsolete=obsolete)
 
 

@@ -14,6 +14,8 @@ WORKERS = 2
 AHEAD = 2
 """Pictures per thread that are started before the first result is taken."""
 ROOM_BYTES = 400_000_000
+BYTES_A_PIXEL = 8
+"""Approximate memory per pixel for decoding a picture and converting it once."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -17,7 +17,7 @@ from ti_tui.dataset.crop import Profiled, on_white, to_8_bits, to_srgb, turned
 from ti_tui.dataset.crop_boxes import Face, PictureContent, PixelSize, Profile
 from ti_tui.dataset.duplicates import Fingerprint, fingerprint
 from ti_tui.dataset.faces import LONGEST
-from ti_tui.dataset.parallel import Room
+from ti_tui.dataset.parallel import BYTES_A_PIXEL, Room
 from ti_tui.dataset.picture_file import load_pixels, open_picture, orientation
 
 SHARPNESS_SIDE = 512
@@ -29,26 +29,17 @@ EDGES_SIDE, STRIPS = 128, 64
 GREY_LEVELS, GREY_PART = 12, 0.995
 """A picture is grey if the channels differ by at most this much in this share of its pixels: JPEG adds some colour."""
 
-BYTES_A_PIXEL = 8
-"""Approximate memory per pixel for decoding and a first conversion."""
-
 PictureForm = Literal["transparent", "CMYK", "16-bit"]
 FaceSearch = Callable[[Image.Image, PixelSize], tuple[Face, ...] | None]
 """Finds faces in an upright RGB picture of at most 640 pixels; the size is that of the whole picture."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The measurements of a picture.
+class PictureFormat:
+    """What a picture's file holds.
 
-    size:       upright, in pixels. format: Pillow's name (`JPEG`). frames: more than 1 for animations and pages.
-    turned:     EXIF says that it has to be turned. forms: what has to be converted. profile: its colour profile.
-    sharpness:  variance of the Laplacian of the grey picture, its longer side at most SHARPNESS_SIDE pixels
-                (Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", 2000). detail: the same of its
-                sharpest parts, which a portrait before a soft background has as well.
-    brightness: mean of the grey levels, 0..255. contrast: the largest standard deviation of a colour channel.
-    faces:      in pixels of the upright picture; None if it was not searched.
-    edges:      mean edge strength of strips across and down.
+    size:   upright, in pixels. format: Pillow's name (`JPEG`). frames: more than 1 for animations and pages.
+    turned: EXIF says that it has to be turned. forms: what has to be converted. profile: its colour profile.
     """
 
     size: PixelSize
@@ -57,6 +48,20 @@ class Measured:
     turned: bool
     forms: tuple[PictureForm, ...]
     profile: Profiled
+
+
+@dataclass(frozen=True)
+class Measured(PictureFormat):
+    """The measurements of a picture.
+
+    sharpness:  variance of the Laplacian of the grey picture, its longer side at most SHARPNESS_SIDE pixels
+                (Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", 2000). detail: the same of its
+                sharpest parts, which a portrait before a soft background has as well.
+    brightness: mean of the grey levels, 0..255. contrast: the largest standard deviation of a colour channel.
+    faces:      in pixels of the upright picture; None if it was not searched.
+    edges:      mean edge strength of strips across and down.
+    """
+
     sharpness: float
     detail: float
     brightness: float
@@ -78,25 +83,20 @@ def measure(path: Path, *, find_faces: FaceSearch | None = None, room: Room | No
     find_faces: None skips the search for faces. room: memory that is shared with other threads.
     Truncated files are detected too: even a JPEG that is decoded at an eighth of its size is read to its end.
     """
-    base = _decode(path, room or Room())
-    small = _at_most(base.image, LONGEST)
-    grey = _at_most(base.image, SHARPNESS_SIDE).convert("L")
+    image, found = _decode(path, room or Room())
+    small = _at_most(image, LONGEST)
+    grey = _at_most(image, SHARPNESS_SIDE).convert("L")
     pixels = np.asarray(small)
     sharp, detail = _sharpness_of(grey)
-    faces = find_faces(small, base.size) if find_faces is not None else None
+    faces = find_faces(small, found.size) if find_faces is not None else None
     if faces:
-        scale = base.size[0] / small.width
+        scale = found.size[0] / small.width
         faces = tuple(
             Face(face.left * scale, face.top * scale, face.width * scale, face.height * scale, face.score)
             for face in faces
         )
     return Measured(
-        size=base.size,
-        format=base.format,
-        frames=base.frames,
-        turned=base.turned,
-        forms=base.forms,
-        profile=base.profile,
+        **vars(found),
         sharpness=sharp,
         detail=detail,
         brightness=float(np.asarray(grey).mean()),
@@ -114,23 +114,11 @@ def small_copy(path: Path) -> Image.Image:
     Raises DatasetError with the reason in words.
     """
     with warnings.catch_warnings(action="ignore"):
-        return _decode(path, Room()).image
+        return _decode(path, Room())[0]
 
 
-@dataclass(frozen=True)
-class _Decoded:
-    """A picture, upright, in RGB and reduced in size; the rest is as in Measured."""
-
-    image: Image.Image
-    size: PixelSize
-    format: str
-    frames: int
-    turned: bool
-    forms: tuple[PictureForm, ...]
-    profile: Profiled
-
-
-def _decode(path: Path, room: Room) -> _Decoded:
+def _decode(path: Path, room: Room) -> tuple[Image.Image, PictureFormat]:
+    """A picture, upright, in RGB and reduced in size; and what its file holds."""
     with open_picture(path) as image:
         size, kind, frames, deep = image.size, image.format or "", _frames(image), _is_deep(image)
         longest = max(size)
@@ -149,7 +137,7 @@ def _decode(path: Path, room: Room) -> _Decoded:
     base, profile = to_srgb(base)
     base = turned(on_white(base), turn)
     upright = size[::-1] if turn in (5, 6, 7, 8) else size
-    return _Decoded(base, upright, kind, frames, turn != 1, tuple(forms), profile)
+    return base, PictureFormat(upright, kind, frames, turn != 1, tuple(forms), profile)
 
 
 def _frames(image: Image.Image) -> int:

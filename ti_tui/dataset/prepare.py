@@ -11,7 +11,7 @@ import io
 import shutil
 import warnings
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import Image
@@ -26,7 +26,7 @@ from ti_tui.dataset.manifest import Manifest, MaskOrigin, PreparedFile, read_man
 from ti_tui.dataset.mask_planning import FIELD as MASKS_FIELD
 from ti_tui.dataset.mask_planning import no_finder
 from ti_tui.dataset.masks import mask_file, mask_pieces
-from ti_tui.dataset.parallel import Room, in_order
+from ti_tui.dataset.parallel import BYTES_A_PIXEL, Room, in_order
 from ti_tui.dataset.photograph_checks import SurveyedFile
 from ti_tui.dataset.picture_choices import PictureChoices
 from ti_tui.dataset.picture_file import DatasetError, open_picture, shown
@@ -36,14 +36,13 @@ from ti_tui.dataset.prepare_plan import (
     PlannedPicture,
     PreparePlan,
     caption_beside,
+    none_usable,
     plan_preparation,
 )
 from ti_tui.dataset.survey import Faces, Survey, SurveyCache, survey
 from ti_tui.paths import is_there, user_path
 from ti_tui.run.problems import Problems
 
-BYTES_A_PIXEL = 8
-"""Approximate memory per pixel for decoding, turning and converting."""
 DISK_TIMES, KEEP_FREE_BYTES = 3, 10_000_000
 COMPRESSION = 4
 
@@ -146,7 +145,7 @@ def prepare(
     )
     if not found.complete:
         raise DatasetError("stopped while checking the photographs; nothing was changed")
-    asked = Manifest(
+    settings = Manifest(
         source=str(source),
         name=name,
         resolution=resolution,
@@ -158,8 +157,8 @@ def prepare(
         masks=choices.masks,
     )
     base = run or destination
-    plan = plan_preparation(found, destination, base, asked, old, choices)
-    return _Making(found, destination, base, run, asked, plan).done(progress)
+    plan = plan_preparation(found, destination, base, settings, old, choices)
+    return _Making(found, destination, base, run, settings, plan).done(progress)
 
 
 def _resolved(path: Path) -> Path:
@@ -187,26 +186,23 @@ class _Files:
     trouble: DatasetError | None = None
 
 
+@dataclass
 class _Making:
     """Carries out a plan. What was made is recorded, even if it ends early."""
 
-    def __init__(
-        self, found: Survey, destination: Path, base: Path, record: Path | None, asked: Manifest, plan: PreparePlan
-    ) -> None:
-        self._found = found
-        self._problems = found.problems
-        self._destination = destination
-        self._base = base
-        self._record = record
-        self._asked = asked
-        self._plan = plan
-        self._room = Room()
+    found: Survey
+    destination: Path
+    base: Path
+    record: Path | None
+    settings: Manifest
+    plan: PreparePlan
+    room: Room = field(default_factory=Room)
 
     def done(self, progress: Callable[[int, int], None] | None) -> Prepared:
         """Make the files, write the captions, remove what is no longer wanted."""
-        tasks = [one for one in self._plan.planned if one.again or one.masks_again]
+        tasks = [one for one in self.plan.planned if one.again or one.masks_again]
         self._raise_unless_room([crop for one in tasks if one.again for crop in one.crops])
-        for folder in {self._path(made).parent for one in self._plan.planned for made in one.entry.made}:
+        for folder in {self._path(made).parent for one in self.plan.planned for made in one.entry.made}:
             atomic.recover_folders(folder)
         self._write_record()
         count = 0
@@ -223,8 +219,10 @@ class _Making:
                         self._made(one, made)
                     if progress:
                         progress(count, len(tasks))
-            for one in self._plan.planned:
-                self._write_captions(one)
+            for one in self.plan.planned:
+                for file in map(self._path, one.entry.made):
+                    if (caption_beside(file) or "") != one.caption:
+                        write_caption(file, one.caption)
             self._remove_obsolete()
         except atomic.CannotWrite as error:
             self._write_what_can_be()
@@ -238,7 +236,7 @@ class _Making:
 
     def _raise_unless_room(self, crops: list[Crop]) -> None:
         need = sum(crop.size[0] * crop.size[1] * 3 for crop in crops)
-        place = next(part for part in (self._destination, *self._destination.parents) if is_there(part))
+        place = next(part for part in (self.destination, *self.destination.parents) if is_there(part))
         free = shutil.disk_usage(place).free
         if need and free < DISK_TIMES * need + KEEP_FREE_BYTES:
             raise DatasetError(
@@ -250,7 +248,7 @@ class _Making:
         """Make the files of a photograph; runs in a thread. Raises CannotWrite."""
         source = one.crops[0].source
         made = one.entry.made
-        with self._room.taken(source[0] * source[1] * BYTES_A_PIXEL):
+        with self.room.taken(source[0] * source[1] * BYTES_A_PIXEL):
             if one.again:
                 contents = _pixels(one)
                 if isinstance(contents, DatasetError):
@@ -276,21 +274,21 @@ class _Making:
         path = one.photograph.path
         one.entry = replace(one.entry, made=files.made, masks=files.masks)
         kept = {mask.file for mask in files.masks}
-        listed = {gone.made.file for gone in self._plan.obsolete}
+        listed = {gone.made.file for gone in self.plan.obsolete}
         gone = (mask for mask in one.before.masks if mask.file not in kept | listed)
-        self._plan.obsolete += [Obsolete(mask) for mask in gone]
+        self.plan.obsolete += [Obsolete(mask) for mask in gone]
         if files.trouble is not None:
             text, remedy = f"{files.trouble.message}; {shown(path)} is learned as a whole", files.trouble.remedy
-            self._problems.warning(text, field=MASKS_FIELD, remedy=remedy, subject=path, kind="mask")
+            self.found.problems.warning(text, field=MASKS_FIELD, remedy=remedy, subject=path, kind="mask")
         for file in files.without:
             text = f"the mask of {shown(path)} leaves nothing to learn in {Path(file).name}; it is learned as a whole"
-            self._problems.warning(text, field=MASKS_FIELD, subject=path, kind="mask")
+            self.found.problems.warning(text, field=MASKS_FIELD, subject=path, kind="mask")
 
     def _write(self, made: PreparedFile, content: bytes, there: PreparedFile | None = None) -> PreparedFile:
         """Write a file, unless it exists with the same content."""
         target = self._path(made)
         digest = hashlib.sha256(content).hexdigest()
-        if there is not None and there.sha256 == digest and there.same_crop(made) and there.is_ours(self._base):
+        if there is not None and there.sha256 == digest and there.same_crop(made) and there.is_ours(self.base):
             return there
         atomic.write_bytes(target, content)
         status = target.stat()
@@ -298,48 +296,42 @@ class _Making:
 
     def _failed(self, one: PlannedPicture, error: DatasetError) -> None:
         """Handle a photograph that can no longer be read: the images made of it earlier are kept."""
-        remedy = error.remedy or "Repair it or remove it from the folder."
-        self._problems.error(error.message, field=FIELD, remedy=remedy, subject=one.photograph.path, kind="unreadable")
-        self._plan.planned.remove(one)
-        self._plan.others[one.photograph.name] = replace(one.before, choice=one.entry.choice, forced=one.entry.forced)
+        path, remedy = one.photograph.path, error.remedy or "Repair it or remove it from the folder."
+        self.found.problems.error(error.message, field=FIELD, remedy=remedy, subject=path, kind="unreadable")
+        self.plan.planned.remove(one)
+        self.plan.others[one.photograph.name] = replace(one.before, choice=one.entry.choice, forced=one.entry.forced)
         kept = {made.file for made in one.before.files}
-        self._plan.obsolete = [gone for gone in self._plan.obsolete if gone.made.file not in kept]
-
-    def _write_captions(self, one: PlannedPicture) -> None:
-        for made in one.entry.made:
-            if (caption_beside(self._path(made)) or "") != one.caption:
-                write_caption(self._path(made), one.caption)
+        self.plan.obsolete = [gone for gone in self.plan.obsolete if gone.made.file not in kept]
 
     def _remove_obsolete(self) -> None:
         """Remove our files that are no longer wanted; files that others have changed stay."""
         left = []
-        for gone in self._plan.obsolete:
+        for gone in self.plan.obsolete:
             path = self._path(gone.made)
             try:
-                if gone.made.is_ours(self._base):
+                if gone.made.is_ours(self.base):
                     path.unlink()
                 if gone.caption and caption_beside(path) == gone.caption:
                     path.with_suffix(".txt").unlink()
             except OSError as error:
                 left.append(gone)
-                self._problems.warning(f"{path} cannot be removed: {error.strerror}", field=FIELD, kind="obsolete")
+                self.found.problems.warning(f"{path} cannot be removed: {error.strerror}", field=FIELD, kind="obsolete")
             with contextlib.suppress(OSError):
                 path.parent.rmdir()
-        self._plan.obsolete = left
+        self.plan.obsolete = left
 
     def _prepared(self) -> Prepared:
-        if not self._plan.planned:
-            lines = [f"{problem.message}. {problem.remedy}".strip() for problem in self._problems.errors]
-            raise DatasetError(f"no photograph in {self._found.folder} can be used", remedy="\n".join(lines[-2:]))
-        entries = [*(one.entry for one in self._plan.planned), *self._plan.others.values()]
+        if not self.plan.planned:
+            raise none_usable(self.found.folder, self.found.problems.errors[-2:])
+        entries = [*(one.entry for one in self.plan.planned), *self.plan.others.values()]
         files = [self._path(made) for entry in entries for made in entry.made]
         return Prepared(
             images=len(files),
             captions=sum(bool(caption_beside(file)) for file in files),
             folders=tuple(dict.fromkeys(file.parent for file in files)),
-            problems=self._problems,
-            pictures=tuple(map(self._prepared_picture, self._plan.planned)),
-            left_out=tuple(name for name, entry in self._plan.others.items() if entry.left_out),
+            problems=self.found.problems,
+            pictures=tuple(map(self._prepared_picture, self.plan.planned)),
+            left_out=tuple(name for name, entry in self.plan.others.items() if entry.left_out),
             masks=sum(mask_file(file) is not None for file in files),
             face_masks=sum(len(entry.masks) for entry in entries if entry.mask and entry.mask.origin == "face"),
         )
@@ -351,12 +343,12 @@ class _Making:
         return PreparedPicture(one.photograph.name, one.photograph.path, files, one.crops, again, mask)
 
     def _path(self, made: PreparedFile) -> Path:
-        return self._base / made.file
+        return self.base / made.file
 
     def _write_record(self) -> None:
-        if self._record is not None:
-            order = [photograph.name for photograph in self._found.files]
-            self._plan.manifest(self._asked, order).write(self._record)
+        if self.record is not None:
+            order = [photograph.name for photograph in self.found.files]
+            self.plan.manifest(self.settings, order).write(self.record)
 
     def _write_what_can_be(self) -> None:
         """Write the record after a failure. If that fails too, the earlier record says that files are being made."""

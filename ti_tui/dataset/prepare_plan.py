@@ -12,8 +12,8 @@ from pathlib import Path
 
 from ti_tui.dataset.caption_files import decode, one_line
 from ti_tui.dataset.crop import size_for
-from ti_tui.dataset.crop_boxes import MOST, Crop, CropChoice, PictureContent, PixelSize, crops_for
-from ti_tui.dataset.manifest import CaptionOrigin, Entry, Manifest, PreparedFile
+from ti_tui.dataset.crop_boxes import MOST, Crop, CropChoice, crops_for
+from ti_tui.dataset.manifest import CaptionOrigin, Entry, Manifest, PreparedFile, are_there
 from ti_tui.dataset.mask_planning import MaskPlan, mask_source, plan_masks
 from ti_tui.dataset.masks import ENDINGS as MASK_ENDINGS
 from ti_tui.dataset.photograph_checks import SurveyedFile
@@ -22,7 +22,7 @@ from ti_tui.dataset.picture_file import DatasetError, shown
 from ti_tui.dataset.scan import Picture, choose
 from ti_tui.dataset.survey import Survey
 from ti_tui.run.hashes import file_hash
-from ti_tui.run.problems import Problems
+from ti_tui.run.problems import Problem, Problems
 
 FIELD = "dataset.images"
 MOST_NAMED = 3
@@ -82,8 +82,7 @@ def plan_preparation(
     """
     usable = found.scan
     if not usable.pictures:
-        lines = [f"{problem.message}. {problem.remedy}".strip() for problem in found.problems.errors]
-        raise DatasetError(f"no photograph in {shown(str(found.folder))} can be used", remedy="\n".join(lines[:2]))
+        raise none_usable(found.folder, found.problems.errors[:2])
     planner = _Planner(found, destination, base, manifest, old, choices)
     chosen = choose(usable, choices)
     if not chosen.pictures:
@@ -95,64 +94,68 @@ def plan_preparation(
     return planner.plan
 
 
+def none_usable(folder: Path, errors: Sequence[Problem]) -> DatasetError:
+    """The error if no photograph in `folder` can be used, with some of the reasons."""
+    reasons = "\n".join(problem.sentence for problem in errors)
+    return DatasetError(f"no photograph in {shown(str(folder))} can be used", remedy=reasons)
+
+
+@dataclass
 class _Planner:
-    def __init__(
-        self,
-        found: Survey,
-        destination: Path,
-        base: Path,
-        manifest: Manifest,
-        old: Manifest | None,
-        choices: PictureChoices,
-    ) -> None:
-        self.plan = PreparePlan()
-        self._found = found
-        self._problems = found.problems
-        self._destination = destination
-        self._base = base
-        self._manifest = manifest
-        self._choices = choices
-        self._old = old
-        self._before, self._gone = _by_name_now(old.entries if old is not None else {}, found)
-        entries = (*self._before.values(), *self._gone.values())
-        self._numbers = _Numbers(entry.number for entry in entries)
-        self._left_out = set(choices.left_out)
+    """Makes the plan, one photograph after another; the fields are as in `plan_preparation`."""
+
+    found: Survey
+    destination: Path
+    base: Path
+    manifest: Manifest
+    old: Manifest | None
+    choices: PictureChoices
+    plan: PreparePlan = field(default_factory=PreparePlan)
+
+    def __post_init__(self) -> None:
+        self.problems = self.found.problems
+        self.before, self.gone = _by_name_now(self.old.entries if self.old is not None else {}, self.found)
+        entries = (*self.before.values(), *self.gone.values())
+        self.numbers = _Numbers(entry.number for entry in entries)
+        self.left_out = set(self.choices.left_out)
 
     def add(self, photograph: SurveyedFile, picture: Picture | None) -> None:
         """Plan for a file of the source. picture: None if it is not to be used."""
-        before = self._before.get(photograph.name, Entry())
-        forced = self._choices.forced == "all" or photograph.name in self._choices.forced or before.forced
-        choice = self._choices.crops.get(photograph.name, before.choice)
-        entry = replace(before, left_out=photograph.name in self._left_out, forced=forced, choice=choice)
+        before = self.before.get(photograph.name, Entry())
+        forced = self.choices.forced == "all" or photograph.name in self.choices.forced or before.forced
+        choice = self.choices.crops.get(photograph.name, before.choice)
+        entry = replace(before, left_out=photograph.name in self.left_out, forced=forced, choice=choice)
         if picture is not None:
             crops = self._crops(photograph, entry)
-            if self._allowed(photograph, entry, crops):
-                self._train(photograph, picture, crops, entry, before)
-            else:
+            found = check_crops(photograph, entry.choice or self.manifest.choice, crops, forced=entry.forced)
+            self.problems.add(found)
+            if found.errors:
                 self._drop(photograph.name, entry)
+            else:
+                self._train(photograph, picture, crops, entry, before)
         elif photograph.measured is not None or entry.left_out:
-            if entry.left_out or photograph.name in self._before:
+            if entry.left_out or photograph.name in self.before:
                 self._drop(photograph.name, entry)
         elif before.made:
             # It can no longer be read: the images made of it earlier are kept.
-            self._gone[photograph.name] = before
+            self.gone[photograph.name] = before
 
     def finish(self) -> None:
         """Plan for photographs that are gone, and for files that could not be removed the last time."""
-        for name, entry in self._gone.items():
-            if name in self._left_out:
+        for name, entry in self.gone.items():
+            if name in self.left_out:
                 self._drop(name, replace(entry, left_out=True))
             else:
                 self.plan.others[name] = entry
-        kept = [shown(name) for name, entry in self.plan.others.items() if name in self._gone and entry.made]
+        kept = [shown(name) for name, entry in self.plan.others.items() if name in self.gone and entry.made]
         if kept:
             names = ", ".join(kept[:MOST_NAMED]) + (f" and {len(kept) - MOST_NAMED} more" if kept[MOST_NAMED:] else "")
-            self._problems.warning(
+            self.problems.warning(
                 f"{names}: gone or no longer readable; the images made earlier stay in the run", field=FIELD,
                 remedy="Leave it out to remove them.", kind="gone",
             )  # fmt: skip
         wanted = {made.file for one in self.plan.planned for made in one.entry.files}
-        left = self._old.obsolete if self._old is not None else ()
+        left = self.old.obsolete if self.old is not None else ()
         self.plan.obsolete += [Obsolete(made) for made in left]
         self.plan.obsolete = [one for one in self.plan.obsolete if one.made.file not in wanted]
 
@@ -164,37 +167,31 @@ class _Planner:
 
     def _crops(self, photograph: SurveyedFile, entry: Entry) -> tuple[Crop, ...]:
         assert photograph.measured is not None
-        manifest = self._manifest
+        manifest = self.manifest
         choice = entry.choice or manifest.choice
         target = size_for(photograph.measured.size, manifest.resolution, buckets=manifest.buckets, step=manifest.step)
-        return pieces(photograph.measured.content, target, choice, split=not manifest.buckets)
-
-    def _allowed(self, photograph: SurveyedFile, entry: Entry, crops: tuple[Crop, ...]) -> bool:
-        """Report problems with the crop of a photograph. Returns whether it may be used."""
-        found = check_crops(photograph, entry.choice or self._manifest.choice, crops, forced=entry.forced)
-        self._problems.add(found)
-        return not found.errors
+        return crops_for(photograph.measured.content, target, choice, split=not manifest.buckets)
 
     def _train(
         self, photograph: SurveyedFile, picture: Picture, crops: tuple[Crop, ...], entry: Entry, before: Entry
     ) -> None:
         assert photograph.measured is not None
-        folder = self._destination / f"{picture.repeats}_{self._manifest.name}"
-        number = entry.number or self._numbers.free(folder)
+        folder = self.destination / f"{picture.repeats}_{self.manifest.name}"
+        number = entry.number or self.numbers.free(folder)
         wanted = self._files(folder, number, crops)
         ours = {made.file for made in before.made}
-        if any(made.exists(self._base) for made in wanted if made.file not in ours):
+        if any(made.exists(self.base) for made in wanted if made.file not in ours):
             # The number is taken: a file that we did not make has its name.
-            number = self._numbers.free(folder)
+            number = self.numbers.free(folder)
             wanted = self._files(folder, number, crops)
         status = photograph.path.stat()
         same_file = (status.st_size, status.st_mtime_ns) == (before.size_bytes, before.mtime_ns) and before.sha256
         content = before.sha256 if same_file else file_hash(photograph.path)
-        changed = [made for made in before.made if made.exists(self._base) and not made.is_ours(self._base)]
-        again = not changed and not (content == before.sha256 and self._are_there(before.made, wanted))
+        changed = [made for made in before.made if made.exists(self.base) and not made.is_ours(self.base)]
+        again = not changed and not (content == before.sha256 and are_there(self.base, before.made, wanted))
         if changed:
             names = ", ".join(Path(made.file).name for made in changed)
-            self._problems.warning(
+            self.problems.warning(
                 f"{names} (of {shown(photograph.path)}) was changed by another program; it is kept as it is",
                 field=FIELD, remedy="Delete it to make it again.", subject=photograph.path, kind="changed",
             )  # fmt: skip
@@ -202,11 +199,11 @@ class _Planner:
         if again:
             files = {made.file for made in wanted}
             self.plan.obsolete += [Obsolete(made, there) for made in before.made if made.file not in files]
-        masks = (
-            self._masks(photograph, wanted, entry, content, before)
-            if not changed
-            else MaskPlan(before.mask, before.masks)
-        )
+        masks = MaskPlan(before.mask, before.masks)
+        if not changed:
+            choice = entry.choice or self.manifest.choice
+            source = mask_source(photograph, self.manifest.masks, choice, content, before, self.problems)
+            masks = plan_masks(self.base, shown(photograph.path), source, wanted, before, self.problems)
         self.plan.obsolete += [Obsolete(mask) for mask in masks.obsolete]
         moved = bool(before.made) and [made.box for made in before.made] != [made.box for made in wanted]
         entry = replace(
@@ -226,13 +223,6 @@ class _Planner:
         )
         self.plan.planned.append(PlannedPicture(photograph, crops, caption, entry, before, again, masks.again))
 
-    def _masks(
-        self, photograph: SurveyedFile, pictures: tuple[PreparedFile, ...], entry: Entry, content: str, before: Entry
-    ) -> MaskPlan:
-        choice = entry.choice or self._manifest.choice
-        source = mask_source(photograph, self._manifest.masks, choice, content, before, self._problems)
-        return plan_masks(self._base, shown(photograph.path), source, pictures, before, self._problems)
-
     def _files(self, folder: Path, number: int, crops: tuple[Crop, ...]) -> tuple[PreparedFile, ...]:
         """The files to make: 0001.png, or 0001-1.png, 0001-2.png, ... for several crops."""
         names = [f"{number:04d}.png"]
@@ -240,14 +230,9 @@ class _Planner:
             names = [f"{number:04d}-{piece}.png" for piece in range(1, len(crops) + 1)]
         return tuple(
             PreparedFile(
-                (folder / name).relative_to(self._base).as_posix(), crop.box, crop.rule, crop.size, crop.upscale
+                (folder / name).relative_to(self.base).as_posix(), crop.box, crop.rule, crop.size, crop.upscale
             )
             for name, crop in zip(names, crops, strict=True)
-        )
-
-    def _are_there(self, made: tuple[PreparedFile, ...], wanted: tuple[PreparedFile, ...]) -> bool:
-        return len(made) == len(wanted) and all(
-            old.same_crop(new) and old.sha256 and old.is_ours(self._base) for old, new in zip(made, wanted, strict=True)
         )
 
     def _caption(
@@ -255,23 +240,16 @@ class _Planner:
     ) -> tuple[str, CaptionOrigin, str]:
         """(caption, its origin, the caption in the run folder). A caption that was edited in the run folder is only
         replaced by one that was chosen since."""
-        files = [self._base / made.file for made in (*before.made, *wanted)]
+        files = [self.base / made.file for made in (*before.made, *wanted)]
         there = next((text for file in files if (text := caption_beside(file)) is not None), None)
         if there is None and any(file.exists() for file in files):
             there = ""
         new = one_line(picture.caption)
         edited = before.number > 0 and there is not None and there != before.caption
-        if edited and not (name in self._choices.captions and new != before.caption):
+        if edited and not (name in self.choices.captions and new != before.caption):
             return there or "", "edited", there or ""
-        origin: CaptionOrigin = "typed" if name in self._choices.captions else "sidecar"
+        origin: CaptionOrigin = "typed" if name in self.choices.captions else "sidecar"
         return new, origin if new else "", there or ""
-
-
-def pieces(content: PictureContent, size: PixelSize, choice: CropChoice, *, split: bool = True) -> tuple[Crop, ...]:
-    """The crops of a photograph. split: whether it may be cut into several."""
-    if not split and choice.mode == "split":
-        choice = replace(choice, mode="auto")
-    return crops_for(content, size, choice)
 
 
 def check_crops(

@@ -9,7 +9,7 @@ import contextlib
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, MutableMapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -67,10 +67,6 @@ class Survey:
             tuple(photograph.picture for photograph in self.files if photograph.picture is not None),
             self.problems,
         )
-
-    def measured(self, name: str) -> Measured | None:
-        """The measurements of the picture called `name`."""
-        return next((photograph.measured for photograph in self.files if photograph.name == name), None)
 
     @property
     def strays(self) -> tuple[SurveyedFile, ...]:
@@ -131,7 +127,8 @@ def survey(
         stack.enter_context(warnings.catch_warnings(action="ignore"))
         if finder is None and faces != "none":
             finder = stack.enter_context(FaceFinder())
-        measuring = _Measuring(memory, _FaceSearch(finder, faces, checks) if finder is not None else None)
+        search = _FaceSearch(finder, faces, checks) if finder is not None else None
+        measuring = _Measuring({} if memory is None else memory, search)
 
         def check_file(path: Path) -> tuple[Measured | DatasetError, DatasetError | None]:
             one = measuring(path)
@@ -168,66 +165,59 @@ def check_count(count: int, *, field: str = "dataset.images") -> Problems:
     return problems
 
 
+@dataclass(frozen=True)
 class _FaceSearch:
-    """Searches pictures for faces, if needed."""
+    """Searches photographs for faces, if needed."""
 
-    def __init__(self, finder: FaceFinder, faces: Faces, checks: PhotographChecks) -> None:
-        self._finder = finder
-        self._faces = faces
-        self._checks = checks
+    finder: FaceFinder
+    faces: Faces
+    checks: PhotographChecks
 
     def wants(self, size: PixelSize) -> bool:
-        """Whether to search a picture of `size`."""
-        if self._faces == "none" or not self._finder.available:
+        """Whether to search a photograph of `size`."""
+        if self.faces == "none" or not self.finder.available:
             return False
-        return self._faces == "all" or not same_shape(size, self._checks.target(size))
+        return self.faces == "all" or not same_shape(size, self.checks.target(size))
 
     def __call__(self, image: Image.Image, size: PixelSize) -> tuple[Face, ...] | None:
-        return self._finder.find(image) if self.wants(size) else None
+        return self.finder.find(image) if self.wants(size) else None
 
 
+@dataclass(frozen=True)
 class _Measuring:
     """Measures files, in any thread; known measurements are taken from `memory`."""
 
-    def __init__(self, memory: SurveyCache | None, find_faces: _FaceSearch | None) -> None:
-        self._memory = memory
-        self._find_faces = find_faces
-        self._room = Room()
+    memory: SurveyCache
+    find_faces: _FaceSearch | None
+    room: Room = field(default_factory=Room)
 
     def __call__(self, path: Path) -> Measured | DatasetError:
         one: Measured | DatasetError
         try:
             status = path.stat()
             key = (str(path), status.st_size, status.st_mtime_ns)
-            known = self._memory.get(key) if self._memory is not None else None
+            known = self.memory.get(key)
             if known is not None and self._is_enough(known):
                 return known
-            one = self._measured(path)
+            one = measure(path, find_faces=self.find_faces, room=self.room)
         except OutOfReach as error:
+            # Not remembered: the next time it may be readable.
             return error
+        except DatasetError as error:
+            one = error
         except OSError as error:
             return OutOfReach(f"cannot be read: {error.strerror or error}")
         except Exception as error:
             # One strange file must not keep the others from being checked.
             return DatasetError(f"cannot be used ({type(error).__name__}: {error})")
-        if self._memory is not None:
-            self._memory[key] = one
+        self.memory[key] = one
         return one
 
     def _is_enough(self, known: Measured | DatasetError) -> bool:
-        search = self._find_faces
+        search = self.find_faces
         if isinstance(known, DatasetError) or known.faces is not None or search is None:
             return True
         return not search.wants(known.size)
-
-    def _measured(self, path: Path) -> Measured | DatasetError:
-        """The measurements of a file, or why it cannot be used. Raises OutOfReach if that may change the next time."""
-        try:
-            return measure(path, find_faces=self._find_faces, room=self._room)
-        except OutOfReach:
-            raise
-        except DatasetError as error:
-            return error
 
 
 def _tell_of_grey(files: list[SurveyedFile], problems: Problems, field: str) -> None:

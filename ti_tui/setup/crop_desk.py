@@ -12,11 +12,11 @@ from pathlib import Path
 
 from ti_tui.dataset import crop_changes
 from ti_tui.dataset.crop import size_for
-from ti_tui.dataset.crop_boxes import AUTO, Crop, CropChoice, CropMode, CropRule, PictureContent, PixelSize
+from ti_tui.dataset.crop_boxes import AUTO, Crop, CropChoice, CropMode, CropRule, PictureContent, PixelSize, crops_for
 from ti_tui.dataset.manifest import MaskOrigin
 from ti_tui.dataset.mask_planning import mask_origin
 from ti_tui.dataset.photograph_checks import SurveyedFile
-from ti_tui.dataset.prepare_plan import check_crops, pieces
+from ti_tui.dataset.prepare_plan import check_crops
 from ti_tui.run.problems import Problems
 from ti_tui.setup.draft import Draft
 from ti_tui.setup.photographs import SurveySettings
@@ -94,7 +94,7 @@ class CropDesk:
 
     def crops(self, name: str) -> tuple[Crop, ...]:
         """The boxes that become training images: one, or several if the photograph is split."""
-        return pieces(self.content(name), self.target(name), self.choice(name), split=not self._settings.buckets)
+        return crops_for(self.content(name), self.target(name), self.choice(name), split=not self._settings.buckets)
 
     def problems(self, name: str) -> Problems:
         """Problems with its crop; a photograph with an error is not trained."""
@@ -111,10 +111,7 @@ class CropDesk:
 
     def modes(self, name: str) -> tuple[CropMode, ...]:
         """The crop modes that differ for this photograph."""
-        split = not self._settings.buckets
-        return tuple(
-            one for one in crop_changes.modes_for(self.content(name), self.target(name)) if split or one != "split"
-        )
+        return crop_changes.modes_for(self.content(name), self.target(name), split=not self._settings.buckets)
 
     # Changes
 
