@@ -105,3 +105,36 @@ def test_text_reaches_the_terminal_in_one_way() -> None:
     # Textual's own protocol with the terminal.
     found.pop("ti_tui.widgets.graphics")
     assert {module: lines for module, lines in found.items() if lines} == {}
+
+
+BARE_READS = {"json.load", "json.loads", "tomllib.load", "tomllib.loads", "torch.load", "pickle.load", "pickle.loads",
+              "zipfile.ZipFile", "load_file", "numpy.load", "np.load"}  # fmt: skip
+MAY_READ_BARE = {
+    "ti_tui.bounded": "the bounded readers",
+    "ti_tui.run.events": "one line at a time, its values checked",
+    "ti_tui.run.weight_shapes": "a zip file whose pickle is looked through first",
+    "ti_tui.embeddings.files": "a .pt file that is looked through first",
+    "ti_tui.training.weights": "a .ckpt file whose shapes were read first; weights only",
+    "ti_tui.training.checkpoints": "a run's own states; weights only",
+    "ti_tui.training.latents": "a run's own cache; what is damaged is made again",
+    "ti_tui.jobs.runner": "answers of our own process",
+    "ti_tui.jobs.comparing": "a request of our own process",
+    "ti_tui.captioning.__main__": "a request of our own process",
+    "ti_tui.dataset.faces": "answers of our own process",
+    "ti_tui.setup.demo": "shipped with the program",
+    "ti_tui.run.model": "shipped with the program",
+    "ti_tui.run.memory": "shipped with the program",
+}
+
+
+def bare_reads(path: Path) -> Iterator[str]:
+    """Calls that parse a file or a text of any size and depth."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call) and (name := ast.unparse(node.func)) in BARE_READS:
+            yield f"{name}, line {node.lineno}"
+
+
+def test_what_others_may_have_written_is_read_in_one_way() -> None:
+    found = {module: list(bare_reads(path)) for module, path in FILES.items()}
+    assert {module: calls for module, calls in found.items() if calls and module not in MAY_READ_BARE} == {}
+    assert {module for module in MAY_READ_BARE if not found[module]} == set(), "these read so no longer"

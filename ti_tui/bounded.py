@@ -11,13 +11,16 @@ import json
 import math
 import os
 import stat
-import tomllib
 from pathlib import Path
 from typing import Any, BinaryIO
 
 MIB = 2**20
-TEXT_LIMIT = 16 * MIB
+TEXT_LIMIT = 64 * MIB
 """More than any vocabulary, index or settings file holds."""
+
+
+TOML_LIMIT = 4 * MIB
+"""More than any run file, theme or settings file holds; tomllib takes a second for each MiB."""
 
 
 class TooLarge(ValueError):
@@ -53,6 +56,13 @@ def read_text(path: Path | str, limit: int = TEXT_LIMIT, *, encoding: str = "utf
     return read_bytes(path, limit).decode(encoding, errors).replace("\r\n", "\n").replace("\r", "\n")
 
 
+def read_end(path: Path | str, size: int = 1 << 16) -> str:
+    """The last `size` bytes of a text file, such as a log."""
+    with open_regular(path) as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - size))
+        return file.read(size).decode("utf-8", "replace")
+
+
 def parse_json(text: str | bytes) -> Any:
     """`json.loads` that raises ValueError and nothing else; infinities and NaN are refused."""
     try:
@@ -66,12 +76,57 @@ def read_json(path: Path | str, limit: int = TEXT_LIMIT) -> Any:
     return parse_json(read_bytes(path, limit).decode("utf-8-sig"))
 
 
+def check_pickle(content: bytes, limit: int) -> None:
+    """Look through a pickle before anything reads it: its size, and what would make an unpickler ask for memory.
+
+    Python's unpickler makes a table as long as the largest memo number, which a few bytes can set to 4 billion.
+    """
+    if len(content) > limit:
+        raise TooLarge(f"its pickle is larger than {limit / MIB:g} MiB")
+    # Imported here, as below: who only reads settings pays for no more than that.
+    import pickletools
+
+    try:
+        for opcode, argument, _place in pickletools.genops(content):
+            if opcode.name in {"PUT", "BINPUT", "LONG_BINPUT"} and int(argument or 0) > len(content):
+                raise ValueError("its pickle has a memo number that it cannot need")
+    except ValueError:
+        raise
+    except Exception as error:
+        # The library raises several classes for what is no pickle.
+        raise ValueError(f"its pickle is damaged: {error}") from None
+
+
+def check_stored_zip(path: Path | str, limit: int) -> None:
+    """Look through a zip file's list before anything unpacks it: PyTorch stores without compressing."""
+    import zipfile
+
+    with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > limit:
+            raise TooLarge(f"its content is larger than {limit / MIB:g} MiB")
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("its content is compressed, which PyTorch never does")
+
+
 def parse_toml(text: str) -> dict[str, Any]:
-    """`tomllib.loads` that raises TOMLDecodeError, or another ValueError, and nothing else."""
+    """`tomllib.loads` that raises TOMLDecodeError, a ValueError, and nothing else."""
+    import tomllib
+
     try:
         return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise tomllib.TOMLDecodeError("it is nested too deeply") from None
+    except (ValueError, OverflowError) as error:
+        # An integer of thousands of digits, a date that does not exist.
+        raise tomllib.TOMLDecodeError(str(error)) from None
+
+
+def read_toml(path: Path | str, limit: int = TOML_LIMIT) -> dict[str, Any]:
+    """The content of a TOML file."""
+    return parse_toml(read_bytes(path, limit).decode("utf-8-sig"))
 
 
 def _no_number(name: str) -> float:

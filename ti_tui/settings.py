@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from ti_tui import atomic
+from ti_tui import atomic, bounded
 from ti_tui.paths import is_there
 
 APP = "ti_tui"
@@ -199,18 +198,14 @@ def _key_table(value: object) -> tuple[dict[str, str], list[str]]:
 
 def _read_toml(file: Path) -> tuple[dict[str, Any], str]:
     """The table in `file`, and what is wrong with the file as a whole. A missing file is an empty table."""
-    import tomllib
-
     try:
-        return tomllib.loads(file.read_bytes().decode("utf-8-sig")), ""
+        return bounded.read_toml(file), ""
     except FileNotFoundError:
         return {}, ""
     except OSError as error:
         return {}, f"cannot be read: {error.strerror or error}. Check its permissions."
     except UnicodeDecodeError:
         return {}, "is not UTF-8 text. Save it as UTF-8."
-    except RecursionError:
-        return {}, "is nested too deeply. Settings are a list of keys and a table [keys]."
     except ValueError as error:
         return {}, f"is not valid TOML: {error}. Correct that place; text values need quotes."
 
@@ -251,7 +246,7 @@ def _texts(name: str) -> list[str]:
 
 def _remembered(name: str) -> object:
     try:
-        return cast("object", json.loads((state_folder() / name).read_text(encoding="utf-8")))
+        return cast("object", bounded.read_json(state_folder() / name))
     except (OSError, ValueError, RecursionError):
         return None
 

@@ -17,7 +17,7 @@ from textual.color import BLACK, WHITE, Color, ColorParseError
 from textual.css.constants import VALID_STYLE_FLAGS
 from textual.theme import BUILTIN_THEMES, Theme
 
-from ti_tui import settings
+from ti_tui import bounded, settings
 from ti_tui.run.problems import nearest
 
 VARIABLES: tuple[str, ...] = ("muted", "rule", "selected", "chart-raw", "chart-smooth", "chart-eval", "chart-rate")
@@ -130,13 +130,11 @@ class _ThemeReader:
             if not self.file.is_file():
                 self.problem("", "is not a file", "Remove it from the themes folder.")
                 return None
-            return tomllib.loads(self.file.read_bytes().decode("utf-8-sig"))
+            return bounded.read_toml(self.file)
         except UnicodeDecodeError:
             self.problem("", "is not UTF-8 text", "Save it as UTF-8.")
         except tomllib.TOMLDecodeError as error:
             self.problem("", f"is not valid TOML: {error}", "Correct that place; text values need quotes.")
-        except RecursionError:
-            self.problem("", "is nested too deeply", "A theme is a list of keys and a table [variables].")
         except OSError as error:
             self.problem("", f"cannot be read: {error.strerror or error}", "Check its permissions.")
         except ValueError as error:

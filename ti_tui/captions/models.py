@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ti_tui import bounded
 from ti_tui.errors import UserError
 from ti_tui.paths import is_there, user_path
 from ti_tui.run.model import HUB_ID
@@ -164,7 +165,7 @@ def _cached(hub_id: str) -> Path | None:
 def _inside_cache(path: Path) -> Path:
     """The snapshot in one of the cache's `models--owner--name` folders; any other path as it is."""
     try:
-        head = (path / "refs" / "main").read_text(encoding="utf-8").strip()
+        head = bounded.read_text(path / "refs" / "main", 1000).strip()
         snapshot = path / "snapshots" / head
         return snapshot if head and snapshot.is_dir() else path
     except (OSError, ValueError):
@@ -293,8 +294,8 @@ def _vocabulary(folder: ModelFolder) -> tuple[int, list[str]]:
         return tokenizer.get_vocab_size(), unknown
     if folder.has("vocab.txt"):
         try:
-            known = set((folder.path / "vocab.txt").read_text(encoding="utf-8").split())
-        except (OSError, UnicodeDecodeError) as error:
+            known = set(bounded.read_text(folder.path / "vocab.txt").split())
+        except (OSError, ValueError) as error:
             raise CaptionerError(f"{folder.path / 'vocab.txt'} cannot be read: {error}") from None
         return len(known), [word for word in SENTENCE.split() if word not in known]
     # Byte-pair vocabularies know every byte, so no word is unknown to them.

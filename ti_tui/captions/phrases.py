@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Sequence
 
-from ti_tui import atomic
+from ti_tui import atomic, bounded
 from ti_tui.dataset.caption_edits import clean_line
 from ti_tui.settings import state_folder
 
@@ -17,7 +16,7 @@ FILE = "phrases.json"
 def load_phrases() -> tuple[str, ...]:
     """The nine phrases, "" for empty ones. A file that cannot be read counts as empty."""
     try:
-        kept = json.loads((state_folder() / FILE).read_text(encoding="utf-8"))
+        kept = bounded.read_json(state_folder() / FILE)
     except (OSError, ValueError, RecursionError):
         kept = []
     texts = [clean_line(text) if isinstance(text, str) else "" for text in kept] if isinstance(kept, list) else []

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ti_tui import atomic
+from ti_tui import atomic, bounded
 from ti_tui.dataset.caption_files import SUFFIXES, decode, read_caption, write_caption
 
 FILE = "captions.jsonl"
@@ -110,9 +110,9 @@ def read(file: Path) -> list[tuple[Change, ...]]:
 def _whole(picture: Path) -> str:
     """The whole content of the picture's caption file, stripped of white space."""
     for path in (picture.with_suffix(suffix) for suffix in SUFFIXES):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, bounded.TooLarge):
             if path.is_file():
-                return decode(path.read_bytes())[0].strip()
+                return decode(bounded.read_bytes(path))[0].strip()
     return ""
 
 
@@ -136,9 +136,9 @@ def _values(change: Change) -> dict[str, Any]:
 
 def _change(line: bytes) -> Change | None:
     try:
-        values = json.loads(line)
+        values = bounded.parse_json(line)
         change = Change(**{name: values[name] for name in Change.__dataclass_fields__ if name in values})
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError):
         return None
     texts = (change.batch, change.picture, change.old, change.new, change.how, change.was)
     whole = all(isinstance(text, str) for text in texts) and type(change.t) in (int, float)

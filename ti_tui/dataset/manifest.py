@@ -11,7 +11,7 @@ from dataclasses import astuple, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
-from ti_tui import atomic
+from ti_tui import atomic, bounded
 from ti_tui.dataset.crop_boxes import AUTO, Box, CropChoice, CropRule, Face, PixelSize, box_from
 from ti_tui.dataset.picture_choices import MASKS, Masks, PictureChoices
 from ti_tui.errors import UserError
@@ -177,7 +177,7 @@ def read_manifest(run: Path) -> Manifest | None:
     path = run / NAME
     remedy = "Use another run folder, or delete it together with the images that it lists."
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = bounded.read_json(path)
         if values["format"] > FORMAT:
             raise ManifestError(f"{path} was written by a newer ti_tui", remedy="Update ti_tui.")
         return _manifest(values)

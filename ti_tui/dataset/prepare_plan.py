@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ti_tui import bounded
 from ti_tui.dataset.caption_files import decode, one_line
 from ti_tui.dataset.crop import size_for
 from ti_tui.dataset.crop_boxes import MOST, Crop, CropChoice, crops_for
@@ -302,8 +303,8 @@ class _Numbers:
 def caption_beside(picture: Path) -> str | None:
     """The content of the caption file of an image; None if there is none."""
     try:
-        return decode(picture.with_suffix(".txt").read_bytes())[0]
-    except OSError:
+        return decode(bounded.read_bytes(picture.with_suffix(".txt")))[0]
+    except (OSError, bounded.TooLarge):
         return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ti_tui import bounded
 from ti_tui.errors import UserError
 from ti_tui.paths import user_path
 
@@ -55,10 +56,12 @@ def load_templates(name: str, folder: Path) -> tuple[str, ...]:
         return BUILT_IN[name]
     path = user_path(name)
     path = path if path.is_absolute() else folder / path
-    if path.exists() and (not path.is_file() or path.stat().st_size > MAX_BYTES):
+    if path.exists() and not path.is_file():
         raise TemplateError(f"{path} is not a text file of at most {MAX_BYTES // 1000} KB")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = bounded.read_text(path, MAX_BYTES)
+    except bounded.TooLarge:
+        raise TemplateError(f"{path} is not a text file of at most {MAX_BYTES // 1000} KB") from None
     except FileNotFoundError:
         choices = ", ".join(BUILT_IN)
         raise TemplateError(

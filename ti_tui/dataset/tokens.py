@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
+from ti_tui import bounded
 from ti_tui.dataset.templates import NAME
 from ti_tui.errors import UserError
 
@@ -92,11 +92,11 @@ class PromptTokenizer:
         """
         try:
             if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-                vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
-                lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
+                vocab = bounded.read_json(folder / "vocab.json")
+                lines = bounded.read_text(folder / "merges.txt").split("\n")
                 merges = [_pair(line) for line in lines if line.strip() and not line.startswith("#version")]
             elif (folder / "tokenizer.json").is_file():
-                model = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+                model = bounded.read_json(folder / "tokenizer.json")["model"]
                 vocab = model["vocab"]
                 merges = [_pair(pair) if isinstance(pair, str) else (pair[0], pair[1]) for pair in model["merges"]]
             else:
@@ -206,7 +206,7 @@ def _pad_of(folder: Path) -> str | None:
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         path = folder / name
         if path.is_file():
-            pad = json.loads(path.read_text(encoding="utf-8")).get("pad_token")
+            pad = bounded.read_json(path).get("pad_token")
             if isinstance(pad, dict):
                 pad = pad.get("content")
             if isinstance(pad, str):

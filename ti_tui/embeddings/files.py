@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ti_tui import atomic
+from ti_tui import atomic, bounded
 from ti_tui.embeddings import pictures
 from ti_tui.errors import UserError
 from ti_tui.paths import user_path
@@ -25,6 +26,11 @@ SUFFIXES: dict[EmbeddingForm, str] = {
     "diffusers": ".diffusers.safetensors",
 }
 LARGEST_BYTES = 100_000_000
+UNREADABLE = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, ArithmeticError, MemoryError,
+    RuntimeError, struct.error, zipfile.BadZipFile,
+)  # fmt: skip
+"""What a file that holds something else may raise, here and in torch."""
 READABLE = (".safetensors", ".pt", ".bin", ".ckpt", ".png", ".webp")
 
 ONLY, CLIP_L, CLIP_G = "emb_params", "clip_l", "clip_g"
@@ -117,7 +123,7 @@ def read(path: Path) -> Embedding:
                 return _from_content(_as_arrays(pictures.read_data(path)), path, form="A1111 image")
     except EmbeddingError as error:
         raise error if str(path) in error.message else EmbeddingError(f"{path}: {error.message}") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+    except UNREADABLE as error:
         raise EmbeddingError(f"{path} cannot be read as an embedding: {error}") from None
     raise EmbeddingError(
         f"{path} does not have the ending of an embedding", remedy=f"Known endings: {', '.join(READABLE)}."
@@ -234,9 +240,9 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Vectors], dict[str, str]]:
     from ti_tui.run.weight_shapes import read_shapes
 
     read_shapes(path)
-    content = path.read_bytes()
+    content = bounded.read_bytes(path, LARGEST_BYTES)
     (length,) = struct.unpack("<Q", content[:8])
-    header = json.loads(content[8 : 8 + length])
+    header = bounded.parse_json(content[8 : 8 + length])
     metadata = {str(key): str(value) for key, value in header.pop("__metadata__", {}).items()}
     tensors: dict[str, Vectors] = {}
     for name, entry in header.items():
@@ -275,6 +281,8 @@ def _read_pickle(path: Path) -> Any:
 
     import torch
 
+    if zipfile.is_zipfile(path):
+        bounded.check_stored_zip(path, LARGEST_BYTES)
     try:
         # Early A1111 files contain a ParameterDict, a plain container of tensors.
         with torch.serialization.safe_globals([torch.nn.ParameterDict]):
@@ -292,6 +300,9 @@ def _read_pickle(path: Path) -> Any:
         if isinstance(value, torch.nn.ParameterDict):
             return {key: arrays(item) for key, item in value.items()}
         if isinstance(value, torch.Tensor):
+            # A tensor may say that it repeats one number a billion times.
+            if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+                raise EmbeddingError(f"{path} has a tensor that is larger than what is stored of it")
             return value.detach().to(torch.float32).numpy()
         if isinstance(value, dict):
             return {key: arrays(item) for key, item in value.items()}

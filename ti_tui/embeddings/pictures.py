@@ -8,8 +8,6 @@ the right, in the low 4 bits of the colours, xored with a linear congruential se
 from __future__ import annotations
 
 import base64
-import binascii
-import json
 import zlib
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ti_tui import bounded
 from ti_tui.errors import UserError
 
 CHUNK = "sd-ti-embedding"
+LARGEST_PIXELS = 16_000_000
+LARGEST_TEXT = 64_000_000
+"""Bytes of the JSON text, unpacked."""
 Bytes = NDArray[np.uint8]
 
 
@@ -32,13 +34,19 @@ def read_data(path: Path) -> dict[str, Any]:
     """The embedding's dict in the picture at `path`. Raises NoEmbeddingInside."""
     nothing = NoEmbeddingInside(f"{path} is a picture without an embedding in it")
     try:
-        with Image.open(path) as image:
+        with bounded.open_regular(path) as file, Image.open(file, formats=["PNG", "WEBP"]) as image:
             chunk = image.info.get(CHUNK)
             if chunk:
-                return _table(json.loads(base64.b64decode(chunk)))
-            found = from_strips(np.asarray(image.convert("RGB")))
-    except (OSError, ValueError, RecursionError, binascii.Error, Image.DecompressionBombError):
+                return _table(bounded.parse_json(base64.b64decode(chunk)))
+            if image.width * image.height > LARGEST_PIXELS:
+                raise nothing
+            pixels = np.asarray(image.convert("RGB"))
+    except NoEmbeddingInside:
+        raise
+    except Exception:
+        # Pillow raises several classes for damaged files, SyntaxError among them.
         raise nothing from None
+    found = from_strips(pixels)
     if found is None:
         raise nothing
     return found
@@ -59,18 +67,20 @@ def from_strips(pixels: Bytes) -> dict[str, Any] | None:
         return None
     packed = ((high << 4) | low).astype(np.uint8).tobytes()
     try:
-        return _table(json.loads(zlib.decompressobj().decompress(packed)))
+        return _table(bounded.parse_json(zlib.decompressobj().decompress(packed, LARGEST_TEXT)))
     except (zlib.error, ValueError):
         return None
 
 
 def unmask(block: Bytes) -> Bytes:
     """Xor the low 4 bits with the sequence x -> (1664525 x + 1013904223) mod 2^32, taken mod 255. Its own inverse."""
-    sequence = np.empty(block.size, dtype=np.uint8)
-    state = 0
-    for index in range(block.size):
-        state = (1664525 * state + 1013904223) % 2**32
-        sequence[index] = (state % 255) & 0x0F
+    states = np.array([1013904223], dtype=np.uint64)
+    factor, term = 1664525, 1013904223
+    while states.size < block.size:
+        # The states so far, as many steps on: x -> factor x + term, which is itself applied twice each time.
+        states = np.concatenate([states, (states * np.uint64(factor) + np.uint64(term)) & np.uint64(2**32 - 1)])
+        factor, term = factor * factor % 2**32, (factor * term + term) % 2**32
+    sequence = (states[: block.size] % 255).astype(np.uint8) & 0x0F
     unmasked: Bytes = np.bitwise_xor(block & 0x0F, sequence.reshape(block.shape)).astype(np.uint8)
     return unmasked
 

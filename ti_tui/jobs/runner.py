@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ti_tui import bounded
 from ti_tui.errors import UserError
 
 END_SECONDS = 3.0
@@ -159,7 +160,7 @@ def answers_to(job: Job, line: bytes = b"") -> Generator[dict[str, Any], None, N
 def _last_line(log: Path) -> str:
     """The last line of the log, as a sentence; "" if there is none."""
     try:
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        lines = bounded.read_end(log).strip().splitlines()
     except OSError:
         return ""
     return f"Its last line: {lines[-1].strip()[:200]}." if lines else ""

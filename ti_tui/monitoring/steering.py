@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
+from ti_tui import bounded
 from ti_tui.embeddings import files as embedding_files
 from ti_tui.embeddings.install import embeddings_folder, install
 from ti_tui.embeddings.subprocess_reader import read_in_subprocess
@@ -67,11 +68,11 @@ def installed_steps(folder: RunFolder, steps: Collection[int], into: Path, name:
         place = embeddings_folder(into)
         for suffix in (".safetensors", ".pt"):
             if (place / f"{name}{suffix}").is_file():
-                there = (place / f"{name}{suffix}").read_bytes()
+                there = bounded.read_bytes(place / f"{name}{suffix}", embedding_files.LARGEST_BYTES)
                 found |= {step for step in steps if same_content(folder.embedding(name, step, suffix), there)}
                 if same_content(folder.embedding(name, None, suffix), there):
                     found |= {max(steps, default=0)}
-    except (UserError, OSError):
+    except (UserError, OSError, bounded.TooLarge):
         return found
     return found
 
@@ -79,8 +80,8 @@ def installed_steps(folder: RunFolder, steps: Collection[int], into: Path, name:
 def same_content(path: Path, content: bytes) -> bool:
     """Whether a file holds these bytes."""
     try:
-        return path.stat().st_size == len(content) and path.read_bytes() == content
-    except OSError:
+        return path.stat().st_size == len(content) and bounded.read_bytes(path, len(content)) == content
+    except (OSError, bounded.TooLarge):
         return False
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ti_tui import atomic
+from ti_tui import atomic, bounded
 from ti_tui.dataset.templates import without_name
 from ti_tui.embeddings.files import READABLE
 from ti_tui.errors import UserError
@@ -201,7 +201,7 @@ def _text_of(line: str) -> str:
 
 def _read_table(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = bounded.read_json(path)
     except (OSError, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ti_tui import bounded
 from ti_tui.dataset.caption_files import read_sidecar
 from ti_tui.formatting import percent, seconds, start_in_words
 from ti_tui.results.comparison import training_pictures
@@ -171,7 +171,7 @@ def _recipe_of_checkpoint(folder: RunFolder) -> dict[str, Any]:
     if not steps:
         return {}
     try:
-        state = json.loads((folder.state(steps[-1]) / "state.json").read_text(encoding="utf-8"))
+        state = bounded.read_json(folder.state(steps[-1]) / "state.json")
         # `questions` identifies the eval set.
         return {**state["recipe"], QUESTIONS: str(state["evaluation"].get("questions") or "")}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
-from ti_tui import atomic
+from ti_tui import atomic, bounded
 
 EventKind = Literal[
     "run",  # a trainer started or resumed at `step`; total_steps, epoch_steps, images, family, plan, reasons
@@ -128,7 +128,7 @@ class LineReader:
     def read_new(self, *, limit_bytes: int = CHUNK_BYTES) -> list[bytes]:
         """Lines since the last call, at most about `limit_bytes` of them; call again until it gives none."""
         try:
-            with self.path.open("rb") as file:
+            with bounded.open_regular(self.path) as file:
                 status = os.fstat(file.fileno())
                 identity = (status.st_dev, status.st_ino)
                 if identity != self._identity or status.st_size < self.offset:

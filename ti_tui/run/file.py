@@ -11,7 +11,7 @@ import tomli_w
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from ti_tui import atomic
+from ti_tui import atomic, bounded
 from ti_tui.run.field_values import accepted_values, choices_of
 from ti_tui.run.problems import Problem, Problems, ProblemsError, nearest
 from ti_tui.run.recipe import FORMAT, TABLES, RunFile, SchemeTable, Table, TrainingTable
@@ -34,7 +34,7 @@ def load(path: Path) -> RunFile:
 def parse_run_file(text: str, path: Path) -> RunFile:
     """Validate the text of a run file; `path` only names it in problems. Raises RunFileError."""
     try:
-        data = tomllib.loads(text)
+        data = bounded.parse_toml(text)
     except tomllib.TOMLDecodeError as error:
         raise RunFileError([_syntax_problem(error, path)]) from None
     lines = key_lines(text)
@@ -81,7 +81,7 @@ def value_of(name: str, text: str) -> Any:
         raise RunFileError([Problem("error", "there is no such field", name, remedy)])
     expects_text = TABLES[table].model_fields[key].annotation is str
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        value = bounded.parse_toml(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
     return text if expects_text and not isinstance(value, str) else value
@@ -90,8 +90,8 @@ def value_of(name: str, text: str) -> Any:
 def lines_of(path: Path) -> dict[str, int]:
     """Line number of each field in the run file at `path`; empty if it cannot be read."""
     try:
-        return key_lines(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
+        return key_lines(bounded.read_text(path, bounded.TOML_LIMIT))
+    except (OSError, ValueError):
         return {}
 
 
@@ -149,7 +149,7 @@ def _takes(info: FieldInfo) -> str:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return bounded.read_text(path, bounded.TOML_LIMIT)
     except FileNotFoundError:
         raise RunFileError(
             [Problem("error", "there is no run file here", file=path, remedy="Make one with `ti-tui init`.")]
@@ -157,6 +157,8 @@ def _read(path: Path) -> str:
     except UnicodeDecodeError as error:
         message = f"is not UTF-8 text (byte {error.start})"
         raise RunFileError([Problem("error", message, file=path, remedy="Save it as UTF-8.")]) from None
+    except bounded.TooLarge as error:
+        raise RunFileError([Problem("error", f"is not a run file: {error}", file=path)]) from None
     except OSError as error:
         raise RunFileError([Problem("error", f"cannot be read: {error.strerror}", file=path)]) from None
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from pathlib import Path
 
-from ti_tui import atomic
+from ti_tui import atomic, bounded
 from ti_tui.settings import cache_folder
 
 REMEMBER_FROM_BYTES = 50_000_000
@@ -22,7 +21,7 @@ def file_hash(path: Path) -> str:
     memory = cache_folder() / "hashes.json"
     known: dict[str, str] = {}
     with contextlib.suppress(OSError, ValueError):
-        known = json.loads(memory.read_text(encoding="utf-8"))
+        known = bounded.read_json(memory)
     if key not in known:
         known[key] = _digest(path)
         # Without the cache it is only slower, so a cache that cannot be written is not an error.

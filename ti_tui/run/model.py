@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Iterable
@@ -12,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+from ti_tui import bounded
 from ti_tui.errors import UserError
 from ti_tui.paths import user_path
 from ti_tui.run.recipe import Family
@@ -291,7 +291,7 @@ def _check_part(folder: Path) -> None:
 def _config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     path = folder / name
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = bounded.read_json(path)
     except OSError:
         raise ModelError(f"{path} is missing", remedy="Copy the whole model folder.") from None
     except ValueError as error:
@@ -320,7 +320,7 @@ def _cached_snapshot(hub_id: str) -> Path | None:
 def is_whole(path: Path) -> bool:
     """Whether a model folder has the weights of every part; a download that broke off has not."""
     try:
-        index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
+        index = bounded.read_json(path / "model_index.json")
     except (OSError, ValueError):
         return False
     parts = ["unet", "vae", *(name for name in ("text_encoder", "text_encoder_2") if name in index)]
@@ -330,7 +330,7 @@ def is_whole(path: Path) -> bool:
 def _weights_are_whole(folder: Path) -> bool:
     names = {file.name for file in folder.iterdir()}
     for index in folder.glob("*.index.json"):
-        shards = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
+        shards = set(bounded.read_json(index).get("weight_map", {}).values())
         if shards and shards <= names:
             return True
     return any(Path(name).suffix in {".safetensors", ".bin"} and "-of-" not in name for name in names)

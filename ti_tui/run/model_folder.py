@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ti_tui import bounded
 from ti_tui.errors import UserError
 from ti_tui.run.weight_shapes import Shapes, WeightsError, read_shapes
 
@@ -32,7 +32,7 @@ class ModelFolder:
         """The content of one of the JSON files."""
         path = self.path / name
         try:
-            values = json.loads(path.read_text(encoding="utf-8-sig"))
+            values = bounded.read_json(path)
         except OSError as error:
             raise self.error(f"{path} cannot be read: {error.strerror or error}", remedy=COPY_AGAIN) from None
         except (ValueError, RecursionError) as error:

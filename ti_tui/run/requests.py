@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 import uuid
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from ti_tui import atomic
+from ti_tui import atomic, bounded
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.process import ProcessId
 
@@ -63,7 +62,7 @@ def take(folder: RunFolder) -> list[Request]:
         except OSError:
             continue
         try:
-            values = json.loads(mine.read_text(encoding="utf-8"))
+            values = bounded.read_json(mine)
             kind, t = values["kind"], float(values["t"])
             if kind not in KINDS:
                 raise ValueError(kind)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import io
 import pickle
 import struct
 import zipfile
@@ -11,12 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ti_tui import bounded
 from ti_tui.errors import UserError
 
 Shapes = dict[str, tuple[int, ...]]
 
 MAX_HEADER_BYTES = 100_000_000
 """The limit that the safetensors format sets."""
+LARGEST_SIDE = 1 << 45
+"""No side of a tensor and no place in a file is as large."""
+LARGEST_PICKLE = 64_000_000
+"""Bytes of the table of a .ckpt file without its tensors; that of SD 1 has 0.6 MB."""
+DEEPEST_TABLE = 4
+"""A `state_dict` may lie in another one, but not in itself."""
 
 
 class WeightsError(UserError):
@@ -42,7 +49,7 @@ def read_shapes(path: Path) -> Shapes:
     if path.exists() and not path.is_file():
         raise WeightsError(f"{path} is not a regular file", remedy="Give a .safetensors or .ckpt checkpoint.")
     try:
-        with path.open("rb") as file:
+        with bounded.open_regular(path) as file:
             start = file.read(16)
             size = file.seek(0, 2)
     except OSError as error:
@@ -80,7 +87,7 @@ def _safetensors_places(path: Path, size: int) -> dict[str, TensorLocation]:
     damaged = WeightsError(f"{path} is not a valid safetensors file", remedy="Copy or download it again.")
     if size < 8:
         raise damaged
-    with path.open("rb") as file:
+    with bounded.open_regular(path) as file:
         (length,) = struct.unpack("<Q", file.read(8))
         if length > MAX_HEADER_BYTES:
             raise damaged
@@ -90,11 +97,11 @@ def _safetensors_places(path: Path, size: int) -> dict[str, TensorLocation]:
                 remedy="Copy or download it again.",
             )
         try:
-            header = json.loads(file.read(length))
+            header = bounded.parse_json(file.read(length))
             header.pop("__metadata__", None)
             places = {name: _place(entry, 8 + length) for name, entry in header.items()}
             end = max((place.end for place in places.values()), default=8 + length)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
             raise damaged from None
     if end != size:
         raise WeightsError(
@@ -106,7 +113,10 @@ def _safetensors_places(path: Path, size: int) -> dict[str, TensorLocation]:
 
 def _place(entry: Any, data: int) -> TensorLocation:
     first, end = entry["data_offsets"]
-    return TensorLocation(str(entry["dtype"]), tuple(int(n) for n in entry["shape"]), data + first, data + end)
+    shape = entry["shape"]
+    if not all(type(number) is int and 0 <= number < LARGEST_SIDE for number in (*shape, first, end)) or first > end:
+        raise ValueError("a shape or a place that no tensor has")
+    return TensorLocation(str(entry["dtype"]), tuple(shape), data + first, data + end)
 
 
 @dataclass(frozen=True)
@@ -181,7 +191,9 @@ def _zip_shapes(path: Path) -> Shapes:
             if name is None:
                 raise WeightsError(f"{path} is a zip file, not a checkpoint")
             with archive.open(name) as file:
-                content = _ShapeUnpickler(file).load()
+                pickled = file.read(LARGEST_PICKLE + 1)
+        bounded.check_pickle(pickled, LARGEST_PICKLE)
+        content = _ShapeUnpickler(io.BytesIO(pickled)).load()
     except zipfile.BadZipFile:
         raise WeightsError(f"{path} is damaged or truncated", remedy="Copy or download it again.") from None
     except pickle.UnpicklingError as error:
@@ -193,8 +205,9 @@ def _zip_shapes(path: Path) -> Shapes:
         raise
     except Exception as error:
         raise WeightsError(f"{path} cannot be read as a checkpoint: {error}") from None
-    while isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
+    for _ in range(DEEPEST_TABLE):
+        if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+            content = content["state_dict"]
     if not isinstance(content, dict):
         raise WeightsError(f"{path} holds no table of weights")
     return {str(key): value.shape for key, value in content.items() if isinstance(value, _Tensor)}

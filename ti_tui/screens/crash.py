@@ -9,6 +9,7 @@ from textual.binding import Binding
 from textual.containers import Vertical
 from textual.widgets import Footer, Static
 
+from ti_tui import bounded
 from ti_tui.themes import shipped_and_own, variable_defaults
 
 
@@ -59,7 +60,7 @@ class CrashApp(App[None], inherit_bindings=False):
 def last_line(details: Path) -> str:
     """The error message: the last line of the traceback in the file."""
     try:
-        lines = details.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        lines = bounded.read_end(details).strip().splitlines()
     except OSError:
         return "The details could not be written."
     return lines[-1][:300] if lines else ""

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ti_tui import atomic
+from ti_tui import atomic, bounded
 from ti_tui.dataset.crop_boxes import AUTO, CropChoice
 from ti_tui.dataset.picture_choices import MASKS, Masks, PictureChoices
 from ti_tui.paths import BadPath, as_given, user_path
@@ -265,7 +264,7 @@ class Draft(FolderChoices):
 
         Raises ValueError if the text is not TOML.
         """
-        data = tomllib.loads(text)
+        data = bounded.parse_toml(text)
         own = data.pop("draft", {})
         draft = cls(fields=dict(_usable(data)))
         for name, form in _forms().items():
@@ -293,10 +292,11 @@ def load_draft() -> Draft | None:
     One that cannot be read is renamed to draft.bad.toml, so that the next save does not overwrite it.
     """
     try:
-        draft = Draft.from_toml(draft_path().read_bytes().decode("utf-8", "surrogateescape"))
+        content = bounded.read_bytes(draft_path(), bounded.TOML_LIMIT)
+        draft = Draft.from_toml(content.decode("utf-8", "surrogateescape"))
     except OSError:
         return None
-    except (ValueError, OverflowError, RecursionError):
+    except (ValueError, OverflowError):
         with contextlib.suppress(OSError):
             draft_path().replace(bad_draft_path())
         return None

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ti_tui import bounded
 from ti_tui.dataset.survey import SurveyCache
 from ti_tui.errors import UserError
 from ti_tui.run import lease
@@ -71,7 +72,7 @@ def wait_for_start(process: subprocess.Popen[bytes], folder: RunFolder) -> None:
 def last_log_lines(folder: RunFolder) -> str:
     """The last lines of the trainer's log, for one that ended without an event."""
     try:
-        lines = folder.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        lines = bounded.read_end(folder.log).strip().splitlines()
     except OSError:
         lines = []
     return "\n".join(lines[-2:]) or f"the trainer ended immediately; see {folder.log}"

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ti_tui import atomic
+from ti_tui import atomic, bounded
 from ti_tui.embeddings import files
 from ti_tui.embeddings.files import Embedding, EmbeddingForm
 from ti_tui.errors import UserError
@@ -78,7 +78,7 @@ def load_state(folder: RunFolder, step: int) -> CheckpointState:
     """Read the checkpoint at `step`. Raises CheckpointError if it is damaged."""
     path = folder.state(step)
     try:
-        rest = json.loads((path / REST).read_text(encoding="utf-8"))
+        rest = bounded.read_json(path / REST)
         tensors = load_file(path / VECTORS)
         optimizer = torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True)
         rows = [tensors[f"rows{index}"] for index in range(len(tensors))]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ti_tui import bounded
 from ti_tui.run.model import UNET, ModelError, ModelFacts, Prediction, families, hub_files
 from ti_tui.training import single_file
 from ti_tui.training.objective import NoiseSchedule
@@ -47,7 +47,7 @@ class ModelSource:
             values, tensors = single_file.text_tensors(self._single(), self.facts, index)
         else:
             folder = self.facts.path / ("text_encoder" if index == 0 else "text_encoder_2")
-            values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            values = bounded.read_json(folder / "config.json")
             tensors = _folder_tensors(folder)
         with _config_errors(self.facts.path, "text encoder"), init_empty_weights():
             config = CLIPTextConfig(**{**values, "eos_token_id": self.end_id})
@@ -65,7 +65,7 @@ class ModelSource:
             values = single_file.unet_config(self._single(), self.facts)
             tensors = single_file.unet_tensors(self._single(), values)
         else:
-            values = json.loads((self.facts.path / "unet" / "config.json").read_text(encoding="utf-8"))
+            values = bounded.read_json(self.facts.path / "unet" / "config.json")
             tensors = _folder_tensors(self.facts.path / "unet", self.ahead)
         with _config_errors(self.facts.path, "U-Net"), init_empty_weights():
             model = UNet2DConditionModel.from_config(values)
@@ -98,7 +98,7 @@ class ModelSource:
         """The scheduler's configuration: that of the folder, or that of the family for a single file."""
         if not self.facts.single_file:
             path = self.facts.path / "scheduler" / "scheduler_config.json"
-            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            values: dict[str, Any] = bounded.read_json(path)
         else:
             values = {**families()["noise"], **families()[self.facts.family]["scheduler"]}
             if "ztsnr" in self._single():
@@ -131,7 +131,7 @@ class ModelSource:
                     f"{folder} is not a VAE (no config.json)",
                     remedy="Give a VAE file or a diffusers vae folder.",
                 )
-            return json.loads(config.read_text(encoding="utf-8")), _folder_tensors(folder), folder
+            return bounded.read_json(config), _folder_tensors(folder), folder
         checkpoint = self._single() if path == self.facts.path else Checkpoint(path)
         if any(".down_blocks." in name for name in checkpoint):
             raise ModelError(
