@@ -63,17 +63,17 @@ def read_end(path: Path | str, size: int = 1 << 16) -> str:
         return file.read(size).decode("utf-8", "replace")
 
 
-def parse_json(text: str | bytes) -> Any:
-    """`json.loads` that raises ValueError and nothing else; infinities and NaN are refused."""
+def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
+    """`json.loads` that raises ValueError and nothing else. finite: refuse infinities and NaN."""
     try:
-        return json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        return json.loads(text, parse_constant=_no_number, parse_float=_finite) if finite else json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
 
-def read_json(path: Path | str, limit: int = TEXT_LIMIT) -> Any:
+def read_json(path: Path | str, limit: int = TEXT_LIMIT, *, finite: bool = True) -> Any:
     """The content of a JSON file."""
-    return parse_json(read_bytes(path, limit).decode("utf-8-sig"))
+    return parse_json(read_bytes(path, limit).decode("utf-8-sig"), finite=finite)
 
 
 def check_pickle(content: bytes, limit: int) -> None:

@@ -171,7 +171,7 @@ def _recipe_of_checkpoint(folder: RunFolder) -> dict[str, Any]:
     if not steps:
         return {}
     try:
-        state = bounded.read_json(folder.state(steps[-1]) / "state.json")
+        state = bounded.read_json(folder.state(steps[-1]) / "state.json", finite=False)
         # `questions` identifies the eval set.
         return {**state["recipe"], QUESTIONS: str(state["evaluation"].get("questions") or "")}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import shutil
@@ -23,6 +24,8 @@ from ti_tui.run.folder import RunFolder
 
 FORM = 1
 VECTORS, OPTIMIZER, REST = "vectors.safetensors", "optimizer.pt", "state.json"
+SUMS = "SHA256SUMS"
+"""Hashes of the other files, as `sha256sum --check` reads them."""
 
 
 class CheckpointError(UserError):
@@ -71,14 +74,38 @@ def save_state(folder: RunFolder, state: CheckpointState) -> Path:
             "evaluation": state.evaluation,
         }
         (temporary / REST).write_text(json.dumps(rest, default=str), encoding="utf-8")
+        sums = [f"{hash_of(temporary / name)}  {name}\n" for name in (VECTORS, OPTIMIZER, REST)]
+        (temporary / SUMS).write_text("".join(sums), encoding="ascii")
     return target
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_hashes(path: Path) -> None:
+    """Raise ValueError if a file of the checkpoint in the folder `path` is not as it was written.
+
+    Older versions wrote no hashes; their checkpoints are taken as they are.
+    """
+    if not (path / SUMS).exists():
+        return
+    lines = bounded.read_text(path / SUMS, 10_000).splitlines()
+    hashes = {name: content for content, _, name in (line.partition("  ") for line in lines)}
+    for name in (VECTORS, OPTIMIZER, REST):
+        if hashes.get(name) != hash_of(path / name):
+            raise ValueError(f"{name} has changed since it was written")
 
 
 def load_state(folder: RunFolder, step: int) -> CheckpointState:
     """Read the checkpoint at `step`. Raises CheckpointError if it is damaged."""
     path = folder.state(step)
     try:
-        rest = bounded.read_json(path / REST)
+        check_hashes(path)
+        # The loss of a run that diverged may be no number.
+        rest = bounded.read_json(path / REST, finite=False)
         tensors = load_file(path / VECTORS)
         optimizer = torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True)
         rows = [tensors[f"rows{index}"] for index in range(len(tensors))]
@@ -93,6 +120,7 @@ def load_rows(folder: RunFolder, step: int) -> list[Tensor]:
     """Only the vectors of the checkpoint at `step`. Raises CheckpointError if it is damaged or gone."""
     path = folder.state(step) / VECTORS
     try:
+        check_hashes(path.parent)
         tensors = load_file(path)
         return [tensors[f"rows{index}"] for index in range(len(tensors))]
     except Exception as error:
