@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from textual import events
-from textual.app import ComposeResult
+from textual.app import App, ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
@@ -74,15 +74,15 @@ def labelled(label: str, control: Widget) -> Horizontal:
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer: the id that is returned, its key, its text."""
+    """One answer: its key, its text, and what it does."""
 
-    id: str
     key: str
     text: str
+    do: Callable[[], object] = lambda: None
 
 
-class QuestionDialog(Dialog[str | None]):
-    """A question with a few answers; the first is the default, escape returns None."""
+class QuestionDialog(Dialog[Answer | None]):
+    """A question with a few answers; the first is the default, escape returns None. `ask` shows it."""
 
     def __init__(self, title: str, text: str, answers: Sequence[Answer]) -> None:
         super().__init__(title, text, keys="enter choose   esc back")
@@ -91,19 +91,29 @@ class QuestionDialog(Dialog[str | None]):
     def body(self) -> ComposeResult:
         yield OptionList(
             *(
-                Option(Content.assemble((f"{answer.key}  ", "$accent"), Content(answer.text)), id=answer.id)
+                Option(Content.assemble((f"{answer.key}  ", "$accent"), Content(answer.text)))
                 for answer in self._answers
             )
         )
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(event.option.id)
+        self.dismiss(self._answers[event.option_index])
 
     def on_key(self, event: events.Key) -> None:
         for answer in self._answers:
             if event.character == answer.key or event.key == answer.key:
                 event.stop()
-                self.dismiss(answer.id)
+                self.dismiss(answer)
+
+
+def ask(app: App[Any], title: str, text: str, answers: Sequence[Answer], otherwise: Answer | None = None) -> None:
+    """Ask a question and do what is answered. otherwise: the answer that escape gives, if it does anything."""
+
+    def answered(answer: Answer | None) -> Any:
+        chosen = answer or otherwise
+        return chosen.do() if chosen is not None else None
+
+    app.push_screen(QuestionDialog(title, text, answers), answered)
 
 
 class Reader(Dialog[None]):

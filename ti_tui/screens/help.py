@@ -30,7 +30,7 @@ FRAME_ROWS = 6
 
 
 class HelpScreen(Dialog[None]):
-    """Shows `help_text()` of the screen below, its keys, and the glossary entries of its `help_terms`."""
+    """Shows the `help_text` of the screen below, its keys, and the glossary entries of its `help_terms`."""
 
     BINDINGS = [Binding("escape,q,f1,question_mark,enter", "dismiss(None)", "Back", show=False, priority=True)]
 
@@ -45,8 +45,7 @@ class HelpScreen(Dialog[None]):
 
     def __init__(self, below: Screen[Any]) -> None:
         super().__init__("Help", keys="esc back")
-        words = getattr(below, "help_text", None)
-        self._about = words() if words is not None else ""
+        self._about: str = getattr(below, "help_text", "")
         self._keys_below = _keys_of(below)
         self._terms: Sequence[str] = getattr(below, "help_terms", ())
 

@@ -17,7 +17,7 @@ from ti_tui.screens.review.captions import CaptionReview
 from ti_tui.screens.review.crops import CropReview
 from ti_tui.screens.review.editor import CaptionEditor
 from ti_tui.screens.review.listing import CaptionList
-from ti_tui.screens.wizard.captions import CaptionPreview
+from ti_tui.screens.wizard.captions import CaptionsPane
 from ti_tui.screens.wizard.dataset import DatasetPane
 from ti_tui.screens.wizard.scheme import SchemePane
 from ti_tui.screens.wizard.screen import WizardScreen
@@ -28,7 +28,7 @@ from ti_tui.widgets.segment_table import SegmentTable
 def key_problems(keys: Mapping[str, str], app: type[BaseApp]) -> list[str]:
     """What is wrong with the [keys] of the settings: unknown ids, and keys that are used twice."""
     owners = (
-        app, WizardScreen, DatasetPane, CaptionPreview, SchemePane, CropReview, CaptionReview, CaptionEditor,
+        app, WizardScreen, DatasetPane, CaptionsPane, SchemePane, CropReview, CaptionReview, CaptionEditor,
         CaptionList, DashboardScreen, CompareScreen, SampleGrid, HealthScreen, LogScreen, TextLine, SegmentTable,
     )  # fmt: skip
     classes = {part for owner in owners for part in owner.__mro__ if part.__module__.startswith("ti_tui.")}

@@ -38,14 +38,6 @@ class Canvas(Widget):
     def on_mount(self) -> None:
         self.app.theme_changed_signal.subscribe(self, self._theme_changed)
 
-    def focus_changed(self) -> None:
-        """Called after the focus changed: draw again what depends on it."""
-
-    def watch_has_focus(self, has_focus: bool) -> None:
-        # Not on_focus and on_blur, which are called before has_focus is updated.
-        super().watch_has_focus(has_focus)
-        self.focus_changed()
-
     def draw(self, lines: Sequence[Line]) -> None:
         """Show `lines`; only cells that differ from the previous lines are painted again."""
         if not self.is_attached:
@@ -108,13 +100,31 @@ class Canvas(Widget):
             colour = Color.parse(value)
         except ColorParseError:
             return None
-        rich = colour.rich_color
-        return rich.name
+        return colour.rich_color.name
 
     def _theme_changed(self, _theme: object) -> None:
         self._styles.clear()
         self._strips = [self._strip(line) for line in self._lines]
         self.refresh()
+
+
+class FocusCanvas(Canvas, can_focus=True):
+    """A canvas that takes the focus, and draws itself: at first, in a new size, and when the focus changes."""
+
+    def redraw(self) -> None:
+        """Draw the present lines."""
+        raise NotImplementedError
+
+    def on_mount(self) -> None:
+        self.redraw()
+
+    def on_resize(self) -> None:
+        self.redraw()
+
+    def watch_has_focus(self, has_focus: bool) -> None:
+        # Not on_focus and on_blur, which are called before has_focus is updated.
+        super().watch_has_focus(has_focus)
+        self.redraw()
 
 
 def changed_span(old: Strip, new: Strip) -> tuple[int, int] | None:
@@ -137,6 +147,15 @@ def cut(text: str, width: int) -> str:
     if cell_len(text) <= width:
         return text + " " * (width - cell_len(text))
     return set_cell_size(text, max(0, width - 1)) + "…" if width > 0 else ""
+
+
+def spread(left: Line, right: Piece, width: int, *, least: int = 1) -> Line:
+    """`left` and `right` at both ends of a line. Without room, the last pieces of `left` are dropped, to `least`."""
+    pieces, room = list(left), width - cell_len(right[0])
+    while len(pieces) > least and sum(cell_len(text) for text, _ in pieces) >= room:
+        pieces.pop()
+    gap = room - sum(cell_len(text) for text, _ in pieces)
+    return [*pieces, (" " * max(1, gap), ""), right]
 
 
 def marked(mark: str, text: str, style: str, width: int, *, most: int | None = None) -> list[Line]:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ti_tui.run.scheme import Scheme
 from ti_tui.widgets.canvas import Line, Piece
 
 DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
@@ -81,6 +82,13 @@ def chart(
     lines.append(_axis_line(columns, x, marks))
     lines.append(_tick_line(columns, x, x_ticks or _x_ticks(x)))
     return lines
+
+
+def scheme_chart(scheme: Scheme, width: int, height: int, marks: Sequence[float] = ()) -> list[Line]:
+    """The rates of a scheme over its steps, both logarithmic. marks: steps to mark on the axis."""
+    xs, ys = scheme.points()
+    x, y = Axis(1, max(2, scheme.total_steps), log=True), nice_axis(min(ys), max(ys), log=True)
+    return chart(width, height, [Curve("rate", xs, ys, "chart-rate")], x, y, marks=marks)
 
 
 def spark(values: Sequence[float], width: int) -> str:

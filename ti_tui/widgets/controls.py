@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.suggester import Suggester
 from textual.widgets import Input
 
-from ti_tui.widgets.canvas import Canvas
+from ti_tui.widgets.canvas import FocusCanvas
 
 
 class Edited(Message):
@@ -130,7 +130,7 @@ def unquoted(text: str) -> str:
     return line.removeprefix("file://").replace("\\ ", " ")
 
 
-class ChoiceRow(Canvas, can_focus=True):
+class ChoiceRow(FocusCanvas):
     """A choice between a few words in a row; left and right choose."""
 
     BINDINGS = [
@@ -148,14 +148,10 @@ class ChoiceRow(Canvas, can_focus=True):
     def text(self) -> str:
         return self.text_chosen
 
-    def on_mount(self) -> None:
-        super().on_mount()
-        self._show()
-
     def show_text(self, text: str) -> None:
         if text != self.text_chosen:
             self.text_chosen = text
-            self._show()
+            self.redraw()
 
     def action_move(self, by: int) -> None:
         at = self.choices.index(self.text_chosen) if self.text_chosen in self.choices else -by
@@ -172,15 +168,12 @@ class ChoiceRow(Canvas, can_focus=True):
                 self._choose(choice)
                 return
 
-    def focus_changed(self) -> None:
-        self._show()
-
     def _choose(self, choice: str) -> None:
         self.text_chosen = choice
-        self._show()
+        self.redraw()
         self.post_message(Edited(self, choice))
 
-    def _show(self) -> None:
+    def redraw(self) -> None:
         line: list[tuple[str, str]] = []
         for choice in self.choices:
             chosen = choice == self.text_chosen
@@ -191,7 +184,7 @@ class ChoiceRow(Canvas, can_focus=True):
         self.draw([line])
 
 
-class Flags(Canvas, can_focus=True):
+class Flags(FocusCanvas):
     """Ticks for a few words; left and right move, space ticks."""
 
     BINDINGS = [
@@ -211,31 +204,24 @@ class Flags(Canvas, can_focus=True):
     def text(self) -> str:
         return ", ".join(choice for choice in self.choices if choice in self._ticked)
 
-    def on_mount(self) -> None:
-        super().on_mount()
-        self._show()
-
     def show_text(self, text: str) -> None:
         self._ticked = {part.strip() for part in text.split(",")}
-        self._show()
+        self.redraw()
 
     def action_move(self, by: int) -> None:
         self._at = (self._at + by) % len(self.choices)
-        self._show()
+        self.redraw()
 
     def action_tick(self) -> None:
         self._ticked ^= {self.choices[self._at]}
-        self._show()
+        self.redraw()
         # A comma means that nothing is ticked: "" would mean the default.
         self.post_message(Edited(self, self.text or ","))
 
     def action_finish(self) -> None:
         self.post_message(EditingFinished(self))
 
-    def focus_changed(self) -> None:
-        self._show()
-
-    def _show(self) -> None:
+    def redraw(self) -> None:
         line: list[tuple[str, str]] = []
         for index, choice in enumerate(self.choices):
             mark = "✓" if choice in self._ticked else " "

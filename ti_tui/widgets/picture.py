@@ -135,7 +135,8 @@ class _Drawing:
 class PictureView(Widget):
     """Shows an image file as large as fits, with a caption below. The old image stays until the new one is drawn.
 
-    images: how to draw (a kind, or the result of `choose_protocol`). cache: share one between all images of an app.
+    images: how to draw (a kind, or the result of `choose_protocol`); cache: decoded images, shared by all that an app
+    shows. By default both are the app's own, its `images` and `pictures`.
     """
 
     DEFAULT_CSS = """
@@ -158,12 +159,13 @@ class PictureView(Widget):
         *,
         id: str | None = None,
         classes: str | None = None,
-        images: str | Protocol = "half",
+        images: str | Protocol | None = None,
         cache: PictureCache | None = None,
     ) -> None:
         super().__init__(id=id, classes=classes)
+        images = images or getattr(self.app, "images", "half")
         self._protocol = images if isinstance(images, Protocol) else Protocol(cast(GraphicsKind, images))
-        self._cache = cache if cache is not None else PictureCache()
+        self._cache = cache if cache is not None else getattr(self.app, "pictures", PictureCache())
         self._make: Make | None = None
         self._called = ""
         self._caption = ""

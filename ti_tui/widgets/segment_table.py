@@ -10,12 +10,12 @@ from textual.binding import Binding
 from textual.message import Message
 
 from ti_tui.run.scheme import SchemeError, Segment
-from ti_tui.widgets.canvas import Canvas, Line
+from ti_tui.widgets.canvas import FocusCanvas, Line
 
 TYPED = frozenset("0123456789.e-")
 
 
-class SegmentTable(Canvas, can_focus=True):
+class SegmentTable(FocusCanvas):
     """Arrows move, typing changes the cell, enter accepts it; + adds a row, delete removes one."""
 
     BINDINGS = [
@@ -49,10 +49,6 @@ class SegmentTable(Canvas, can_focus=True):
         self.seconds_per_step: float | None = None
         self.most_rows = 12
 
-    def on_mount(self) -> None:
-        super().on_mount()
-        self._show()
-
     def show(self, segments: Sequence[Segment]) -> None:
         """Show other segments."""
         if tuple(segments) == self.segments:
@@ -60,17 +56,13 @@ class SegmentTable(Canvas, can_focus=True):
         self.segments = tuple(segments)
         self._at = (min(self._at[0], len(self.segments) - 1), self._at[1])
         self.typed, self.wrong = None, ""
-        self._show()
-
-    def redraw(self) -> None:
-        """Draw again, for another number of rows."""
-        self._show()
+        self.redraw()
 
     def action_move(self, rows: int, columns: int) -> None:
         self._take()
         row = min(max(self._at[0] + rows, 0), len(self.segments) - 1)
         self._at = (row, min(max(self._at[1] + columns, 0), 1))
-        self._show()
+        self.redraw()
 
     def action_add(self) -> None:
         self._take()
@@ -84,7 +76,7 @@ class SegmentTable(Canvas, can_focus=True):
         self.typed = None
         if len(self.segments) == 1:
             self.wrong = "A scheme needs at least one row."
-            self._show()
+            self.redraw()
             return
         row = self._at[0]
         self._at = (min(row, len(self.segments) - 2), self._at[1])
@@ -96,18 +88,18 @@ class SegmentTable(Canvas, can_focus=True):
         elif self._take():
             row, column = self._at
             self._at = (row, 1) if column == 0 else (min(row + 1, len(self.segments) - 1), 0)
-            self._show()
+            self.redraw()
 
     def action_drop(self) -> None:
         if self.typed is None:
             # Nothing to discard: let the screen handle escape.
             raise SkipAction
         self.typed, self.wrong = None, ""
-        self._show()
+        self.redraw()
 
     def action_erase(self) -> None:
         self.typed = (self.typed if self.typed is not None else self._cell(*self._at))[:-1]
-        self._show()
+        self.redraw()
 
     def on_key(self, event: events.Key) -> None:
         # "e" and "-" occur in numbers such as 5e-4, but do not start one.
@@ -118,10 +110,7 @@ class SegmentTable(Canvas, can_focus=True):
             event.prevent_default()
             self.typed = (self.typed or "") + event.character
             self.wrong = ""
-            self._show()
-
-    def focus_changed(self) -> None:
-        self._show()
+            self.redraw()
 
     def on_blur(self) -> None:
         self._take()
@@ -145,7 +134,7 @@ class SegmentTable(Canvas, can_focus=True):
             expected = "a number above 0" if column == 0 else "a whole number from 1 to 1000000"
             self.wrong = f"{self.typed!r} is not {expected}."
             self.typed = None
-            self._show()
+            self.redraw()
             return False
         self.typed, self.wrong = None, ""
         self._change((*self.segments[:row], new, *self.segments[row + 1 :]))
@@ -156,9 +145,9 @@ class SegmentTable(Canvas, can_focus=True):
         if segments != self.segments:
             self.segments = segments
             self.post_message(self.Changed(segments))
-        self._show()
+        self.redraw()
 
-    def _show(self) -> None:
+    def redraw(self) -> None:
         from ti_tui.formatting import seconds
 
         lines: list[Line] = [[("  #    rate        steps      from        to", "muted")]]

@@ -9,7 +9,7 @@ from textual.binding import Binding
 from textual.message import Message
 
 from ti_tui.setup.steps import StepId, StepMark, StepState, WizardStep
-from ti_tui.widgets.canvas import Canvas, Line, cut
+from ti_tui.widgets.canvas import FocusCanvas, Line, cut
 
 GLYPHS: dict[StepMark, tuple[str, str]] = {
     "done": ("✓", "success"),
@@ -19,7 +19,7 @@ GLYPHS: dict[StepMark, tuple[str, str]] = {
 }
 
 
-class StepRail(Canvas, can_focus=True):
+class StepRail(FocusCanvas):
     """Up, down and enter open a step, and so does a click."""
 
     BINDINGS = [
@@ -47,11 +47,11 @@ class StepRail(Canvas, can_focus=True):
         if tuple(state.mark for state in states) != tuple(state.mark for state in self._states):
             self._cursor = next((i for i, state in enumerate(states) if state.mark == "here"), 0)
         self._states = tuple(states)
-        self._show()
+        self.redraw()
 
     def action_move(self, by: int) -> None:
         self._cursor = (self._cursor + by) % len(self._steps)
-        self._show()
+        self.redraw()
 
     def action_go(self) -> None:
         self.post_message(self.Chosen(self._steps[self._cursor].id))
@@ -61,13 +61,7 @@ class StepRail(Canvas, can_focus=True):
         if 0 <= row < len(self._steps):
             self.post_message(self.Chosen(self._steps[row].id))
 
-    def focus_changed(self) -> None:
-        self._show()
-
-    def on_resize(self) -> None:
-        self._show()
-
-    def _show(self) -> None:
+    def redraw(self) -> None:
         self.draw([self._short()] if self.narrow else self._long())
 
     def _long(self) -> list[Line]:

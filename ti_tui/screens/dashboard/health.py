@@ -11,7 +11,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import Screen
 from textual.widgets import Footer, Rule
 
-from ti_tui.formatting import number, printable, wrapped
+from ti_tui.formatting import number, percent, printable, wrapped
 from ti_tui.monitoring.followed_run import FollowedRun
 from ti_tui.run.evaluations import BANDS, Evaluation
 from ti_tui.run.history import RunHistory
@@ -32,6 +32,14 @@ LEAST_CHART, WIDE_TABLE = 30, 50
 class HealthScreen(AppAccess, Screen[None]):
     """Gains, error by noise, trends and vectors; it follows the run like the dashboard."""
 
+    help_text = (
+        "Gain: how much smaller the eval loss is than with the initial vectors. Held-out images are not trained on: if "
+        "their gain falls while the other rises, the vectors learn the training images by heart.\n\n"
+        "Error by noise: relative to an empty prompt, for four parts of the timesteps. Much noise decides what the "
+        "image shows, little noise its details.\n\nPrompt-following: how far the prompt's other words still act. "
+        "Vectors with a large norm drown them; normal words have a norm of about the median word.\n\n"
+        "More in docs/loss.md."
+    )
     help_terms = (
         "gain", "held-out images", "error by noise", "prompt-following", "vectors", "norm", "median word",
         "effective rank",
@@ -41,7 +49,7 @@ class HealthScreen(AppAccess, Screen[None]):
         Binding("down,j", "scroll(1)", "Scroll", show=False),
         Binding("pageup", "scroll(-10)", "Scroll", show=False),
         Binding("pagedown", "scroll(10)", "Scroll", show=False),
-        Binding("escape,q,v", "close", "Back", key_display="esc", id="health.close"),
+        Binding("escape,q,v", "dismiss(None)", "Back", key_display="esc", id="health.close"),
     ]
 
     def __init__(self, followed: FollowedRun) -> None:
@@ -65,22 +73,8 @@ class HealthScreen(AppAccess, Screen[None]):
     def on_resize(self) -> None:
         self.call_after_refresh(self._show)
 
-    def help_text(self) -> str:
-        """What the screen shows."""
-        return (
-            "Gain: how much smaller the eval loss is than with the initial vectors. Held-out images are not trained "
-            "on: if their gain falls while the other rises, the vectors learn the training images by heart.\n\n"
-            "Error by noise: relative to an empty prompt, for four parts of the timesteps. Much noise decides what the "
-            "image shows, little noise its details.\n\nPrompt-following: how far the prompt's other words still act. "
-            "Vectors with a large norm drown them; normal words have a norm of about the median word.\n\n"
-            "More in docs/loss.md."
-        )
-
     def action_scroll(self, by: int) -> None:
         self.query_one("#vectors", VerticalScroll).scroll_relative(y=by, animate=False)
-
-    def action_close(self) -> None:
-        self.dismiss()
 
     def _follow(self) -> None:
         if self.app.screen is self:
@@ -143,12 +137,12 @@ def figure_lines(history: RunHistory, width: int) -> list[Line]:
         return [value for found in history.evaluations if (value := getattr(found, name)) is not None]
 
     if last.gain is not None:
-        add("gain", verdict_lines.gain(last), trend("gain"), _error(last.gain_error))
+        add("gain", percent(last.gain, sign=True), trend("gain"), _error(last.gain_error))
     if last.held_gain is not None:
-        add("gain, held out", f"{last.held_gain * 100:+.0f} %", trend("held_gain"), _error(last.held_gain_error))
+        add("gain, held out", percent(last.held_gain, sign=True), trend("held_gain"), _error(last.held_gain_error))
     if followed := trend("follows"):
         style = "warning" if followed[-1] < LEAST_FOLLOWING else ""
-        add("prompt-following", f"{followed[-1] * 100:.0f} %", followed, "vs. the start", style)
+        add("prompt-following", percent(followed[-1]), followed, "vs. the start", style)
     if last.length is not None:
         largest = f"the largest {last.longest:.1f}" if last.longest is not None else ""
         add("norm / median", f"{last.length:.1f}", trend("length"), largest)

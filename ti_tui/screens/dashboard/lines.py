@@ -1,4 +1,4 @@
-"""The text of the dashboard: pure functions of a run's history, status and device."""
+"""The text of the dashboard: functions of a run, as it is followed, and of its device."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.cells import cell_len
-
 from ti_tui.formatting import clock, printable, seconds, wrapped
+from ti_tui.monitoring.followed_run import FollowedRun
 from ti_tui.run.device_monitor import DeviceReading
-from ti_tui.run.folder import Status
 from ti_tui.run.hardware import GIB
 from ti_tui.run.history import CheckpointRow, RunHistory
 from ti_tui.run.scheme import Scheme
 from ti_tui.run.smoothing import smooth_curve
 from ti_tui.screens.dashboard import verdict_lines
-from ti_tui.widgets.canvas import LEAST_WIDTH, Line, Piece, cut, marked
+from ti_tui.widgets.canvas import LEAST_WIDTH, Line, Piece, cut, marked, spread
 from ti_tui.widgets.chart import Axis, Curve, chart, nice_axis, spark
 
 STATES = {
@@ -37,85 +35,71 @@ MOST_STEPS = 10_000_000
 
 @dataclass(frozen=True)
 class View:
-    """Everything that the lines show: the run's name, its state, and the settings of the chart.
+    """A run, and the settings of the chart. zoom: how many of the last steps it shows; 0 is all, -1 all so far."""
 
-    zoom:    how many of the last steps the chart shows; 0 is the whole run, -1 the run so far.
-    saves:   steps of the existing checkpoints.
-    token:   the token; "" if the run file cannot be read, and `wrong` says why.
-    """
-
-    name: str
-    history: RunHistory
-    status: Status | None
-    scheme: Scheme | None
+    run: FollowedRun
     reading: DeviceReading | None = None
     zoom: int = 0
     overlay: bool = True
-    behind: float = 0.0
-    saves: tuple[int, ...] = ()
-    token: str = ""
-    wrong: str = ""
 
     @property
     def phase(self) -> str:
-        return printable(self.status.phase if self.status else self.history.phase or "not started")[:16]
-
-    @property
-    def going(self) -> bool:
-        return self.status is not None and self.status.going
+        status = self.run.status
+        return printable(status.phase if status else self.run.history.phase or "not started")[:16]
 
     @property
     def step(self) -> int:
-        return min(max(self.history.step, 0), MOST_STEPS)
+        return min(max(self.run.history.step, 0), MOST_STEPS)
 
     @property
     def total(self) -> int:
-        total = self.history.total_steps or (self.status.total_steps if self.status else 0)
+        total = self.run.history.total_steps or (self.run.status.total_steps if self.run.status else 0)
         return min(max(total, self.step), MOST_STEPS)
 
     @property
     def silent_seconds(self) -> float:
         """How long a run whose status is running has written nothing."""
-        if not self.going or self.status is None:
+        status = self.run.status
+        if status is None or not status.going:
             return 0.0
-        return max(0.0, time.time() - max(self.status.updated, self.history.last_t or 0.0))
+        return max(0.0, time.time() - max(status.updated, self.run.history.last_t or 0.0))
 
 
 def head(view: View, width: int) -> list[Line]:
     """Three lines: phase and step; losses and rate; a progress bar."""
     mark, style = STATES.get(view.phase, ("·", "muted"))
-    history = view.history
+    run, history = view.run, view.run.history
     where = f"step {view.step:>{len(str(view.total))}} of {view.total}" if view.total else "not started yet"
     first: list[Piece] = [
-        (f" {printable(view.name)[:24]}", "accent b"),
+        (f" {printable(run.folder.name)[:24]}", "accent b"),
         (f"   {mark} {view.phase}", style),
         (f"   {where}", "b"),
     ]
     if (epoch := history.epoch()) is not None and width >= 100:
         first.append((f"   epoch {epoch:.0f}", "muted"))
     left = history.left_seconds()
-    if view.silent_seconds > LONG_SILENCE_SECONDS and view.status is not None:
-        where_from = f" on {printable(view.status.host)}" if view.status.process.alive() is None else ""
+    if view.silent_seconds > LONG_SILENCE_SECONDS and run.status is not None:
+        where_from = f" on {printable(run.status.host)}" if run.status.process.alive() is None else ""
         first.append((f"   silent for {seconds(view.silent_seconds)}{where_from}", "warning"))
-    elif view.going and left is not None and view.phase in {"training", "sampling", "saving"}:
+    elif run.going and left is not None and view.phase in {"training", "sampling", "saving"}:
         first.append((f"   {seconds(left):>6} left", ""))
-    if view.going and view.phase in {"loading", "caching", "starting"} and view.status and view.status.message:
-        first.append((f"   {printable(view.status.message)}", "muted"))
+    if run.going and view.phase in {"loading", "caching", "starting"} and run.status and run.status.message:
+        first.append((f"   {printable(run.status.message)}", "muted"))
     pace = history.seconds_per_step
     right = ""
     if pace and 1e-6 < pace < 1e6:
         right = f"{1 / pace:.1f} steps/s " if pace < 1 else f"{pace:.1f} s a step "
-    lines: list[Line] = [_apart(first, right, width), _second(view, width)]
+    lines: list[Line] = [spread(first, (right, ""), width), _second(view, width)]
     done = min(width, round(width * view.step / view.total)) if view.total else 0
     lines.append([("━" * done, "accent"), ("─" * (width - done), "rule")])
     return lines
 
 
 def _second(view: View, width: int) -> Line:
-    history = view.history
+    history = view.run.history
     line: list[Piece] = []
     if history.smooth is not None:
-        line += [(" loss ", "muted"), (f"{_loss(history.smooth)} ", "chart-smooth b")]
+        line += [(" loss ", "muted"), (f"{verdict_lines.loss(history.smooth)} ", "chart-smooth b")]
         if width >= 100:
             recent = history.recent.values[-240:]
             line += [(spark(recent, 30), "chart-smooth"), (" ", "")]
@@ -125,20 +109,20 @@ def _second(view: View, width: int) -> Line:
     right = ""
     if history.rate is not None:
         right = f"rate {history.rate:.2g}"
-        if view.scheme and view.step and view.step < view.scheme.total_steps:
-            change_at = view.scheme.next_change(view.step - 1)
+        if view.run.scheme and view.step and view.step < view.run.scheme.total_steps:
+            change_at = view.run.scheme.next_change(view.step - 1)
             right += f", next {change_at[1]:.2g} at {change_at[0]}" if change_at else ""
         right += " "
-    if view.behind:
-        right = f"reading the log, {view.behind:.0%} "
+    if view.run.behind:
+        right = f"reading the log, {view.run.behind:.0%} "
     if not line and not right:
         return [(" ", "")]
-    return _apart(line, right, width)
+    return spread(line, (right, ""), width)
 
 
 def curves(view: View, width: int, height: int) -> list[Line]:
     """The chart: raw and smoothed loss, eval loss, learning rate, and checkpoints on the axis."""
-    history = view.history
+    history = view.run.history
     series = history.recent if view.zoom > 0 else history.loss
     low_step = max(0, view.step - view.zoom) if view.zoom > 0 else 0
     high_step = max(view.step, low_step + 2) if view.zoom else max(view.total, 2)
@@ -150,8 +134,8 @@ def curves(view: View, width: int, height: int) -> list[Line]:
         return [[("  " + (text[row - top] if 0 <= row - top < len(text) else ""), "muted")] for row in range(height)]
     x = Axis(low_step, high_step)
     drawn = [Curve("loss", steps, values, "chart-raw", band=True)]
-    if view.overlay and view.scheme is not None:
-        drawn.insert(0, _rate_curve(view.scheme, x))
+    if view.overlay and view.run.scheme is not None:
+        drawn.insert(0, _rate_curve(view.run.scheme, x))
     drawn.append(Curve("smoothed", steps, smooth_curve(values), "chart-smooth"))
     evals = [(step, loss) for step, loss in history.evals if low_step <= step <= high_step]
     if evals:
@@ -159,14 +143,14 @@ def curves(view: View, width: int, height: int) -> list[Line]:
         drawn.append(Curve("eval", [s for s, _ in evals], [v for _, v in evals], "chart-eval", mark=mark))
     low, high = _span([*values, *(loss for _, loss in evals)])
     y = nice_axis(low, high, log=True)
-    return [_legend(view, width, evals=bool(evals)), *chart(width, height - 1, drawn, x, y, marks=view.saves)]
+    return [_legend(view, width, evals=bool(evals)), *chart(width, height - 1, drawn, x, y, marks=view.run.saves())]
 
 
 def _legend(view: View, width: int, *, evals: bool) -> Line:
     parts: list[Piece] = [("⠿ loss", "chart-raw"), ("⠒ smooth", "chart-smooth")]
     if evals:
         parts.append(("● eval", "chart-eval"))
-    if view.overlay and view.scheme is not None:
+    if view.overlay and view.run.scheme is not None:
         parts.append(("⠒ rate", "chart-rate"))
     parts.append(("┴ save", "muted"))
     if view.zoom:
@@ -183,7 +167,7 @@ def _legend(view: View, width: int, *, evals: bool) -> Line:
 
 def meter(view: View, width: int) -> list[Line]:
     """Memory of the device as a bar and in numbers, then its load, temperature and power."""
-    reading, history = view.reading, view.history
+    reading, history = view.reading, view.run.history
     title = "VRAM  " if reading is None or reading.kind == "cuda" else "Memory"
     if reading is None or reading.total_bytes <= 0:
         return [[(f" {title}  ", "muted"), ("...", "muted")], [(" ", "")], [(" ", "")]]
@@ -226,11 +210,11 @@ def meter(view: View, width: int) -> list[Line]:
 
 def about(view: View, width: int, log: Sequence[tuple[float, str]], rows: int) -> list[Line]:
     """How a step is computed, then the last lines of the log."""
-    plan = view.history.plan
+    plan = view.run.history.plan
     lines: list[Line] = [[("", "")]]
     if plan:
         each = printable(f"{plan.get('batch_size')} x {plan.get('accumulation')}, {plan.get('precision')}")[:24]
-        lines.append([(" Batch    ", "muted"), (each, ""), (f"  ({view.history.images} images)", "muted")])
+        lines.append([(" Batch    ", "muted"), (each, ""), (f"  ({view.run.history.images} images)", "muted")])
     lines.append([("", "")])
     room = max(0, rows - len(lines) - 1)
     if room < 2:
@@ -266,55 +250,51 @@ def checkpoint(row: CheckpointRow, gain: str, *, best: bool, installed: bool, la
 
 def result(view: View, file: str, width: int) -> list[Line]:
     """The result of a run that has ended, and how to use or continue it."""
-    if view.wrong:
-        return marked("! ", f"run.toml cannot be used: {printable(view.wrong)}", "error", width - 4, most=3)
-    status = view.status
+    if view.run.wrong:
+        return marked("! ", f"run.toml cannot be used: {printable(view.run.wrong)}", "error", width - 4, most=3)
+    status = view.run.status
     if status is None:
         if view.step:
-            return [
-                [
-                    ("! ", "warning b"),
-                    ("status.json cannot be read. ", ""),
-                    ("t", "accent b"),
-                    (" continues the run.", ""),
-                ]
-            ]
-        return [[("! ", "warning b"), ("This run was never trained. ", ""), ("t", "accent b"), (" starts it.", "")]]
+            return _ended("!", "status.json cannot be read.", "continues the run", style="")
+        return _ended("!", "This run was never trained.", "starts it", style="")
     match status.phase:
-        case "done" if view.scheme is not None and view.scheme.total_steps > max(view.step, status.step):
-            more = view.scheme.total_steps - max(view.step, status.step)
-            text = f"The scheme has {more} more steps. "
-            return [[("■ ", "warning b"), (text, "b"), ("t", "accent b"), (" trains them.", "")]]
+        case "done" if view.run.scheme is not None and view.run.scheme.total_steps > max(view.step, status.step):
+            more = view.run.scheme.total_steps - max(view.step, status.step)
+            return _ended("■", f"The scheme has {more} more steps.", "trains them")
         case "done":
             where = " installs it in A1111, Forge or ComfyUI" if width >= 96 else " installs it"
             return [
                 [("✓ ", "success b"), (f"Done. The embedding: {printable(file)}", "b")],
                 [
                     ("  In a prompt: ", "muted"),
-                    (f"a photo of {view.token}", ""),
+                    (f"a photo of {view.run.name}", ""),
                     ("   c", "accent b"),
                     (" copies the path   ", "muted"),
                     ("i", "accent b"),
                     (where, "muted"),
                 ],
             ]
-        case "stopped" if not view.saves:
-            text = "Stopped before the first checkpoint. "
-            return [[("■ ", "warning b"), (text, "b"), ("t", "accent b"), (" starts again at step 0.", "")]]
+        case "stopped" if not view.run.saves():
+            return _ended("■", "Stopped before the first checkpoint.", "starts again at step 0")
         case "stopped":
-            text = f"Stopped and saved at step {status.step} of {status.total_steps}. "
-            return [[("■ ", "warning b"), (text, "b"), ("t", "accent b"), (" resumes it, with the same result.", "")]]
+            where = f"step {status.step} of {status.total_steps}"
+            return _ended("■", f"Stopped and saved at {where}.", "resumes it, with the same result")
         case "failed":
             text = printable(status.message) or "the trainer ended without a message"
             reason = marked("! ", text, "error", width - 4, most=4)
-            how = f" resumes at step {view.saves[-1]}   " if view.saves else " starts again at step 0   "
+            how = f" resumes at step {view.run.saves()[-1]}   " if view.run.saves() else " starts again at step 0   "
             return [*reason, [("  t", "accent b"), (how, "muted"), ("l", "accent b"), (" shows the log", "muted")]]
     return []
 
 
-def warnings(view: View, read: int, width: int) -> list[Line]:
+def _ended(mark: str, text: str, key_does: str, *, style: str = "b") -> list[Line]:
+    """Why a run does not train now, and what the key t does."""
+    return [[(f"{mark} ", "warning b"), (f"{text} ", style), ("t", "accent b"), (f" {key_does}.", "")]]
+
+
+def warnings(history: RunHistory, read: int, width: int) -> list[Line]:
     """The newest unread warning; at most two lines."""
-    unread = view.history.warnings[read:]
+    unread = history.warnings[read:]
     if not unread:
         return []
     newest = unread[-1]
@@ -322,11 +302,6 @@ def warnings(view: View, read: int, width: int) -> list[Line]:
     lines = marked("! ", f"step {newest.step}: {printable(newest.message)}{more}", "warning", width - 22, most=2)
     lines[0] = [*lines[0], ("   w", "accent b"), (" read", "muted")]
     return lines
-
-
-def how_to_use(token: str, file: str) -> str:
-    """The paragraph of the help about the embedding."""
-    return f"The embedding is {file}. Copy it into a program's embeddings folder and write `{token}` in a prompt."
 
 
 def _rate_curve(scheme: Scheme, x: Axis) -> Curve:
@@ -342,16 +317,3 @@ def _span(values: Sequence[float]) -> tuple[float, float]:
     count = len(ordered)
     low, high = ordered[count // 50], ordered[-1 - count // 100]
     return max(low, high / 1e4, 1e-6), max(high, 1e-6)
-
-
-def _loss(value: float) -> str:
-    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.2e}"
-
-
-def _apart(left: list[Piece], right: str, width: int) -> Line:
-    """`left` and `right` at both ends of a line; the last pieces of `left` are dropped if there is no room."""
-    pieces = list(left)
-    while len(pieces) > 1 and sum(cell_len(text) for text, _ in pieces) + cell_len(right) + 1 > width:
-        pieces.pop()
-    gap = width - sum(cell_len(text) for text, _ in pieces) - cell_len(right)
-    return [*pieces, (" " * max(1, gap), ""), (right, "")]

@@ -21,9 +21,10 @@ TAIL_BYTES = 1 << 16
 class LogScreen(AppAccess, Screen[None]):
     """The end of trainer.log when the screen was opened, then every event that is worth a line."""
 
+    help_text = "What happened in this run, newest last. The files are log/events.jsonl and log/trainer.log."
     BINDINGS = [
         Binding("c", "copy", "Copy path", id="log.copy"),
-        Binding("escape,q,l", "close", "Back", key_display="esc", id="log.close"),
+        Binding("escape,q,l", "dismiss(None)", "Back", key_display="esc", id="log.close"),
     ]
 
     def __init__(self, folder: RunFolder) -> None:
@@ -48,13 +49,6 @@ class LogScreen(AppAccess, Screen[None]):
         lines.focus()
         self._follow()
         self.set_interval(1.0, self._follow)
-
-    def help_text(self) -> str:
-        """What the screen is for."""
-        return "What happened in this run, newest last. The files are log/events.jsonl and log/trainer.log."
-
-    def action_close(self) -> None:
-        self.dismiss()
 
     def action_copy(self) -> None:
         self.ti_tui.copy(str(self._folder.log), "the path of the log")

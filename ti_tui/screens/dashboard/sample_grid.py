@@ -12,12 +12,11 @@ from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 
-from ti_tui.formatting import number, printable
+from ti_tui.formatting import number, percent, printable
 from ti_tui.results.comparison import Comparison, gain_at
 from ti_tui.run.history import RunHistory
 from ti_tui.widgets.canvas import Canvas, Line, Piece, cut
-from ti_tui.widgets.graphics import Protocol
-from ti_tui.widgets.picture import PictureCache, PictureView
+from ti_tui.widgets.picture import PictureView
 
 LEAST_CELLS, MOST_COLUMNS = 8, 16
 """The least width of an image in terminal columns, and the most images beside each other."""
@@ -68,16 +67,15 @@ def fit(size: tuple[int, int], steps: int, prompts: int, wanted: int = 0) -> Gri
 class GridRow(Vertical):
     """A row of images, with heading lines above it."""
 
-    def __init__(self, images: str | Protocol, cache: PictureCache) -> None:
+    def __init__(self) -> None:
         super().__init__(classes="grid-row")
-        self._images, self._cache = images, cache
         self._pictures: list[PictureView] = []
         self._shown: dict[PictureView, tuple[Path | None, str]] = {}
 
     def compose(self) -> ComposeResult:
         yield Canvas()
         with Horizontal(classes="grid-pictures"):
-            yield self._made("grid-training")
+            yield PictureView(classes="grid-training")
 
     def fill(
         self, shape: GridShape, lines: Sequence[Line], pictures: Sequence[Path | None], training: Path | None
@@ -87,7 +85,7 @@ class GridRow(Vertical):
         holder = self.query_one(Horizontal)
         holder.styles.height = shape.height
         real = holder.query_one(".grid-training", PictureView)
-        missing = [self._made("grid-picture") for _ in range(shape.columns - len(self._pictures))]
+        missing = [PictureView(classes="grid-picture") for _ in range(shape.columns - len(self._pictures))]
         self._pictures += missing
         if missing:
             holder.mount(*missing, before=real)
@@ -96,9 +94,6 @@ class GridRow(Vertical):
             path = pictures[place] if place < len(pictures) else None
             self._show(picture, shape, path, "not drawn" if path is None and place < len(pictures) else "")
         self._show(real, shape, training, "")
-
-    def _made(self, classes: str) -> PictureView:
-        return PictureView(classes=classes, images=self._images, cache=self._cache)
 
     def _show(self, picture: PictureView, shape: GridShape, path: Path | None, caption: str) -> None:
         picture.styles.width, picture.styles.height = shape.width, shape.height
@@ -132,18 +127,10 @@ class SampleGrid(Vertical, can_focus=True):
             self.step = step
 
     def __init__(
-        self,
-        comparison: Comparison,
-        history: RunHistory,
-        training: Sequence[Path],
-        *,
-        images: str | Protocol,
-        cache: PictureCache,
-        id: str | None = None,
+        self, comparison: Comparison, history: RunHistory, training: Sequence[Path], *, id: str | None = None
     ) -> None:
         super().__init__(id=id)
         self._comparison, self._history, self._training = comparison, history, list(training)
-        self._images, self._cache = images, cache
         self._step = max(0, len(comparison.steps) - 1)
         self._prompt = self._first_step = self._first_row = 0
         self._wanted = 0
@@ -213,7 +200,7 @@ class SampleGrid(Vertical, can_focus=True):
         if not self.is_mounted or not self.size or not self._comparison.prompts:
             return
         shape = self._shape()
-        missing = [GridRow(self._images, self._cache) for _ in range(shape.rows - len(self._rows))]
+        missing = [GridRow() for _ in range(shape.rows - len(self._rows))]
         if missing:
             self._rows += missing
             # New rows can only be filled once they are mounted.
@@ -284,8 +271,8 @@ class SampleGrid(Vertical, can_focus=True):
     def _gain(self, step: int) -> str:
         if step == 0:
             return "initial"
-        gain = gain_at(self._history, step)
-        return "" if gain is None else f"eval {gain * 100:+.0f} %"
+        gain = percent(gain_at(self._history, step), sign=True)
+        return gain and f"eval {gain}"
 
 
 def _scrolled(first: int, chosen: int, seen: int, count: int) -> int:

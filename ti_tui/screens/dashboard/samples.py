@@ -57,7 +57,7 @@ class CompareScreen(AppAccess, Screen[None]):
         Binding("down", "prompt(1)", "Prompt", show=False),
         Binding("v", "grid", "Grid", id="compare.grid", tooltip="All prompts and steps, small"),
         Binding("c", "copy", "Copy path", id="compare.copy"),
-        Binding("escape,q,g", "close", "Back", key_display="esc", id="compare.close"),
+        Binding("escape,q,g", "dismiss(None)", "Back", key_display="esc", id="compare.close"),
     ]
 
     def __init__(self, folder: RunFolder, history: RunHistory, step: int | None = None) -> None:
@@ -74,35 +74,25 @@ class CompareScreen(AppAccess, Screen[None]):
         yield Canvas(id="steps")
         yield Rule(line_style="solid", classes="rule")
         with Horizontal(id="pictures"):
-            yield PictureView(id="a", images=self.ti_tui.images, cache=self.ti_tui.pictures)
-            yield PictureView(id="b", images=self.ti_tui.images, cache=self.ti_tui.pictures)
-            yield PictureView(id="c", images=self.ti_tui.images, cache=self.ti_tui.pictures)
+            for name in ("a", "b", "c"):
+                yield PictureView(id=name)
         yield Static("", id="prompt", markup=False)
-        yield self._made_grid()
+        training = training_pictures(self._folder.images)
+        grid = SampleGrid(recorded_samples(self._folder, self._history), self._history, training, id="grid")
+        grid.display = False
+        yield grid
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
         self._show()
-
-    def _made_grid(self) -> SampleGrid:
-        grid = SampleGrid(
-            recorded_samples(self._folder, self._history),
-            self._history,
-            training_pictures(self._folder.images),
-            images=self.ti_tui.images,
-            cache=self.ti_tui.pictures,
-            id="grid",
-        )
-        grid.display = False
-        return grid
 
     @property
     def in_grid(self) -> bool:
         """Whether the grid is shown instead of two steps."""
         return self.query_one(SampleGrid).display
 
+    @property
     def help_text(self) -> str:
-        """What the screen is for."""
         if self.in_grid:
             return (
                 "The samples, always drawn with the same prompts and seeds: a row for each prompt, a column for each "
@@ -157,9 +147,6 @@ class CompareScreen(AppAccess, Screen[None]):
         path = self.query_one(SampleGrid).picture if self.in_grid else path
         if path is not None:
             self.ti_tui.copy(str(path), "the path")
-
-    def action_close(self) -> None:
-        self.dismiss()
 
     def on_resize(self) -> None:
         # Images of equal width have equal height, so they can be compared row by row.

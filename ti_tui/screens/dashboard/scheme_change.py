@@ -8,7 +8,7 @@ from textual.widgets import Input
 from ti_tui.run.scheme import Scheme, SchemeError, format_scheme, parse
 from ti_tui.screens.dialogs import FormDialog
 from ti_tui.widgets.canvas import Canvas, marked
-from ti_tui.widgets.chart import Axis, Curve, chart, nice_axis
+from ti_tui.widgets.chart import scheme_chart
 
 
 class SchemeChange(FormDialog[str | None]):
@@ -60,8 +60,6 @@ class SchemeChange(FormDialog[str | None]):
         more = scheme.total_steps - self._scheme.total_steps
         change = f"{more:+d}" if more else "as many as before"
         total.draw([[(f"{scheme.total_steps} steps in all", "b"), (f", {change}", "muted")]])
-        xs, ys = scheme.points()
-        x, y = Axis(1, max(2, scheme.total_steps), log=True), nice_axis(min(ys), max(ys), log=True)
         width = min(curve.size.width, 100)
         if width >= 20:
-            curve.draw(chart(width, 10, [Curve("rate", xs, ys, "chart-rate")], x, y, marks=[self._step]))
+            curve.draw(scheme_chart(scheme, width, 10, marks=[self._step]))

@@ -16,7 +16,7 @@ from textual.widgets import Footer, OptionList, Rule, Static
 from textual.widgets.option_list import Option
 from textual.worker import get_current_worker
 
-from ti_tui.formatting import location, printable
+from ti_tui.formatting import location, percent, printable
 from ti_tui.run.device_monitor import DeviceMonitor, DeviceReading
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.history import CheckpointRow
@@ -113,7 +113,7 @@ class DashboardScreen(SteeringScreen):
                 yield Static("", id="file", markup=False)
             with Horizontal(id="samples"):
                 for name in ("then", "now", "real"):
-                    yield PictureView(id=name, classes="shot", images=self.ti_tui.images, cache=self.ti_tui.pictures)
+                    yield PictureView(id=name, classes="shot")
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
@@ -179,21 +179,7 @@ class DashboardScreen(SteeringScreen):
 
     @property
     def view(self) -> View:
-        """The present state for the lines."""
-        run = self.followed
-        return View(
-            run.folder.name,
-            run.history,
-            run.status,
-            run.scheme,
-            self._reading,
-            self._zoom,
-            self._overlay,
-            run.behind,
-            run.saves(),
-            run.name,
-            run.wrong,
-        )
+        return View(self.followed, self._reading, self._zoom, self._overlay)
 
     def on_resize(self) -> None:
         fit_footer(self)
@@ -221,20 +207,10 @@ class DashboardScreen(SteeringScreen):
     def _show_chart(self, *, now: bool = False) -> None:
         """Draw the chart if it has changed, and not too often."""
         view, canvas = self.view, self.query_one("#chart", Canvas)
-        size = canvas.size
-        evals = len(view.history.evals)
-        content = (
-            id(view.history),
-            view.step,
-            view.total,
-            evals,
-            view.saves,
-            size,
-            view.zoom,
-            view.overlay,
-            self.followed.scheme,
-        )
-        late = time.monotonic() - self._drawn_at >= CHART_SECONDS or not view.going
+        run, size = self.followed, canvas.size
+        shown_of_run = (id(run.history), view.step, view.total, len(run.history.evals), run.saves(), run.scheme)
+        content = (shown_of_run, size, view.zoom, view.overlay)
+        late = time.monotonic() - self._drawn_at >= CHART_SECONDS or not run.going
         if content == self._drawn or not (now or late or self._drawn is None):
             return
         canvas.draw(lines.curves(view, size.width - 1, size.height))
@@ -247,11 +223,11 @@ class DashboardScreen(SteeringScreen):
         about.draw(lines.about(view, about.size.width, self.followed.log_lines, about.size.height))
 
     def _show_notices(self) -> None:
-        view, width = self.view, self.size.width - 2
-        shown = verdict_lines.lines(view.history, width, going=view.going, ends_itself=self.followed.ends_itself)
-        shown += lines.warnings(view, self._read_warnings, width)
-        if not view.going:
-            shown = [*shown, *lines.result(view, location(self.followed.result_file()), width)]
+        run, width = self.followed, self.size.width - 2
+        shown = verdict_lines.lines(run.history, width, going=run.going, ends_itself=run.ends_itself)
+        shown += lines.warnings(run.history, self._read_warnings, width)
+        if not run.going:
+            shown += lines.result(self.view, location(run.result_file()), width)
         notices = self.query_one("#notices", Canvas)
         rows = notices.size.height
         notices.draw(shown)
@@ -278,7 +254,7 @@ class DashboardScreen(SteeringScreen):
         history = self.followed.history
         pieces = lines.checkpoint(
             row,
-            verdict_lines.gain(history.evaluation_at(row.step)),
+            percent(found.gain, sign=True) if (found := history.evaluation_at(row.step)) is not None else "",
             best=row.step == history.best_step,
             installed=row.step in self.followed.installed,
             last=last,
@@ -335,15 +311,16 @@ class DashboardScreen(SteeringScreen):
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         self.action_compare()
 
+    @property
     def help_text(self) -> str:
-        """What the dashboard shows."""
         return (
             "The train loss jumps, because every step has different noise, and even its trend says little about what "
             "is learned. The eval loss is computed on a fixed eval set; its gain says how much smaller it is than with "
             f"the initial vectors. ★ marks the best checkpoint, which is also saved as {self.followed.name}-best. "
             "v shows more.\n\nThe trainer is a separate process: leaving the dashboard or closing the terminal does "
             "not stop it. `ti-tui watch` opens the dashboard again.\n\n"
-            + lines.how_to_use(self.followed.name, location(self.followed.result_file()))
+            f"The embedding is {location(self.followed.result_file())}. Copy it into a program's embeddings folder and "
+            f"write `{self.followed.name}` in a prompt."
         )
 
     # Display settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 
 from textual import work
 from textual.binding import Binding
@@ -19,6 +20,7 @@ from ti_tui.run.folder import RunFolder
 from ti_tui.run.history import CheckpointRow
 from ti_tui.screens.base import AppAccess, WorkerErrors
 from ti_tui.screens.dashboard.samples import step_for
+from ti_tui.screens.dialogs import Answer, TextDialog, ask
 
 SOON_SECONDS = 3.0
 """The trainer takes a request within this time."""
@@ -98,8 +100,6 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
             self._say("Stop requested: it saves an exact checkpoint first; t resumes from there.")
 
     def action_train(self) -> None:
-        from ti_tui.screens.dialogs import Answer, QuestionDialog
-
         if self._starting:
             return
         steps = self.followed.folder.checkpoints()
@@ -111,17 +111,12 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
         if steps or not self.followed.history.step:
             self._begin()
             return
-
-        def answered(answer: str | None) -> None:
-            if answer == "begin":
-                self._begin()
-
-        question = QuestionDialog(
+        ask(
+            self.app,
             "Train from the beginning?",
             "There is no checkpoint to resume from. Everything trained and exported so far will be replaced.",
-            [Answer("keep", "k", "keep it"), Answer("begin", "b", "start at step 0")],
+            [Answer("k", "keep it"), Answer("b", "start at step 0", self._begin)],
         )
-        self.app.push_screen(question, answered)
 
     def _begin(self) -> None:
         self._starting = True
@@ -165,8 +160,6 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
         self._ask_folder(self.followed.embeddings_folder(), "")
 
     def _ask_folder(self, text: str, wrong: str) -> None:
-        from ti_tui.screens.dialogs import TextDialog
-
         chosen = self.chosen()
         step = chosen.step if chosen is not None else None
         if step is None and not self.followed.folder.embedding(self.followed.name, None).exists():
@@ -199,18 +192,12 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
         self.post_message(CommandDone(f"Installed {location(target)}. In a prompt: {self.followed.name}"))
 
     def on_not_installed(self, message: NotInstalled) -> None:
-        from ti_tui.screens.dialogs import Answer, QuestionDialog
-
         if not message.replaces:
             self._ask_folder(message.into, message.wrong)
             return
-
-        def answered(answer: str | None) -> None:
-            if answer == "replace":
-                self._install(message.step, message.into, force=True)
-
-        answers = [Answer("keep", "k", "keep the existing file"), Answer("replace", "r", "replace it")]
-        self.app.push_screen(QuestionDialog("Replace it?", message.wrong, answers), answered)
+        replace = partial(self._install, message.step, message.into, force=True)
+        answers = [Answer("k", "keep the existing file"), Answer("r", "replace it", replace)]
+        ask(self.app, "Replace it?", message.wrong, answers)
 
     def on_command_done(self, message: CommandDone) -> None:
         self._starting = self._starting and not message.of_start
@@ -234,28 +221,24 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
                 self.ti_tui.copy(str(path), "the path")
 
     def action_delete(self) -> None:
-        from ti_tui.screens.dialogs import Answer, QuestionDialog
-
         chosen = self.chosen()
         if chosen is None:
             self._say("There is no checkpoint to delete.")
             return
 
-        def answered(answer: str | None) -> None:
-            if answer != "delete":
-                return
+        def delete() -> None:
             from ti_tui.monitoring.steering import delete_checkpoint
 
             with self._errors_shown():
                 delete_checkpoint(self.followed.folder, chosen.step)
                 self.look_again()
 
-        question = QuestionDialog(
+        ask(
+            self.app,
             f"Delete the checkpoint of step {chosen.step}?",
             "Its embedding files and its exact state are deleted; the samples are kept.",
-            [Answer("keep", "k", "keep it"), Answer("delete", "y", "delete it")],
+            [Answer("k", "keep it"), Answer("y", "delete it", delete)],
         )
-        self.app.push_screen(question, answered)
 
     def action_compare(self) -> None:
         from ti_tui.screens.dashboard.samples import CompareScreen
@@ -276,24 +259,20 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
 
     def ask_quit(self) -> None:
         """Leave; if the run is training, ask whether to stop it."""
-        from ti_tui.screens.dialogs import Answer, QuestionDialog
-
         if self.followed.folder.trainer() is None:
             self.app.exit()
             return
 
-        def answered(answer: str | None) -> None:
-            if answer == "stop":
-                self.action_stop()
-            if answer is not None:
-                self.app.exit()
+        def stop() -> None:
+            self.action_stop()
+            self.app.exit()
 
-        question = QuestionDialog(
+        ask(
+            self.app,
             f"{self.followed.folder.name} is training",
             f"`ti-tui watch {location(self.followed.folder.root)}` opens it again.",
-            [Answer("leave", "l", "leave it running"), Answer("stop", "x", "save, stop and leave")],
+            [Answer("l", "leave it running", self.app.exit), Answer("x", "save, stop and leave", stop)],
         )
-        self.app.push_screen(question, answered)
 
     def _request(self, kind: requests.RequestKind, answer: str) -> None:
         if self.followed.folder.trainer() is None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ti_tui.formatting import printable
-from ti_tui.run.evaluations import Evaluation
+from ti_tui.formatting import percent, printable
 from ti_tui.run.history import RunHistory
 from ti_tui.run.verdicts import Cause, Verdict
 from ti_tui.widgets.canvas import Line, Piece, marked
@@ -18,12 +17,9 @@ MARKS = {
 WORDS = {"learning": "still learning"}
 
 
-def gain(evaluation: Evaluation | None, *, error: bool = False) -> str:
-    """`+31 %`, or with its standard error `+31 ± 2 %`; "" if it is not known."""
-    if evaluation is None or evaluation.gain is None:
-        return ""
-    spread = f" ± {evaluation.gain_error * 100:.0f}" if error and evaluation.gain_error else ""
-    return f"{evaluation.gain * 100:+.0f}{spread} %"
+def loss(value: float) -> str:
+    """A loss with four decimal places; those of a run that diverged as powers of ten."""
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.2e}"
 
 
 def summary(history: RunHistory, *, wide: bool) -> list[Piece]:
@@ -31,9 +27,8 @@ def summary(history: RunHistory, *, wide: bool) -> list[Piece]:
     if not history.evaluations:
         return []
     last = history.evaluations[-1]
-    loss = f"{last.loss:.4f}" if abs(last.loss) < 1000 else f"{last.loss:.2e}"
-    pieces: list[Piece] = [("  eval ", "muted"), (f"{loss} ", "chart-eval b")]
-    if last.step and (text := gain(last, error=wide)):
+    pieces: list[Piece] = [("  eval ", "muted"), (f"{loss(last.loss)} ", "chart-eval b")]
+    if last.step and (text := percent(last.gain, last.gain_error if wide else None, sign=True)):
         worse = (last.gain or 0.0) < 0
         pieces += [("gain ", "muted")] if wide else []
         pieces.append((f"{text} ", "warning" if worse else ""))

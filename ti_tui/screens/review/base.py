@@ -25,6 +25,15 @@ class ReviewBase(AppAccess):
         """Save the changes to disk."""
         raise NotImplementedError
 
+    def keep(self) -> None:
+        """Save everything, at the end."""
+        self.save_changes()
+
+    def ask_quit(self) -> None:
+        """Leave: everything is saved, so there is nothing to ask."""
+        self.keep()
+        self.app.exit()
+
     def say(self, text: str) -> None:
         """Show a text below the image for a while; "" removes it."""
         self.message_text = text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from textual.app import ComposeResult
@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from ti_tui.dataset.caption_text import CaptionMode, CaptionRules
 from ti_tui.formatting import number, printable
 from ti_tui.screens.dialogs import FormDialog, labelled
-from ti_tui.screens.review.dialogs import Scope
+from ti_tui.screens.review.dialogs import Scopes
 from ti_tui.widgets.canvas import Canvas, Line, cut
 from ti_tui.widgets.controls import ChoiceRow, EditingFinished, TextLine
 
@@ -42,15 +42,14 @@ class CaptionRequestDialog(FormDialog[CaptionRequest | None]):
 
     def __init__(
         self,
-        scopes: Sequence[Scope],
+        scopes: Scopes,
         rules: CaptionRules,
         *,
         reviewed: Collection[str],
         words_of_name: Callable[[str], str],
     ) -> None:
         super().__init__("Make captions", keys="enter start   tab next   right choose   esc back")
-        self._scopes = {scope.label: scope.captions for scope in scopes}
-        self._rules, self._reviewed, self._words_of_name = rules, reviewed, words_of_name
+        self._scopes, self._rules, self._reviewed, self._words_of_name = scopes, rules, reviewed, words_of_name
 
     def body(self) -> ComposeResult:
         prefix, first_words = self._rules.prefix, self._rules.first_words

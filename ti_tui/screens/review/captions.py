@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,9 @@ from ti_tui.dataset.caption_edits import clean_line, framed
 from ti_tui.dataset.caption_text import CaptionRules, words_of_name
 from ti_tui.errors import UserError
 from ti_tui.formatting import number
-from ti_tui.screens.dialogs import Answer, PathPicker, QuestionDialog, start_of
+from ti_tui.screens.dialogs import Answer, PathPicker, ask, start_of
 from ti_tui.screens.review.caption_request import CaptionRequest, CaptionRequestDialog
-from ti_tui.screens.review.dialogs import IGNORE, WHOLE, FrameDialog, PhrasesDialog, ReplaceDialog, Scope
+from ti_tui.screens.review.dialogs import IGNORE, WHOLE, FrameDialog, PhrasesDialog, ReplaceDialog, Scopes
 from ti_tui.screens.review.lines import named
 from ti_tui.screens.review.reviewing import ReviewScreen
 
@@ -39,7 +40,7 @@ class CaptionReview(ReviewScreen):
         self._captions_before: dict[str, str] = {}
         self._begin_at: Path | None = None
 
-    def opened(self) -> None:
+    def on_mount(self) -> None:
         if earlier := self.desk.earlier():
             self.say(f"The previous draft had {number(len(earlier), 'more caption')}: esc, then l takes them over.")
 
@@ -57,13 +58,14 @@ class CaptionReview(ReviewScreen):
 
         self.app.push_screen(ReplaceDialog(scopes, word, options), replaced)
 
-    def _scopes(self, captions: Mapping[str, str]) -> list[Scope]:
-        """The scopes of a change: all `captions`, those that the filter shows, the current one."""
-        scopes = [Scope(f"all {len(captions)}", captions)]
+    def _scopes(self, captions: Mapping[str, str]) -> Scopes:
+        """The scopes of a change: those of `captions` that the filter shows, all, the current one."""
+        scopes: dict[str, Mapping[str, str]] = {}
         if self.filter:
             shown = {name: captions[name] for name in self.shown if name in captions}
-            scopes.insert(0, Scope(f"the {len(shown)} shown", shown))
-        scopes.append(Scope("this one", {self.current: self.desk.caption(self.current)}))
+            scopes[f"the {len(shown)} shown"] = shown
+        scopes[f"all {len(captions)}"] = captions
+        scopes["this one"] = {self.current: self.desk.caption(self.current)}
         return scopes
 
     def action_frame(self) -> None:
@@ -161,14 +163,9 @@ class CaptionReview(ReviewScreen):
             self._caption_these(request)
             return
 
-        def answered(answer: str | None) -> None:
-            if answer:
-                self._caption_these(request)
-
-        answers = [Answer("yes", "y", "replace it; U undoes it"), Answer("", "n", "keep it")]
-        self.app.push_screen(
-            QuestionDialog("Replace this caption?", self.desk.caption(self.current)[:300], answers), answered
-        )
+        replaced = partial(self._caption_these, request)
+        answers = [Answer("y", "replace it; U undoes it", replaced), Answer("n", "keep it")]
+        ask(self.app, "Replace this caption?", self.desk.caption(self.current)[:300], answers)
 
     def action_caption_many(self) -> None:
         if not self._is_free():
@@ -214,22 +211,14 @@ class CaptionReview(ReviewScreen):
         request = self._request
         example = self._words_of_name(request.names[0]) or "nothing"
         these = "its name" if len(request.names) == 1 else f"the names of all {len(request.names)}"
+        by_names = partial(self._caption_these, replace(request, by_names=True))
         answers = [
-            Answer("names", "n", f"use the words of {these} instead: “{example[:40]}”"),
-            Answer("folder", "f", "choose the captioner's folder"),
-            Answer("type", "t", "type captions, with phrases on 1 to 9 (ctrl+t)"),
+            Answer("n", f"use the words of {these} instead: “{example[:40]}”", by_names),
+            Answer("f", "choose the captioner's folder", self._choose_captioner),
+            Answer("t", "type captions, with phrases on 1 to 9 (ctrl+t)", self.editor.focus),
         ]
-
-        def answered(answer: str | None) -> None:
-            if answer == "names":
-                self._caption_these(replace(request, by_names=True))
-            elif answer == "folder":
-                self._choose_captioner()
-            elif answer == "type":
-                self.editor.focus()
-
         text = f"{error.message}.\n\n{error.remedy}\n\n{WITHOUT_CAPTIONS}".strip()
-        self.app.push_screen(QuestionDialog("No captioner", text, answers), answered)
+        ask(self.app, "No captioner", text, answers)
 
     def _caption_these(self, request: CaptionRequest) -> None:
         self._request = request

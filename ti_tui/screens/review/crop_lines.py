@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Sequence
 
 from rich.cells import cell_len
 
 from ti_tui.dataset.crop_boxes import NOTED, Crop, CropChoice, CropMode, CropRule, Framing, PixelSize
 from ti_tui.formatting import printable
-from ti_tui.screens.review.listing import CaptionRows
 from ti_tui.setup.crop_desk import RULES
-from ti_tui.widgets.canvas import Line, Piece, cut
+from ti_tui.widgets.canvas import Line, Piece, cut, spread
 
 HELP = """\
 The part inside the box is trained; the rest is cut off. Unless you change it, the box follows the largest face, else \
@@ -40,28 +38,13 @@ PIXEL_FOR_PIXEL = 1.05
 FRAMINGS: dict[Framing, str] = {"close-up": "close-up", "head": "head and shoulders", "waist": "to the waist"}
 
 
-class CropRows(CaptionRows):
-    """The photographs with the rules by which they are cropped."""
-
-    GLYPHS: ClassVar[Mapping[str, tuple[str, str]]] = {
-        "own": ("●", ""),
-        "rule": ("·", "muted"),
-        "odd": ("!", "warning"),
-        "out": ("×", "muted"),
-    }
-
-
 def head(width: int, at: int, total: int, rules: Counter[CropRule], sizes: set[PixelSize]) -> Line:
     """The position in the list, how many are cropped by which rule, and the image size."""
     digits = len(str(total))
     left: list[Piece] = [(" Crops", "accent b"), (f"   {at:>{digits}} of {total}", "b")]
     left += [(f"   {count} {SHORT[rule]}", "muted") for rule, count in rules.most_common()]
     result = "{}x{}".format(*next(iter(sizes))) if len(sizes) == 1 else f"{len(sizes)} sizes"
-    room = width - cell_len(result) - 1
-    while sum(cell_len(text) for text, _ in left) >= room and len(left) > 2:
-        left.pop()
-    used = sum(cell_len(text) for text, _ in left)
-    return [*left, (" " * max(1, room - used), ""), (f"{result} ", "muted")]
+    return spread(left, (f"{result} ", "muted"), width, least=2)
 
 
 def facts(name: str, crops: Sequence[Crop], faces: int, width: int) -> Line:

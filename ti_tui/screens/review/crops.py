@@ -45,6 +45,7 @@ class CropReview(ReviewBase, Screen[str | None]):
 
     CSS_PATH = "crops.tcss"
     AUTO_FOCUS = "#crops"
+    help_text = lines.HELP
     help_terms = ("photograph", "image", "crop")
     BINDINGS = [
         Binding("left", "move(-1, 0)", "Move", key_display="←↑↓→", id="crops.left", tooltip="Move the box"),
@@ -91,11 +92,11 @@ class CropReview(ReviewBase, Screen[str | None]):
         yield Canvas(id="head")
         yield Rule(line_style="heavy", classes="rule")
         with Horizontal(id="body"):
-            yield lines.CropRows(id="crops")
-            yield PictureView(id="picture", images=self.ti_tui.images)
+            yield CaptionRows(id="crops")
+            yield PictureView(id="picture")
             with Vertical(id="trained"):
                 yield Static(TRAINED, id="which", markup=False)
-                yield PictureView(id="result", images=self.ti_tui.images)
+                yield PictureView(id="result")
         yield Rule(line_style="solid", classes="rule")
         yield Canvas(id="facts")
         yield Rule(line_style="solid", classes="rule")
@@ -108,15 +109,6 @@ class CropReview(ReviewBase, Screen[str | None]):
         narrow = fit_footer(self)
         self._labels = labels(self.desk.names, 9 if narrow else 13)
         self.call_after_refresh(self._show)
-
-    def help_text(self) -> str:
-        """What the screen is for."""
-        return lines.HELP
-
-    def ask_quit(self) -> None:
-        """Leave: everything is saved, so there is nothing to ask."""
-        self._save()
-        self.app.exit()
 
     # The current photograph
 
@@ -132,7 +124,7 @@ class CropReview(ReviewBase, Screen[str | None]):
         self.toggle_class("-result")
 
     def action_back(self) -> None:
-        self._save()
+        self.keep()
         self.dismiss(self.current)
 
     def _go(self, name: str) -> None:
@@ -228,7 +220,7 @@ class CropReview(ReviewBase, Screen[str | None]):
         sizes = {self.desk.target(name) for name in self.desk.names}
         head = lines.head(self.size.width, at + 1, len(self.desk.names), self.desk.rules(), sizes)
         self.query_one("#head", Canvas).draw([head])
-        self.query_one(lines.CropRows).show([self._row(name) for name in self.desk.names], at)
+        self.query_one(CaptionRows).show([self._row(name) for name in self.desk.names], at)
         self._show_facts()
         self._show_picture()
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
 from rich.cells import cell_len
 from textual import events
@@ -23,12 +22,8 @@ WHOLE, IGNORE, REGEX = "whole word", "ignore case", "regex"
 EXAMPLES = 3
 
 
-@dataclass(frozen=True)
-class Scope:
-    """Captions by name, and a label that says how many: `all 23`, `the 9 shown`, `this one`."""
-
-    label: str
-    captions: Mapping[str, str]
+Scopes = Mapping[str, Mapping[str, str]]
+"""What a change of many can be made to: captions by name, by a label: `all 23`, `the 9 shown`, `this one`."""
 
 
 class ReplaceDialog(FormDialog[dict[str, str] | None]):
@@ -36,10 +31,9 @@ class ReplaceDialog(FormDialog[dict[str, str] | None]):
 
     BINDINGS = [Binding("ctrl+r", "replace", "Replace", show=False, priority=True)]
 
-    def __init__(self, scopes: Sequence[Scope], find: str = "", options: str = "") -> None:
+    def __init__(self, scopes: Scopes, find: str = "", options: str = "") -> None:
         super().__init__("Find and replace", keys="enter replace   tab next   space tick   esc back")
-        self._scopes = {scope.label: scope.captions for scope in scopes}
-        self._find, self._options = find, options
+        self._scopes, self._find, self._options = scopes, find, options
         self._found = Replaced({}, 0)
 
     def body(self) -> ComposeResult:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.cells import cell_len
 from textual.content import Content
 
 from ti_tui.captions.desk import Counts
@@ -12,7 +11,7 @@ from ti_tui.captions.prompt import PromptReading, Remark
 from ti_tui.dataset.templates import NAME
 from ti_tui.formatting import printable
 from ti_tui.screens.review.captioning import CaptioningProgress
-from ti_tui.widgets.canvas import Line, Piece, cut
+from ti_tui.widgets.canvas import Line, Piece, cut, spread
 
 HELP = """\
 Caption what should NOT become part of the token: background, clothes, light. What no caption names is learned; what \
@@ -59,13 +58,8 @@ def head(
     if reading is not None:
         length = f"{reading.words}+{reading.vectors} of {reading.room} tokens "
         right = (f"! {length}", "warning b") if reading.too_long else (length, "muted")
-    room = width - cell_len(right[0])
-    used = sum(cell_len(text) for text, _ in left)
-    if used > room and progress is not None:
-        # The progress matters more than the key that stops it.
-        left.pop()
-        used = sum(cell_len(text) for text, _ in left)
-    return [*left, (" " * max(1, room - used), ""), right]
+    # The progress matters more than the key that stops it.
+    return spread(left, right, width, least=3)
 
 
 def reads(reading: PromptReading, token: str, width: int, height: int) -> list[Line]:

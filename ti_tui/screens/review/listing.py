@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from rich.cells import cell_len, set_cell_size
 from textual import events
@@ -12,7 +11,7 @@ from textual.binding import Binding
 from textual.message import Message
 
 from ti_tui.formatting import printable
-from ti_tui.widgets.canvas import Canvas, Line, cut
+from ti_tui.widgets.canvas import FocusCanvas, Line, cut
 
 
 @dataclass(frozen=True)
@@ -25,17 +24,23 @@ class Row:
     caption: str
 
 
-class CaptionRows(Canvas, can_focus=True):
-    """The images with their marks and captions. The caller says which one is current."""
+GLYPHS = {
+    "out": ("×", "muted"),
+    # Captions.
+    "reviewed": ("✓", "success"),
+    "none": ("·", "muted"),
+    "open": ("●", ""),
+    "changed": ("≠", "warning"),
+    # Crops.
+    "own": ("●", ""),
+    "rule": ("·", "muted"),
+    "odd": ("!", "warning"),
+}
+"""Character and style of each mark."""
 
-    GLYPHS: ClassVar[Mapping[str, tuple[str, str]]] = {
-        "reviewed": ("✓", "success"),
-        "none": ("·", "muted"),
-        "open": ("●", ""),
-        "out": ("×", "muted"),
-        "changed": ("≠", "warning"),
-    }
-    """Character and style of each mark."""
+
+class CaptionRows(FocusCanvas):
+    """The images with their marks, and their captions or crops. The caller says which one is current."""
 
     class Clicked(Message):
         """A row was clicked."""
@@ -53,7 +58,7 @@ class CaptionRows(Canvas, can_focus=True):
     def show(self, rows: Sequence[Row], at: int | None) -> None:
         """Show `rows`; the current one is at `at`, None if it is not among them."""
         self._rows, self._at = rows, at
-        self._show()
+        self.redraw()
 
     def on_click(self, event: events.Click) -> None:
         at = self._top + event.y
@@ -66,17 +71,11 @@ class CaptionRows(Canvas, can_focus=True):
     def on_mouse_scroll_up(self) -> None:
         self._scroll(-3)
 
-    def on_resize(self) -> None:
-        self._show()
-
-    def focus_changed(self) -> None:
-        self._show()
-
     def _scroll(self, by: int) -> None:
         self._top = max(0, min(self._top + by, len(self._rows) - self.size.height))
         self._draw()
 
-    def _show(self) -> None:
+    def redraw(self) -> None:
         height = self.size.height
         self._top = max(0, min(self._top, len(self._rows) - height))
         if self._at is not None and height:
@@ -95,7 +94,7 @@ class CaptionRows(Canvas, can_focus=True):
     def _line(self, at: int) -> Line:
         row, here = self._rows[at], at == self._at
         ground = " on-selected b" if here and self.has_focus else " b" if here else ""
-        glyph, style = self.GLYPHS[row.mark]
+        glyph, style = GLYPHS[row.mark]
         words = "muted" if row.mark == "out" else ""
         caption = printable(row.caption[:400]) or ("left out" if row.mark == "out" else "")
         width = self.size.width - cell_len(row.label) - 8

@@ -44,6 +44,7 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
 
     CSS_PATH = "captions.tcss"
     AUTO_FOCUS = ""
+    help_text = lines.HELP
     help_terms = ("caption", "caption file", "template", "token")
     BINDINGS = [
         Binding("pagedown", "move(1)", "Next image", show=False, id="captions.next"),
@@ -77,7 +78,7 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
         yield Canvas(id="head")
         yield Rule(line_style="heavy", classes="rule")
         with Horizontal(id="body"):
-            yield PictureView(id="picture", images=self.ti_tui.images, cache=self.ti_tui.pictures)
+            yield PictureView(id="picture")
             with Vertical(id="side"):
                 yield TextLine(id="filter", placeholder="/  filter: words, is:empty, tokens:>60")
                 yield CaptionList(id="captions")
@@ -94,24 +95,11 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
         self.show_picture()
         self.editor.show(self.desk.caption(self.current))
         self.editor.focus()
-        self.opened()
-
-    def opened(self) -> None:
-        """The screen was opened."""
 
     def on_resize(self) -> None:
         narrow = fit_footer(self)
         self._labels = labels(self.desk.names, 14 if narrow else 20)
         self.call_after_refresh(self._show_all)
-
-    def help_text(self) -> str:
-        """What the screen is for."""
-        return lines.HELP
-
-    def ask_quit(self) -> None:
-        """Leave: everything is saved, so there is nothing to ask."""
-        self.keep()
-        self.app.exit()
 
     # The current image
 
@@ -238,7 +226,6 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
         self._show_all()
 
     def keep(self) -> None:
-        """Save everything."""
         self.take()
         self.desk.finish()
         self.desk.save()

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal
-from textual.message import Message
 from textual.widgets import Static
 
 from ti_tui.captions.desk import CaptionDesk
 from ti_tui.captions.journal import history_of
 from ti_tui.formatting import number
 from ti_tui.screens.review.listing import CaptionRows, Row, labels
-from ti_tui.screens.wizard.draft_screen import DraftScreen
 from ti_tui.screens.wizard.pane import DraftChanged, FormPane, NextStep
 from ti_tui.setup.draft import Draft
 from ti_tui.setup.fields import FieldSpec, recipe_fields
@@ -32,36 +30,6 @@ TEMPLATE = "dataset.template"
 LABEL = 16
 
 
-class CaptionPreview(CaptionRows):
-    """A list of the captions; enter opens the review at the current one."""
-
-    BINDINGS = [
-        Binding("up,k", "move(-1)", "Image above", show=False),
-        Binding("down,j", "move(1)", "Image below", show=False),
-        Binding("pageup", "move(-10)", "Page up", show=False),
-        Binding("pagedown", "move(10)", "Page down", show=False),
-        Binding("home", "move(-100000)", "First", show=False),
-        Binding("end", "move(100000)", "Last", show=False),
-        Binding("enter", "open", "Review", key_display="enter", id="captions.open", tooltip="Review the captions"),
-    ]
-
-    class Moved(Message):
-        """Move down by a number of images."""
-
-        def __init__(self, by: int) -> None:
-            super().__init__()
-            self.by = by
-
-    class Opened(Message):
-        """Enter was pressed."""
-
-    def action_move(self, by: int) -> None:
-        self.post_message(self.Moved(by))
-
-    def action_open(self) -> None:
-        self.post_message(self.Opened())
-
-
 class CaptionsPane(FormPane):
     """Template and captions. Captions are edited in the review; your own caption files are not changed."""
 
@@ -75,6 +43,17 @@ class CaptionsPane(FormPane):
         "changed.\n\nEnter on an image opens the review, where captions are typed, replaced, generated and undone."
     )
 
+    # The keys of the list of captions.
+    BINDINGS = [
+        Binding("up,k", "move(-1)", "Image above", show=False),
+        Binding("down,j", "move(1)", "Image below", show=False),
+        Binding("pageup", "move(-10)", "Page up", show=False),
+        Binding("pagedown", "move(10)", "Page down", show=False),
+        Binding("home", "move(-100000)", "First", show=False),
+        Binding("end", "move(100000)", "Last", show=False),
+        Binding("enter", "open", "Review", key_display="enter", id="captions.open", tooltip="Review the captions"),
+    ]
+
     def __init__(self, draft: Draft) -> None:
         super().__init__(draft)
         self._desk: CaptionDesk | None = None
@@ -84,32 +63,29 @@ class CaptionsPane(FormPane):
 
     def compose(self) -> ComposeResult:
         self._spec = recipe_fields()[TEMPLATE]
-        chosen = str(self.draft.value(TEMPLATE))
-        kind = chosen if chosen in _built_in() else OWN_FILE
         choice = replace(self._spec, kind="choice", choices=(*_built_in(), OWN_FILE), default="object")
-        yield FieldRow(choice, kind)
+        yield FieldRow(choice, self._template)
         path = FieldSpec(
             "template_file", "Template file", "A text file with one prompt per line; each contains [name].", "path"
         )
-        yield FieldRow(path, "" if chosen in _built_in() else chosen, placeholder="~/templates/anna.txt")
+        yield FieldRow(path, self._own_file, placeholder="~/templates/anna.txt")
         yield Canvas(id="examples")
         yield Static("", id="count", markup=False)
         with Horizontal(id="list"):
-            yield CaptionPreview(id="captions")
-            yield PictureView(id="preview", images=self.ti_tui.images, cache=self.ti_tui.pictures)
+            yield CaptionRows(id="captions")
+            yield PictureView(id="preview")
 
     def on_mount(self) -> None:
         self._show_file_row()
 
     def show(self, findings: Findings) -> None:
         super().show(findings)
-        wizard = cast(DraftScreen, self.screen)
-        pictures = [seen for seen in wizard.seen if seen.picture is not None]
+        pictures = [seen for seen in self.drafting.seen if seen.picture is not None]
         if pictures != self._pictures or self._desk is None or self._desk.draft is not self.draft:
             self._pictures = pictures
             source = self.draft.source()
             history = history_of(source) if source is not None and self.draft.kept else None
-            self._desk = CaptionDesk(self.draft, pictures, save=wizard.keep_draft, history=history)
+            self._desk = CaptionDesk(self.draft, pictures, save=self.drafting.keep_draft, history=history)
             self._at = self._first_to_review(self._desk)
         self._fill()
 
@@ -121,15 +97,23 @@ class CaptionsPane(FormPane):
 
     def show_row(self, row: FieldRow) -> None:
         if row.spec.name == "template_file":
-            problems = self.findings.about(TEMPLATE)
-            chosen = str(self.draft.value(TEMPLATE))
-            text = self.draft.text(TEMPLATE) if chosen not in _built_in() else ""
-            row.show(text, note="", problems=problems, changed=False)
+            row.show(self._own_file, note="", problems=self.findings.about(TEMPLATE), changed=False)
             return
         super().show_row(row)
         if not self.query("FieldRow.-file").first(FieldRow).display:
             return
         row.show(OWN_FILE, note="", problems=(), changed=True)
+
+    @property
+    def _template(self) -> str:
+        """The chosen template, OWN_FILE for any file."""
+        chosen = str(self.draft.value(TEMPLATE))
+        return chosen if chosen in _built_in() else OWN_FILE
+
+    @property
+    def _own_file(self) -> str:
+        """The template file as typed; "" if a built-in template is chosen."""
+        return self.draft.text(TEMPLATE) if self._template == OWN_FILE else ""
 
     def explanation(self) -> str:
         if self.query_one("#captions").has_focus:
@@ -157,9 +141,11 @@ class CaptionsPane(FormPane):
     def after_last(self) -> None:
         self.post_message(NextStep())
 
-    def on_caption_preview_moved(self, message: CaptionPreview.Moved) -> None:
-        message.stop()
-        self._at = min(max(self._at + message.by, 0), max(0, len(self._names) - 1))
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return self.query_one("#captions").has_focus if action in {"move", "open"} else True
+
+    def action_move(self, by: int) -> None:
+        self._at = min(max(self._at + by, 0), max(0, len(self._names) - 1))
         self._fill()
 
     def on_caption_rows_clicked(self, message: CaptionRows.Clicked) -> None:
@@ -167,8 +153,7 @@ class CaptionsPane(FormPane):
         self._at = self._names.index(message.name)
         self._fill()
 
-    def on_caption_preview_opened(self, message: CaptionPreview.Opened) -> None:
-        message.stop()
+    def action_open(self) -> None:
         if self._desk is None or not self._names:
             return
         from ti_tui.screens.review.captions import CaptionReview
@@ -185,14 +170,13 @@ class CaptionsPane(FormPane):
         self.post_message(DraftChanged())
 
     def _show_template(self) -> None:
-        chosen = str(self.draft.value(TEMPLATE))
         self._show_file_row()
-        self.rows()[0].control.show_text(chosen if chosen in _built_in() else OWN_FILE)
+        self.rows()[0].control.show_text(self._template)
 
     def _show_file_row(self, own: bool | None = None) -> None:
         row = next(row for row in self.query(FieldRow) if row.spec.name == "template_file")
         row.add_class("-file")
-        row.display = str(self.draft.value(TEMPLATE)) not in _built_in() if own is None else own
+        row.display = self._template == OWN_FILE if own is None else own
 
     def _fill(self) -> None:
         """Show the captions as they are now."""
@@ -203,7 +187,7 @@ class CaptionsPane(FormPane):
         self._at = min(self._at, max(0, len(self._names) - 1))
         short = labels(self._names, LABEL)
         rows = [Row(name, desk.mark(name), short[name], desk.caption(name)) for name in self._names]
-        self.query_one("#captions", CaptionPreview).show(rows, self._at if rows else None)
+        self.query_one("#captions", CaptionRows).show(rows, self._at if rows else None)
         current = self._names[self._at] if self._names else None
         self.query_one("#preview", PictureView).show(desk.path(current) if current else None)
         counts = desk.counts()

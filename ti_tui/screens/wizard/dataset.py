@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -29,7 +29,6 @@ from ti_tui.widgets.picture import PictureView
 
 if TYPE_CHECKING:
     from ti_tui.dataset.photograph_checks import SurveyedFile
-    from ti_tui.screens.wizard.draft_screen import DraftScreen
     from ti_tui.setup.crop_desk import CropDesk
 
 TALL = 30
@@ -92,7 +91,7 @@ class DatasetPane(FormPane):
         with Horizontal(id="set"):
             yield OptionList(id="pictures")
             with Vertical(id="chosen"):
-                yield PictureView(id="preview", images=self.ti_tui.images, cache=self.ti_tui.pictures)
+                yield PictureView(id="preview")
                 yield Canvas(id="about")
         yield Canvas(id="folder")
 
@@ -104,7 +103,7 @@ class DatasetPane(FormPane):
         self._show_recent()
 
     def enter(self) -> None:
-        if self._usable and not self._needs_folder:
+        if self._usable and self.draft.photographs:
             self.query_one("#pictures").focus()
         else:
             self.rows()[0].entry.focus()
@@ -197,9 +196,7 @@ class DatasetPane(FormPane):
             self.notify(reason, timeout=2)
 
     def action_crops(self) -> None:
-        if self.drafting.looking or self._desk is None:
-            self.notify("Still checking the photographs.", timeout=2)
-        elif self._desk.names:
+        if self._is_checked() and self._desk is not None and self._desk.names:
             from ti_tui.screens.review.crops import CropReview
             from ti_tui.setup.crop_desk import CropDesk
 
@@ -209,15 +206,11 @@ class DatasetPane(FormPane):
             self.app.push_screen(review, self._cropped)
 
     def action_masks(self) -> None:
-        if self.drafting.looking or self._desk is None:
-            self.notify("Still checking the photographs.", timeout=2)
-            return
-        self._masks_requested = True
-        at = MASKS.index(self.draft.choices.masks)
-        self.draft.choose_masks(MASKS[(at + 1) % len(MASKS)])
-        self._show_pictures(self._seen)
-        self._count()
-        self.post_message(DraftChanged())
+        if self._is_checked():
+            self._masks_requested = True
+            at = MASKS.index(self.draft.choices.masks)
+            self.draft.choose_masks(MASKS[(at + 1) % len(MASKS)])
+            self._changed()
 
     def action_subfolders(self) -> None:
         self.draft.take_subfolders(not self.draft.choices.subfolders)
@@ -230,6 +223,17 @@ class DatasetPane(FormPane):
         names = [look.name for look in self._seen]
         if last in names:
             self.query_one("#pictures", OptionList).highlighted = names.index(last)
+        self._changed()
+
+    def _is_checked(self) -> bool:
+        """Whether all photographs were checked; if not, say so."""
+        if self.drafting.looking or self._desk is None:
+            self.notify("Still checking the photographs.", timeout=2)
+            return False
+        return True
+
+    def _changed(self) -> None:
+        """Crops or masks have changed."""
         self._show_pictures(self._seen)
         self._count()
         self.post_message(DraftChanged())
@@ -258,21 +262,12 @@ class DatasetPane(FormPane):
         self.take("photographs", location(folder))
 
     @property
-    def drafting(self) -> DraftScreen:
-        """The wizard's screen, which holds the draft."""
-        return cast("DraftScreen", self.screen)
-
-    @property
     def _photographs(self) -> PhotographLines:
         return PhotographLines(self.draft, self._desk)
 
     @property
     def _usable(self) -> bool:
         return any(look.picture is not None for look in self._seen)
-
-    @property
-    def _needs_folder(self) -> bool:
-        return not self.draft.photographs
 
     @property
     def _current(self) -> SurveyedFile | None:

@@ -13,6 +13,7 @@ from textual.worker import get_current_worker
 
 from ti_tui.atomic import CannotWrite
 from ti_tui.errors import UserError
+from ti_tui.run.problems import Problem
 from ti_tui.screens.base import AppAccess, WorkerErrors
 from ti_tui.screens.wizard.pane import DraftChanged
 from ti_tui.setup.draft import Draft, drop_draft, save_draft
@@ -37,11 +38,11 @@ class PhotographChecked(Message):
 
 
 class FolderChecked(Message):
-    """A folder of photographs was checked completely, or could not be: then `wrong` says why."""
+    """A folder of photographs was checked completely, or could not be: then `problem` says why."""
 
-    def __init__(self, number: int, survey: Survey | None, wrong: str = "", remedy: str = "") -> None:
+    def __init__(self, number: int, survey: Survey | None, problem: Problem | None = None) -> None:
         super().__init__()
-        self.number, self.survey, self.wrong, self.remedy = number, survey, wrong, remedy
+        self.number, self.survey, self.problem = number, survey, problem
 
 
 class DraftAssessed(Message):
@@ -69,7 +70,7 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
         self.started = False
         self._survey: Survey | None = None
         self._survey_settings: SurveySettings | None = None
-        self._wrong: tuple[str, str] = ("", "")
+        self._folder_problem: Problem | None = None
         self._changes = 0
         self._judged = -1
         self._look_number = 0
@@ -164,7 +165,7 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
         self._survey_settings = SurveySettings.of(self.draft)
         self.looking = bool(self.draft.photographs)
         if not again:
-            self._survey, self._wrong, self.seen = None, ("", ""), []
+            self._survey, self._folder_problem, self.seen = None, None, []
             self.fill_pictures()
         if self.looking:
             self._look_at(self._look_number, self._survey_settings, again=again)
@@ -190,10 +191,12 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
                 raise UserError(f"{folder!r} is not a path")
             survey = self._surveyor.survey(source, survey_settings, each)
         except UserError as error:
-            self.post_message(FolderChecked(number, None, error.message, error.remedy))
+            problem = Problem("error", error.message, "photographs", error.remedy)
+            self.post_message(FolderChecked(number, None, problem))
             return
         except OSError as error:
-            self.post_message(FolderChecked(number, None, f"{error.filename or folder}: {error.strerror}"))
+            problem = Problem("error", f"{error.filename or folder}: {error.strerror}", "photographs")
+            self.post_message(FolderChecked(number, None, problem))
             return
         if not worker.is_cancelled:
             self.post_message(FolderChecked(number, survey))
@@ -207,7 +210,7 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
         if message.number != self._look_number:
             return
         survey = message.survey
-        self._survey, self._wrong = survey, (message.wrong, message.remedy)
+        self._survey, self._folder_problem = survey, message.problem
         self.seen = [*survey.files, *survey.strays] if survey is not None else []
         self.looking = False
         self.folder_checked()
@@ -230,16 +233,14 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
             # Measurements are reused, so this takes only a moment; then the draft is assessed.
             self._look(again=True)
         else:
-            self._judge_draft(self._changes, copy.deepcopy(self.draft), self._survey, self._wrong)
+            self._judge_draft(self._changes, copy.deepcopy(self.draft), self._survey, self._folder_problem)
 
     @work(thread=True, exclusive=True, group="judge", exit_on_error=False)
-    def _judge_draft(self, generation: int, draft: Draft, survey: Survey | None, wrong: tuple[str, str]) -> None:
-        from ti_tui.run.problems import Problem
+    def _judge_draft(self, generation: int, draft: Draft, survey: Survey | None, problem: Problem | None) -> None:
         from ti_tui.setup.assess import judge
 
         findings = judge(draft, survey, runs_folder=self.ti_tui.config.runs_folder)
-        if wrong[0]:
-            problem = Problem("error", wrong[0], "photographs", wrong[1])
+        if problem is not None:
             findings = replace(findings, problems=(problem, *findings.problems), run=None)
         elif draft.photographs and survey is None:
             findings = replace(findings, run=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.containers import Vertical, VerticalScroll
 from textual.message import Message
@@ -13,10 +13,13 @@ from textual.widget import Widget
 from ti_tui.run.problems import Problem
 from ti_tui.screens.base import AppAccess
 from ti_tui.setup.draft import Draft
-from ti_tui.setup.fields import FieldSpec
+from ti_tui.setup.fields import FieldError, FieldSpec
 from ti_tui.setup.findings import Findings
 from ti_tui.setup.steps import StepId
 from ti_tui.widgets.field_row import FieldRow
+
+if TYPE_CHECKING:
+    from ti_tui.screens.wizard.draft_screen import DraftScreen
 
 
 class DraftChanged(Message):
@@ -61,6 +64,11 @@ class StepPane(AppAccess, Vertical):
         self.draft = draft
         self.findings = Findings()
 
+    @property
+    def drafting(self) -> DraftScreen:
+        """The wizard's screen, which holds the draft."""
+        return cast("DraftScreen", self.screen)
+
     def on_mount(self) -> None:
         self.post_message(Ready(self.step))
 
@@ -92,6 +100,17 @@ class StepPane(AppAccess, Vertical):
     def rows(self) -> Sequence[FieldRow]:
         """The rows that can be reached, in order."""
         return [row for row in self.query(FieldRow) if row.display]
+
+    def on_field_row_changed(self, message: FieldRow.Changed) -> None:
+        message.stop()
+        self.take(message.row.spec.name, message.text)
+
+    def take(self, name: str, text: str) -> None:
+        """Put the text typed for a field into the draft."""
+        # The draft keeps an invalid text, and the findings say what is wrong with it.
+        with contextlib.suppress(FieldError):
+            self.draft.set(name, text)
+        self.post_message(DraftChanged(pictures=name == "photographs"))
 
     def row_with_focus(self) -> FieldRow | None:
         """The row that the cursor is in."""
@@ -160,19 +179,6 @@ class FormPane(StepPane):
         row.flag()
         self.call_after_refresh(row.scroll_visible, animate=False)
         return True
-
-    def on_field_row_changed(self, message: FieldRow.Changed) -> None:
-        message.stop()
-        self.take(message.row.spec.name, message.text)
-
-    def take(self, name: str, text: str) -> None:
-        """Put the text typed for a field into the draft."""
-        from ti_tui.setup.fields import FieldError
-
-        # The draft keeps an invalid text, and the findings say what is wrong with it.
-        with contextlib.suppress(FieldError):
-            self.draft.set(name, text)
-        self.post_message(DraftChanged(pictures=name == "photographs"))
 
     def on_field_row_done(self, message: FieldRow.Done) -> None:
         message.stop()

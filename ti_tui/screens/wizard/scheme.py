@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal
@@ -22,21 +20,22 @@ from ti_tui.run.scheme import (
 )
 from ti_tui.screens.wizard.pane import DraftChanged, NextStep, StepPane
 from ti_tui.setup.draft import Draft
-from ti_tui.setup.fields import FieldError, recipe_fields
+from ti_tui.setup.fields import recipe_fields
 from ti_tui.setup.findings import Findings
 from ti_tui.widgets.canvas import Canvas, marked
-from ti_tui.widgets.chart import Axis, Curve, chart, nice_axis
+from ti_tui.widgets.chart import scheme_chart
 from ti_tui.widgets.controls import ChoiceRow, Edited, EditingFinished, TextLine
 from ti_tui.widgets.field_row import FieldRow
 from ti_tui.widgets.segment_table import SegmentTable
 
 OWN = "own"
 SEGMENTS, SHAPE, WARMUP = "scheme.segments", "scheme.shape", "scheme.warmup_steps"
-SMOOTH: dict[str, tuple[SchemeShape, tuple[Segment, ...]]] = {
-    "constant": ("constant", (Segment(0.005, 2000),)),
-    "cosine": ("cosine", (Segment(0.005, 1999), Segment(0.0001, 1))),
+CHOICES = {
+    **PRESETS,
+    # One rate, and a decay from the first rate to the last.
+    "constant": Scheme((Segment(0.005, 2000),), shape="constant"),
+    "cosine": Scheme((Segment(0.005, 1999), Segment(0.0001, 1)), shape="cosine"),
 }
-"""Presets with a smooth shape: one rate, or a decay from the first rate to the last."""
 WORDS_OF = {
     "faces": "large steps first, then smaller and smaller: for people and things",
     "styles": "small steps: for a way of painting",
@@ -45,6 +44,13 @@ WORDS_OF = {
     "cosine": "falls slowly, then quickly, then slowly to a small rate",
     "own": "your own text or table",
 }
+EXPLANATIONS = {
+    "preset": "left and right choose a scheme; each can be changed below.",
+    "text": "rate:number pairs as in A1111; you can paste them here.",
+    "reading": "People who restart kohya by hand mean FOR N steps each; A1111 reads UNTIL step N.",
+    "segments": "arrows move, typing changes a cell, enter accepts it or continues, + adds a row, del deletes it.",
+}
+"""The sentence about each widget by its id."""
 
 
 class SchemePane(StepPane):
@@ -73,7 +79,7 @@ class SchemePane(StepPane):
         self._text = self.draft.mistyped.get(SEGMENTS) or format_scheme(scheme.segments)
         with Horizontal(classes="line"):
             yield Static("  Preset", classes="label", markup=False)
-            yield ChoiceRow((*PRESETS, *SMOOTH, OWN), self._preset(scheme), id="preset")
+            yield ChoiceRow((*CHOICES, OWN), self._preset(scheme), id="preset")
         yield Canvas(id="preset-words")
         with Horizontal(classes="line"):
             yield Static("  Text", classes="label", markup=False)
@@ -101,17 +107,10 @@ class SchemePane(StepPane):
         self._show()
 
     def explanation(self) -> str:
-        if self.query_one("#preset").has_focus:
-            return "left and right choose a scheme; each can be changed below."
-        if self.query_one("#text").has_focus:
-            return "rate:number pairs as in A1111; you can paste them here."
-        if self.query_one("#reading").has_focus:
-            return "People who restart kohya by hand mean FOR N steps each; A1111 reads UNTIL step N."
-        if self.query_one("#segments").has_focus:
-            return "arrows move, typing changes a cell, enter accepts it or continues, + adds a row, del deletes it."
         if row := self.row_with_focus():
             return f"{row.spec.label}: {row.spec.help} The first rate is large on purpose: it rarely helps here."
-        return ""
+        focused = self.screen.focused
+        return EXPLANATIONS.get(focused.id or "", "") if focused is not None else ""
 
     def on_mount(self) -> None:
         if SEGMENTS in self.draft.mistyped:
@@ -152,13 +151,6 @@ class SchemePane(StepPane):
         message.stop()
         self.query_one(FieldRow).entry.focus()
 
-    def on_field_row_changed(self, message: FieldRow.Changed) -> None:
-        message.stop()
-        # The draft keeps an invalid text, and the findings say what is wrong with it.
-        with contextlib.suppress(FieldError):
-            self.draft.set(WARMUP, message.text)
-        self.post_message(DraftChanged())
-
     def on_field_row_done(self, message: FieldRow.Done) -> None:
         message.stop()
         self.post_message(NextStep())
@@ -169,11 +161,8 @@ class SchemePane(StepPane):
     def _take_preset(self, name: str) -> None:
         self._reading = "for"
         self.query_one("#reading", ChoiceRow).show_text("for N steps")
-        if name in PRESETS:
-            self._put(PRESETS[name], text=True)
-        elif name in SMOOTH:
-            shape, segments = SMOOTH[name]
-            self._put(Scheme(segments, shape=shape), text=True)
+        if name in CHOICES:
+            self._put(CHOICES[name], text=True)
         else:
             self.query_one("#text").focus()
 
@@ -212,13 +201,8 @@ class SchemePane(StepPane):
         return shape
 
     def _preset(self, scheme: Scheme) -> str:
-        for name, preset in PRESETS.items():
-            if (preset.shape, preset.segments) == (scheme.shape, scheme.segments):
-                return name
-        for name, (shape, segments) in SMOOTH.items():
-            if (shape, segments) == (scheme.shape, scheme.segments):
-                return name
-        return OWN
+        wanted = (scheme.shape, scheme.segments)
+        return next((name for name, choice in CHOICES.items() if (choice.shape, choice.segments) == wanted), OWN)
 
     def _show(self) -> None:
         preset = self.query_one("#preset", ChoiceRow).text
@@ -267,10 +251,7 @@ class SchemePane(StepPane):
             scheme = Scheme(scheme.segments, min(warmup, scheme.segments[0].steps), scheme.shape)
         except SchemeError:
             return
-        xs, ys = scheme.points()
-        y = nice_axis(min(ys), max(ys), log=True)
-        x = Axis(1, max(2, scheme.total_steps), log=True)
-        canvas.draw(chart(min(width, 100), height, [Curve("rate", xs, ys, "chart-rate")], x, y))
+        canvas.draw(scheme_chart(scheme, min(width, 100), height))
 
 
 def _warmup_note(draft: Draft) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from ti_tui.screens.wizard.draft_screen import DraftScreen
 from ti_tui.screens.wizard.pane import FormPane, GoTo, Ready, StepPane
 from ti_tui.setup.draft import Draft, bad_draft_path, drop_draft, load_draft
 from ti_tui.setup.steps import STEPS, StepId, state_of, step_of
-from ti_tui.widgets.canvas import Canvas
+from ti_tui.widgets.canvas import Canvas, spread
 from ti_tui.widgets.step_rail import StepRail
 
 if TYPE_CHECKING:
@@ -148,6 +149,9 @@ class WizardScreen(DraftScreen):
             self.open_pane.reset()
 
     def action_pick(self) -> None:
+        from ti_tui.dataset.picture_file import SUFFIXES
+        from ti_tui.screens.dialogs import PathPicker, start_of
+
         pane = self.open_pane
         if pane is None:
             return
@@ -158,14 +162,23 @@ class WizardScreen(DraftScreen):
         if row is None or (row.spec.kind != "path" and row.spec.name != "embedding.init"):
             self.notify("This field takes no path.", timeout=2)
             return
-        self._pick_for(row.spec.name)
+        field, name = row, row.spec.name
+
+        def picked(path: Path | None) -> None:
+            if path is not None:
+                field.control.show_text(location(path))
+                pane.take(name, location(path))
+            field.entry.focus()
+
+        start, suffixes = start_of(self.draft.text(name)), PICKED.get(name, frozenset())
+        counted = SUFFIXES if name == "photographs" else frozenset()
+        self.app.push_screen(PathPicker(row.spec.label, start, suffixes=suffixes, counted=counted), picked)
 
     def on_next_step(self) -> None:
         self.action_next_step()
 
     def on_go_to(self, message: GoTo) -> None:
-        step = step_of(message.field)
-        self._open(step, field=message.field)
+        self._open(step_of(message.field), field=message.field)
 
     def on_step_rail_chosen(self, message: StepRail.Chosen) -> None:
         self._open(message.step)
@@ -212,26 +225,20 @@ class WizardScreen(DraftScreen):
     # The draft
 
     def _offer(self, left: Draft) -> None:
-        from ti_tui.screens.dialogs import Answer, QuestionDialog
+        from ti_tui.screens.dialogs import Answer, ask
 
         recent = time.time() - left.saved < 20 * 3600
         when = clock(left.saved, "%H:%M" if recent else "%d %B, %H:%M")
         token = left.fields.get("embedding.token") or left.photographs or "no name yet"
 
-        async def answered(answer: str | None) -> None:
-            if answer == "new":
-                drop_draft()
-                self._enter(self.here)
-                self.check_again()
-            else:
-                await self.take_draft(left)
+        def start_new() -> None:
+            drop_draft()
+            self._enter(self.here)
+            self.check_again()
 
-        question = QuestionDialog(
-            f"Continue the draft of {when}?",
-            printable(str(token)),
-            [Answer("go", "g", "continue it"), Answer("new", "n", "start a new one")],
-        )
-        self.app.push_screen(question, answered)
+        go_on = Answer("g", "continue it", partial(self.take_draft, left))
+        answers = [go_on, Answer("n", "start a new one", start_new)]
+        ask(self.app, f"Continue the draft of {when}?", printable(str(token)), answers, otherwise=go_on)
 
     async def take_draft(self, draft: Draft) -> None:
         """Continue with `draft` instead of the open one."""
@@ -285,11 +292,8 @@ class WizardScreen(DraftScreen):
         if hardware is not None:
             free, total = hardware.free_bytes / GIB, hardware.total_bytes / GIB
             device = f"{hardware.name}   {free:.1f} of {total:.1f} GiB free "
-        title = f"   {self.draft.occasion or 'new embedding'}"
-        width = max(0, self.size.width - len(f" ti_tui{title}") - len(device))
-        self.query_one("#head", Canvas).draw(
-            [[(" ti_tui", "accent b"), (title, "muted"), (" " * width, ""), (device, "muted")]]
-        )
+        title = [(" ti_tui", "accent b"), (f"   {self.draft.occasion or 'new embedding'}", "muted")]
+        self.query_one("#head", Canvas).draw([spread(title, (device, "muted"), self.size.width, least=2)])
 
     def explain(self) -> None:
         """Explain the focused widget."""
@@ -304,13 +308,12 @@ class WizardScreen(DraftScreen):
         self.query_one(StepRail).narrow = fit_footer(self)
         self._show_all()
 
+    @property
     def help_text(self) -> str:
-        """What the open step is for."""
         return self.open_pane.WORDS if self.open_pane is not None else ""
 
     @property
     def help_terms(self) -> tuple[str, ...]:
-        """Glossary terms of the open step."""
         return self.open_pane.TERMS if self.open_pane is not None else ()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -327,25 +330,6 @@ class WizardScreen(DraftScreen):
         if action == "reset_field":
             return self.here in {"captions", "directories", "parameters"}
         return True
-
-    def _pick_for(self, name: str) -> None:
-        from ti_tui.dataset.picture_file import SUFFIXES
-        from ti_tui.screens.dialogs import PathPicker, start_of
-
-        pane = self.open_pane
-        if not isinstance(pane, FormPane):
-            return
-        row = next(row for row in pane.rows() if row.spec.name == name)
-
-        def picked(path: Path | None) -> None:
-            if path is not None:
-                row.control.show_text(location(path))
-                pane.take(name, location(path))
-            row.entry.focus()
-
-        start, suffixes = start_of(self.draft.text(name)), PICKED.get(name, frozenset())
-        counted = SUFFIXES if name == "photographs" else frozenset()
-        self.app.push_screen(PathPicker(row.spec.label, start, suffixes=suffixes, counted=counted), picked)
 
 
 def _pane(step: StepId, draft: Draft) -> StepPane:

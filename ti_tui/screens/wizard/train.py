@@ -28,7 +28,6 @@ from ti_tui.widgets.field_row import MARKS
 
 if TYPE_CHECKING:
     from ti_tui.dataset.survey import SurveyCache
-    from ti_tui.screens.wizard.draft_screen import DraftScreen
 
 START, WRITE = "start", "write"
 
@@ -206,11 +205,6 @@ class TrainPane(WorkerErrors, StepPane):
 
     def worker_failed(self, error: Exception, details: str) -> None:
         self.post_message(StartFailed(f"The run could not be made: {error}. {details}"))
-
-    @property
-    def drafting(self) -> DraftScreen:
-        """The wizard's screen, which holds the draft."""
-        return self.screen  # type: ignore[return-value]
 
     def _receipt_lines(self) -> list[Line]:
         from ti_tui.setup.receipt import receipt
