@@ -133,16 +133,20 @@ class DatasetPane(FormPane):
             return self.draft.choices.subfolders or self.drafting.below > 0
         return True
 
-    def fill(self, seen: Sequence[SurveyedFile], *, looking: bool) -> None:
-        """Show these photographs instead of the present ones; looking: more may follow."""
-        self._looking = looking
+    def fill(self) -> None:
+        """Show the photographs that were checked so far, instead of those shown now."""
+        self._looking = self.drafting.looking
         self._desk = None
-        if seen and not looking:
+        if self.drafting.seen and not self._looking:
             from ti_tui.setup.crop_desk import CropDesk
 
-            self._desk = CropDesk(self.draft, seen)
-        self._show_pictures(seen)
+            self._desk = CropDesk(self.draft, self.drafting.seen)
+        self._show_pictures(self.drafting.seen)
         self._count()
+        # Only after enter was pressed for this folder: the cursor must not move by itself.
+        if not self._looking and self._usable and self._entered and self._entered == self.draft.photographs:
+            self._entered = ""
+            self.query_one("#pictures").focus()
 
     def add(self, look: SurveyedFile) -> None:
         """One more photograph was checked."""
@@ -153,14 +157,6 @@ class DatasetPane(FormPane):
         if len(self._seen) == 1:
             pictures.highlighted = 0
         self._count()
-
-    def looked(self, seen: Sequence[SurveyedFile]) -> None:
-        """The whole folder was checked."""
-        self.fill(seen, looking=False)
-        # Only after enter was pressed for this folder: the cursor must not move by itself.
-        if self._usable and self._entered and self._entered == self.draft.photographs:
-            self._entered = ""
-            self.query_one("#pictures").focus()
 
     def after_last(self) -> None:
         self._entered = self.draft.photographs
@@ -255,11 +251,8 @@ class DatasetPane(FormPane):
 
     def take_folder(self, folder: Path) -> None:
         """Use `folder`, as if it had been typed."""
-        row = self.rows()[0]
-        row.control.show_text(location(folder))
-        row.add_class("-visited")
-        row.entry.focus()
-        self.take("photographs", location(folder))
+        self.rows()[0].add_class("-visited")
+        self.take_path("photographs", folder)
 
     @property
     def _photographs(self) -> PhotographLines:

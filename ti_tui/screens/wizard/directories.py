@@ -17,6 +17,7 @@ from ti_tui.setup.fields import FieldSpec, field
 from ti_tui.setup.findings import Findings
 from ti_tui.setup.steps import STEPS
 from ti_tui.widgets.canvas import Canvas
+from ti_tui.widgets.controls import TextLine
 from ti_tui.widgets.field_row import FieldRow
 
 PLACEHOLDERS = {
@@ -46,14 +47,8 @@ class DirectoriesPane(FormPane):
     def compose(self) -> ComposeResult:
         rows = []
         for name in next(step.fields for step in STEPS if step.id == self.step):
-            spec = field(name)
-            row = FieldRow(
-                spec,
-                self.draft.text(name),
-                placeholder=self._placeholder(spec),
-                label=LABELS.get(name, ""),
-            )
-            rows.append(row)
+            spec, text, label = field(name), self.draft.text(name), LABELS.get(name, "")
+            rows.append(FieldRow(spec, text, placeholder=self._placeholder(spec), label=label))
         yield scrolled(*rows, OptionList(id="found"), Canvas(id="tree"))
 
     def on_mount(self) -> None:
@@ -66,9 +61,9 @@ class DirectoriesPane(FormPane):
         super().show(findings)
         from ti_tui.setup.assess import tree
 
-        for row in self.rows():
-            if row.spec.name == "run_folder" and hasattr(row.control, "placeholder"):
-                row.control.placeholder = self._placeholder(row.spec)
+        row = self.row("run_folder")
+        if row is not None and isinstance(row.control, TextLine):
+            row.control.placeholder = self._placeholder(row.spec)
         self.query_one("#found").display = bool(self._found) and not self.draft.text("save.install_to")
         lines = [printable(line) for line in tree(self.draft, findings)]
         self.query_one("#tree", Canvas).draw(
@@ -83,10 +78,7 @@ class DirectoriesPane(FormPane):
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()
-        row = next(row for row in self.rows() if row.spec.name == "save.install_to")
-        row.control.show_text(location(self._found[event.option_index]))
-        self.take("save.install_to", location(self._found[event.option_index]))
-        row.entry.focus()
+        self.take_path("save.install_to", self._found[event.option_index])
 
     def _placeholder(self, spec: FieldSpec) -> str:
         if spec.name == "repeats":

@@ -90,13 +90,10 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
         return self._survey.below if self._survey is not None else 0
 
     def fill_pictures(self) -> None:
-        """Show the photographs in `seen` instead of the present ones."""
+        """Show the photographs in `seen` instead of those shown now."""
 
     def add_picture(self, look: SurveyedFile) -> None:
         """Show one more photograph."""
-
-    def folder_checked(self) -> None:
-        """The whole folder was checked; what is in `seen` is final."""
 
     def show_findings(self) -> None:
         """Show what is known now."""
@@ -213,7 +210,7 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
         self._survey, self._folder_problem = survey, message.problem
         self.seen = [*survey.files, *survey.strays] if survey is not None else []
         self.looking = False
-        self.folder_checked()
+        self.fill_pictures()
         if survey is not None and survey.scan.pictures and self.draft.kept:
             from ti_tui import settings
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.containers import Vertical, VerticalScroll
 from textual.message import Message
 from textual.widget import Widget
 
+from ti_tui.formatting import location
 from ti_tui.run.problems import Problem
 from ti_tui.screens.base import AppAccess
 from ti_tui.setup.draft import Draft
@@ -112,6 +114,17 @@ class StepPane(AppAccess, Vertical):
             self.draft.set(name, text)
         self.post_message(DraftChanged(pictures=name == "photographs"))
 
+    def take_path(self, name: str, path: Path) -> None:
+        """Use a path that was picked, as if it had been typed into the field `name`."""
+        self.take(name, location(path))
+        if row := self.row(name):
+            row.control.show_text(location(path))
+            row.entry.focus()
+
+    def row(self, name: str) -> FieldRow | None:
+        """The row of a field of this step, also if it is hidden."""
+        return next((row for row in self.query(FieldRow) if row.spec.name == name), None)
+
     def row_with_focus(self) -> FieldRow | None:
         """The row that the cursor is in."""
         return next((row for row in self.rows() if row.has_focus_within), None)
@@ -170,7 +183,7 @@ class FormPane(StepPane):
         return f"{row.spec.label}: {row.spec.help}" if row else ""
 
     def go_to(self, field: str) -> bool:
-        row = next((row for row in self.query(FieldRow) if row.spec.name == field), None)
+        row = self.row(field)
         if row is None:
             return False
         row.add_class("-visited")

@@ -12,7 +12,7 @@ from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Footer, Rule, Static
 
-from ti_tui.formatting import clock, location, printable
+from ti_tui.formatting import clock, printable
 from ti_tui.run.hardware import GIB
 from ti_tui.screens.base import fit_footer
 from ti_tui.screens.wizard.dataset import DatasetPane
@@ -33,6 +33,14 @@ PICKED = {
     "model.vae": frozenset({".safetensors", ".ckpt", ".pt"}),
 }
 """Suffixes of the files that can be picked for a field; for other fields a folder is picked."""
+ONLY_IN: dict[str, tuple[StepId, ...]] = {
+    "advanced": ("parameters",),
+    "search": ("parameters",),
+    "view": ("train",),
+    "pick": ("dataset", "captions", "directories", "parameters"),
+    "reset_field": ("captions", "directories", "parameters"),
+}
+"""Actions that only some steps have."""
 
 
 class WizardScreen(DraftScreen):
@@ -166,9 +174,9 @@ class WizardScreen(DraftScreen):
 
         def picked(path: Path | None) -> None:
             if path is not None:
-                field.control.show_text(location(path))
-                pane.take(name, location(path))
-            field.entry.focus()
+                pane.take_path(name, path)
+            else:
+                field.entry.focus()
 
         start, suffixes = start_of(self.draft.text(name)), PICKED.get(name, frozenset())
         counted = SUFFIXES if name == "photographs" else frozenset()
@@ -243,15 +251,11 @@ class WizardScreen(DraftScreen):
     async def take_draft(self, draft: Draft) -> None:
         """Continue with `draft` instead of the open one."""
         self.take_over(draft)
-        self.visited = set()
         await self.query_one("#panes").remove_children()
-        wanted = draft.step if draft.step in {step.id for step in STEPS} else "dataset"
-        for step in STEPS:
-            if step.id == wanted:
-                break
-            self.visited.add(step.id)
-        self.here = wanted
-        self._open(wanted)
+        steps = [step.id for step in STEPS]
+        self.here = draft.step if draft.step in steps else "dataset"
+        self.visited = set(steps[: self._index()])
+        self._open(self.here)
 
     def ask_quit(self) -> None:
         """Leave: the draft is saved, so there is nothing to ask."""
@@ -265,15 +269,11 @@ class WizardScreen(DraftScreen):
 
     def fill_pictures(self) -> None:
         if dataset := self._dataset():
-            dataset.fill(self.seen, looking=self.looking)
+            dataset.fill()
 
     def add_picture(self, look: SurveyedFile) -> None:
         if dataset := self._dataset():
             dataset.add(look)
-
-    def folder_checked(self) -> None:
-        if dataset := self._dataset():
-            dataset.looked(self.seen)
 
     def show_findings(self) -> None:
         self._show_all()
@@ -321,15 +321,7 @@ class WizardScreen(DraftScreen):
             return self.here != STEPS[-1].id
         if action == "previous_step":
             return self.here != STEPS[0].id
-        if action in {"advanced", "search"}:
-            return self.here == "parameters"
-        if action == "view":
-            return self.here == "train"
-        if action == "pick":
-            return self.here in {"dataset", "captions", "directories", "parameters"}
-        if action == "reset_field":
-            return self.here in {"captions", "directories", "parameters"}
-        return True
+        return self.here in ONLY_IN.get(action, (self.here,))
 
 
 def _pane(step: StepId, draft: Draft) -> StepPane:
