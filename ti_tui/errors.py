@@ -17,6 +17,11 @@ class UserError(Exception):
         self.where = where
         self.remedy = remedy
 
+    @property
+    def sentence(self) -> str:
+        """What is wrong and what to do, on one line, without the place."""
+        return f"{self.message.rstrip('.')}. {self.remedy}".strip()
+
     def __str__(self) -> str:
         first = f"{self.where}: {self.message}" if self.where else self.message
         return f"{first}\n{self.remedy}" if self.remedy else first

@@ -141,7 +141,6 @@ class TiTuiApp(BaseApp, inherit_bindings=False):
         self.exit()
 
     def action_help(self) -> None:
-        """What this screen is for, and its keys."""
         from ti_tui.screens.help import HelpScreen
 
         if not isinstance(self.screen, HelpScreen):

@@ -59,7 +59,6 @@ def chart(
     x: Axis,
     y: Axis,
     *,
-    x_ticks: Sequence[float] | None = None,
     marks: Sequence[float] = (),
     y_text: Callable[[float], str] | None = None,
 ) -> list[Line]:
@@ -80,7 +79,7 @@ def chart(
         pieces: list[Piece] = [(f"{label:>{AXIS_CELLS - 2}} {'┤' if label else '│'}", "muted")]
         lines.append(pieces + _merged(letters[row], styles[row], {c: t for (r, c), t in text.items() if r == row}))
     lines.append(_axis_line(columns, x, marks))
-    lines.append(_tick_line(columns, x, x_ticks or _x_ticks(x)))
+    lines.append(_tick_line(columns, x, _x_ticks(x)))
     return lines
 
 

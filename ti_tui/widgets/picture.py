@@ -37,8 +37,6 @@ called in a thread, and raises UserError or OSError."""
 DEBOUNCE_SECONDS = 0.08
 MOST_CELLS = 256
 """Largest side of an image in real pixels. Kitty has 297 placeholders, and textual-image raises beyond that."""
-# EXIF orientation -> PIL.Image.Transpose, by number: Pillow is first imported by the worker.
-_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 
 
 class PictureCache:
@@ -88,23 +86,23 @@ def decode(path: Path, cells: CellSize, cell: CellSize = HALF_CELL) -> Image.Ima
     """
     from PIL import Image
 
-    from ti_tui.dataset.picture_file import load_pixels, open_picture
+    from ti_tui.dataset.picture_file import load_pixels, open_picture, orientation
 
     with open_picture(path) as opened:
         longest = max(cells[0] * cell[0], cells[1] * cell[1])
         opened.draft(None, (longest, longest))
         load_pixels(opened)
-        turn = _orientation(opened)
-        image = _eight_bits(opened)
-        width, height = image.size if turn < 5 else image.size[::-1]
-        columns, rows = fit((width, height), cells, cell)
-        size = (columns * cell[0], rows * cell[1])
+        turn, image = orientation(opened), opened
+        if turn != 1 or opened.mode.startswith(("I", "F")):
+            # Loads numpy, which upright images with 8 bits do not need.
+            from ti_tui.dataset.crop import to_8_bits, turned
+
+            image = turned(to_8_bits(opened), turn)
+        columns, rows = fit(image.size, cells, cell)
         mode = "RGBA" if image.has_transparency_data else "RGB"
         # Resizing an image with a palette would pick single pixels instead of averaging them.
         image = image if image.mode == mode else image.convert(mode)
-        image = image.resize(size if turn < 5 else size[::-1], Image.Resampling.LANCZOS, reducing_gap=2.0)
-    if turn in _TURNS:
-        image = image.transpose(Image.Transpose(_TURNS[turn]))
+        image = image.resize((columns * cell[0], rows * cell[1]), Image.Resampling.LANCZOS, reducing_gap=2.0)
     if image.mode == "RGBA":
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
@@ -194,7 +192,6 @@ class PictureView(Widget):
         self.app.theme_changed_signal.subscribe(self, lambda _theme: self._redraw())
 
     def on_resize(self, _event: Resize) -> None:
-        """Draw again in the new size."""
         self._redraw()
 
     def on_picture_view_drawn(self, message: Drawn) -> None:
@@ -300,23 +297,6 @@ def _draw(task: _Task, protocol: Protocol) -> _Drawing:
 def _centred(line: Strip, width: int, style: Style) -> Strip:
     left = max(0, (width - line.cell_length) // 2)
     return Strip([Segment(" " * left, style), *line]).adjust_cell_length(width, style)
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(0x0112, 1))
-    except Exception:
-        return 1  # Broken metadata: assume that the image is upright.
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale a grey image with 16 or 32 bits per pixel to 0..255; `convert` alone would clip it at 255."""
-    if not image.mode.startswith(("I", "F")):
-        return image
-    top = cast(tuple[float, float], image.getextrema())[1]
-    full = 1.0 if image.mode == "F" and top <= 1 else 255.0 if top <= 255 else 65535.0
-    whole = image if image.mode == "F" else image.convert("I")
-    return whole.point(lambda value: value * (255 / full) + 0).convert("L")
 
 
 def _printable(text: str) -> str:

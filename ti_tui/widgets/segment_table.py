@@ -50,7 +50,6 @@ class SegmentTable(FocusCanvas):
         self.most_rows = 12
 
     def show(self, segments: Sequence[Segment]) -> None:
-        """Show other segments."""
         if tuple(segments) == self.segments:
             return
         self.segments = tuple(segments)

@@ -138,18 +138,15 @@ class SampleGrid(Vertical, can_focus=True):
 
     @property
     def counted(self) -> str:
-        """The number of steps and prompts, in words."""
         comparison = self._comparison
         return f"{number(len(comparison.steps), 'step')}, {number(len(comparison.prompts), 'prompt')}"
 
     @property
     def prompt(self) -> int:
-        """The index of the chosen prompt."""
         return self._prompt
 
     @property
     def picture(self) -> Path | None:
-        """The file of the chosen sample."""
         prompt = next(iter(self._comparison.prompts[self._prompt :]), "")
         return self._comparison.pictures.get((prompt, self._comparison.steps[self._step]))
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from textual.app import ComposeResult
-from textual.widgets import Input
 
 from ti_tui.run.scheme import Scheme, SchemeError, format_scheme, parse
 from ti_tui.screens.dialogs import FormDialog
 from ti_tui.widgets.canvas import Canvas, marked
 from ti_tui.widgets.chart import scheme_chart
+from ti_tui.widgets.controls import EditingFinished, TextLine
 
 
 class SchemeChange(FormDialog[str | None]):
@@ -22,38 +24,30 @@ class SchemeChange(FormDialog[str | None]):
         )
         self._scheme, self._step = scheme, step
         self._before = format_scheme(scheme.segments_after(step))
-        self._typed = self._before or "0.001:500"
 
     def body(self) -> ComposeResult:
-        yield Input(self._typed, compact=True, select_on_focus=False)
+        yield TextLine(self._before or "0.001:500")
         yield Canvas(id="total")
         yield Canvas(id="curve")
 
-    def on_mount(self) -> None:
-        self.query_one(Input).cursor_blink = False
+    def on_editing_finished(self, message: EditingFinished) -> None:
+        message.stop()
+        with contextlib.suppress(SchemeError):
+            self._changed()
+            text = self.query_one(TextLine).value
+            # An unchanged text makes no request.
+            self.dismiss(text if text.strip() != self._before else None)
 
-    def on_input_changed(self, event: Input.Changed) -> None:
-        self._typed = event.value
-        self.show_outcome()
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        try:
-            self._changed(event.value)
-        except SchemeError:
-            return
-        # An unchanged text makes no request.
-        self.dismiss(event.value if event.value.strip() != self._before else None)
-
-    def _changed(self, text: str) -> Scheme:
-        """The scheme with the rates of `text` from here on. Raises SchemeError."""
-        return self._scheme.continued(self._step, parse(text, "for").segments)
+    def _changed(self) -> Scheme:
+        """The scheme with the rates that are typed from here on. Raises SchemeError."""
+        return self._scheme.continued(self._step, parse(self.query_one(TextLine).value, "for").segments)
 
     def show_outcome(self) -> None:
         total, curve = self.query_one("#total", Canvas), self.query_one("#curve", Canvas)
         try:
-            scheme = self._changed(self._typed)
+            scheme = self._changed()
         except SchemeError as error:
-            text = f"{error.message}. {error.remedy}".strip()
+            text = error.sentence
             total.draw(marked("! ", text, "error", max(20, total.size.width - 2)))
             curve.draw([])
             return

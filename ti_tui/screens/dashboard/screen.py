@@ -265,23 +265,21 @@ class DashboardScreen(SteeringScreen):
 
     def _show_samples(self) -> None:
         history = self.followed.history
-        here = self.chosen()
-        file = here.files[0] if here and here.files else ""
+        chosen = self.chosen()
+        file = chosen.files[0] if chosen and chosen.files else ""
         self.query_one("#file", Static).update(printable(f"file {file}") if file else "")
         then, now = self.query_one("#then", PictureView), self.query_one("#now", PictureView)
         if not history.samples:
             then.show(None, "no samples yet")
             return
         last = max(history.samples)
-        chosen = self.chosen()
         step = step_for(history, chosen.step) if chosen else None
         if step is None or step == last:
             # The newest has its own place; the first step shows the progress since.
             step = min(history.samples)
-        path, _ = picture_at(self.followed.folder, history, step, self._prompt)
-        then.show(path, f"step {step}")
-        path, _ = picture_at(self.followed.folder, history, last, self._prompt)
-        now.show(path, f"step {last}")
+        for view, at in ((then, step), (now, last)):
+            path, _ = picture_at(self.followed.folder, history, at, self._prompt)
+            view.show(path, f"step {at}")
 
     def chosen(self) -> CheckpointRow | None:
         at = self.query_one("#checkpoints", OptionList).highlighted

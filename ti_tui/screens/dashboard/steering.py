@@ -186,7 +186,7 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
             self.post_message(NotInstalled(step, into, error.message, replaces=True))
             return
         except UserError as error:
-            self.post_message(NotInstalled(step, into, f"{error.message}. {error.remedy}".strip()))
+            self.post_message(NotInstalled(step, into, error.sentence))
             return
         settings.remember_choice("embeddings_folder", into)
         self.post_message(CommandDone(f"Installed {location(target)}. In a prompt: {self.followed.name}"))

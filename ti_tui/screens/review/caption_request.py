@@ -57,9 +57,8 @@ class CaptionRequestDialog(FormDialog[CaptionRequest | None]):
         yield labelled("Mode", ChoiceRow(tuple(MODES), next(iter(MODES)), id="mode"))
         yield labelled("From", ChoiceRow((CAPTIONER, NAMES), CAPTIONER, id="source"))
         yield labelled("Prefix", TextLine(prefix, placeholder="put before each new caption", id="prefix"))
-        yield labelled(
-            "First words", TextLine(first_words, placeholder="a photo of: the captioner continues it", id="first")
-        )
+        continued = "a photo of: the captioner continues it"
+        yield labelled("First words", TextLine(first_words, placeholder=continued, id="first"))
         yield Canvas(id="outcome")
 
     def on_editing_finished(self, message: EditingFinished) -> None:

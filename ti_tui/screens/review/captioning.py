@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from textual import work
@@ -102,9 +102,7 @@ class CaptioningScreen(WorkerErrors, Screen[str]):
         """Stop; captions made so far are kept. A second call ends the process, which may be stuck."""
         again, self._stopped = self._stopped, True
         if self.progress is not None:
-            self.progress = CaptioningProgress(
-                self.progress.done, self.progress.total, note="the captioner is stopping"
-            )
+            self.progress = replace(self.progress, note="the captioner is stopping")
             self.show_progress()
         if self._captioner is None:
             # It has not started yet: the thread sees that its job number is outdated.

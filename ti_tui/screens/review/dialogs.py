@@ -76,7 +76,7 @@ class ReplaceDialog(FormDialog[dict[str, str] | None]):
         try:
             found = replace_in(captions, replacement)
         except ReplaceError as error:
-            wrong = f"{error.message}. {error.remedy}".strip()
+            wrong = error.sentence
         self._found = found
         width = max(20, self.query_one("#examples").size.width)
         self.query_one("#wrong", Canvas).draw([[("! ", "error b"), (cut(wrong, width - 16), "error")] if wrong else []])

@@ -105,12 +105,10 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
 
     @property
     def editor(self) -> CaptionEditor:
-        """The editor of the current caption."""
         return self.query_one(CaptionEditor)
 
     @property
     def pictures(self) -> CaptionList:
-        """The list of images."""
         return self.query_one(CaptionList)
 
     @property

@@ -119,7 +119,6 @@ class ParametersPane(FormPane):
         super().enter()
 
     def toggle_advanced(self) -> None:
-        """Show or hide the advanced fields."""
         self._end_search()
         self._show_advanced(not self._advanced)
         if self._advanced:
@@ -127,7 +126,6 @@ class ParametersPane(FormPane):
             self.call_after_refresh(super().go_to, first)
 
     def search(self) -> None:
-        """Open the search line."""
         self.query_one("#search").display = True
         self.query_one("#search TextLine").focus()
         self._show_advanced(True)

@@ -11,6 +11,7 @@ from ti_tui.run.scheme import (
     PRESETS,
     Scheme,
     SchemeError,
+    SchemeReading,
     SchemeReadings,
     SchemeShape,
     Segment,
@@ -28,7 +29,8 @@ from ti_tui.widgets.controls import ChoiceRow, Edited, EditingFinished, TextLine
 from ti_tui.widgets.field_row import FieldRow
 from ti_tui.widgets.segment_table import SegmentTable
 
-OWN = "own"
+OWN, FOR = "own", "for N steps"
+READINGS: dict[str, SchemeReading] = {FOR: "for", "until step N": "until"}
 SEGMENTS, SHAPE, WARMUP = "scheme.segments", "scheme.shape", "scheme.warmup_steps"
 CHOICES = {
     **PRESETS,
@@ -70,23 +72,21 @@ class SchemePane(StepPane):
 
     def __init__(self, draft: Draft) -> None:
         super().__init__(draft)
-        self._text = ""
-        self._reading = "for"
         self._wrong = ""
 
     def compose(self) -> ComposeResult:
         scheme = self._scheme()
-        self._text = self.draft.mistyped.get(SEGMENTS) or format_scheme(scheme.segments)
+        text = self.draft.mistyped.get(SEGMENTS) or format_scheme(scheme.segments)
         with Horizontal(classes="line"):
             yield Static("  Preset", classes="label", markup=False)
             yield ChoiceRow((*CHOICES, OWN), self._preset(scheme), id="preset")
         yield Canvas(id="preset-words")
         with Horizontal(classes="line"):
             yield Static("  Text", classes="label", markup=False)
-            yield TextLine(self._text, placeholder="0.05:10, 0.02:20, 0.001:500", joiner=", ", id="text")
+            yield TextLine(text, placeholder="0.05:10, 0.02:20, 0.001:500", joiner=", ", id="text")
         with Horizontal(classes="line"):
             yield Static("  Read as", classes="label", markup=False)
-            yield ChoiceRow(("for N steps", "until step N"), "for N steps", id="reading")
+            yield ChoiceRow(tuple(READINGS), FOR, id="reading")
         yield Canvas(id="readings")
         yield SegmentTable(scheme.segments, id="segments")
         yield FieldRow(recipe_fields()[WARMUP], self.draft.text(WARMUP))
@@ -127,11 +127,7 @@ class SchemePane(StepPane):
         match message.source.id:
             case "preset":
                 self._take_preset(message.text)
-            case "text":
-                self._text = message.text
-                self._take_text()
-            case "reading":
-                self._reading = "for" if message.text.startswith("for") else "until"
+            case "text" | "reading":
                 self._take_text()
 
     def on_editing_finished(self, message: EditingFinished) -> None:
@@ -143,8 +139,6 @@ class SchemePane(StepPane):
 
     def on_segment_table_changed(self, message: SegmentTable.Changed) -> None:
         message.stop()
-        self._reading = "for"
-        self.query_one("#reading", ChoiceRow).show_text("for N steps")
         self._put(Scheme(message.segments, shape=self._shape()), text=True)
 
     def on_segment_table_left(self, message: SegmentTable.Left) -> None:
@@ -159,8 +153,6 @@ class SchemePane(StepPane):
         self.query_one("#preset").focus()
 
     def _take_preset(self, name: str) -> None:
-        self._reading = "for"
-        self.query_one("#reading", ChoiceRow).show_text("for N steps")
         if name in CHOICES:
             self._put(CHOICES[name], text=True)
         else:
@@ -168,9 +160,9 @@ class SchemePane(StepPane):
 
     def _take_text(self) -> None:
         try:
-            scheme = parse(self._text, "for" if self._reading == "for" else "until")
+            scheme = parse(self._text, self._reading)
         except SchemeError as error:
-            self._wrong = f"{error.message}. {error.remedy}".strip()
+            self._wrong = error.sentence
             self.draft.mistyped[SEGMENTS] = self._text
             self._show()
             self.post_message(DraftChanged())
@@ -186,12 +178,20 @@ class SchemePane(StepPane):
         else:
             self.draft.put(SHAPE, scheme.shape)
         if text:
-            self._text = format_scheme(scheme.segments)
-            self.query_one("#text", TextLine).show_text(self._text)
+            self.query_one("#reading", ChoiceRow).show_text(FOR)
+            self.query_one("#text", TextLine).show_text(format_scheme(scheme.segments))
         self.query_one("#preset", ChoiceRow).show_text(self._preset(scheme))
         self.query_one(SegmentTable).show(scheme.segments)
         self._show()
         self.post_message(DraftChanged())
+
+    @property
+    def _text(self) -> str:
+        return self.query_one("#text", TextLine).value
+
+    @property
+    def _reading(self) -> SchemeReading:
+        return READINGS[self.query_one("#reading", ChoiceRow).text]
 
     def _scheme(self) -> Scheme:
         return Scheme(self.draft.segments, shape=self._shape())
@@ -211,7 +211,7 @@ class SchemePane(StepPane):
         row = self.query_one(FieldRow)
         row.show(
             self.draft.text(WARMUP),
-            note=_warmup_note(self.draft),
+            note="" if self.draft.value(WARMUP) else "none: the first rate is large on purpose",
             problems=self.findings.about(WARMUP),
             changed=self.draft.changed(WARMUP),
         )
@@ -252,7 +252,3 @@ class SchemePane(StepPane):
         except SchemeError:
             return
         canvas.draw(scheme_chart(scheme, min(width, 100), height))
-
-
-def _warmup_note(draft: Draft) -> str:
-    return "" if draft.value(WARMUP) else "none: the first rate is large on purpose"

@@ -51,9 +51,9 @@ class Preparing(Message):
 class StartFailed(Message):
     """The run could not be made or started."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, text: str) -> None:
         super().__init__()
-        self.message = message
+        self.text = text
 
 
 class TrainPane(WorkerErrors, StepPane):
@@ -165,7 +165,7 @@ class TrainPane(WorkerErrors, StepPane):
         try:
             made = make_run(draft, root, memory=memory, progress=progress)
         except UserError as error:
-            self.post_message(StartFailed(f"{error.message.rstrip('.')}. {error.remedy}"))
+            self.post_message(StartFailed(error.sentence))
             return
         if start and not get_current_worker().is_cancelled:
             try:
@@ -186,7 +186,7 @@ class TrainPane(WorkerErrors, StepPane):
 
     def on_start_failed(self, message: StartFailed) -> None:
         self.drafting.started = False
-        self._busy, self._failed = "", message.message.strip()
+        self._busy, self._failed = "", message.text
         self._show_progress()
         # Assess the draft again: the problem may belong to a field.
         self.post_message(DraftChanged())
