@@ -225,7 +225,7 @@ def test_pictures_are_left_out_and_taken_back(home: Path, photographs: Path) -> 
 def test_the_current_row_is_lit_while_the_list_has_the_focus(home: Path, photographs: Path) -> None:
     async def steps(pilot: Pilot[None]) -> None:
         def lit() -> bool:
-            return any(segment.style and segment.style.bgcolor for segment in review(pilot).pictures._strips[0])
+            return any(segment.style and segment.style.bgcolor for segment in review(pilot).listing._strips[0])
 
         assert not lit()
         await pilot.press("escape")

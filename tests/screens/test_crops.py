@@ -192,7 +192,7 @@ def test_a_move_decodes_no_picture(wide: Path, monkeypatch: pytest.MonkeyPatch) 
         decoded.append(path.name)
         return small_copy(path)
 
-    monkeypatch.setattr("ti_tui.screens.review.crop_pictures.small_copy", counting)
+    monkeypatch.setattr("ti_tui.screens.review.crop_images.small_copy", counting)
 
     async def steps(pilot: Pilot[None]) -> None:
         await pilot.press(*["right", "left"] * 5)
@@ -305,7 +305,7 @@ def test_no_key_breaks_the_review(size: tuple[int, int], wide: Path) -> None:
 
     async def go(pilot: Pilot[None]) -> None:
         await type_text(pilot, str(wide))
-        await until(pilot, lambda: len(pilot.app.screen.seen) == 3 and not pilot.app.screen.looking)  # type: ignore[attr-defined]
+        await until(pilot, lambda: len(pilot.app.screen.seen) == 3 and not pilot.app.screen.checking)  # type: ignore[attr-defined]
         await pilot.press("enter", "c")
         await until(pilot, lambda: isinstance(pilot.app.screen, CropReview))
         await steps(pilot)

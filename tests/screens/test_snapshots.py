@@ -23,7 +23,7 @@ def test_every_step_of_the_wizard_looks_as_it_did(
 
         async def judged() -> None:
             await pilot.pause(0.1)
-            await until(pilot, lambda: screen.current and not screen.looking)  # type: ignore[attr-defined]
+            await until(pilot, lambda: screen.current and not screen.checking)  # type: ignore[attr-defined]
 
         await check_snapshot(pilot, f"wizard-empty-{end}")
         await type_text(pilot, "~/photos")

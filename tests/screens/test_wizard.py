@@ -40,7 +40,7 @@ def wizard(pilot: Pilot[None]) -> WizardScreen:
 async def settled(pilot: Pilot[None]) -> None:
     """Wait until the draft was judged as it is after the last key."""
     await pilot.pause(0.05)
-    await until(pilot, lambda: wizard(pilot).current and not wizard(pilot).looking)
+    await until(pilot, lambda: wizard(pilot).current and not wizard(pilot).checking)
     await pilot.pause(0.05)
 
 

@@ -217,7 +217,7 @@ class PathPicker(Dialog[Path | None]):
     def _fill(self, at: Path | None = None) -> None:
         folders: list[Path] = []
         files: list[Path] = []
-        others = pictures = 0
+        others = images = 0
         try:
             for entry in self._folder.iterdir():
                 if entry.name.startswith(".") and not self._hidden:
@@ -227,7 +227,7 @@ class PathPicker(Dialog[Path | None]):
                 elif entry.suffix.lower() in self._suffixes:
                     files.append(entry)
                 elif entry.suffix.lower() in self._counted:
-                    pictures += 1
+                    images += 1
                 else:
                     others += 1
             place = printable(str(self._folder)) + (f"   ({others} other files)" if others else "")
@@ -237,11 +237,11 @@ class PathPicker(Dialog[Path | None]):
         key = lambda path: path.name.lower()  # noqa: E731
         self._entries = [self._folder, *sorted(folders, key=key), *sorted(files, key=key)]
         options = self.query_one(OptionList)
-        here = "./  this folder" + (f", {pictures} images" if pictures else "")
+        here = "./  this folder" + (f", {images} images" if images else "")
         names = [f"{path.name}/" if path.is_dir() else path.name for path in self._entries[1:]]
         options.set_options([Content(printable(name)) for name in (here, *names)])
         # The folder itself if it contains matching files, else its first entry.
-        first = 0 if pictures or len(self._entries) == 1 else 1
+        first = 0 if images or len(self._entries) == 1 else 1
         options.highlighted = self._entries.index(at) if at in self._entries else first
 
 

@@ -148,10 +148,10 @@ def load_widget(protocol: Protocol) -> type[Widget] | None:
     return widget
 
 
-def fit(picture: CellSize, cells: CellSize, cell: CellSize = HALF_CELL) -> CellSize:
-    """Columns and rows of the largest drawing with the aspect ratio of an image of `picture` pixels."""
-    scale = min(cells[0] * cell[0] / picture[0], cells[1] * cell[1] / picture[1])
-    return max(1, round(picture[0] * scale / cell[0])), max(1, round(picture[1] * scale / cell[1]))
+def fit(size: CellSize, cells: CellSize, cell: CellSize = HALF_CELL) -> CellSize:
+    """Columns and rows of the largest drawing with the aspect ratio of an image of `size` pixels."""
+    scale = min(cells[0] * cell[0] / size[0], cells[1] * cell[1] / size[1])
+    return max(1, round(size[0] * scale / cell[0])), max(1, round(size[1] * scale / cell[1]))
 
 
 def halfcell(image: Image.Image, width: int, height: int, colours: Literal["true", "256"] = "true") -> list[Strip]:

@@ -37,14 +37,14 @@ class SegmentTable(FocusCanvas):
             super().__init__()
             self.segments = segments
 
-    class Left(Message):
+    class Finished(Message):
         """Enter was pressed with nothing typed."""
 
     def __init__(self, segments: Sequence[Segment], *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.segments = tuple(segments)
         self.typed: str | None = None
-        self.wrong = ""
+        self.problem = ""
         self._at = (0, 0)
         self.seconds_per_step: float | None = None
         self.most_rows = 12
@@ -54,7 +54,7 @@ class SegmentTable(FocusCanvas):
             return
         self.segments = tuple(segments)
         self._at = (min(self._at[0], len(self.segments) - 1), self._at[1])
-        self.typed, self.wrong = None, ""
+        self.typed, self.problem = None, ""
         self.redraw()
 
     def action_move(self, rows: int, columns: int) -> None:
@@ -74,7 +74,7 @@ class SegmentTable(FocusCanvas):
     def action_remove(self) -> None:
         self.typed = None
         if len(self.segments) == 1:
-            self.wrong = "A scheme needs at least one row."
+            self.problem = "A scheme needs at least one row."
             self.redraw()
             return
         row = self._at[0]
@@ -83,7 +83,7 @@ class SegmentTable(FocusCanvas):
 
     def action_keep(self) -> None:
         if self.typed is None:
-            self.post_message(self.Left())
+            self.post_message(self.Finished())
         elif self._take():
             row, column = self._at
             self._at = (row, 1) if column == 0 else (min(row + 1, len(self.segments) - 1), 0)
@@ -93,7 +93,7 @@ class SegmentTable(FocusCanvas):
         if self.typed is None:
             # Nothing to discard: let the screen handle escape.
             raise SkipAction
-        self.typed, self.wrong = None, ""
+        self.typed, self.problem = None, ""
         self.redraw()
 
     def action_erase(self) -> None:
@@ -108,7 +108,7 @@ class SegmentTable(FocusCanvas):
             event.stop()
             event.prevent_default()
             self.typed = (self.typed or "") + event.character
-            self.wrong = ""
+            self.problem = ""
             self.redraw()
 
     def on_blur(self) -> None:
@@ -131,16 +131,16 @@ class SegmentTable(FocusCanvas):
                 new = Segment(here.learning_rate, int(self.typed))
         except (ValueError, SchemeError):
             expected = "a number above 0" if column == 0 else "a whole number from 1 to 1000000"
-            self.wrong = f"{self.typed!r} is not {expected}."
+            self.problem = f"{self.typed!r} is not {expected}."
             self.typed = None
             self.redraw()
             return False
-        self.typed, self.wrong = None, ""
+        self.typed, self.problem = None, ""
         self._change((*self.segments[:row], new, *self.segments[row + 1 :]))
         return True
 
     def _change(self, segments: tuple[Segment, ...]) -> None:
-        self.wrong = ""
+        self.problem = ""
         if segments != self.segments:
             self.segments = segments
             self.post_message(self.Changed(segments))
@@ -171,6 +171,6 @@ class SegmentTable(FocusCanvas):
             lines.append(line)
         if len(self.segments) > self.most_rows:
             lines.append([(f"       rows {first + 1} to {first + self.most_rows} of {len(self.segments)}", "muted")])
-        if self.wrong:
-            lines.append([(f"  ! {self.wrong}", "error")])
+        if self.problem:
+            lines.append([(f"  ! {self.problem}", "error")])
         self.draw(lines)

@@ -78,7 +78,7 @@ class GridRow(Vertical):
             yield PictureView(classes="grid-training")
 
     def fill(
-        self, shape: GridShape, lines: Sequence[Line], pictures: Sequence[Path | None], training: Path | None
+        self, shape: GridShape, lines: Sequence[Line], samples: Sequence[Path | None], training: Path | None
     ) -> None:
         """Show the samples (None: not drawn), and a training image at the right."""
         self.query_one(Canvas).draw(lines)
@@ -91,8 +91,8 @@ class GridRow(Vertical):
             holder.mount(*missing, before=real)
         for place, picture in enumerate(self._pictures):
             picture.display = place < shape.columns
-            path = pictures[place] if place < len(pictures) else None
-            self._show(picture, shape, path, "not drawn" if path is None and place < len(pictures) else "")
+            path = samples[place] if place < len(samples) else None
+            self._show(picture, shape, path, "not drawn" if path is None and place < len(samples) else "")
         self._show(real, shape, training, "")
 
     def _show(self, picture: PictureView, shape: GridShape, path: Path | None, caption: str) -> None:
@@ -119,7 +119,7 @@ class SampleGrid(Vertical, can_focus=True):
         Binding("v", "leave", "Two steps", id="grid.leave", tooltip="Back to two steps side by side"),
     ]
 
-    class Left(Message):
+    class Closed(Message):
         """Go back to two steps. step: the step to show, None for those shown before."""
 
         def __init__(self, step: int | None) -> None:
@@ -146,7 +146,7 @@ class SampleGrid(Vertical, can_focus=True):
         return self._prompt
 
     @property
-    def picture(self) -> Path | None:
+    def chosen_file(self) -> Path | None:
         prompt = next(iter(self._comparison.prompts[self._prompt :]), "")
         return self._comparison.pictures.get((prompt, self._comparison.steps[self._step]))
 
@@ -183,10 +183,10 @@ class SampleGrid(Vertical, can_focus=True):
             self._show()
 
     def action_choose(self) -> None:
-        self.post_message(self.Left(self._comparison.steps[self._step]))
+        self.post_message(self.Closed(self._comparison.steps[self._step]))
 
     def action_leave(self) -> None:
-        self.post_message(self.Left(None))
+        self.post_message(self.Closed(None))
 
     def _shape(self, wanted: int | None = None) -> GridShape:
         steps, prompts = len(self._comparison.steps), len(self._comparison.prompts)

@@ -21,7 +21,7 @@ from ti_tui.widgets.canvas import Canvas, Piece
 from ti_tui.widgets.picture import PictureView
 
 
-def picture_at(folder: RunFolder, history: RunHistory, step: int, prompt: int) -> tuple[Path | None, str]:
+def sample_at(folder: RunFolder, history: RunHistory, step: int, prompt: int) -> tuple[Path | None, str]:
     """The sample of one prompt at one step, and its prompt; None if it was not drawn."""
     files = history.samples.get(step, ())
     if not files:
@@ -37,7 +37,7 @@ def step_for(history: RunHistory, step: int) -> int | None:
     return before[-1] if before else steps[0] if steps else None
 
 
-def training_picture(folder: RunFolder) -> Path | None:
+def training_image(folder: RunFolder) -> Path | None:
     """A training image to compare with."""
     return next(iter(training_pictures(folder.images)), None)
 
@@ -115,7 +115,7 @@ class CompareScreen(AppAccess, Screen[None]):
         grid.choose(self._steps[self._left], self._prompt)
         grid.focus()
 
-    def on_sample_grid_left(self, message: SampleGrid.Left) -> None:
+    def on_sample_grid_closed(self, message: SampleGrid.Closed) -> None:
         if message.step is not None:
             self._left = self._steps.index(message.step)
         self._prompt = self.query_one(SampleGrid).prompt
@@ -143,8 +143,8 @@ class CompareScreen(AppAccess, Screen[None]):
         self._show()
 
     def action_copy(self) -> None:
-        path, _ = picture_at(self._folder, self._history, self._steps[self._left], self._prompt)
-        path = self.query_one(SampleGrid).picture if self.in_grid else path
+        path, _ = sample_at(self._folder, self._history, self._steps[self._left], self._prompt)
+        path = self.query_one(SampleGrid).chosen_file if self.in_grid else path
         if path is not None:
             self.ti_tui.copy(str(path), "the path")
 
@@ -162,10 +162,10 @@ class CompareScreen(AppAccess, Screen[None]):
         self.query_one("#steps", Canvas).draw([self._step_line()])
         text = ""
         for name, at in (("#a", self._left), ("#b", self._right)):
-            path, prompt = picture_at(self._folder, self._history, self._steps[at], self._prompt)
+            path, prompt = sample_at(self._folder, self._history, self._steps[at], self._prompt)
             self.query_one(name, PictureView).show(path, f"step {self._steps[at]}")
             text = prompt or text
-        self.query_one("#c", PictureView).show(training_picture(self._folder), "a training image")
+        self.query_one("#c", PictureView).show(training_image(self._folder), "a training image")
         self.query_one("#prompt", Static).update(printable(text))
 
     def _step_line(self) -> list[Piece]:

@@ -24,7 +24,7 @@ from ti_tui.screens.base import fit_footer
 from ti_tui.screens.dashboard import lines, verdict_lines
 from ti_tui.screens.dashboard.health import HealthScreen
 from ti_tui.screens.dashboard.lines import View
-from ti_tui.screens.dashboard.samples import picture_at, step_for, training_picture
+from ti_tui.screens.dashboard.samples import sample_at, step_for, training_image
 from ti_tui.screens.dashboard.steering import SteeringScreen
 from ti_tui.widgets.canvas import Canvas
 from ti_tui.widgets.picture import PictureView
@@ -118,7 +118,7 @@ class DashboardScreen(SteeringScreen):
 
     def on_mount(self) -> None:
         self.query_one("#heading", Canvas).draw([lines.checkpoint_heading(44)])
-        self.query_one("#real", PictureView).show(training_picture(self.followed.folder), "a training image")
+        self.query_one("#real", PictureView).show(training_image(self.followed.folder), "a training image")
         self.look_again()
         self.set_interval(self.ti_tui.config.refresh_seconds, self._on_time)
         self.set_interval(MONITOR_SECONDS, self._look_at_device)
@@ -278,7 +278,7 @@ class DashboardScreen(SteeringScreen):
             # The newest has its own place; the first step shows the progress since.
             step = min(history.samples)
         for view, at in ((then, step), (now, last)):
-            path, _ = picture_at(self.followed.folder, history, at, self._prompt)
+            path, _ = sample_at(self.followed.folder, history, at, self._prompt)
             view.show(path, f"step {at}")
 
     def chosen(self) -> CheckpointRow | None:

@@ -29,17 +29,17 @@ SOON_SECONDS = 3.0
 class CommandDone(Message):
     """A command succeeded or failed: show `text`, and read the run again. of_start: the command was to start it."""
 
-    def __init__(self, text: str, *, wrong: bool = False, of_start: bool = False) -> None:
+    def __init__(self, text: str, *, failed: bool = False, of_start: bool = False) -> None:
         super().__init__()
-        self.text, self.wrong, self.of_start = text, wrong, of_start
+        self.text, self.failed, self.of_start = text, failed, of_start
 
 
 class NotInstalled(Message):
     """The embedding could not be installed. replaces: because a different file exists."""
 
-    def __init__(self, step: int | None, into: str, wrong: str, *, replaces: bool = False) -> None:
+    def __init__(self, step: int | None, into: str, reason: str, *, replaces: bool = False) -> None:
         super().__init__()
-        self.step, self.into, self.wrong, self.replaces = step, into, wrong, replaces
+        self.step, self.into, self.reason, self.replaces = step, into, reason, replaces
 
 
 class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
@@ -82,7 +82,7 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
 
     def worker_failed(self, error: Exception, details: str) -> None:
         self._starting = False
-        self._say(f"The command failed: {error}\n{details}", wrong=True)
+        self._say(f"The command failed: {error}\n{details}", failed=True)
 
     def action_save(self) -> None:
         self._request("save", "A checkpoint will be saved after this step.")
@@ -130,7 +130,7 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
         try:
             start_trainer(self.followed.folder)
         except UserError as error:
-            self.post_message(CommandDone(str(error), wrong=True, of_start=True))
+            self.post_message(CommandDone(str(error), failed=True, of_start=True))
             return
         self.post_message(CommandDone("The trainer is running.", of_start=True))
 
@@ -159,7 +159,7 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
     def action_install(self) -> None:
         self._ask_folder(self.followed.embeddings_folder(), "")
 
-    def _ask_folder(self, text: str, wrong: str) -> None:
+    def _ask_folder(self, text: str, problem: str) -> None:
         chosen = self.chosen()
         step = chosen.step if chosen is not None else None
         if step is None and not self.followed.folder.embedding(self.followed.name, None).exists():
@@ -172,7 +172,7 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
 
         title = f"Install step {step} as {self.followed.name}" if step is not None else f"Install {self.followed.name}"
         words = "The embeddings folder, or the main folder of A1111, Forge or ComfyUI."
-        self.app.push_screen(TextDialog(title, wrong or words, text, path=True), given)
+        self.app.push_screen(TextDialog(title, problem or words, text, path=True), given)
 
     @work(thread=True, exclusive=True, group="install", exit_on_error=False)
     def _install(self, step: int | None, into: str, *, force: bool) -> None:
@@ -193,15 +193,15 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
 
     def on_not_installed(self, message: NotInstalled) -> None:
         if not message.replaces:
-            self._ask_folder(message.into, message.wrong)
+            self._ask_folder(message.into, message.reason)
             return
         replace = partial(self._install, message.step, message.into, force=True)
         answers = [Answer("k", "keep the existing file"), Answer("r", "replace it", replace)]
-        ask(self.app, "Replace it?", message.wrong, answers)
+        ask(self.app, "Replace it?", message.reason, answers)
 
     def on_command_done(self, message: CommandDone) -> None:
         self._starting = self._starting and not message.of_start
-        self._say(message.text, wrong=message.wrong)
+        self._say(message.text, failed=message.failed)
         self.look_again()
         self.refresh_bindings()
 
@@ -291,9 +291,9 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
         try:
             yield
         except UserError as error:
-            self._say(str(error), wrong=True)
+            self._say(str(error), failed=True)
 
-    def _say(self, text: str, *, wrong: bool = False) -> None:
+    def _say(self, text: str, *, failed: bool = False) -> None:
         # Only one notification at a time: a new answer replaces the previous one.
         self.app.clear_notifications()
-        self.notify(text, severity="error" if wrong else "information", markup=False, timeout=10 if wrong else 4)
+        self.notify(text, severity="error" if failed else "information", markup=False, timeout=10 if failed else 4)

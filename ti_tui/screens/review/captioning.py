@@ -85,14 +85,14 @@ class CaptioningScreen(WorkerErrors, Screen[str]):
     def show_progress(self) -> None:
         """Show the progress of the job."""
 
-    def begin_captioning(self, pictures: Mapping[str, Path], first_words: str = "") -> None:
+    def begin_captioning(self, images: Mapping[str, Path], first_words: str = "") -> None:
         """Caption images, given as files by name; the captioner continues `first_words`. One job at a time."""
         self._job += 1
         self._stopped, self._failed = False, []
         note = "" if self._captioner is not None else "the captioner is loading"
-        self.progress = CaptioningProgress(0, len(pictures), note=note)
+        self.progress = CaptioningProgress(0, len(images), note=note)
         self.show_progress()
-        self._caption(self._job, dict(pictures), first_words)
+        self._caption(self._job, dict(images), first_words)
 
     def choose_captioner(self, folder: Path) -> None:
         """Use the captioner in `folder`. It is remembered once it has been loaded."""
@@ -120,7 +120,7 @@ class CaptioningScreen(WorkerErrors, Screen[str]):
             self._captioner.close()
 
     @work(thread=True, group="captioner", exit_on_error=False)
-    def _caption(self, job: int, pictures: dict[str, Path], first_words: str) -> None:
+    def _caption(self, job: int, images: dict[str, Path], first_words: str) -> None:
         try:
             with self._starting:
                 captioner = self._captioner = self._captioner or self._start()
@@ -132,7 +132,7 @@ class CaptioningScreen(WorkerErrors, Screen[str]):
             captioner.close()
         if self._left or job != self._job:
             return
-        messages = captioner.caption(pictures, first_words)
+        messages = captioner.caption(images, first_words)
         if self._stopped:
             # Stopped before the captioner knew of this job.
             captioner.cancel()

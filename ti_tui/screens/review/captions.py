@@ -148,7 +148,7 @@ class CaptionReview(ReviewScreen):
             if undone.names[0] not in self.shown:
                 self.set_filter("")
             self.current = undone.names[0]
-            self.show_picture()
+            self.show_image()
         where = "" if len(undone.names) == 1 else f" in {number(len(undone.names), 'caption')}"
         self.reload(f"{verb}: {undone.how}{where}.")
 

@@ -21,7 +21,7 @@ from ti_tui.formatting import number, printable
 from ti_tui.screens.base import fit_footer
 from ti_tui.screens.review import crop_lines as lines
 from ti_tui.screens.review.base import ReviewBase
-from ti_tui.screens.review.crop_pictures import Colour, Copies, as_trained, with_boxes
+from ti_tui.screens.review.crop_images import Colour, Copies, as_trained, with_boxes
 from ti_tui.screens.review.listing import CaptionRows, Row, labels
 from ti_tui.setup.crop_desk import CropDesk
 from ti_tui.setup.photographs import without_name
@@ -103,7 +103,7 @@ class CropReview(ReviewBase, Screen[str | None]):
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
-        self.app.theme_changed_signal.subscribe(self, lambda _theme: self._show_picture())
+        self.app.theme_changed_signal.subscribe(self, lambda _theme: self._show_photograph())
 
     def on_resize(self) -> None:
         narrow = fit_footer(self)
@@ -222,7 +222,7 @@ class CropReview(ReviewBase, Screen[str | None]):
         self.query_one("#head", Canvas).draw([head])
         self.query_one(CaptionRows).show([self._row(name) for name in self.desk.names], at)
         self._show_facts()
-        self._show_picture()
+        self._show_photograph()
 
     def _row(self, name: str) -> Row:
         crops = self.desk.crops(name)
@@ -249,7 +249,7 @@ class CropReview(ReviewBase, Screen[str | None]):
                 shown += problem_lines(without_name(problem), width)
         canvas.draw([*shown[:height], *[[]] * (height - len(shown))])
 
-    def _show_picture(self) -> None:
+    def _show_photograph(self) -> None:
         path, crops = self.desk.path(self.current), self.desk.crops(self.current)
         colours = {"line": self._colour("accent"), "ground": self._colour("background")}
 

@@ -92,7 +92,7 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
     def on_mount(self) -> None:
         self.query_one("#filter").can_focus = False
         self._load_reader()
-        self.show_picture()
+        self.show_image()
         self.editor.show(self.desk.caption(self.current))
         self.editor.focus()
 
@@ -108,7 +108,7 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
         return self.query_one(CaptionEditor)
 
     @property
-    def pictures(self) -> CaptionList:
+    def listing(self) -> CaptionList:
         return self.query_one(CaptionList)
 
     @property
@@ -167,13 +167,13 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
         self.editor.focus()
 
     def action_other(self) -> None:
-        (self.pictures if self.editor.has_focus else self.editor).focus()
+        (self.listing if self.editor.has_focus else self.editor).focus()
 
     def action_back(self) -> None:
         if self.query_one("#filter").has_focus or self.editor.has_focus:
             if self.query_one("#filter").has_focus:
                 self.set_filter("")
-            self.pictures.focus()
+            self.listing.focus()
         elif self.progress is not None:
             self.cancel_captioning()
         elif self.filter:
@@ -208,7 +208,7 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
             self.warn()
             self.current = name
             self.editor.show(self.desk.caption(name))
-            self.show_picture()
+            self.show_image()
             self.say("")
         self._show_all()
 
@@ -243,7 +243,7 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
         message.stop()
         # A filter that cannot be parsed stays open, with the error shown.
         if not self._misread:
-            self.pictures.focus()
+            self.listing.focus()
             if self.shown and self.index() is None:
                 self._go(self.shown[0])
 
@@ -283,7 +283,7 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
         self._show_all()
         self.say(message)
 
-    def show_picture(self) -> None:
+    def show_image(self) -> None:
         self.query_one("#picture", PictureView).show(self.desk.path(self.current))
 
     def _show_all(self) -> None:
@@ -291,7 +291,7 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
             Row(name, self.desk.mark(name), self._labels.get(name, name), self.desk.caption(name))
             for name in self.shown
         ]
-        self.pictures.show(rows, self.index())
+        self.listing.show(rows, self.index())
         self._remark()
         self._show_head()
         self._show_reads()
@@ -316,7 +316,7 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
     def _show_head(self) -> None:
         at = self.desk.names.index(self.current) + 1
         counts = self.desk.counts()
-        stops = "esc stops" if self.pictures.has_focus else "esc esc stops"
+        stops = "esc stops" if self.listing.has_focus else "esc esc stops"
         line = lines.head(self.size.width, at, len(self.desk.names), counts, self._reading(), self.progress, stops)
         self.query_one("#head", Canvas).draw([line])
 
@@ -329,7 +329,7 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
         """Show the present message, else the remarks about the captions."""
         canvas = self.query_one("#remark", Canvas)
         message = self.message_text or (FILTER_WORDS if self.query_one("#filter").has_focus else "")
-        listing = self.pictures.has_focus
+        listing = self.listing.has_focus
         note = self.desk.note(self.current)
         canvas.draw(lines.remark(message, note, self.remarks, canvas.size.width, canvas.size.height, listing=listing))
 

@@ -57,7 +57,7 @@ class CaptionsPane(FormPane):
     def __init__(self, draft: Draft) -> None:
         super().__init__(draft)
         self._desk: CaptionDesk | None = None
-        self._pictures: list[SurveyedFile] = []
+        self._images: list[SurveyedFile] = []
         self._names: list[str] = []
         self._at = 0
 
@@ -80,12 +80,12 @@ class CaptionsPane(FormPane):
 
     def show(self, findings: Findings) -> None:
         super().show(findings)
-        pictures = [seen for seen in self.drafting.seen if seen.picture is not None]
-        if pictures != self._pictures or self._desk is None or self._desk.draft is not self.draft:
-            self._pictures = pictures
+        images = [file for file in self.drafting.seen if file.picture is not None]
+        if images != self._images or self._desk is None or self._desk.draft is not self.draft:
+            self._images = images
             source = self.draft.source()
             history = history_of(source) if source is not None and self.draft.kept else None
-            self._desk = CaptionDesk(self.draft, pictures, save=self.drafting.keep_draft, history=history)
+            self._desk = CaptionDesk(self.draft, images, save=self.drafting.keep_draft, history=history)
             self._at = self._first_to_review(self._desk)
         self._fill()
 

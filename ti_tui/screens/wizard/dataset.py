@@ -77,7 +77,7 @@ class DatasetPane(FormPane):
         super().__init__(draft)
         self._seen: list[SurveyedFile] = []
         self._desk: CropDesk | None = None
-        self._looking = False
+        self._checking = False
         self._masks_requested = False
         self._recent: list[Path] = []
         self._entered = ""
@@ -110,7 +110,7 @@ class DatasetPane(FormPane):
 
     def show(self, findings: Findings) -> None:
         super().show(findings)
-        self._looking = self.drafting.looking
+        self._checking = self.drafting.checking
         self._show_recent()
         self._count()
         self._show_folder()
@@ -135,60 +135,60 @@ class DatasetPane(FormPane):
 
     def fill(self) -> None:
         """Show the photographs that were checked so far, instead of those shown now."""
-        self._looking = self.drafting.looking
+        self._checking = self.drafting.checking
         self._desk = None
-        if self.drafting.seen and not self._looking:
+        if self.drafting.seen and not self._checking:
             from ti_tui.setup.crop_desk import CropDesk
 
             self._desk = CropDesk(self.draft, self.drafting.seen)
-        self._show_pictures(self.drafting.seen)
+        self._fill_list(self.drafting.seen)
         self._count()
         # Only after enter was pressed for this folder: the cursor must not move by itself.
-        if not self._looking and self._usable and self._entered and self._entered == self.draft.photographs:
+        if not self._checking and self._usable and self._entered and self._entered == self.draft.photographs:
             self._entered = ""
             self.query_one("#pictures").focus()
 
-    def add(self, look: SurveyedFile) -> None:
+    def add(self, photograph: SurveyedFile) -> None:
         """One more photograph was checked."""
-        self._seen.append(look)
+        self._seen.append(photograph)
         pictures = self.query_one("#pictures", OptionList)
         self.query_one("#set").display = True
-        pictures.add_option(Option(self._photographs.row(look)))
+        pictures.add_option(Option(self._photographs.row(photograph)))
         if len(self._seen) == 1:
             pictures.highlighted = 0
         self._count()
 
     def after_last(self) -> None:
         self._entered = self.draft.photographs
-        if self._usable and not self._looking:
+        if self._usable and not self._checking:
             self._entered = ""
             self.query_one("#pictures").focus()
         elif self._recent and not self.draft.photographs:
             self.query_one("#recent").focus()
 
     def action_leave_out(self) -> None:
-        look, pictures = self._current, self.query_one("#pictures", OptionList)
-        if look is None:
+        photograph, pictures = self._current, self.query_one("#pictures", OptionList)
+        if photograph is None:
             return
-        if look.picture is not None:
-            self.draft.leave_out(look.name)
-        at = self._seen.index(look)
-        pictures.replace_option_prompt_at_index(at, self._photographs.row(look))
+        if photograph.picture is not None:
+            self.draft.leave_out(photograph.name)
+        at = self._seen.index(photograph)
+        pictures.replace_option_prompt_at_index(at, self._photographs.row(photograph))
         if at + 1 < len(self._seen):
             pictures.highlighted = at + 1
         self._count()
         self.post_message(DraftChanged())
 
     def action_force(self) -> None:
-        look = self._current
-        if look is None:
+        photograph = self._current
+        if photograph is None:
             return
-        can_be_forced = self._photographs.is_refused(look) and look.measured is not None
-        if can_be_forced or look.name in self.draft.choices.forced:
-            self.draft.force(look.name)
+        can_be_forced = self._photographs.is_refused(photograph) and photograph.measured is not None
+        if can_be_forced or photograph.name in self.draft.choices.forced:
+            self.draft.force(photograph.name)
             self.post_message(DraftChanged())
         else:
-            reason = "It cannot be read." if look.measured is None else "It is used already."
+            reason = "It cannot be read." if photograph.measured is None else "It is used already."
             self.notify(reason, timeout=2)
 
     def action_crops(self) -> None:
@@ -210,27 +210,27 @@ class DatasetPane(FormPane):
 
     def action_subfolders(self) -> None:
         self.draft.take_subfolders(not self.draft.choices.subfolders)
-        self._entered, self._looking = self.draft.photographs, True
+        self._entered, self._checking = self.draft.photographs, True
         self._count()
         # The sub-folders are checked before the draft is assessed.
         self.post_message(DraftChanged())
 
     def _cropped(self, last: str | None) -> None:
-        names = [look.name for look in self._seen]
+        names = [photograph.name for photograph in self._seen]
         if last in names:
             self.query_one("#pictures", OptionList).highlighted = names.index(last)
         self._changed()
 
     def _is_checked(self) -> bool:
         """Whether all photographs were checked; if not, say so."""
-        if self.drafting.looking or self._desk is None:
+        if self.drafting.checking or self._desk is None:
             self.notify("Still checking the photographs.", timeout=2)
             return False
         return True
 
     def _changed(self) -> None:
         """Crops or masks have changed."""
-        self._show_pictures(self._seen)
+        self._fill_list(self._seen)
         self._count()
         self.post_message(DraftChanged())
 
@@ -260,7 +260,7 @@ class DatasetPane(FormPane):
 
     @property
     def _usable(self) -> bool:
-        return any(look.picture is not None for look in self._seen)
+        return any(photograph.picture is not None for photograph in self._seen)
 
     @property
     def _current(self) -> SurveyedFile | None:
@@ -270,12 +270,12 @@ class DatasetPane(FormPane):
     def _show_recent(self) -> None:
         self.query_one("#recent").display = bool(self._recent) and not self.draft.photographs
 
-    def _show_pictures(self, seen: Sequence[SurveyedFile]) -> None:
+    def _fill_list(self, seen: Sequence[SurveyedFile]) -> None:
         """Fill the list; the cursor stays on its photograph."""
         pictures, current = self.query_one("#pictures", OptionList), self._current
         self._seen = list(seen)
-        pictures.set_options([Option(self._photographs.row(look)) for look in seen])
-        names = [look.name for look in seen]
+        pictures.set_options([Option(self._photographs.row(photograph)) for photograph in seen])
+        names = [photograph.name for photograph in seen]
         at = names.index(current.name) if current is not None and current.name in names else 0
         pictures.highlighted = at if seen else None
         self.query_one("#set").display = bool(seen)
@@ -283,11 +283,11 @@ class DatasetPane(FormPane):
 
     def _show_current(self) -> None:
         """Show the photograph under the cursor, and all that was found about it."""
-        look, about = self._current, self.query_one("#about", Canvas)
+        photograph, about = self._current, self.query_one("#about", Canvas)
         picture = self.query_one("#preview", PictureView)
-        picture.display = look is None or look.measured is not None
-        picture.show(look.path if look is not None and picture.display else None)
-        about.draw(self._photographs.about(look, max(20, about.size.width)) if look is not None else [])
+        picture.display = photograph is None or photograph.measured is not None
+        picture.show(photograph.path if photograph is not None and picture.display else None)
+        about.draw(self._photographs.about(photograph, max(20, about.size.width)) if photograph is not None else [])
 
     def _show_folder(self) -> None:
         found = [
@@ -300,16 +300,16 @@ class DatasetPane(FormPane):
         canvas.draw(folder_lines(found, width, tall=tall) if self._seen else [])
 
     def _count(self) -> None:
-        usable = [look for look in self._seen if not self._photographs.is_refused(look)]
-        trained = [look for look in usable if not self._photographs.is_left_out(look)]
+        usable = [photograph for photograph in self._seen if not self._photographs.is_refused(photograph)]
+        trained = [photograph for photograph in usable if not self._photographs.is_left_out(photograph)]
         parts = []
-        if self._seen or self._looking:
+        if self._seen or self._checking:
             parts.append(number(len(trained), "image") + " to train")
         if left_out := len(usable) - len(trained):
             parts.append(f"{left_out} left out")
         if bad := len(self._seen) - len(usable):
             parts.append(f"{bad} cannot be used")
-        if self._looking and self.draft.photographs:
+        if self._checking and self.draft.photographs:
             parts.append("checking ...")
         self.query_one("#count", Static).update(", ".join(parts) if self.draft.photographs else "")
         self._show_choices(trained)
@@ -329,7 +329,7 @@ class DatasetPane(FormPane):
         if not self.draft.photographs or not (taken or below):
             return []
         outcome = "included" if taken else f"{number(below, 'photograph')} in them"
-        outcome += "" if self._seen or self._looking or taken else ", none in the folder itself"
+        outcome += "" if self._seen or self._checking or taken else ", none in the folder itself"
         return choice_line(
             "s" if self._seen else "alt+s", "sub-folders", ("off", "on"), "on" if taken else "off", outcome
         )
@@ -337,7 +337,7 @@ class DatasetPane(FormPane):
     def _mask_line(self, trained: Sequence[SurveyedFile]) -> Line:
         """The choice of masks and how many images get one, if any do or the choice was changed."""
         chosen, have = self.draft.choices.masks, sum(map(self._photographs.has_mask, trained))
-        if self._looking or not trained or not (self._masks_requested or chosen != "found" or have):
+        if self._checking or not trained or not (self._masks_requested or chosen != "found" or have):
             return []
         if chosen == "none":
             outcome = "images are learned as a whole"

@@ -32,60 +32,62 @@ class PhotographLines:
     draft: Draft
     desk: CropDesk | None
 
-    def is_refused(self, look: SurveyedFile) -> bool:
+    def is_refused(self, photograph: SurveyedFile) -> bool:
         """Whether it cannot be used as it is."""
-        return look.picture is None or bool(self._crop_problems(look).errors)
+        return photograph.picture is None or bool(self._crop_problems(photograph).errors)
 
-    def is_left_out(self, look: SurveyedFile) -> bool:
+    def is_left_out(self, photograph: SurveyedFile) -> bool:
         """Whether the user left it out."""
-        return look.name in self.draft.choices.left_out
+        return photograph.name in self.draft.choices.left_out
 
-    def has_mask(self, look: SurveyedFile) -> bool:
+    def has_mask(self, photograph: SurveyedFile) -> bool:
         """Whether it is trained with a mask."""
-        desk = self._desk_of(look)
-        return desk is not None and not self.is_refused(look) and desk.mask(look.name) is not None
+        desk = self._desk_of(photograph)
+        return desk is not None and not self.is_refused(photograph) and desk.mask(photograph.name) is not None
 
-    def row(self, look: SurveyedFile) -> Content:
+    def row(self, photograph: SurveyedFile) -> Content:
         """Its row in the list: mark, name, size, the most important remark."""
-        name, measured = _label(look.name, LABEL), look.measured
+        name, measured = _label(photograph.name, LABEL), photograph.measured
         # A file that cannot be read has no size; the reason uses that room.
         size = f" {f'{measured.size[0]}x{measured.size[1]}':>9}" if measured is not None else ""
-        masked = "◐" if self.has_mask(look) else " "
-        if look.picture is not None and self.is_left_out(look):
+        masked = "◐" if self.has_mask(photograph) else " "
+        if photograph.picture is not None and self.is_left_out(photograph):
             return Content.assemble(("× ", "$warning"), (f"{name}{masked}{size} left out", "$muted"))
-        text = printable(remark(self._problems(look)))
-        mark, style = ("✗", "$error") if self.is_refused(look) else ("!", "$warning") if text else ("✓", "$success")
+        text = printable(remark(self._problems(photograph)))
+        mark, style = (
+            ("✗", "$error") if self.is_refused(photograph) else ("!", "$warning") if text else ("✓", "$success")
+        )
         shown = Content(f"{name}{masked}")
         return Content.assemble((f"{mark} ", style), shown, (f"{size} ", "$muted"), (text, style))
 
-    def about(self, look: SurveyedFile, width: int) -> list[Line]:
+    def about(self, photograph: SurveyedFile, width: int) -> list[Line]:
         """All that was found about it, and how it is used."""
-        lines: list[Line] = [[(_label(look.name, width), "b")]]
-        for problem in worst_first(self._problems(look)):
+        lines: list[Line] = [[(_label(photograph.name, width), "b")]]
+        for problem in worst_first(self._problems(photograph)):
             lines += problem_lines(without_name(problem), width)
-        return [*lines, *([("· ", "muted"), (cut(text, width - 2), "muted")] for text in self._usage(look))]
+        return [*lines, *([("· ", "muted"), (cut(text, width - 2), "muted")] for text in self._usage(photograph))]
 
-    def _usage(self, look: SurveyedFile) -> Iterator[str]:
-        if look.name in self.draft.choices.forced:
+    def _usage(self, photograph: SurveyedFile) -> Iterator[str]:
+        if photograph.name in self.draft.choices.forced:
             yield "used all the same; k undoes that"
-        desk = self._desk_of(look)
-        if desk is not None and not self.is_refused(look):
+        desk = self._desk_of(photograph)
+        if desk is not None and not self.is_refused(photograph):
             from ti_tui.setup.crop_desk import MADE_FROM, RULES
 
-            yield f"crop: {RULES[desk.crops(look.name)[0].rule]}"
-            if mask := desk.mask(look.name):
+            yield f"crop: {RULES[desk.crops(photograph.name)[0].rule]}"
+            if mask := desk.mask(photograph.name):
                 yield f"mask: {MADE_FROM[mask]}"
 
-    def _problems(self, look: SurveyedFile) -> list[Problem]:
-        return [*look.problems, *self._crop_problems(look)]
+    def _problems(self, photograph: SurveyedFile) -> list[Problem]:
+        return [*photograph.problems, *self._crop_problems(photograph)]
 
-    def _crop_problems(self, look: SurveyedFile) -> Problems:
-        desk = self._desk_of(look)
-        return desk.problems(look.name) if desk is not None else Problems()
+    def _crop_problems(self, photograph: SurveyedFile) -> Problems:
+        desk = self._desk_of(photograph)
+        return desk.problems(photograph.name) if desk is not None else Problems()
 
-    def _desk_of(self, look: SurveyedFile) -> CropDesk | None:
+    def _desk_of(self, photograph: SurveyedFile) -> CropDesk | None:
         """The crop desk, if the photograph is on it."""
-        return self.desk if self.desk is not None and look.name in self.desk.names else None
+        return self.desk if self.desk is not None and photograph.name in self.desk.names else None
 
 
 def folder_lines(found: Sequence[Problem], width: int, *, tall: bool) -> list[Line]:

@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from ti_tui.dataset.survey import Survey, SurveyCache
     from ti_tui.setup.assess import Surveyor
 
-JUDGE_SECONDS = 0.25
+ASSESS_SECONDS = 0.25
 SAVE_SECONDS = 0.6
 
 
 class PhotographChecked(Message):
     """One photograph was checked."""
 
-    def __init__(self, number: int, look: SurveyedFile) -> None:
+    def __init__(self, number: int, photograph: SurveyedFile) -> None:
         super().__init__()
-        self.number, self.look = number, look
+        self.number, self.photograph = number, photograph
 
 
 class FolderChecked(Message):
@@ -57,7 +57,7 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
     """Holds the draft and what is known about it.
 
     draft:   the draft to start with; None starts an empty one.
-    seen:    the photographs that were checked so far; looking: more may follow, or what is known may change.
+    seen:    the photographs that were checked so far; checking: more may follow, or what is known may change.
     started: the run was made, so its draft is no longer saved.
     """
 
@@ -66,14 +66,14 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
         self.draft = draft or Draft()
         self.findings = Findings()
         self.seen: list[SurveyedFile] = []
-        self.looking = False
+        self.checking = False
         self.started = False
         self._survey: Survey | None = None
         self._survey_settings: SurveySettings | None = None
         self._folder_problem: Problem | None = None
         self._changes = 0
-        self._judged = -1
-        self._look_number = 0
+        self._assessed = -1
+        self._check_number = 0
         self._folder_changed = 0
         self._unsaved = self._kept = False
         self._surveyor: Surveyor | None = None
@@ -89,10 +89,10 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
         """How many photographs there are in sub-folders that were not checked."""
         return self._survey.below if self._survey is not None else 0
 
-    def fill_pictures(self) -> None:
+    def show_photographs(self) -> None:
         """Show the photographs in `seen` instead of those shown now."""
 
-    def add_picture(self, look: SurveyedFile) -> None:
+    def add_photograph(self, photograph: SurveyedFile) -> None:
         """Show one more photograph."""
 
     def show_findings(self) -> None:
@@ -102,18 +102,18 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
         """Continue with another draft."""
         self.draft, self.findings, self._kept = draft, Findings(), True
         self._changes += 1
-        self._look()
-        self._judge()
+        self._check_photographs()
+        self._assess()
 
     @property
     def current(self) -> bool:
         """Whether the findings belong to the present state of the draft."""
-        return self._judged == self._changes and not self.looking
+        return self._assessed == self._changes and not self.checking
 
-    def look_if_changed(self) -> None:
+    def check_if_changed(self) -> None:
         """Check the photographs again if the folder has changed since the last check."""
-        if self.draft.photographs and not self.looking and self._changed_at() != self._folder_changed:
-            self._look(again=True)
+        if self.draft.photographs and not self.checking and self._changed_at() != self._folder_changed:
+            self._check_photographs(again=True)
 
     def _changed_at(self) -> int:
         source = self.draft.source()
@@ -125,13 +125,13 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
     def check_again(self) -> None:
         """Assess and save the draft a moment from now. Until then, the findings are not current."""
         self._changes += 1
-        self._later("judge", JUDGE_SECONDS, self._judge)
+        self._later("assess", ASSESS_SECONDS, self._assess)
         self._later("save", SAVE_SECONDS, self.keep_draft)
 
     def on_draft_changed(self, message: DraftChanged) -> None:
         self.check_again()
-        if message.pictures:
-            self._later("look", JUDGE_SECONDS, self._look)
+        if message.photographs:
+            self._later("check", ASSESS_SECONDS, self._check_photographs)
 
     def keep_draft(self) -> None:
         """Save the draft, if it is not empty and is the user's own."""
@@ -154,32 +154,32 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
             timer.stop()
         self._delayed[name] = self.set_timer(seconds, call)
 
-    def _look(self, *, again: bool = False) -> None:
+    def _check_photographs(self, *, again: bool = False) -> None:
         """Check the photographs. again: in the same folder; what is shown stays until all are checked."""
-        self._look_number += 1
+        self._check_number += 1
         self._changes += 1
         self._folder_changed = self._changed_at()
         self._survey_settings = SurveySettings.of(self.draft)
-        self.looking = bool(self.draft.photographs)
+        self.checking = bool(self.draft.photographs)
         if not again:
             self._survey, self._folder_problem, self.seen = None, None, []
-            self.fill_pictures()
-        if self.looking:
-            self._look_at(self._look_number, self._survey_settings, again=again)
+            self.show_photographs()
+        if self.checking:
+            self._check_folder(self._check_number, self._survey_settings, again=again)
         else:
-            self._judge()
+            self._assess()
 
-    @work(thread=True, exclusive=True, group="look", exit_on_error=False)
-    def _look_at(self, number: int, survey_settings: SurveySettings, *, again: bool) -> None:
+    @work(thread=True, exclusive=True, group="check", exit_on_error=False)
+    def _check_folder(self, number: int, survey_settings: SurveySettings, *, again: bool) -> None:
         from ti_tui.setup.assess import Surveyor
 
         worker = get_current_worker()
         self._surveyor = self._surveyor or Surveyor()
         folder = survey_settings.photographs
 
-        def each(look: SurveyedFile) -> bool:
+        def each(photograph: SurveyedFile) -> bool:
             if not worker.is_cancelled and not again:
-                self.post_message(PhotographChecked(number, look))
+                self.post_message(PhotographChecked(number, photograph))
             return not worker.is_cancelled
 
         try:
@@ -199,41 +199,41 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
             self.post_message(FolderChecked(number, survey))
 
     def on_photograph_checked(self, message: PhotographChecked) -> None:
-        if message.number == self._look_number:
-            self.seen.append(message.look)
-            self.add_picture(message.look)
+        if message.number == self._check_number:
+            self.seen.append(message.photograph)
+            self.add_photograph(message.photograph)
 
     def on_folder_checked(self, message: FolderChecked) -> None:
-        if message.number != self._look_number:
+        if message.number != self._check_number:
             return
         survey = message.survey
         self._survey, self._folder_problem = survey, message.problem
         self.seen = [*survey.files, *survey.strays] if survey is not None else []
-        self.looking = False
-        self.fill_pictures()
+        self.checking = False
+        self.show_photographs()
         if survey is not None and survey.scan.pictures and self.draft.kept:
             from ti_tui import settings
 
             settings.remember_folder(survey.folder)
         # Earlier findings do not include these photographs.
         self._changes += 1
-        self._judge()
+        self._assess()
 
-    def _judge(self) -> None:
+    def _assess(self) -> None:
         survey_settings, before = SurveySettings.of(self.draft), self._survey_settings
         if (
-            not self.looking
+            not self.checking
             and before is not None
             and survey_settings != before
             and survey_settings.photographs == before.photographs
         ):
             # Measurements are reused, so this takes only a moment; then the draft is assessed.
-            self._look(again=True)
+            self._check_photographs(again=True)
         else:
-            self._judge_draft(self._changes, copy.deepcopy(self.draft), self._survey, self._folder_problem)
+            self._assess_copy(self._changes, copy.deepcopy(self.draft), self._survey, self._folder_problem)
 
-    @work(thread=True, exclusive=True, group="judge", exit_on_error=False)
-    def _judge_draft(self, generation: int, draft: Draft, survey: Survey | None, problem: Problem | None) -> None:
+    @work(thread=True, exclusive=True, group="assess", exit_on_error=False)
+    def _assess_copy(self, generation: int, draft: Draft, survey: Survey | None, problem: Problem | None) -> None:
         from ti_tui.setup.assess import judge
 
         findings = judge(draft, survey, runs_folder=self.ti_tui.config.runs_folder)
@@ -245,11 +245,11 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
 
     def on_draft_assessed(self, message: DraftAssessed) -> None:
         if message.generation == self._changes:
-            self._judged = message.generation
+            self._assessed = message.generation
             self.findings = message.findings
             self.show_findings()
 
     def worker_failed(self, error: Exception, details: str) -> None:
-        self.looking = False
+        self.checking = False
         text = f"A check of the draft failed: {error}\n{details}"
         self.notify(text, severity="error", markup=False, timeout=10)

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 
 class DraftChanged(Message):
-    """The draft has changed. pictures: the folder of photographs has changed and must be checked again."""
+    """The draft has changed. photographs: another folder, which must be checked."""
 
-    def __init__(self, *, pictures: bool = False) -> None:
+    def __init__(self, *, photographs: bool = False) -> None:
         super().__init__()
-        self.pictures = pictures
+        self.photographs = photographs
 
 
 class NextStep(Message):
@@ -112,7 +112,7 @@ class StepPane(AppAccess, Vertical):
         # The draft keeps an invalid text, and the findings say what is wrong with it.
         with contextlib.suppress(FieldError):
             self.draft.set(name, text)
-        self.post_message(DraftChanged(pictures=name == "photographs"))
+        self.post_message(DraftChanged(photographs=name == "photographs"))
 
     def take_path(self, name: str, path: Path) -> None:
         """Use a path that was picked, as if it had been typed into the field `name`."""
@@ -227,7 +227,7 @@ class FormPane(StepPane):
             return
         self.draft.reset(row.spec.name)
         row.control.show_text(row.spec.text_of(self.shown_default(row.spec)))
-        self.post_message(DraftChanged(pictures=row.spec.name == "photographs"))
+        self.post_message(DraftChanged(photographs=row.spec.name == "photographs"))
 
     def _needs(self, row: FieldRow) -> bool:
         return any(problem.severity == "error" for problem in self.findings.about(row.spec.name))

@@ -72,7 +72,7 @@ class SchemePane(StepPane):
 
     def __init__(self, draft: Draft) -> None:
         super().__init__(draft)
-        self._wrong = ""
+        self._problem = ""
 
     def compose(self) -> ComposeResult:
         scheme = self._scheme()
@@ -133,7 +133,7 @@ class SchemePane(StepPane):
     def on_editing_finished(self, message: EditingFinished) -> None:
         message.stop()
         after = {"preset": "#text", "text": "#reading", "reading": "#segments"}
-        if message.source.id == "text" and self._wrong:
+        if message.source.id == "text" and self._problem:
             return
         self.query_one(after[str(message.source.id)]).focus()
 
@@ -141,7 +141,7 @@ class SchemePane(StepPane):
         message.stop()
         self._put(Scheme(message.segments, shape=self._shape()), text=True)
 
-    def on_segment_table_left(self, message: SegmentTable.Left) -> None:
+    def on_segment_table_finished(self, message: SegmentTable.Finished) -> None:
         message.stop()
         self.query_one(FieldRow).entry.focus()
 
@@ -162,7 +162,7 @@ class SchemePane(StepPane):
         try:
             scheme = parse(self._text, self._reading)
         except SchemeError as error:
-            self._wrong = error.sentence
+            self._problem = error.sentence
             self.draft.mistyped[SEGMENTS] = self._text
             self._show()
             self.post_message(DraftChanged())
@@ -171,7 +171,7 @@ class SchemePane(StepPane):
 
     def _put(self, scheme: Scheme, *, text: bool = False) -> None:
         """Put a scheme into the draft; text: write it into the text line too."""
-        self._wrong = ""
+        self._problem = ""
         self.draft.put_segments(scheme.segments)
         if scheme.shape == "segments":
             self.draft.reset(SHAPE)
@@ -218,9 +218,9 @@ class SchemePane(StepPane):
         self._show_curve()
 
     def _reading_lines(self) -> list[list[tuple[str, str]]]:
-        if self._wrong:
+        if self._problem:
             return [
-                [(" " * 18, ""), *line] for line in marked("✗ ", self._wrong, "error", max(20, self.size.width - 26))
+                [(" " * 18, ""), *line] for line in marked("✗ ", self._problem, "error", max(20, self.size.width - 26))
             ]
         try:
             both: SchemeReadings | None = readings(self._text)

@@ -203,7 +203,7 @@ class WizardScreen(DraftScreen):
         if self.visited != {"dataset"} or step != "dataset" or not self.draft.empty:
             # Files may have changed since the last check. Not while the draft is empty: assessing it loads modules
             # that the first screen does not need.
-            self.look_if_changed()
+            self.check_if_changed()
             self.check_again()
         self._wanted = field
         panes = self.query_one("#panes")
@@ -217,7 +217,7 @@ class WizardScreen(DraftScreen):
 
     def on_ready(self, message: Ready) -> None:
         if message.step == "dataset":
-            self.fill_pictures()
+            self.show_photographs()
         self._enter(message.step)
         self._show_all()
 
@@ -267,13 +267,13 @@ class WizardScreen(DraftScreen):
     def _dataset(self) -> DatasetPane | None:
         return next((pane for pane in self.query(DatasetPane) if pane.is_mounted), None)
 
-    def fill_pictures(self) -> None:
+    def show_photographs(self) -> None:
         if dataset := self._dataset():
             dataset.fill()
 
-    def add_picture(self, look: SurveyedFile) -> None:
+    def add_photograph(self, photograph: SurveyedFile) -> None:
         if dataset := self._dataset():
-            dataset.add(look)
+            dataset.add(photograph)
 
     def show_findings(self) -> None:
         self._show_all()

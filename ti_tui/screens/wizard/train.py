@@ -33,11 +33,11 @@ START, WRITE = "start", "write"
 
 
 class RunCreated(Message):
-    """The run was made. started: its trainer is running; otherwise `wrong` may say why not."""
+    """The run was made. started: its trainer is running; otherwise `problem` may say why not."""
 
-    def __init__(self, run: RunFolder, *, started: bool, wrong: str = "") -> None:
+    def __init__(self, run: RunFolder, *, started: bool, problem: str = "") -> None:
         super().__init__()
-        self.run, self.started, self.wrong = run, started, wrong
+        self.run, self.started, self.problem = run, started, problem
 
 
 class Preparing(Message):
@@ -172,7 +172,7 @@ class TrainPane(WorkerErrors, StepPane):
                 start_trainer(made.folder)
             except UserError as error:
                 self.post_message(
-                    RunCreated(made.folder, started=False, wrong=f"The run is made, but not started: {error}")
+                    RunCreated(made.folder, started=False, problem=f"The run is made, but not started: {error}")
                 )
                 return
         self.post_message(RunCreated(made.folder, started=start))
@@ -198,8 +198,8 @@ class TrainPane(WorkerErrors, StepPane):
             drop_draft()
         app = self.ti_tui
         app.made_run(message.run)
-        if message.wrong:
-            app.notify(message.wrong, severity="error", markup=False, timeout=15)
+        if message.problem:
+            app.notify(message.problem, severity="error", markup=False, timeout=15)
         elif not message.started:
             app.notify(f"{location(message.run.root)} was made. t starts it.", markup=False)
 

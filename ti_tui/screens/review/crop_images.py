@@ -44,15 +44,15 @@ def with_boxes(
     cells, cell: the room in cells, and the pixels of a cell; line, ground: colours of the line and the background.
     """
     columns, rows = fit(copy.size, cells, cell)
-    picture = copy.resize((columns * cell[0], rows * cell[1]), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    drawn = Image.blend(picture, Image.new("RGB", picture.size, ground), DIM)
+    photograph = copy.resize((columns * cell[0], rows * cell[1]), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    drawn = Image.blend(photograph, Image.new("RGB", photograph.size, ground), DIM)
     pen = ImageDraw.Draw(drawn)
     width = max(1, cell[0] // 4)
     for crop in crops:
-        box = box_in(picture.size, crop)
+        box = box_in(photograph.size, crop)
         left, top = round(box.left), round(box.top)
         right, bottom = max(round(box.right), left + 1), max(round(box.bottom), top + 1)
-        drawn.paste(picture.crop((left, top, right, bottom)), (left, top))
+        drawn.paste(photograph.crop((left, top, right, bottom)), (left, top))
         pen.rectangle((left, top, right - 1, bottom - 1), outline=line, width=width)
     return drawn
 
