@@ -14,7 +14,8 @@ from ti_tui.captions.desk import CaptionDesk
 from ti_tui.captions.journal import history_of
 from ti_tui.formatting import number
 from ti_tui.screens.review.listing import CaptionRows, Row, labels
-from ti_tui.screens.wizard.pane import DraftChanged, FormPane, NextStep
+from ti_tui.screens.wizard.draft_screen import DraftChanged
+from ti_tui.screens.wizard.pane import FormPane, NextStep
 from ti_tui.setup.draft import Draft
 from ti_tui.setup.fields import FieldSpec, recipe_fields
 from ti_tui.setup.findings import Findings

@@ -18,7 +18,8 @@ from ti_tui.dataset.picture_choices import MASKS
 from ti_tui.formatting import location, number, printable
 from ti_tui.run.problems import Problem
 from ti_tui.screens.wizard.dataset_lines import PhotographLines, choice_line, folder_lines
-from ti_tui.screens.wizard.pane import DraftChanged, FormPane, NextStep
+from ti_tui.screens.wizard.draft_screen import DraftChanged
+from ti_tui.screens.wizard.pane import FormPane, NextStep
 from ti_tui.setup.draft import Draft
 from ti_tui.setup.fields import PHOTOGRAPHS
 from ti_tui.setup.findings import Findings

@@ -15,7 +15,6 @@ from ti_tui.atomic import CannotWrite
 from ti_tui.errors import UserError
 from ti_tui.run.problems import Problem
 from ti_tui.screens.base import AppAccess, WorkerErrors
-from ti_tui.screens.wizard.pane import DraftChanged
 from ti_tui.setup.draft import Draft, drop_draft, save_draft
 from ti_tui.setup.findings import Findings
 from ti_tui.setup.photographs import SurveySettings
@@ -27,6 +26,14 @@ if TYPE_CHECKING:
 
 ASSESS_SECONDS = 0.25
 SAVE_SECONDS = 0.6
+
+
+class DraftChanged(Message):
+    """The draft has changed. photographs: another folder, which must be checked."""
+
+    def __init__(self, *, photographs: bool = False) -> None:
+        super().__init__()
+        self.photographs = photographs
 
 
 class PhotographChecked(Message):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar, cast
 
 from textual.containers import Vertical, VerticalScroll
 from textual.message import Message
@@ -14,22 +14,12 @@ from textual.widget import Widget
 from ti_tui.formatting import location
 from ti_tui.run.problems import Problem
 from ti_tui.screens.base import AppAccess
+from ti_tui.screens.wizard.draft_screen import DraftChanged, DraftScreen
 from ti_tui.setup.draft import Draft
 from ti_tui.setup.fields import FieldError, FieldSpec
 from ti_tui.setup.findings import Findings
 from ti_tui.setup.steps import StepId
 from ti_tui.widgets.field_row import FieldRow
-
-if TYPE_CHECKING:
-    from ti_tui.screens.wizard.draft_screen import DraftScreen
-
-
-class DraftChanged(Message):
-    """The draft has changed. photographs: another folder, which must be checked."""
-
-    def __init__(self, *, photographs: bool = False) -> None:
-        super().__init__()
-        self.photographs = photographs
 
 
 class NextStep(Message):
@@ -69,7 +59,7 @@ class StepPane(AppAccess, Vertical):
     @property
     def drafting(self) -> DraftScreen:
         """The wizard's screen, which holds the draft."""
-        return cast("DraftScreen", self.screen)
+        return cast(DraftScreen, self.screen)
 
     def on_mount(self) -> None:
         self.post_message(Ready(self.step))

@@ -19,7 +19,8 @@ from ti_tui.run.scheme import (
     parse,
     readings,
 )
-from ti_tui.screens.wizard.pane import DraftChanged, NextStep, StepPane
+from ti_tui.screens.wizard.draft_screen import DraftChanged
+from ti_tui.screens.wizard.pane import NextStep, StepPane
 from ti_tui.setup.draft import Draft
 from ti_tui.setup.fields import recipe_fields
 from ti_tui.setup.findings import Findings

@@ -19,7 +19,8 @@ from ti_tui.formatting import location, number, printable, wrapped
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.problems import Problem, worst_first
 from ti_tui.screens.base import WorkerErrors
-from ti_tui.screens.wizard.pane import DraftChanged, GoTo, StepPane, scrolled
+from ti_tui.screens.wizard.draft_screen import DraftChanged
+from ti_tui.screens.wizard.pane import GoTo, StepPane, scrolled
 from ti_tui.setup.draft import Draft, drop_draft
 from ti_tui.setup.findings import Findings
 from ti_tui.setup.steps import STEPS, step_of
