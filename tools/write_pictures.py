@@ -1,4 +1,4 @@
-"""Draws the README's pictures: `python -m tools.write_pictures`. The demo, driven as a person does, a minute or two."""
+"""Draws the README's pictures: `python -m tools.write_pictures` runs the demo and takes its screens, in two minutes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from xml.sax.saxutils import escape
 ROOT = Path(__file__).parent.parent
 PICTURES = ROOT / "docs" / "pictures"
 SIDE = 96
-"""Pixels of a picture in the before/after, twice its own."""
+"""Pixels of an image in the before and after: twice its own."""
 
 
 def main() -> None:
-    """Drive the program through the demo, keep three of its screens, and put before and after side by side."""
+    """Run the demo in the program, save three of its screens, and draw before and after side by side."""
     with tempfile.TemporaryDirectory() as place:
         os.environ |= {"HOME": place, "TZ": "UTC", "OMP_NUM_THREADS": "1"}
         os.environ |= {f"TI_TUI_{name}": f"{place}/.{name.lower()}" for name in ("CONFIG", "CACHE", "STATE")}
@@ -46,7 +46,7 @@ async def _run(root: Path) -> None:
         (PICTURES / f"{name}.svg").write_text(app.export_screenshot(title="ti_tui"), encoding="utf-8")
 
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        await until(pilot, lambda: "12 pictures to train" in words(pilot) and "looking" not in words(pilot))
+        await until(pilot, lambda: "12 images to train" in words(pilot) and "checking" not in words(pilot))
         await pilot.press("enter")
         await until(pilot, lambda: words(pilot).count("▀") > 300)
         await pilot.pause(1)
@@ -65,7 +65,7 @@ async def _run(root: Path) -> None:
 
 
 def _before_and_after(run: Path) -> None:
-    """The training pictures, and what the same prompts and seeds gave before and after."""
+    """Training images, and the samples of the same prompts and seeds before and after training."""
     from ti_tui.setup.demo import PROMPTS, TOKEN
 
     learned = sorted(run.glob("img/*/*.png"))[:6]
@@ -73,7 +73,7 @@ def _before_and_after(run: Path) -> None:
     steps = int(samples[-1].name.removeprefix("step"))
     seen = [part.split(" --")[0].replace("a photo of a [name] ", "") for part in PROMPTS]
     groups = [
-        ("12 pictures to learn from", learned, ""),
+        ("12 training images", learned, ""),
         ('before: "thing"', sorted(samples[0].glob("*.png")), " · ".join(seen)),
         (f'after {steps} steps: "{TOKEN}"', sorted(samples[-1].glob("*.png")), " · ".join(seen)),
     ]
