@@ -142,19 +142,15 @@ class ChoiceRow(FocusCanvas):
     def __init__(self, choices: Sequence[str], chosen: str, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.choices = tuple(choices)
-        self.text_chosen = chosen
-
-    @property
-    def text(self) -> str:
-        return self.text_chosen
+        self.text = chosen
 
     def show_text(self, text: str) -> None:
-        if text != self.text_chosen:
-            self.text_chosen = text
+        if text != self.text:
+            self.text = text
             self.redraw()
 
     def action_move(self, by: int) -> None:
-        at = self.choices.index(self.text_chosen) if self.text_chosen in self.choices else -by
+        at = self.choices.index(self.text) if self.text in self.choices else -by
         self._choose(self.choices[(at + by) % len(self.choices)])
 
     def action_finish(self) -> None:
@@ -169,14 +165,14 @@ class ChoiceRow(FocusCanvas):
                 return
 
     def _choose(self, choice: str) -> None:
-        self.text_chosen = choice
+        self.text = choice
         self.redraw()
         self.post_message(Edited(self, choice))
 
     def redraw(self) -> None:
         line: list[tuple[str, str]] = []
         for choice in self.choices:
-            chosen = choice == self.text_chosen
+            chosen = choice == self.text
             # The brackets mark the choice where there are no colours.
             around = "()" if chosen else "  "
             style = ("accent b" if self.has_focus else "b") if chosen else "muted"

@@ -57,28 +57,16 @@ class DashboardScreen(SteeringScreen):
         "diverging", "checkpoint", "best checkpoint", "sample", "scheme", "request",
     )  # fmt: skip
     BINDINGS = [
-        Binding(
-            "z",
-            "zoom",
-            "Zoom",
-            show=False,
-            id="dashboard.zoom",
-            tooltip="Chart: whole run, so far, last 1000, last 200 steps",
-        ),
+        Binding("z", "zoom", "Zoom", show=False, id="dashboard.zoom",
+                tooltip="Chart: whole run, so far, last 1000, last 200 steps"),
         Binding("v", "vectors", "Vectors", id="dashboard.vectors", tooltip="Gains, and the health of the vectors"),
-        Binding(
-            "o",
-            "overlay",
-            "Rate curve",
-            show=False,
-            id="dashboard.overlay",
-            tooltip="Show the learning rate in the chart",
-        ),
+        Binding("o", "overlay", "Rate curve", show=False, id="dashboard.overlay",
+                tooltip="Show the learning rate in the chart"),
         Binding("w", "read", "Warning read", show=False, id="dashboard.read", tooltip="Dismiss the warning"),
         Binding("right_square_bracket", "prompt(1)", "Next prompt", show=False, key_display="]"),
         Binding("left_square_bracket", "prompt(-1)", "Previous prompt", show=False, key_display="["),
         Binding("q", "app.quit", "Leave", id="dashboard.leave"),
-    ]
+    ]  # fmt: skip
 
     def __init__(self, folder: RunFolder) -> None:
         super().__init__(folder)

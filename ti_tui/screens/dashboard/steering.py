@@ -51,14 +51,13 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
         Binding("e", "scheme", "Rate", id="dashboard.scheme", tooltip="Change the rates from here on"),
         Binding("x", "stop", "Stop", id="dashboard.stop", tooltip="Save an exact checkpoint and stop"),
         Binding("t", "train", "Train", id="dashboard.train", tooltip="Start or resume training"),
-        Binding(
-            "i", "install", "Install", id="dashboard.install", tooltip="Copy the embedding into a program's folder"
-        ),
+        Binding("i", "install", "Install", id="dashboard.install",
+                tooltip="Copy the embedding into a program's folder"),
         Binding("g", "compare", "Compare", id="dashboard.compare", tooltip="Samples side by side"),
         Binding("l", "log", "Log", id="dashboard.log", tooltip="Follow the log"),
         Binding("c", "copy", "Copy path", show=False, id="dashboard.copy", tooltip="Copy the embedding's path"),
         Binding("d,delete", "delete", "Delete", show=False, id="dashboard.delete", tooltip="Delete the checkpoint"),
-    ]
+    ]  # fmt: skip
 
     def __init__(self, folder: RunFolder) -> None:
         super().__init__()

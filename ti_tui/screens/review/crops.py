@@ -212,16 +212,13 @@ class CropReview(ReviewBase, Screen[str | None]):
 
     # What is shown
 
-    def show_message(self) -> None:
-        self._show_facts()
-
     def _show(self) -> None:
         at = self.desk.names.index(self.current)
         sizes = {self.desk.target(name) for name in self.desk.names}
         head = lines.head(self.size.width, at + 1, len(self.desk.names), self.desk.rules(), sizes)
         self.query_one("#head", Canvas).draw([head])
         self.query_one(CaptionRows).show([self._row(name) for name in self.desk.names], at)
-        self._show_facts()
+        self.show_message()
         self._show_photograph()
 
     def _row(self, name: str) -> Row:
@@ -230,7 +227,7 @@ class CropReview(ReviewBase, Screen[str | None]):
         mark = "out" if self.desk.is_out(name) else "odd" if odd else "own" if self.desk.is_own(name) else "rule"
         return Row(name, mark, self._labels.get(name, name), lines.SHORT[crops[0].rule])
 
-    def _show_facts(self) -> None:
+    def show_message(self) -> None:
         canvas, name = self.query_one("#facts", Canvas), self.current
         width, height = canvas.size.width, canvas.size.height
         if not width:

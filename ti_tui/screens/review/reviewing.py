@@ -160,7 +160,7 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
         message.stop()
         if self.take():
             self.say("")
-            self._show_head()
+            self.show_progress()
             self._show_reads()
 
     def action_type(self) -> None:
@@ -270,9 +270,6 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
 
     # What is shown
 
-    def show_progress(self) -> None:
-        self._show_head()
-
     def reload(self, message: str) -> None:
         """Show the captions after a change to several of them."""
         caption = self.desk.caption(self.current)
@@ -293,7 +290,7 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
         ]
         self.listing.show(rows, self.index())
         self._remark()
-        self._show_head()
+        self.show_progress()
         self._show_reads()
         self.show_message()
 
@@ -313,7 +310,7 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
             self._read = (self.reader, caption, self.reader.read(caption))
         return self._read[2] if self._read is not None else None
 
-    def _show_head(self) -> None:
+    def show_progress(self) -> None:
         at = self.desk.names.index(self.current) + 1
         counts = self.desk.counts()
         stops = "esc stops" if self.listing.has_focus else "esc esc stops"
@@ -335,7 +332,7 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
 
     def on_descendant_focus(self) -> None:
         self.query_one("#filter").can_focus = self.query_one("#filter").has_focus
-        self._show_head()
+        self.show_progress()
         self.show_message()
 
     def warn(self) -> None:

@@ -15,7 +15,7 @@ from ti_tui.captions.journal import history_of
 from ti_tui.formatting import number
 from ti_tui.screens.review.listing import CaptionRows, Row, labels
 from ti_tui.screens.wizard.draft_screen import DraftChanged
-from ti_tui.screens.wizard.pane import FormPane, NextStep
+from ti_tui.screens.wizard.pane import FormPane
 from ti_tui.setup.draft import Draft
 from ti_tui.setup.fields import FieldSpec, recipe_fields
 from ti_tui.setup.findings import Findings
@@ -138,9 +138,6 @@ class CaptionsPane(FormPane):
         self._show_template()
         self.rows()[0].entry.focus()
         self.post_message(DraftChanged())
-
-    def after_last(self) -> None:
-        self.post_message(NextStep())
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         return self.query_one("#captions").has_focus if action in {"move", "open"} else True

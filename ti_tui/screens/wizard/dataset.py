@@ -62,17 +62,11 @@ class DatasetPane(FormPane):
         Binding("k", "force", "Use it", id="dataset.force", tooltip="Use a refused photograph, or stop using it"),
         Binding("c", "crops", "Crops", id="dataset.crops", tooltip="See and change the crops"),
         Binding("m", "masks", "Masks", id="dataset.masks", tooltip="Which photographs get a mask: none, found, faces"),
-        Binding(
-            "s",
-            "subfolders",
-            "Sub-folders",
-            show=False,
-            id="dataset.subfolders",
-            tooltip="Include sub-folders or not; with alt while typing",
-        ),
+        Binding("s", "subfolders", "Sub-folders", show=False, id="dataset.subfolders",
+                tooltip="Include sub-folders or not; with alt while typing"),
         # A text line takes alt+letter as a letter, so this binding has priority.
         Binding("alt+s", "subfolders", "Sub-folders", show=False, id="dataset.alt-subfolders", priority=True),
-    ]
+    ]  # fmt: skip
 
     def __init__(self, draft: Draft) -> None:
         super().__init__(draft)

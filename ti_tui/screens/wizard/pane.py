@@ -86,9 +86,6 @@ class StepPane(AppAccess, Vertical):
     def view(self) -> None:
         """Show the file that will be written; does nothing in steps without one."""
 
-    def left(self) -> None:
-        """Another step was opened."""
-
     def rows(self) -> Sequence[FieldRow]:
         """The rows that can be reached, in order."""
         return [row for row in self.query(FieldRow) if row.display]

@@ -33,6 +33,7 @@ PICKED = {
     "model.vae": frozenset({".safetensors", ".ckpt", ".pt"}),
 }
 """Suffixes of the files that can be picked for a field; for other fields a folder is picked."""
+NUMBERS = range(1, len(STEPS) + 1)
 ONLY_IN: dict[str, tuple[StepId, ...]] = {
     "advanced": ("parameters",),
     "search": ("parameters",),
@@ -51,42 +52,23 @@ class WizardScreen(DraftScreen):
     BINDINGS = [
         Binding("ctrl+n,alt+right", "next_step", "Next step", id="wizard.next", priority=True),
         Binding("ctrl+b,alt+left", "previous_step", "Back", id="wizard.back", priority=True),
-        *(
-            Binding(str(n), f"jump({n - 1})", f"Step {n}", show=False, id=f"wizard.step-{n}")
-            for n in range(1, len(STEPS) + 1)
-        ),
+        *(Binding(str(n), f"jump({n - 1})", f"Step {n}", show=False, id=f"wizard.step-{n}") for n in NUMBERS),
         # A text line takes alt+digit as a character, so these bindings have priority.
-        *(
-            Binding(
-                f"alt+{n}",
-                f"jump({n - 1})",
-                f"Step {n}",
-                show=False,
-                priority=True,
-                id=f"wizard.alt-step-{n}",
-                key_display=f"alt+1…{len(STEPS)}",
-                tooltip="Go to a step; without alt outside text fields",
-            )
-            for n in range(1, len(STEPS) + 1)
-        ),
+        *(Binding(f"alt+{n}", f"jump({n - 1})", f"Step {n}", show=False, priority=True, id=f"wizard.alt-step-{n}",
+                  key_display=f"alt+1…{len(STEPS)}", tooltip="Go to a step; without alt outside text fields")
+          for n in NUMBERS),
         Binding("tab", "app.focus_next", "Next field", show=False, id="wizard.field-next"),
         Binding("shift+tab", "app.focus_previous", "Previous field", show=False, id="wizard.field-back"),
         Binding("ctrl+o", "pick", "Pick", id="wizard.pick", priority=True, tooltip="Pick a folder or file"),
-        Binding(
-            "ctrl+r",
-            "reset_field",
-            "Default",
-            id="wizard.reset",
-            priority=True,
-            tooltip="Reset the field to its default",
-        ),
+        Binding("ctrl+r", "reset_field", "Default", id="wizard.reset", priority=True,
+                tooltip="Reset the field to its default"),
         Binding("ctrl+t", "advanced", "Advanced", id="parameters.advanced", priority=True),
         Binding("ctrl+f", "search", "Search", id="parameters.search", priority=True, tooltip="Search fields by name"),
         Binding("slash", "search", "Search", show=False, id="parameters.search-letter"),
         Binding("v", "view", "Run file", id="train.view", tooltip="See the run file that will be written"),
         Binding("ctrl+q", "app.quit", "Quit", id="wizard.quit", tooltip="Leave; the draft is saved"),
         Binding("escape", "leave_field", "Leave the field", show=False, id="wizard.leave"),
-    ]
+    ]  # fmt: skip
 
     def __init__(self, draft: Draft | None = None) -> None:
         super().__init__(draft)
@@ -196,8 +178,6 @@ class WizardScreen(DraftScreen):
 
     def _open(self, step: StepId, *, field: str = "") -> None:
         """Open a step, with the cursor on `field` or on the first thing to do."""
-        if self.open_pane is not None and step != self.here:
-            self.open_pane.left()
         self.visited.add(self.here)
         self.here = self.draft.step = step
         if self.visited != {"dataset"} or step != "dataset" or not self.draft.empty:
@@ -213,13 +193,13 @@ class WizardScreen(DraftScreen):
             self._enter(step)
         else:
             panes.mount(_pane(step, self.draft))
-        self._show_all()
+        self.show_findings()
 
     def on_ready(self, message: Ready) -> None:
         if message.step == "dataset":
             self.show_photographs()
         self._enter(message.step)
-        self._show_all()
+        self.show_findings()
 
     def _enter(self, step: StepId) -> None:
         pane = self.open_pane
@@ -276,9 +256,6 @@ class WizardScreen(DraftScreen):
             dataset.add(photograph)
 
     def show_findings(self) -> None:
-        self._show_all()
-
-    def _show_all(self) -> None:
         self._show_head()
         rail = self.query_one(StepRail)
         rail.show([state_of(step, self.draft, self.findings, here=self.here, seen=self.visited) for step in STEPS])
@@ -306,7 +283,7 @@ class WizardScreen(DraftScreen):
 
     def on_resize(self) -> None:
         self.query_one(StepRail).narrow = fit_footer(self)
-        self._show_all()
+        self.show_findings()
 
     @property
     def help_text(self) -> str:
