@@ -38,6 +38,11 @@ def is_there(path: Path) -> bool:
         return False
 
 
+def existing_part(path: Path) -> Path:
+    """`path`, or the nearest folder above it that exists."""
+    return next((part for part in (path, *path.parents) if is_there(part)), Path(path.anchor))
+
+
 def as_given(text: str, *, file: bool = False) -> str:
     """A path that exists here as an absolute path: relative paths in a run file count from the run folder."""
     if not text:

@@ -19,7 +19,8 @@ from ti_tui.captions.filter import Facts, FilterError, parse_filter
 from ti_tui.captions.journal import history_of
 from ti_tui.captions.phrases import load_phrases, save_phrases, with_phrase
 from ti_tui.captions.prompt import PromptReader, reader_for, remarks
-from ti_tui.dataset.caption_edits import ReplaceError, Replacement, clean_line, framed, replace_in
+from ti_tui.dataset.caption_edits import ReplaceError, Replacement, framed, replace_in
+from ti_tui.dataset.caption_files import one_line
 from ti_tui.dataset.photograph_checks import SurveyedFile
 from ti_tui.dataset.scan import Picture
 from ti_tui.dataset.survey import survey
@@ -76,11 +77,11 @@ def disk(tmp_path: Path) -> Disk:
 
 @given(st.lists(WORDS, max_size=5), st.text("ab ,é猫", min_size=1, max_size=3), st.text("xyz ", min_size=1, max_size=3))
 def test_a_plain_replacement_is_that_of_a_text(texts: list[str], find: str, put: str) -> None:
-    captions = {str(number): clean_line(text) for number, text in enumerate(texts)}
+    captions = {str(number): one_line(text) for number, text in enumerate(texts)}
     found = replace_in(captions, Replacement(find, put))
     for name, caption in captions.items():
         assert found.changed.get(name, caption) == (
-            clean_line(caption.replace(find, put)) if find in caption else caption
+            one_line(caption.replace(find, put)) if find in caption else caption
         )
     assert found.places == sum(caption.count(find) for caption in captions.values())
 
@@ -89,14 +90,14 @@ def test_a_plain_replacement_is_that_of_a_text(texts: list[str], find: str, put:
 def test_no_replacement_breaks_or_leaves_a_caption_of_several_lines(
     texts: list[str], find: str, put: str, whole: bool, ignore: bool, regex: bool
 ) -> None:
-    captions = {str(number): clean_line(text) for number, text in enumerate(texts)}
+    captions = {str(number): one_line(text) for number, text in enumerate(texts)}
     try:
         found = replace_in(captions, Replacement(find, put, whole_word=whole, ignore_case=ignore, regex=regex))
     except ReplaceError as error:
         assert regex
         assert error.message
         return
-    assert all(text == clean_line(text) for text in found.changed.values())
+    assert all(text == one_line(text) for text in found.changed.values())
     assert all(found.changed[name] != captions[name] for name in found.changed)
 
 
@@ -147,7 +148,7 @@ def test_an_expression_that_would_take_years_is_given_up() -> None:
 def test_prefix_and_suffix_are_put_once_however_often(caption: str, prefix: str, suffix: str) -> None:
     once = framed(caption, prefix, suffix)
     assert framed(once, prefix, suffix) == once
-    if clean_line(caption):
+    if one_line(caption):
         assert once.startswith(" ".join(prefix.split()))
         assert once.endswith(" ".join(suffix.split()))
     else:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ti_tui.dataset.caption_files import decode, read_caption, write_caption
-from ti_tui.dataset.crop import bucket_for, buckets, fit, upright_rgb
+from ti_tui.dataset.crop import bucket_for, buckets, fit, load_upright
 from ti_tui.dataset.picture_choices import PictureChoices
 from ti_tui.dataset.picture_file import DatasetError
 from ti_tui.dataset.prepare import prepare
@@ -203,10 +203,9 @@ def test_fitting_gives_exactly_the_wanted_size(width: int, height: int) -> None:
     assert fit(Image.new("RGB", (width, height)), (64, 48)).size == (64, 48)
 
 
-def test_a_broken_colour_profile_is_passed_over() -> None:
-    image = Image.new("RGB", (8, 8), (10, 20, 30))
-    image.info["icc_profile"] = b"broken"
-    assert upright_rgb(image).getpixel((0, 0)) == (10, 20, 30)
+def test_a_broken_colour_profile_is_ignored(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8), (10, 20, 30)).save(tmp_path / "a.png", icc_profile=b"broken")
+    assert load_upright(tmp_path / "a.png").getpixel((0, 0)) == (10, 20, 30)
 
 
 def test_repeats_of_kohyas_folders_are_kept(tmp_path: Path) -> None:

@@ -390,7 +390,7 @@ def test_the_centre_is_cropped_as_the_trainer_crops_pictures_of_its_own(tmp_path
 
 
 def test_cutting_before_converting_changes_no_pixel(tmp_path: Path) -> None:
-    from ti_tui.dataset.crop import fit, upright_rgb
+    from ti_tui.dataset.crop import fit, load_upright
 
     image = photo("rocket", (1300, 700))
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
@@ -398,7 +398,7 @@ def test_cutting_before_converting_changes_no_pixel(tmp_path: Path) -> None:
     alpha.putalpha(Image.radial_gradient("L").resize(image.size))
     for name, one, options in (("a.png", alpha, {}), ("b.jpg", image, {"icc_profile": profile})):
         one.save(tmp_path / name, **options)
-        whole = fit(upright_rgb(Image.open(tmp_path / name)), (64, 64))
+        whole = fit(load_upright(tmp_path / name), (64, 64))
         assert (np.asarray(load_fitted(tmp_path / name, (64, 64))) == np.asarray(whole)).all()
 
 

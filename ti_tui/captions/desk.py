@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal
 
 from ti_tui.captions.filter import CaptionState
 from ti_tui.captions.journal import REDO, UNDO, Batch, CaptionJournal
-from ti_tui.dataset.caption_edits import clean_line, framed
+from ti_tui.dataset.caption_edits import framed
+from ti_tui.dataset.caption_files import one_line
 from ti_tui.setup.draft import Draft
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class CaptionDesk:
         self.names = tuple(file.name for file in pictures)
         self._pictures = {file.name: file for file in pictures}
         self._stamps = {file.name: file_stamp(file.path) for file in pictures}
-        self._sidecars = {file.name: clean_line(file.picture.caption) if file.picture else "" for file in pictures}
+        self._sidecars = {file.name: one_line(file.picture.caption) if file.picture else "" for file in pictures}
         self._save = save
         self._journal = CaptionJournal(history)
         self._recover()
@@ -152,14 +153,14 @@ class CaptionDesk:
 
     def earlier(self) -> dict[str, str]:
         """Captions from an earlier draft for images that have none now."""
-        last = {name: clean_line(self._journal.earlier.get(name, "")) for name in self.names}
+        last = {name: one_line(self._journal.earlier.get(name, "")) for name in self.names}
         return {name: text for name, text in last.items() if text and self.mark(name) == "none"}
 
     # One caption
 
     def type(self, name: str, text: str) -> bool:
         """Set the text typed so far; `finish` records it as a change. False if the caption stays the same."""
-        caption, old = clean_line(text), self.caption(name)
+        caption, old = one_line(text), self.caption(name)
         if caption == old:
             return False
         self._begin()
@@ -204,7 +205,7 @@ class CaptionDesk:
         """
         if any(name in self.draft.typing for name in captions):
             self.finish()
-        mine = {name: clean_line(text) for name, text in captions.items() if name in self._pictures}
+        mine = {name: one_line(text) for name, text in captions.items() if name in self._pictures}
         changes = {name: (old, new) for name, new in mine.items() if (old := self.caption(name)) != new}
         if changes:
             self._begin()
@@ -217,7 +218,7 @@ class CaptionDesk:
     def set_frame(self, prefix: str, suffix: str) -> None:
         """Put a prefix and a suffix around every caption when the run is made; "" is none."""
         self.draft.own_choices()
-        self.draft.caption_prefix, self.draft.caption_suffix = clean_line(prefix), clean_line(suffix)
+        self.draft.caption_prefix, self.draft.caption_suffix = one_line(prefix), one_line(suffix)
         self._own_framed()
         self._save()
 
@@ -285,7 +286,7 @@ class CaptionDesk:
         if not own:
             return
         # A draft may have been edited by hand; all other captions are clean already.
-        self.draft.captions = {name: clean_line(text) for name, text in self.draft.captions.items()}
+        self.draft.captions = {name: one_line(text) for name, text in self.draft.captions.items()}
         if lacking is None:
             self.draft.journal = 0.0
         for change in lacking or ():

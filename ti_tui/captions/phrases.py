@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Sequence
 
 from ti_tui import atomic, bounded
-from ti_tui.dataset.caption_edits import clean_line
+from ti_tui.dataset.caption_files import one_line
 from ti_tui.settings import state_folder
 
 MOST = 9
@@ -19,19 +19,19 @@ def load_phrases() -> tuple[str, ...]:
         kept = bounded.read_json(state_folder() / FILE)
     except (OSError, ValueError, RecursionError):
         kept = []
-    texts = [clean_line(text) if isinstance(text, str) else "" for text in kept] if isinstance(kept, list) else []
+    texts = [one_line(text) if isinstance(text, str) else "" for text in kept] if isinstance(kept, list) else []
     return tuple([*texts, *[""] * MOST][:MOST])
 
 
 def save_phrases(phrases: Sequence[str]) -> None:
     """Save the phrases. A file that cannot be written is no error."""
     with contextlib.suppress(atomic.CannotWrite):
-        atomic.write_json(state_folder() / FILE, [clean_line(text) for text in phrases[:MOST]])
+        atomic.write_json(state_folder() / FILE, [one_line(text) for text in phrases[:MOST]])
 
 
 def with_phrase(caption: str, phrase: str) -> str:
     """`caption` with `phrase` at its end, after a comma; unchanged if it has the phrase already."""
-    caption, phrase = clean_line(caption), clean_line(phrase)
+    caption, phrase = one_line(caption), one_line(phrase)
     if not phrase or phrase.casefold() in (part.strip().casefold() for part in caption.split(",")):
         return caption
     return f"{caption.rstrip(' ,')}, {phrase}" if caption else phrase

@@ -66,7 +66,7 @@ def replace_in(captions: Mapping[str, str], replacement: Replacement) -> Replace
             for name, caption in captions.items():
                 text, count = pattern.subn(put, caption)
                 places += count
-                new = clean_line(_SEAMS.sub(_mended, text))
+                new = one_line(_SEAMS.sub(_mended, text))
                 if count and new != caption:
                     changed[name] = new
     except (re.error, IndexError) as error:
@@ -74,14 +74,6 @@ def replace_in(captions: Mapping[str, str], replacement: Replacement) -> Replace
     except TimeoutError:
         raise ReplaceError("this expression takes too long", remedy="Simplify it.") from None
     return Replaced(changed, places)
-
-
-def clean_line(text: str) -> str:
-    """`text` in the form of a saved caption: one line, no invisible characters."""
-    # Some invisible characters are only recognised after others have been removed.
-    while (line := one_line(text)) != text:
-        text = line
-    return line
 
 
 def framed(caption: str, prefix: str, suffix: str) -> str:

@@ -105,7 +105,10 @@ def write_caption(picture: Path, caption: str) -> None:
 
 def one_line(text: str) -> str:
     """`text` in the form of a saved caption: one line, single spaces, no invisible characters."""
-    return " ".join(without_invisible(text)[0].split())
+    # Some invisible characters are only recognised after others have been removed.
+    while (line := " ".join(without_invisible(text)[0].split())) != text:
+        text = line
+    return line
 
 
 def without_invisible(text: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from ti_tui.dataset.crop_boxes import Box, Crop, PixelSize, largest_box
-from ti_tui.dataset.picture_file import DatasetError, load_pixels, open_picture, orientation, shown
+from ti_tui.dataset.picture_file import DatasetError, load_pixels, naming, open_picture, orientation
 
 Profiled = Literal["", "sRGB", "converted", "broken"]
 """A picture's colour profile: none, sRGB, another one that was converted, a broken one."""
@@ -42,12 +42,9 @@ def load_fitted(path: Path, size: PixelSize) -> Image.Image:
 
     Raises DatasetError, which names the file, if it cannot be decoded.
     """
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            image = _load_upright(path)
-            return _cut(image, largest_box(image.size, size), size)
-    except DatasetError as error:
-        raise _about(path, error) from None
+    with naming(path), warnings.catch_warnings(action="ignore"):
+        image = _load_upright(path)
+        return _cut(image, largest_box(image.size, size), size)
 
 
 def load_crops(path: Path, crops: Sequence[Crop]) -> list[Image.Image]:
@@ -56,13 +53,11 @@ def load_crops(path: Path, crops: Sequence[Crop]) -> list[Image.Image]:
     Raises DatasetError, which names the file, if it cannot be decoded or has another size than before. Does not
     suppress Pillow's warnings: the caller does, because several threads may call this.
     """
-    try:
+    with naming(path):
         image = _load_upright(path)
         if any(image.size != crop.source for crop in crops):
             raise DatasetError("has changed since it was checked", remedy="Check the folder again.")
         return [_padded(_rgb(image), crop.size) if crop.padded else _cut(image, crop.box, crop.size) for crop in crops]
-    except DatasetError as error:
-        raise _about(path, error) from None
 
 
 def cut_mask(mask: Image.Image, crop: Crop) -> Image.Image:
@@ -90,17 +85,12 @@ def box_in(size: PixelSize, crop: Crop) -> Box:
     return Box(box.left * across, box.top * down, box.width * across, box.height * down).inside(size)
 
 
-def upright_rgb(image: Image.Image) -> Image.Image:
-    """Turn by EXIF, convert to sRGB by the embedded profile, replace transparency by white."""
-    return _rgb(turned(image, orientation(image)))
-
-
 def load_upright(path: Path) -> Image.Image:
     """The whole picture, upright, in RGB. Raises DatasetError with the reason in words."""
-    with warnings.catch_warnings(action="ignore"), open_picture(path) as image:
-        load_pixels(image)
+    with warnings.catch_warnings(action="ignore"):
+        image = _load_upright(path)
         try:
-            return upright_rgb(image)
+            return _rgb(image)
         except Exception as error:
             raise DatasetError(f"is damaged ({error}); copy it again") from None
 
@@ -168,9 +158,11 @@ def bucket_for(width: int, height: int, resolution: int, *, step: int = 64) -> P
 
     Of all buckets, the nearest in shape; of equally near ones the largest.
     """
-    sizes = buckets(resolution, step=step)
-    wanted = width / height
-    return min(sizes, key=lambda size: (abs(_log_ratio(size[0] / size[1], wanted)), -size[0] * size[1]))
+
+    def rank(size: PixelSize) -> tuple[float, int]:
+        return abs(math.log(size[0] / size[1] / (width / height))), -size[0] * size[1]
+
+    return min(buckets(resolution, step=step), key=rank)
 
 
 def buckets(resolution: int, *, step: int = 64, widest: float = 2.5) -> list[PixelSize]:
@@ -182,14 +174,6 @@ def buckets(resolution: int, *, step: int = 64, widest: float = 2.5) -> list[Pix
         if height and max(width, height) <= widest * min(width, height):
             sizes |= {(width, height), (height, width)}
     return sorted(sizes) or [(resolution, resolution)]
-
-
-def _log_ratio(a: float, b: float) -> float:
-    return math.log(a / b)
-
-
-def _about(path: Path, error: DatasetError) -> DatasetError:
-    return DatasetError(f"{shown(path)} {error.message}", where=str(path.parent), remedy=error.remedy)
 
 
 def _load_upright(path: Path) -> Image.Image:

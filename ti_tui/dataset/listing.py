@@ -11,19 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ti_tui.dataset import caption_files
-from ti_tui.dataset.picture_file import SUFFIXES, DatasetError, shown
+from ti_tui.dataset.picture_file import SUFFIXES, UNREADABLE, DatasetError, shown
 from ti_tui.run.problems import Problems
-
-UNREADABLE = {
-    ".jxl": "is JPEG XL, which cannot be read; save it as PNG or JPEG",
-    ".svg": "is SVG, a vector drawing; save it as PNG",
-    ".psd": "is a Photoshop file; save it as PNG",
-    **dict.fromkeys(
-        (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".pef", ".srw"),
-        "is a camera's raw file; save it as PNG or JPEG",
-    ),
-}
-"""Endings of pictures that cannot be read, and the message for each."""
 
 MOST_FOLDERS = 2_000
 """At most this many sub-folders are searched, in case a home folder or a whole disk was given by mistake."""

@@ -15,7 +15,15 @@ from PIL import Image
 
 from ti_tui.dataset.crop import cut_mask, fit, to_8_bits, turned, within
 from ti_tui.dataset.crop_boxes import Crop, Face, PixelSize
-from ti_tui.dataset.picture_file import DatasetError, load_pixels, open_picture, orientation, shown, upright_size
+from ti_tui.dataset.picture_file import (
+    DatasetError,
+    load_pixels,
+    naming,
+    open_picture,
+    orientation,
+    shown,
+    upright_size,
+)
 from ti_tui.paths import is_there
 
 ENDINGS = ("-mask", "-masklabel")
@@ -64,17 +72,14 @@ def open_mask(picture: Path) -> Image.Image | None:
     threads may call this.
     """
     path = mask_file(picture)
-    try:
-        with open_picture(path or picture) as image:
-            if path is None and not image.has_transparency_data:
-                return None
-            if path is not None:
-                _raise_unless_same_shape(picture, upright_size(image))
-            load_pixels(image)
-            grey = to_8_bits(image).convert("L") if path is not None else image.convert("RGBA").getchannel("A")
-            whole = turned(grey, orientation(image))
-    except DatasetError as error:
-        raise DatasetError(f"{shown(path or picture)} {error.message}", remedy=error.remedy) from None
+    with naming(path or picture), open_picture(path or picture) as image:
+        if path is None and not image.has_transparency_data:
+            return None
+        if path is not None:
+            _raise_unless_same_shape(picture, upright_size(image))
+        load_pixels(image)
+        grey = to_8_bits(image).convert("L") if path is not None else image.convert("RGBA").getchannel("A")
+        whole = turned(grey, orientation(image))
     # Only completely black masks are empty here: a small subject in a large picture has a small mean.
     if not whole.getextrema()[1]:
         raise _empty(picture)

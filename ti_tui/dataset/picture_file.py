@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import re
 import stat
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +20,17 @@ SUFFIXES = frozenset(
 )
 MAX_PIXELS = 120_000_000
 """Larger pictures are refused before decoding, which could take gigabytes."""
+
+UNREADABLE = {
+    ".jxl": "is JPEG XL, which cannot be read; save it as PNG or JPEG",
+    ".svg": "is SVG, a vector drawing; save it as PNG",
+    ".psd": "is a Photoshop file; save it as PNG",
+    **dict.fromkeys(
+        (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".pef", ".srw"),
+        "is a camera's raw file; save it as PNG or JPEG",
+    ),
+}
+"""Endings of pictures that cannot be read, and the message for each."""
 
 _ORIENTATION = 0x0112
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
@@ -36,6 +49,16 @@ def shown(path: Path | str) -> str:
     """A file's name for display: control characters and bytes that are not text are escaped."""
     name = path if isinstance(path, str) else path.name
     return name if name.isprintable() else repr(name)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the name of the file `path` into a DatasetError of the block."""
+    try:
+        yield
+    except DatasetError as error:
+        message = f"{shown(path)} {error.message}"
+        raise DatasetError(message, where=str(path.parent), remedy=error.remedy) from None
 
 
 def open_picture(path: Path) -> Image.Image:
@@ -132,11 +155,11 @@ def _why_no_picture(path: Path) -> str:
     if _is_heif(start):
         return "is HEIC, but damaged" if reads_heif() else "is HEIC; install ti_tui[heic] or save it as PNG"
     if start.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
-        return "is JPEG XL, which cannot be read; save it as PNG or JPEG"
+        return UNREADABLE[".jxl"]
     if start[4:8] == b"ftyp" and start[8:12] in _VIDEO_BRANDS:
         return "is a video"
     if text.startswith(b"<svg") or (text.startswith(b"<?xml") and b"<svg" in text):
-        return "is SVG, a vector drawing; save it as PNG"
+        return UNREADABLE[".svg"]
     if text.startswith((b"<!doctype", b"<html", b"<head")):
         return "is not a picture (it starts like HTML)"
     for magic, kind in ((b"PK\x03\x04", "a ZIP archive"), (b"%PDF", "a PDF"), (b"{", "JSON"), (b"\x1f\x8b", "gzip")):

@@ -40,7 +40,7 @@ from ti_tui.dataset.prepare_plan import (
     plan_preparation,
 )
 from ti_tui.dataset.survey import Faces, Survey, SurveyCache, survey
-from ti_tui.paths import is_there, user_path
+from ti_tui.paths import existing_part, user_path
 from ti_tui.run.problems import Problems
 
 DISK_TIMES, KEEP_FREE_BYTES = 3, 10_000_000
@@ -236,7 +236,7 @@ class _Making:
 
     def _raise_unless_room(self, crops: list[Crop]) -> None:
         need = sum(crop.size[0] * crop.size[1] * 3 for crop in crops)
-        place = next(part for part in (self.destination, *self.destination.parents) if is_there(part))
+        place = existing_part(self.destination)
         free = shutil.disk_usage(place).free
         if need and free < DISK_TIMES * need + KEEP_FREE_BYTES:
             raise DatasetError(

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from ti_tui.errors import UserError
 from ti_tui.paths import user_path
 
 EmbeddingForm = Literal["safetensors", "a1111-pt", "diffusers"]
-FORMS: tuple[EmbeddingForm, ...] = ("safetensors", "a1111-pt", "diffusers")
+FORMS: tuple[EmbeddingForm, ...] = get_args(EmbeddingForm)
 SUFFIXES: dict[EmbeddingForm, str] = {
     "safetensors": ".safetensors",
     "a1111-pt": ".pt",
@@ -232,7 +232,16 @@ def _matrices(tensors: Mapping[str, Any]) -> dict[str, Vectors]:
     return {name: np.ascontiguousarray(array[None] if array.ndim == 1 else array) for name, array in arrays.items()}
 
 
-_NUMPY_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
+NUMPY_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+"""By the number formats of safetensors. numpy has no bfloat16, so its bits are read as integers."""
+
+
+def as_float32(stored: NDArray[Any], form: str) -> Vectors:
+    """Numbers that were read as NUMPY_TYPES[form], in float32."""
+    if form == "BF16":
+        # bfloat16 is the upper half of a float32.
+        stored = (stored.astype("<u4") << 16).view("<f4")
+    return stored.astype(np.float32, copy=False)
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Vectors], dict[str, str]]:
@@ -247,14 +256,10 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Vectors], dict[str, str]]:
     tensors: dict[str, Vectors] = {}
     for name, entry in header.items():
         start, end = entry["data_offsets"]
-        raw = content[8 + length + start : 8 + length + end]
-        if entry["dtype"] == "BF16":
-            array = (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
-        elif entry["dtype"] in _NUMPY_TYPES:
-            array = np.frombuffer(raw, _NUMPY_TYPES[entry["dtype"]])
-        else:
+        if entry["dtype"] not in NUMPY_TYPES:
             raise EmbeddingError(f"{path}: {name} has the number format {entry['dtype']}, which is not supported")
-        tensors[name] = array.reshape(entry["shape"]).astype(np.float32)
+        raw = np.frombuffer(content[8 + length + start : 8 + length + end], NUMPY_TYPES[entry["dtype"]])
+        tensors[name] = as_float32(raw.reshape(entry["shape"]), entry["dtype"]).copy()
     return tensors, metadata
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ti_tui.embeddings.files import Vectors
+from ti_tui.embeddings.files import NUMPY_TYPES, Vectors, as_float32
 from ti_tui.run.model import TOKEN_TABLES, ModelFacts
 from ti_tui.run.weight_shapes import TensorLocation, WeightsError, read_places
 
@@ -121,16 +121,12 @@ def read_vocabularies(model: ModelFacts) -> tuple[Vocabulary, ...]:
 def pieces_of(path: Path, name: str) -> Pieces:
     """The tensor `name` [n, width] of a .safetensors file, for `Vocabulary`. Raises WeightsError."""
     place = read_places(path)[name]
-    if place.dtype not in _STORED:
+    if place.dtype not in NUMPY_TYPES:
         raise WeightsError(f"{path}: {name} has the number format {place.dtype}, which is not supported")
-    whole = place.end - place.start == math.prod(place.shape) * _STORED[place.dtype].itemsize
+    whole = place.end - place.start == math.prod(place.shape) * np.dtype(NUMPY_TYPES[place.dtype]).itemsize
     if len(place.shape) != 2 or not whole or 0 in place.shape:
         raise WeightsError(f"{path}: {name} is not a token table", remedy="Copy or download the model again.")
     return partial(_read_pieces, path, place)
-
-
-_STORED: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
-"""Number formats of token tables. numpy has no bfloat16, so its bits are read as integers."""
 
 
 def _read_pieces(path: Path, place: TensorLocation) -> Iterator[Vectors]:
@@ -139,13 +135,10 @@ def _read_pieces(path: Path, place: TensorLocation) -> Iterator[Vectors]:
         file.seek(place.start)
         for first in range(0, count, PIECE_ROWS):
             wanted = min(PIECE_ROWS, count - first) * width
-            read = np.fromfile(file, _STORED[place.dtype], wanted)
+            read = np.fromfile(file, NUMPY_TYPES[place.dtype], wanted)
             if len(read) < wanted:
                 raise WeightsError(f"{path} became shorter while it was read", remedy="Copy or download it again.")
-            if place.dtype == "BF16":
-                # bfloat16 is the upper half of a float32.
-                read = (read.astype("<u4") << 16).view("<f4")
-            yield read.astype(np.float32, copy=False).reshape(-1, width)
+            yield as_float32(read, place.dtype).reshape(-1, width)
 
 
 def _find_table(model: ModelFacts, index: int) -> tuple[Path, str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import TypeVar
 
 from ti_tui.dataset.hold_out import choose_held_out
 from ti_tui.dataset.masks import load_mask
@@ -25,13 +26,15 @@ from ti_tui.embeddings import files as embedding_files
 from ti_tui.embeddings.install import embeddings_folder
 from ti_tui.embeddings.subprocess_reader import read_in_subprocess
 from ti_tui.errors import UserError
-from ti_tui.paths import is_there
+from ti_tui.paths import existing_part, is_there
 from ti_tui.run.file import lines_of, load
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.model import ModelFacts, check_vae, families, find_model, inspect_model, with_prediction
 from ti_tui.run.optimizers import OPTIMIZERS, find_optimizer
 from ti_tui.run.problems import Problems, ProblemsError, nearest
 from ti_tui.run.recipe import RunFile
+
+Made = TypeVar("Made")
 
 SDXL_LEAST = 640
 KEEP_FREE_BYTES = 50 * 1024**2
@@ -98,7 +101,7 @@ def check_recipe(run: RunFile, folder: RunFolder, *, pictures: Scan | None = Non
             _check_masks(run, pictures, problems)
     reg = run.dataset.regularisation
     regularisation = _scan(reg, folder, "dataset.regularisation", problems, decode=decode) if reg else None
-    templates = _templates(run, folder, problems)
+    templates = _tried(lambda: load_templates(run.dataset.template, folder.root), "dataset.template", problems) or ()
     init = _init(run, folder, facts, problems)
     _check_start(run, problems)
     held_out: tuple[int, ...] = ()
@@ -178,10 +181,7 @@ def _check_model(run: RunFile, folder: RunFolder, problems: Problems) -> ModelFa
         problems.error(error.message, field="model.base", remedy=error.remedy)
         return None
     if run.model.vae:
-        try:
-            check_vae(folder.path(run.model.vae))
-        except UserError as error:
-            problems.error(error.message, field="model.vae", remedy=error.remedy)
+        _tried(lambda: check_vae(folder.path(run.model.vae)), "model.vae", problems)
     if run.model.clip_skip > facts.layers:
         problems.error(
             f"this model's text encoder has only {facts.layers} layers", field="model.clip_skip", remedy="Write 1 or 2."
@@ -203,7 +203,8 @@ def _find_tokenizers(
     if facts is None:
         return ()
     encoders = families()[facts.family]["text_encoders"]
-    try:
+
+    def find() -> tuple[PromptTokenizer, ...]:
         given = folder.path(run.model.tokenizer) if run.model.tokenizer else None
         return tuple(
             find_tokenizer(
@@ -216,28 +217,25 @@ def _find_tokenizers(
             )
             for index, encoder in enumerate(encoders)
         )
-    except UserError as error:
-        problems.error(error.message, field="model.tokenizer", remedy=error.remedy)
-        return ()
+
+    return _tried(find, "model.tokenizer", problems) or ()
 
 
 def _scan(text: str, folder: RunFolder, field: str, problems: Problems, *, decode: bool) -> Scan | None:
-    try:
-        found = scan(folder.path(text), field=field, decode=decode)
-    except UserError as error:
-        problems.error(error.message, field=field, remedy=error.remedy)
-        return None
-    problems.add(found.problems)
+    found = _tried(lambda: scan(folder.path(text), field=field, decode=decode), field, problems)
+    if found is not None:
+        problems.add(found.problems)
     return found
 
 
-def _templates(run: RunFile, folder: RunFolder, problems: Problems) -> tuple[str, ...]:
+def _tried(make: Callable[[], Made], field: str, problems: Problems) -> Made | None:
+    """The result of `make`; None after a UserError, which becomes a problem of `field`."""
     try:
-        return load_templates(run.dataset.template, folder.root)
+        return make()
     except UserError as error:
         where = f"{error.where}: " if error.where else ""
-        problems.error(f"{where}{error.message}", field="dataset.template", remedy=error.remedy)
-        return ()
+        problems.error(f"{where}{error.message}", field=field, remedy=error.remedy)
+        return None
 
 
 def _init(
@@ -253,10 +251,8 @@ def _init(
                 remedy=remedy,
             )
         return None
-    try:
-        init = read_in_subprocess(folder.path(text))
-    except UserError as error:
-        problems.error(error.message, field="embedding.init", remedy=error.remedy)
+    init = _tried(lambda: read_in_subprocess(folder.path(text)), "embedding.init", problems)
+    if init is None:
         return None
     if init.count != run.embedding.vectors:
         problems.error(
@@ -321,10 +317,7 @@ def _check_disk(
     run: RunFile, folder: RunFolder, pictures: Scan | None, facts: ModelFacts | None, problems: Problems
 ) -> None:
     if run.save.install_to:
-        try:
-            embeddings_folder(folder.path(run.save.install_to))
-        except UserError as error:
-            problems.error(error.message, field="save.install_to", remedy=error.remedy)
+        _tried(lambda: embeddings_folder(folder.path(run.save.install_to)), "save.install_to", problems)
     place = existing_part(folder.root)
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         remedy = "Copy the run to a folder of your own." if folder.file.exists() else "Choose another folder."
@@ -337,11 +330,6 @@ def _check_disk(
             f"the run needs about {need / 1e6:.0f} MB, but only {free / 1e6:.0f} MB are free in {folder.root}",
             remedy="Free some space, or save less often.",
         )
-
-
-def existing_part(path: Path) -> Path:
-    """`path`, or the nearest folder above it that exists."""
-    return next((part for part in (path, *path.parents) if is_there(part)), Path(path.anchor))
 
 
 def disk_need(run: RunFile, pictures: Scan | None, facts: ModelFacts | None) -> int:

@@ -12,7 +12,8 @@ from ti_tui.captions.desk import BY_NAME, PHRASE, REPLACED, CaptionDesk, Undone
 from ti_tui.captions.phrases import load_phrases, save_phrases, with_phrase
 from ti_tui.captions.prompt import patterns_of
 from ti_tui.dataset import caption_history
-from ti_tui.dataset.caption_edits import clean_line, framed
+from ti_tui.dataset.caption_edits import framed
+from ti_tui.dataset.caption_files import one_line
 from ti_tui.dataset.caption_text import CaptionRules, words_of_name
 from ti_tui.errors import UserError
 from ti_tui.formatting import number
@@ -89,7 +90,7 @@ class CaptionReview(ReviewScreen):
         def chosen(at: int | None) -> None:
             if at is None:
                 return
-            phrase, text = self._phrases[at], clean_line(self.editor.text)
+            phrase, text = self._phrases[at], one_line(self.editor.text)
             if not typing:
                 self.action_phrase(at + 1)
             elif with_phrase(text, phrase) == text:

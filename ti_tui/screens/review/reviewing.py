@@ -14,7 +14,7 @@ from textual.widgets import Footer, Rule, TextArea
 from ti_tui.captions.desk import CaptionDesk
 from ti_tui.captions.filter import Facts, FilterError, parse_filter
 from ti_tui.captions.prompt import PromptReader, PromptReading, Remark, reader_for, remarks
-from ti_tui.dataset.caption_edits import clean_line
+from ti_tui.dataset.caption_files import one_line
 from ti_tui.screens.base import fit_footer
 from ti_tui.screens.review import lines
 from ti_tui.screens.review.base import ReviewBase
@@ -274,7 +274,7 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
         """Show the captions after a change to several of them."""
         caption = self.desk.caption(self.current)
         # Keep the editor as it is if only spaces differ.
-        if clean_line(self.editor.text) != caption:
+        if one_line(self.editor.text) != caption:
             self.editor.show(caption)
         self.warn()
         self._show_all()
