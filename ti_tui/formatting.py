@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 LARGEST_SHARE = 1_000
@@ -29,6 +30,12 @@ def size(count: float) -> str:
 def number(count: int, noun: str) -> str:
     """`1 image`, `3 images`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """`a, b, c and 4 more`."""
+    more = f" and {len(names) - most} more" if names[most:] else ""
+    return ", ".join(names[:most]) + more
 
 
 def percent(share: float | None, error: float | None = None, *, digits: int | None = 0, sign: bool = False) -> str:

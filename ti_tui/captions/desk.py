@@ -67,7 +67,7 @@ class CaptionDesk:
         self._pictures = {file.name: file for file in pictures}
         self._stamps = {file.name: file_stamp(file.path) for file in pictures}
         self._sidecars = {file.name: one_line(file.picture.caption) if file.picture else "" for file in pictures}
-        self._save = save
+        self.save = save
         self._journal = CaptionJournal(history)
         self._recover()
         self._own_framed()
@@ -78,10 +78,6 @@ class CaptionDesk:
     def wrong(self) -> str:
         """Why changes cannot be kept over restarts; "" if they can."""
         return self._journal.wrong
-
-    def save(self) -> None:
-        """Write the draft to disk."""
-        self._save()
 
     @property
     def frame(self) -> tuple[str, str]:
@@ -179,7 +175,7 @@ class CaptionDesk:
         if reviewed is not None:
             self._mark_reviewed(reviewed)
         self._note(changes, TYPED)
-        self._save()
+        self.save()
 
     def toggle_reviewed(self, name: str) -> None:
         """Mark a caption as reviewed, or remove the mark."""
@@ -188,12 +184,12 @@ class CaptionDesk:
             del self.draft.reviewed[name]
         else:
             self._mark_reviewed(name)
-        self._save()
+        self.save()
 
     def leave_out(self, name: str) -> None:
         """Leave an image out, or use it again; its caption stays."""
         self.draft.leave_out(name)
-        self._save()
+        self.save()
 
     # Many captions
 
@@ -212,7 +208,7 @@ class CaptionDesk:
             for name, (old, new) in changes.items():
                 self._put(name, old, new, how)
             self._note(changes, how, batch)
-            self._save()
+            self.save()
         return len(changes)
 
     def set_frame(self, prefix: str, suffix: str) -> None:
@@ -220,7 +216,7 @@ class CaptionDesk:
         self.draft.own_choices()
         self.draft.caption_prefix, self.draft.caption_suffix = one_line(prefix), one_line(suffix)
         self._own_framed()
-        self._save()
+        self.save()
 
     # Undo
 
@@ -248,7 +244,7 @@ class CaptionDesk:
                     changes[change.picture] = (first, new)
             if changes:
                 self._note(changes, how)
-                self._save()
+                self.save()
                 other.append(batch)
                 return Undone(batch[0].how, tuple(name for name in self.names if name in changes))
         return None
@@ -259,7 +255,7 @@ class CaptionDesk:
         self.draft.own_choices()
         if not self.draft.journal:
             self.draft.journal = self._journal.begin()
-            self._save()
+            self.save()
 
     def _put(self, name: str, old: str, new: str, how: str) -> None:
         """Set a caption; find and replace keeps the marks of the previous one."""

@@ -22,11 +22,11 @@ from ti_tui.dataset.picture_choices import PictureChoices
 from ti_tui.dataset.picture_file import DatasetError, shown
 from ti_tui.dataset.scan import Picture, choose
 from ti_tui.dataset.survey import Survey
+from ti_tui.formatting import listed
 from ti_tui.run.hashes import file_hash
 from ti_tui.run.problems import Problem, Problems
 
 FIELD = "dataset.images"
-MOST_NAMED = 3
 
 
 @dataclass
@@ -150,9 +150,8 @@ class _Planner:
                 self.plan.others[name] = entry
         kept = [shown(name) for name, entry in self.plan.others.items() if name in self.gone and entry.made]
         if kept:
-            names = ", ".join(kept[:MOST_NAMED]) + (f" and {len(kept) - MOST_NAMED} more" if kept[MOST_NAMED:] else "")
             self.problems.warning(
-                f"{names}: gone or no longer readable; the images made earlier stay in the run", field=FIELD,
+                f"{listed(kept)}: gone or no longer readable; the images made earlier stay in the run", field=FIELD,
                 remedy="Leave it out to remove them.", kind="gone",
             )  # fmt: skip
         wanted = {made.file for one in self.plan.planned for made in one.entry.files}

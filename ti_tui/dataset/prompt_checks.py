@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ti_tui.dataset.scan import Picture
 from ti_tui.dataset.templates import FILEWORDS, NAME, fill, name_token
 from ti_tui.dataset.tokens import PromptTokenizer
+from ti_tui.formatting import listed
 from ti_tui.run.problems import Problems
 from ti_tui.run.sample_prompts import SamplePromptError, parse_sample_prompt
 
@@ -122,10 +123,8 @@ def check_sample_prompts(
     return problems
 
 
-def _names(pictures: Sequence[Picture], most: int = 3) -> str:
-    names = [picture.path.name for picture in pictures[:most]]
-    more = len(pictures) - len(names)
-    return ", ".join(names) + (f" and {more} more" if more > 0 else "")
+def _names(pictures: Sequence[Picture]) -> str:
+    return listed([picture.path.name for picture in pictures])
 
 
 def _free_name(token: str, tokenizer: PromptTokenizer) -> str:

@@ -37,6 +37,11 @@ class Scan:
         """Images in an epoch, repeats counted."""
         return sum(picture.repeats for picture in self.pictures)
 
+    @property
+    def captions(self) -> int:
+        """Number of images with a caption."""
+        return sum(bool(picture.caption) for picture in self.pictures)
+
 
 def scan(folder: Path, *, field: str = "dataset.images", decode: bool = True) -> Scan:
     """Find the images in `folder`, or in its kohya sub-folders `<repeats>_<name>`.

@@ -17,7 +17,7 @@ from ti_tui.dataset.picture_choices import Masks
 from ti_tui.dataset.scan import Picture, Scan, choose, name_in
 from ti_tui.dataset.survey import Survey, SurveyCache, survey
 from ti_tui.errors import UserError
-from ti_tui.formatting import location, number, printable
+from ti_tui.formatting import listed, location, number, printable
 from ti_tui.run import file as run_file
 from ti_tui.run.file import RunFileError
 from ti_tui.run.folder import RunFolder
@@ -30,18 +30,20 @@ from ti_tui.setup.check import check_recipe, disk_need
 from ti_tui.setup.create import is_taken, picture_folder
 from ti_tui.setup.crop_desk import CropDesk
 from ti_tui.setup.draft import DEFAULT_RUNS, Draft
+from ti_tui.setup.fields import field as spec_of
 from ti_tui.setup.fields import recipe_fields
 from ti_tui.setup.findings import Findings
 from ti_tui.setup.photographs import OF_PICTURES, SurveySettings, in_short
 
 LARGEST_RATE = 0.5
-MOST_NAMED = 3
 
 REQUIRED = {
     "photographs": "choose the folder with the photographs",
     "embedding.token": "choose the word that will stand for the subject",
     "model.base": "choose the model",
 }
+STAND_INS = {"embedding.token": "token", "model.base": "not/chosen"}
+"""Used for required fields of the run file until they are filled in."""
 
 
 class Surveyor:
@@ -103,10 +105,9 @@ def tree(draft: Draft, findings: Findings) -> list[str]:
     if findings.folder is None:
         return ["nothing yet: the run folder is not a valid path"]
     token = str(draft.value("embedding.token") or "token")
-    repeats = sorted({picture.repeats for picture in findings.pictures.pictures}) if findings.pictures else []
+    repeats = sorted({image.repeats for image in findings.images})
     name = picture_folder(token, draft.class_word or str(draft.value("embedding.init") or ""))
-    count = len(findings.pictures.pictures) if findings.pictures else 0
-    captions = sum(bool(picture.caption) for picture in findings.pictures.pictures) if findings.pictures else 0
+    count, captions = len(findings.images), findings.pictures.captions if findings.pictures else 0
     described = f"{count} images" + (f", {captions} with captions" if captions else "") if count else "the images"
     lines = [f"{location(findings.folder.root)}/", "├ run.toml                 the complete recipe of the run"]
     for times in repeats or [draft.repeats or 1]:
@@ -130,14 +131,6 @@ def _missing(draft: Draft) -> list[Problem]:
     ]
 
 
-def _accepted(name: str) -> str:
-    from ti_tui.setup.fields import field as spec_of
-
-    if name == "embedding.token":
-        return "one word of letters, digits, - and _, of at most 40"
-    return spec_of(name).accepted
-
-
 def _mistyped(name: str, text: str) -> Problem:
     if name == "scheme.segments":
         try:
@@ -145,7 +138,9 @@ def _mistyped(name: str, text: str) -> Problem:
         except SchemeError as error:
             return Problem("error", error.message, name, error.remedy)
         return Problem("error", f"{text.strip()!r} cannot be read as `until step N`: the steps must increase", name)
-    return Problem("error", f"{text.strip()!r} is not {_accepted(name)}", name)
+    word = "one word of letters, digits, - and _, of at most 40"
+    accepted = word if name == "embedding.token" else spec_of(name).accepted
+    return Problem("error", f"{text.strip()!r} is not {accepted}", name)
 
 
 def _rates(run: RunFile) -> list[Problem]:
@@ -202,7 +197,9 @@ def _chosen(draft: Draft, found: Survey | None, problems: list[Problem]) -> tupl
             masks += [mask] * pieces if (mask := desk.mask(name)) else []
     # A photograph that cannot be used is left out with a warning; that is no error while others remain.
     hard = not pictures
-    problems += [_softer(problem, hard=hard) for problem in found.general]
+    for problem in found.general:
+        softer = problem.severity == "error" and not hard
+        problems.append(replace(problem, severity="warning") if softer else problem)
     files = [file for file in (*found.files, *found.strays) if file.name not in choices.left_out]
     problems += _of_pictures(files, crop_problems, hard=hard)
     if found.scan.pictures and not usable.pictures:
@@ -243,18 +240,13 @@ def _of_pictures(files: Sequence[SurveyedFile], crop_problems: Mapping[str, Prob
     )
     found = []
     if refused:
-        names = ", ".join(printable(file.path.name) for file in refused[:MOST_NAMED])
-        more = f" and {len(refused) - MOST_NAMED} more" if refused[MOST_NAMED:] else ""
+        names = listed([printable(file.path.name) for file in refused])
         reason = worst_first((*refused[0].problems, *crop_problems.get(refused[0].name, ())))[0].message if hard else ""
-        found.append(Problem("error" if hard else "warning", f"cannot be used: {names}{more}", "photographs", reason))
+        found.append(Problem("error" if hard else "warning", f"cannot be used: {names}", "photographs", reason))
     if odd:
         text = ", ".join(f"{count} {what}" if count > 1 else f"one {what}" for what, count in odd.most_common())
         found.append(Problem("warning", f"{text}: the first step shows which", "photographs"))
     return [replace(problem, kind=OF_PICTURES) for problem in found]
-
-
-def _softer(problem: Problem, *, hard: bool) -> Problem:
-    return problem if hard or problem.severity != "error" else replace(problem, severity="warning")
 
 
 def _run(draft: Draft, folder: RunFolder | None, problems: list[Problem]) -> tuple[RunFile, bool]:
@@ -262,15 +254,12 @@ def _run(draft: Draft, folder: RunFolder | None, problems: list[Problem]) -> tup
     path = folder.file if folder else Path("run.toml")
     values: dict[str, Any] = {"format": FORMAT, **draft.values()}
     values["dataset"] = {**values.get("dataset", {}), "images": "img"}
-    complete = True
-    if missing := [name for name in REQUIRED if "." in name and name not in draft.fields]:
-        complete = False
-        stand_ins = {"embedding.token": "token", "model.base": "not/chosen"}
-        for name in missing:
-            table, _, key = name.partition(".")
-            values.setdefault(table, {})[key] = stand_ins[name]
+    missing = [name for name in STAND_INS if name not in draft.fields]
+    for name in missing:
+        table, _, key = name.partition(".")
+        values.setdefault(table, {})[key] = STAND_INS[name]
     try:
-        return run_file.from_values(values, path), complete
+        return run_file.from_values(values, path), not missing
     except RunFileError as error:
         known = {problem.field for problem in problems}
         problems += [
@@ -285,13 +274,8 @@ def _run(draft: Draft, folder: RunFolder | None, problems: list[Problem]) -> tup
     try:
         return run_file.from_values(values, path), False
     except RunFileError:
-        stand_in = {"images": "img"}
-        plain = {
-            "format": FORMAT,
-            "model": {"base": "not/chosen"},
-            "dataset": stand_in,
-            "embedding": {"token": "token"},
-        }
+        plain: dict[str, Any] = {"format": FORMAT, "dataset": {"images": "img"}}
+        plain |= {"model": {"base": STAND_INS["model.base"]}, "embedding": {"token": STAND_INS["embedding.token"]}}
         return run_file.from_values(plain, path), False
 
 

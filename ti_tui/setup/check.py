@@ -26,6 +26,7 @@ from ti_tui.embeddings import files as embedding_files
 from ti_tui.embeddings.install import embeddings_folder
 from ti_tui.embeddings.subprocess_reader import read_in_subprocess
 from ti_tui.errors import UserError
+from ti_tui.formatting import listed
 from ti_tui.paths import existing_part, is_there
 from ti_tui.run.file import lines_of, load
 from ti_tui.run.folder import RunFolder
@@ -163,8 +164,7 @@ def _check_masks(run: RunFile, pictures: Scan, problems: Problems) -> None:
             remedy="Put 0001-mask.png beside 0001.png, white in the parts to learn, or write masks = false.",
         )  # fmt: skip
     elif without:
-        more = f" and {len(without) - 3} more" if len(without) > 3 else ""
-        problems.info(f"without a mask, learned as a whole: {', '.join(without[:3])}{more}", field="dataset.masks")
+        problems.info(f"without a mask, learned as a whole: {listed(without)}", field="dataset.masks")
 
 
 def _check_model(run: RunFile, folder: RunFolder, problems: Problems) -> ModelFacts | None:

@@ -185,11 +185,6 @@ class Draft(FolderChoices):
         self.own_choices()
         self.forced ^= {name}
 
-    def caption(self, name: str, text: str) -> None:
-        """Set the caption of a photograph; "" for none."""
-        self.own_choices()
-        self.captions[name] = text
-
     @property
     def choices(self) -> PictureChoices:
         """What was chosen about the current folder of photographs."""

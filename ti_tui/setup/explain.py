@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ti_tui.dataset.templates import BUILT_IN, FILEWORDS
+from ti_tui.dataset.templates import BUILT_IN, FILEWORDS, NAME, fill
 from ti_tui.formatting import number, size
 from ti_tui.run.hardware import GIB
 from ti_tui.run.memory_fit import recompute_in_words
@@ -14,12 +14,15 @@ from ti_tui.setup.draft import Draft
 from ti_tui.setup.findings import Findings
 
 REASONS = {
+    "training.precision": "precision",
+    "evaluation.every_steps": "eval loss",
+    "training.recompute": "memory",
     "training.lean_backward": "backward",
     "training.quantise": "U-Net",
     "training.text_encoder": "text encoder",
     "training.compile": "compile",
 }
-"""The plan's reason for each field that may be `auto`."""
+"""Which of the plan's reasons belongs to a field."""
 
 
 def note(name: str, draft: Draft, findings: Findings) -> str:
@@ -54,13 +57,9 @@ def note(name: str, draft: Draft, findings: Findings) -> str:
         case "sample.every_steps" if plan:
             count = plan.samples() * len(draft.value("sample.prompts"))
             return f"{_epochs(int(value), plan)}{number(count, 'sample')}"
-        case "training.precision" | "evaluation.every_steps" if plan:
-            return plan.reasons.get("precision" if name.startswith("training") else "eval loss", "")
         case "evaluation.hold_out" if checked and checked.pictures:
             return f"{len(checked.held_out)} of {number(len(checked.pictures.pictures), 'image')} held out"
-        case "training.recompute" if plan:
-            return plan.reasons.get("memory", "")
-        case "training.lean_backward" | "training.quantise" | "training.text_encoder" | "training.compile" if plan:
+        case _ if plan and name in REASONS:
             return plan.reasons.get(REASONS[name], "")
         case "training.device" if findings.hardware:
             return findings.hardware.describe()
@@ -69,11 +68,8 @@ def note(name: str, draft: Draft, findings: Findings) -> str:
 
 def examples(template: str, checked: Checked | None, draft: Draft, caption: str, *, most: int = 3) -> list[str]:
     """The first prompts that the template makes from `caption`, as the model will read them."""
-    from ti_tui.dataset.templates import fill
-
-    patterns = checked.templates if checked and checked.templates else BUILT_IN.get(template, ())
-    token = str(draft.value("embedding.token") or "[name]")
-    return [fill(pattern, caption).replace("[name]", token) for pattern in patterns[:most]]
+    token = str(draft.value("embedding.token") or NAME)
+    return [fill(pattern, caption).replace(NAME, token) for pattern in _patterns(template, checked)[:most]]
 
 
 def _init(text: str, checked: Checked | None) -> str:
@@ -100,8 +96,12 @@ def _start(value: str, draft: Draft, checked: Checked | None) -> str:
     return f"every vector is {f'the mean of the {tokens} tokens' if value == 'mean' else f'one of {tokens} tokens'}"
 
 
+def _patterns(template: str, checked: Checked | None) -> tuple[str, ...]:
+    return checked.templates if checked and checked.templates else BUILT_IN.get(template, ())
+
+
 def _template(value: str, checked: Checked | None) -> str:
-    patterns = checked.templates if checked and checked.templates else BUILT_IN.get(value, ())
+    patterns = _patterns(value, checked)
     if not patterns:
         return ""
     uses = ", uses the captions" if any(FILEWORDS in pattern for pattern in patterns) else ""
@@ -111,7 +111,7 @@ def _template(value: str, checked: Checked | None) -> str:
 def _resolution(value: int, findings: Findings) -> str:
     if findings.pictures is None:
         return ""
-    small = sum(min(picture.width, picture.height) < value for picture in findings.pictures.pictures)
+    small = sum(min(image.width, image.height) < value for image in findings.images)
     return f"{number(small, 'photograph')} smaller than that: enlarged" if small else "no photograph is enlarged"
 
 

@@ -46,7 +46,14 @@ def receipt(draft: Draft, findings: Findings) -> list[ReceiptLine]:
         _scheme(run, plan),
     ]
     if plan is not None:
-        lines += [_batch(plan), _memory(plan), _device(plan, run), _saves(plan, run)]
+        batch = f"{plan.batch_size} x {plan.accumulation}"
+        device = f"{plan.hardware.name}, {plan.precision}, {run.training.optimizer}"
+        lines += [
+            ReceiptLine("Batch", batch, plan.reasons.get("step", "").partition(": ")[2]),
+            _memory(plan),
+            ReceiptLine("Device", device, plan.reasons.get("precision", "")),
+            _saves(plan, run),
+        ]
     folder = findings.folder
     if folder is not None:
         lines.append(ReceiptLine("Disk", f"about {size(findings.disk_bytes)}", f"in {location(folder.root)}"))
@@ -57,9 +64,8 @@ def receipt(draft: Draft, findings: Findings) -> list[ReceiptLine]:
 
 
 def _pictures(draft: Draft, findings: Findings, run: RunFile) -> ReceiptLine:
-    pictures = findings.pictures.pictures if findings.pictures else ()
-    captions = sum(bool(picture.caption) for picture in pictures)
-    parts = [number(len(pictures), "image"), f"{run.dataset.resolution} pixels"]
+    captions = findings.pictures.captions if findings.pictures else 0
+    parts = [number(len(findings.images), "image"), f"{run.dataset.resolution} pixels"]
     if draft.choices.subfolders:
         parts.append("with sub-folders")
     if left_out := len(draft.choices.left_out):
@@ -71,7 +77,7 @@ def _pictures(draft: Draft, findings: Findings, run: RunFile) -> ReceiptLine:
 def _crops(draft: Draft, findings: Findings) -> list[ReceiptLine]:
     """How the photographs are cropped, and how many are used although refused; nothing if all of that is default."""
     found = findings.pictures
-    names = {name_in(found.folder, picture.path) for picture in found.pictures} if found else set()
+    names = {name_in(found.folder, image.path) for image in found.pictures} if found else set()
     choices = draft.choices
     modes = Counter(choice.mode for name, choice in choices.crops.items() if name in names)
     forced = names.intersection(choices.forced)
@@ -100,11 +106,8 @@ def _judging(findings: Findings, run: RunFile) -> list[ReceiptLine]:
     count = len(checked.held_out)
     held_out = f", {number(count, 'image')} held out" if count else ""
     ends = {"suggest": "says when it is learned", "stop": "ends the run when it is learned"}
-    return [
-        ReceiptLine(
-            "Eval loss", f"every {plan.evaluation_steps} steps{held_out}", ends.get(run.evaluation.early_stop, "")
-        )
-    ]
+    every = f"every {plan.evaluation_steps} steps{held_out}"
+    return [ReceiptLine("Eval loss", every, ends.get(run.evaluation.early_stop, ""))]
 
 
 def _scheme(run: RunFile, plan: Plan | None) -> ReceiptLine:
@@ -114,14 +117,8 @@ def _scheme(run: RunFile, plan: Plan | None) -> ReceiptLine:
     epochs = f" = {scheme.total_steps / plan.epoch_steps:.4g} epochs" if plan else ""
     shape = f", {scheme.shape}" if scheme.shape != "segments" else ""
     warm = f", warm-up {scheme.warmup_steps} steps" if scheme.warmup_steps else ""
-    return ReceiptLine(
-        "Scheme", f"{number(scheme.total_steps, 'step')}{epochs}", f"rate {rates}{shape}{warm}, in one run"
-    )
-
-
-def _batch(plan: Plan) -> ReceiptLine:
-    text = f"{plan.batch_size} x {plan.accumulation}"
-    return ReceiptLine("Batch", text, plan.reasons.get("step", "").partition(": ")[2])
+    steps = number(scheme.total_steps, "step")
+    return ReceiptLine("Scheme", f"{steps}{epochs}", f"rate {rates}{shape}{warm}, in one run")
 
 
 def _memory(plan: Plan) -> ReceiptLine:
@@ -136,13 +133,6 @@ def _memory(plan: Plan) -> ReceiptLine:
     fits = how if need <= free else "more than is free: it may not fit"
     return ReceiptLine(
         "Memory", f"{need:.1f} of {free:.1f} GiB free (predicted)", f"{fits}; the {where} has {total:.1f}"
-    )
-
-
-def _device(plan: Plan, run: RunFile) -> ReceiptLine:
-    optimizer = run.training.optimizer
-    return ReceiptLine(
-        "Device", f"{plan.hardware.name}, {plan.precision}, {optimizer}", plan.reasons.get("precision", "")
     )
 
 

@@ -78,13 +78,12 @@ def errors_in(step: StepId, findings: Findings) -> list[Problem]:
 
 def _summary(step: StepId, draft: Draft, findings: Findings) -> str:
     # Uses only the draft's own values: loading the field table would slow down the first screen.
-    pictures = findings.pictures.pictures if findings.pictures else ()
+    count = len(findings.images)
     match step:
         case "dataset":
-            return number(len(pictures), "image") if pictures else ""
+            return number(count, "image") if count else ""
         case "captions":
-            captions = sum(bool(picture.caption) for picture in pictures)
-            return f"{captions} of {len(pictures)}" if pictures else ""
+            return f"{findings.pictures.captions} of {count}" if findings.pictures and count else ""
         case "directories":
             return str(draft.fields.get("embedding.token", ""))
         case "parameters":
