@@ -175,7 +175,7 @@ def test_when_a_cards_memory_runs_out_it_takes_smaller_steps_and_then_the_cpu(
     assert model.captions(images, "", never) == expected
     assert tried == [("cuda", 2, 3), ("cuda", 1, 3), ("cuda", 1, 1), ("cpu", 1, 3), ("cpu", 1, 3)]
     assert [text.partition(": ")[2] for text in said] == [
-        "the captioner takes one picture at a time",
+        "the captioner takes one image at a time",
         "the captioner looks for one wording instead of the best of three",
         "the captioner goes on on the CPU",
     ]

@@ -124,7 +124,7 @@ def test_a_bad_picture_is_said_the_others_are_captioned_and_the_status_tells(
     (folder / "rocket.jpg").write_bytes((folder / "rocket.jpg").read_bytes()[:5000])
     done = ti_tui("caption", folder, "--model", blip, "--write-beside")
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "page.jpg is not a picture" in done.stderr and "rocket.jpg: is truncated" in done.stderr
+    assert "page.jpg is not an image" in done.stderr and "rocket.jpg: is truncated" in done.stderr
     assert "2 images captioned" in done.stdout and "1 could not be captioned" in done.stdout
     assert list(sidecars(folder)) == ["astronaut.txt", "chelsea.txt", "coffee.txt"]
 

@@ -77,10 +77,10 @@ def test_without_a_mask_there_is_none(picture: Path) -> None:
 @pytest.mark.parametrize(
     ("mask", "said"),
     [
-        (Image.new("L", (64, 64), 255), "0001-mask.png is 64x64, its picture 96x64"),
+        (Image.new("L", (64, 64), 255), "0001-mask.png is 64x64, its image 96x64"),
         (Image.new("L", (96, 64), 0), "the mask of 0001.png leaves nothing to learn"),
         (b"", "0001-mask.png is empty"),
-        (b"<html>", "0001-mask.png is not a picture"),
+        (b"<html>", "0001-mask.png is not an image"),
     ],
     ids=["shape", "black", "empty", "html"],
 )

@@ -70,8 +70,8 @@ def test_every_bad_file_is_named_with_its_reason_and_the_good_ones_stay(tmp_path
     for says in (
         "cut.jpg is truncated",
         "empty.png is empty (0 bytes)",
-        "page.jpg is not a picture (it starts like HTML)",
-        "noise.png is not a picture",
+        "page.jpg is not an image (it starts like HTML)",
+        "noise.png is not an image",
         "phone.heic is HEIC",
         "'pipe.jpg' is not a regular file",
         "huge.png has 225 megapixels, over the limit of 120",
@@ -81,7 +81,7 @@ def test_every_bad_file_is_named_with_its_reason_and_the_good_ones_stay(tmp_path
 
 def test_a_folder_without_pictures_says_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").touch()
-    assert "there are no pictures" in messages(tmp_path) and "1 .mp4" in messages(tmp_path)
+    assert "there are no images" in messages(tmp_path) and "1 .mp4" in messages(tmp_path)
     with pytest.raises(DatasetError, match="there is no folder"):
         scan(tmp_path / "none")
     with pytest.raises(DatasetError, match="is a file"):

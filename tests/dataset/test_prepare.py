@@ -255,7 +255,7 @@ def test_when_the_disk_fills_up_what_was_made_stays_whole_and_the_rest_follows(
         write(path, fill)
 
     monkeypatch.setattr(atomic, "write_with", full)
-    with pytest.raises(atomic.CannotWrite, match=r"the disk is full \(after 2 of 3 pictures\)"):
+    with pytest.raises(atomic.CannotWrite, match=r"the disk is full \(after 2 of 3 photographs\)"):
         again()
     assert {"0001.png", "0002.png"} <= set(files(run))
     monkeypatch.undo()

@@ -204,10 +204,10 @@ def test_a_new_picture_does_not_take_the_number_of_a_mask_that_is_not_ours(
 @pytest.mark.parametrize(
     ("mask", "said"),
     [
-        (Image.new("L", (300, 300), 255), "astronaut-mask.png is 300x300, its picture 900x600"),
+        (Image.new("L", (300, 300), 255), "astronaut-mask.png is 300x300, its image 900x600"),
         (Image.new("L", (900, 600)), "the mask of astronaut.jpg leaves nothing to learn"),
         (b"", "astronaut-mask.png is empty (0 bytes)"),
-        (b"<html>", "astronaut-mask.png is not a picture"),
+        (b"<html>", "astronaut-mask.png is not an image"),
     ],
     ids=["shape", "black", "empty", "html"],
 )
@@ -240,7 +240,7 @@ def test_a_mask_that_goes_bad_between_look_and_cut_is_told(
 
     monkeypatch.setattr("ti_tui.dataset.prepare.mask_pieces", spoilt)
     outcome = again()
-    assert "astronaut-mask.png is not a picture" in about_masks(outcome)[0].message
+    assert "astronaut-mask.png is not an image" in about_masks(outcome)[0].message
     assert outcome.images == 3 and masks(run) == {"0003-mask.png"}
     monkeypatch.undo()
     half(450, 300).save(source / "astronaut-mask.png")

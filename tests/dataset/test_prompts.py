@@ -191,7 +191,7 @@ def test_a_token_in_a_caption_is_told_from_one_inside_a_word(caption: str, field
 
 def test_missing_and_unused_captions_are_told() -> None:
     pictures = [picture("snow", "1.png"), picture("", "2.png")]
-    assert "1 of 2 pictures have no caption (2.png)" in str(
+    assert "1 of 2 images have no caption (2.png)" in str(
         next(iter(check_captions(pictures, "zkz", ["[name], [filewords]"])))
     )
     assert "captions (1) are not used" in str(next(iter(check_captions(pictures, "zkz", ["a [name]"]))))

@@ -92,7 +92,7 @@ def test_a_look_says_where_the_mask_is(bad: tuple[Path, list[Bad], Survey]) -> N
     told = {look.name for look in found.files if "mask" in look.kinds}
     assert told == {"small.jpg", "banner.jpg", "blurred.jpg"}
     text = "\n".join(problem.message for problem in found.problems if problem.kind == "orphan")
-    assert "nobody-mask.png is named like a mask, but there is no picture nobody" in text
+    assert "nobody-mask.png is named like a mask, but there is no photograph nobody" in text
     assert "grey-mask.jpg is named like a mask, but masks are only read from .png" in text
 
 
@@ -173,7 +173,7 @@ def test_what_cannot_be_read_is_remembered_unless_it_may_be_another_the_next_tim
     assert [remark_of(look) for look in first.files] == [
         "is truncated; copy it again",
         "cannot be read: Input/output error",
-        "is not a picture (it starts like HTML)",
+        "is not an image (it starts like HTML)",
     ]
     measured.clear()
     assert survey(tmp_path, faces="none", memory=memory).files == first.files
@@ -203,8 +203,8 @@ def test_pictures_in_subfolders_are_told_and_taken_if_asked(tmp_path: Path) -> N
     photo("coffee").save(tmp_path / "2023" / "may" / "a.jpg")
     (tmp_path / "2023" / "loop").symlink_to(tmp_path)
     found = survey(tmp_path)
-    assert "there are no pictures" in str(found.problems.errors[0])
-    assert found.problems.errors[0].remedy == "Its sub-folders contain 1 picture." and found.below == 1
+    assert "there are no photographs" in str(found.problems.errors[0])
+    assert found.problems.errors[0].remedy == "Its sub-folders contain 1 photograph." and found.below == 1
     inside = survey(tmp_path, subfolders=True)
     assert [look.name for look in inside.files] == ["2023/may/a.jpg"] and not inside.problems
     photo("rocket").save(tmp_path / "b.jpg")
@@ -332,7 +332,7 @@ def test_formats_are_told_by_their_content_whatever_pillow_calls_them(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("count", "says"), [(0, ""), (2, "only 2 pictures"), (4, "narrow"), (12, ""), (42, "fine"), (201, "teach more")]
+    ("count", "says"), [(0, ""), (2, "only 2 images"), (4, "narrow"), (12, ""), (42, "fine"), (201, "teach more")]
 )
 def test_the_number_of_pictures_is_judged(count: int, says: str) -> None:
     told = "".join(map(str, check_count(count)))

@@ -198,7 +198,7 @@ def test_pictures_in_subfolders_only_are_told_and_taken_with_a_key_while_typing(
         await until(pilot, lambda: "5 photographs in them, none in the folder itself" in words(pilot))
         await pilot.press("enter")
         await settled(pilot)
-        assert "there are no pictures in" in words(pilot)
+        assert "there are no photographs in" in words(pilot)
         await pilot.press("alt+s")
         await until(pilot, lambda: "5 images to train" in words(pilot) and "checking" not in words(pilot))
         # They stand in widgets of their own, which need not be painted together with the count.

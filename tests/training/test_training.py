@@ -613,7 +613,7 @@ def test_masks_that_are_missing_or_wrong_are_told_before_the_start(make_run: Mak
     assert problem.message == "no image has a mask" and problem.field == "dataset.masks"
     first = min(folder.images.glob("*/*.png"))
     Image.new("L", (64, 32), 255).save(first.with_name(f"{first.stem}-mask.png"))
-    assert "its picture 64x64" in check_run(folder).problems.errors[0].message
+    assert "its image 64x64" in check_run(folder).problems.errors[0].message
 
 
 def test_pictures_of_different_shapes_are_trained_in_buckets(make_run: MakeRun, train: Train, photos: Path) -> None:

@@ -236,7 +236,7 @@ def test_a_caption_is_one_line_of_plain_text_cut_to_the_width(tmp_path: Path) ->
     [
         (None, "cannot be read: No such file"),
         (b"", "is empty"),
-        (b"<html>", "is not a picture"),
+        (b"<html>", "is not an image"),
         ("half", "is truncated"),
     ],
 )

@@ -22,7 +22,7 @@ from ti_tui.run.model_folder import COPY_AGAIN
 MOST_TOKENS = 40
 BEAMS = 3
 CARD_BATCH = 4
-"""Pictures at once on a card. On a CPU one: four at once gain 8 % a picture (BLIP base, measured), and say nothing for
+"""Pictures at once on a card. On a CPU one: four at once gain 8 % an image (BLIP base, measured), and say nothing for
 four times as long."""
 LARGE_PARAMETERS = 1_000_000_000
 """From this size on, a card takes one image at a time."""
@@ -136,7 +136,7 @@ class LoadedModel:
         """Use less memory from now on. Raises CaptionerError if that is not possible."""
         if self.batch > 1:
             self.batch = 1
-            self._say("memory ran out: the captioner takes one picture at a time")
+            self._say("memory ran out: the captioner takes one image at a time")
         elif self.beams > 1:
             self.beams = 1
             self._say("memory ran out: the captioner looks for one wording instead of the best of three")

@@ -17,7 +17,7 @@ from ti_tui.errors import UserError
 from ti_tui.jobs.captioning import Device
 
 LONG_SIDE = 1024
-"""Pixels that a picture is reduced to before the captioner's own processor, which wants 224 to 768, gets it."""
+"""Pixels that an image is reduced to before the captioner's own processor, which wants 224 to 768, gets it."""
 
 
 class Worker:
@@ -75,7 +75,7 @@ class Worker:
 
 
 def load_picture(path: Path) -> Image.Image:
-    """The whole picture, upright, RGB, at most LONG_SIDE pixels long. Raises DatasetError with the reason in words."""
+    """The whole image, upright, RGB, at most LONG_SIDE pixels long. Raises DatasetError with the reason in words."""
     # A pipe or a device would block for ever.
     if not path.is_file():
         raise DatasetError("is not a regular file" if path.exists() else "is not there any more")

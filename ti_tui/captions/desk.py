@@ -86,7 +86,7 @@ class CaptionDesk:
         return (self.draft.caption_prefix, self.draft.caption_suffix) if own else ("", "")
 
     def path(self, name: str) -> Path:
-        """The picture's file."""
+        """The photograph's file."""
         return self._pictures[name].path
 
     def caption(self, name: str) -> str:
@@ -106,7 +106,7 @@ class CaptionDesk:
         return "; ".join(problem.message.removeprefix(f"{self.path(name).name}: ") for problem in found)
 
     def is_out(self, name: str) -> bool:
-        """Whether the picture is left out."""
+        """Whether the photograph is left out."""
         return self.draft.owns_choices and name in self.draft.left_out
 
     def mark(self, name: str) -> CaptionMark:
@@ -139,7 +139,7 @@ class CaptionDesk:
         return Counts(len(marks), marks.count("reviewed"), marks.count("none"))
 
     def trained(self) -> dict[str, str]:
-        """The captions of the pictures that are trained, by name; "" for none."""
+        """The captions of the photographs that are trained, by name; "" for none."""
         return {name: self.caption(name) for name in self.names if not self.is_out(name)}
 
     def next_without(self, after: str) -> str | None:

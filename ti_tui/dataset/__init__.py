@@ -1,1 +1,1 @@
-"""Training pictures and their captions: find, check, prepare, and turn into prompts. No torch."""
+"""Training images and their captions: find, check, prepare, and turn into prompts. No torch."""

@@ -85,7 +85,7 @@ def read_sidecar(picture: Path) -> Sidecar:
 
 
 def read_caption(picture: Path) -> tuple[str, str]:
-    """(caption, notes about the caption file) of a picture; "" without a caption file."""
+    """(caption, notes about the caption file) of an image; "" without a caption file."""
     sidecar = read_sidecar(picture)
     return sidecar.caption, "; ".join(note.text for note in sidecar.notes)
 

@@ -108,7 +108,7 @@ def read(file: Path) -> list[tuple[Change, ...]]:
 
 
 def _whole(picture: Path) -> str:
-    """The whole content of the picture's caption file, stripped of white space."""
+    """The whole content of the image's caption file, stripped of white space."""
     for path in (picture.with_suffix(suffix) for suffix in SUFFIXES):
         with contextlib.suppress(OSError, bounded.TooLarge):
             if path.is_file():

@@ -14,7 +14,7 @@ from typing import Any, Literal, cast, get_args
 
 PixelSize = tuple[int, int]
 Profile = tuple[float, ...]
-"""Mean edge strength of equally wide strips along one side of a picture."""
+"""Mean edge strength of equally wide strips along one side of a photograph."""
 
 CropMode = Literal["auto", "face", "centre", "whole", "keep", "split", "manual"]
 CropRule = Literal["face", "detail", "centre", "manual", "whole", "keep", "split"]
@@ -25,22 +25,22 @@ FRAMINGS: dict[Framing, float] = {"close-up": 2.2, "head": 3.2, "waist": 5.0}
 """Height of the box as a multiple of the face's height."""
 
 NOTED, MOST = 1.25, 2.0
-"""Enlarging up to NOTED gives a note, up to MOST a warning; above, the picture is refused unless forced."""
+"""Enlarging up to NOTED gives a note, up to MOST a warning; above, the photograph is refused unless forced."""
 
 LEAST_SCORE = 80
 LEAST_FACE = 0.04
-"""Smaller faces (height as a share of the picture's shorter side) are ignored for the crop."""
+"""Smaller faces (height as a share of the photograph's shorter side) are ignored for the crop."""
 FACE_POINT, FACE_AT = 0.40, (0.50, 0.42)
 """The point of a face (from its top) that is placed at this point (across, down) of the box."""
 HEAD_UP, HEAD_SIDE, HEAD_DOWN = 0.60, 0.35, 0.25
 """A face's box is extended by these shares of its height (and width) to contain the whole head."""
 
 HIGHER = 0.10
-"""In a tall picture the subject is usually above the middle, by this share of the height."""
+"""In a tall photograph the subject is usually above the middle, by this share of the height."""
 CENTRE_PULL = 0.08
 """A window at the far end must contain this share of the edges more than the middle one to be chosen."""
 FLAT = 0.6
-"""Below this mean edge strength (levels of 255) a picture is considered empty."""
+"""Below this mean edge strength (levels of 255) a photograph is considered empty."""
 SPLIT_FROM, SPLIT_OVERLAP = 1.5, 0.2
 
 
@@ -66,7 +66,7 @@ class Box:
         return self.left + self.width / 2, self.top + self.height / 2
 
     def inside(self, size: PixelSize) -> Box:
-        """The box moved into a picture of `size`, and made smaller if it does not fit."""
+        """The box moved into a photograph of `size`, and made smaller if it does not fit."""
         width, height = min(self.width, size[0]), min(self.height, size[1])
         left = min(max(self.left, 0.0), size[0] - width)
         top = min(max(self.top, 0.0), size[1] - height)
@@ -85,12 +85,12 @@ class Face:
 
     @property
     def whole_head(self) -> Box:
-        """The whole head around the face; it may extend beyond the picture."""
+        """The whole head around the face; it may extend beyond the photograph."""
         left, top = self.left - HEAD_SIDE * self.width, self.top - HEAD_UP * self.height
         return Box(left, top, (1 + 2 * HEAD_SIDE) * self.width, (1 + HEAD_UP + HEAD_DOWN) * self.height)
 
     def head(self, size: PixelSize) -> Box:
-        """The head around the face, cut to a picture of `size`."""
+        """The head around the face, cut to a photograph of `size`."""
         whole = self.whole_head
         left, top = max(whole.left, 0.0), max(whole.top, 0.0)
         right, bottom = min(whole.right, size[0]), min(whole.bottom, size[1])
@@ -99,7 +99,7 @@ class Face:
 
 @dataclass(frozen=True)
 class PictureContent:
-    """What is known about a picture for cropping it.
+    """What is known about a photograph for cropping it.
 
     size:    upright, in pixels.
     faces:   the faces in it; None if it was not searched.
@@ -127,7 +127,7 @@ class PictureContent:
 
 @dataclass(frozen=True)
 class CropChoice:
-    """How a picture is to be cropped: the default, or what was chosen.
+    """How a photograph is to be cropped: the default, or what was chosen.
 
     box:  for manual. face: which face (0 is the largest), framing: how much around it.
     """
@@ -242,7 +242,7 @@ def crop_for(content: PictureContent, size: PixelSize, choice: CropChoice = AUTO
 
 
 def largest_box(source: PixelSize, size: PixelSize) -> Box:
-    """The largest box in the shape of `size`, in the middle of the picture."""
+    """The largest box in the shape of `size`, in the middle of the photograph."""
     scale = min(source[0] / size[0], source[1] / size[1])
     # Rounding must not move it across the edge: Pillow would refuse such a box.
     width, height = min(size[0] * scale, source[0]), min(size[1] * scale, source[1])
@@ -250,7 +250,7 @@ def largest_box(source: PixelSize, size: PixelSize) -> Box:
 
 
 def conform(box: Box, source: PixelSize, size: PixelSize) -> Box:
-    """`box` in the shape of `size`, inside the picture, with the same middle and about the same area."""
+    """`box` in the shape of `size`, inside the photograph, with the same middle and about the same area."""
     largest = largest_box(source, size)
     area = max(box.width, 1.0) * max(box.height, 1.0)
     shape = largest.width / largest.height
@@ -289,7 +289,7 @@ def _around(source: PixelSize, box: Box, face: Face) -> Box:
 
 
 def _framed(content: PictureContent, size: PixelSize, face: Face, framing: Framing) -> Box:
-    """A box around the face in the framing's size, with at least as many pixels as `size` if the picture has them."""
+    """A box around the face in the framing's size, with no fewer pixels than `size` if the photograph has them."""
     largest = largest_box(content.size, size)
     height = min(max(FRAMINGS[framing] * face.height, size[1]), largest.height)
     width = min(height * largest.width / largest.height, largest.width)

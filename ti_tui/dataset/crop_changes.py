@@ -25,14 +25,14 @@ GROW = 17 / 16
 
 
 def least_box(source: PixelSize, size: PixelSize) -> tuple[float, float]:
-    """Width and height of the smallest box: enlarged at most MOST times, if the picture is large enough."""
+    """Width and height of the smallest box: enlarged at most MOST times, if the photograph is large enough."""
     largest = largest_box(source, size)
     width = min(size[0] / MOST, largest.width)
     return width, width * largest.height / largest.width
 
 
 def moved(choice: CropChoice, content: PictureContent, size: PixelSize, across: float, down: float) -> CropChoice:
-    """Move the box by shares of its size (STEP, FINE; negative is left and up), within the picture."""
+    """Move the box by shares of its size (STEP, FINE; negative is left and up), within the photograph."""
     box = _drawn(choice, content, size)
     box = replace(box, left=box.left + across * box.width, top=box.top + down * box.height)
     return replace(choice, mode="manual", box=box.inside(content.size))
@@ -67,7 +67,7 @@ def next_framing(choice: CropChoice) -> CropChoice:
 
 
 def next_mode(choice: CropChoice, content: PictureContent, size: PixelSize, *, split: bool = True) -> CropChoice:
-    """The next mode for this picture. split: whether it may be cut into several images."""
+    """The next mode for this photograph. split: whether it may be cut into several images."""
     modes = modes_for(content, size, split=split)
     at = modes.index(choice.mode) if choice.mode in modes else -1
     return CropChoice(modes[(at + 1) % len(modes)], face=choice.face, framing=choice.framing)
@@ -86,6 +86,6 @@ def modes_for(content: PictureContent, size: PixelSize, *, split: bool = True) -
 
 
 def _drawn(choice: CropChoice, content: PictureContent, size: PixelSize) -> Box:
-    """The box that is shown and changed; for a padded picture the largest box that fits."""
+    """The box that is shown and changed; for a padded photograph the largest box that fits."""
     crop = crop_for(content, size, choice)
     return largest_box(content.size, size) if crop.padded else crop.box

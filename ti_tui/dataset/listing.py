@@ -1,4 +1,4 @@
-"""Lists the pictures, captions and masks in a folder, for `scan` and `survey`."""
+"""Lists the image files, captions and masks in a folder, for `scan` and `survey`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NOT_PICTURES = re.compile(r"-(mask|masklabel|condlabel)$")
 
 @dataclass(frozen=True)
 class PictureFolder:
-    """A folder with pictures, and how often an epoch uses each of them."""
+    """A folder with photographs, and how often an epoch uses each of them."""
 
     folder: Path
     repeats: int
@@ -39,7 +39,7 @@ def raise_unless_folder(folder: Path) -> None:
     except OSError as error:
         raise DatasetError(f"{shown(str(folder))} cannot be read: {error.strerror}") from None
     if not stat.S_ISDIR(status.st_mode):
-        raise DatasetError(f"{shown(str(folder))} is a file", remedy="Give the folder that holds the pictures.")
+        raise DatasetError(f"{shown(str(folder))} is a file", remedy="Give the folder that holds the images.")
     if not os.access(folder, os.R_OK | os.X_OK):
         raise DatasetError(f"no permission to read {shown(str(folder))}")
 
@@ -59,7 +59,7 @@ def places(folder: Path, *, subfolders: bool = False) -> Iterator[PictureFolder]
 def pictures_in(folder: Path, problems: Problems, field: str, *, strange: bool = False) -> list[Path]:
     """Picture files directly in `folder`, in natural order. Those that are not regular files are added to `problems`.
 
-    strange: also report pictures of kinds that cannot be read, such as a camera's raw files.
+    strange: also report photographs of kinds that cannot be read, such as a camera's raw files.
     """
     try:
         entries = list(folder.iterdir())
@@ -100,7 +100,7 @@ def captions_without_picture(folder: Path) -> list[Path]:
 
 
 def masks_not_used(folder: Path) -> list[tuple[Path, str]]:
-    """Files in `folder` that are named like masks but are not the mask of any picture; and why."""
+    """Files in `folder` that are named like masks but are not the mask of any photograph; and why."""
     try:
         entries = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != "."]
     except OSError:
@@ -110,26 +110,26 @@ def masks_not_used(folder: Path) -> list[tuple[Path, str]]:
     for path in sorted(entries, key=natural_key):
         stem = _NOT_PICTURES.sub("", path.stem)
         if stem not in stems:
-            found.append((path, f"is named like a mask, but there is no picture {shown(stem)}"))
+            found.append((path, f"is named like a mask, but there is no photograph {shown(stem)}"))
         elif stem != path.stem and path.suffix != ".png":
             found.append((path, "is named like a mask, but masks are only read from .png"))
     return found
 
 
 def count_below(folder: Path) -> int:
-    """Number of pictures in sub-folders that are only searched on request."""
+    """Number of photographs in sub-folders that are only searched on request."""
     own = {place.folder for place in places(folder)}
     return sum(len(pictures_in(inner, Problems(), "")) for inner in _below(folder) if inner not in own)
 
 
 def names_in(folder: Path, *, subfolders: bool = False) -> list[str]:
-    """Names of all pictures in `folder`, as used elsewhere: their paths within it, with `/`."""
+    """Names of all photographs in `folder`, as used elsewhere: their paths within it, with `/`."""
     found = [pictures_in(place.folder, Problems(), "") for place in places(folder, subfolders=subfolders)]
     return [path.relative_to(folder).as_posix() for paths in found for path in paths]
 
 
 def found_instead(folder: Path, below: int = 0) -> str:
-    """What a folder without pictures contains, in a sentence or two. below: number of pictures in its sub-folders."""
+    """What a folder without images contains, in a sentence or two. below: number of photographs in its sub-folders."""
     counts: dict[str, int] = {}
     for path in folder.iterdir():
         if stat.S_ISREG(_mode(path)):
@@ -137,7 +137,7 @@ def found_instead(folder: Path, below: int = 0) -> str:
             counts[suffix] = counts.get(suffix, 0) + 1
     found = ", ".join(f"{count} {suffix}" for suffix, count in sorted(counts.items()))
     said = [f"It contains {found}."] if found else []
-    said += [f"Its sub-folders contain {below} {'picture' if below == 1 else 'pictures'}."] if below else []
+    said += [f"Its sub-folders contain {below} {'photograph' if below == 1 else 'photographs'}."] if below else []
     return " ".join(said) or "It is empty."
 
 
@@ -172,7 +172,7 @@ def _below(folder: Path) -> list[Path]:
 
 
 def _developed(raw: Path) -> bool:
-    """Whether there is a readable picture of the same name beside a raw file: cameras write both."""
+    """Whether there is a readable photograph of the same name beside a raw file: cameras write both."""
     return any(raw.with_suffix(suffix).is_file() for end in SUFFIXES for suffix in (end, end.upper()))
 
 

@@ -27,7 +27,7 @@ from ti_tui.dataset.picture_file import (
 from ti_tui.paths import is_there
 
 ENDINGS = ("-mask", "-masklabel")
-"""Follow the stem of the picture's name: ours (kohya's tools use the same), and OneTrainer's."""
+"""Follow the stem of the image's name: ours (kohya's tools use the same), and OneTrainer's."""
 LEAST = 1 / 255
 """A mask whose mean is below this leaves nothing to learn."""
 
@@ -52,7 +52,7 @@ def load_mask(picture: Path, size: PixelSize) -> Mask | None:
     """The mask of a training image, [height, width] from 0 (not learned) to 1; None if it has none.
 
     It is cropped and resized like the image (see `crop.fit`). Raises DatasetError if it cannot be read, is not of the
-    picture's shape, or leaves nothing to learn.
+    image's shape, or leaves nothing to learn.
     """
     with warnings.catch_warnings(action="ignore"):
         whole = open_mask(picture)
@@ -66,7 +66,7 @@ def load_mask(picture: Path, size: PixelSize) -> Mask | None:
 
 
 def open_mask(picture: Path) -> Image.Image | None:
-    """The whole mask of a picture, grey and upright; None if it has no mask file and no alpha channel.
+    """The whole mask of an image, grey and upright; None if it has no mask file and no alpha channel.
 
     Raises DatasetError as `load_mask` does. Does not suppress Pillow's warnings: the caller does, because several
     threads may call this.
@@ -80,14 +80,14 @@ def open_mask(picture: Path) -> Image.Image | None:
         load_pixels(image)
         grey = to_8_bits(image).convert("L") if path is not None else image.convert("RGBA").getchannel("A")
         whole = turned(grey, orientation(image))
-    # Only completely black masks are empty here: a small subject in a large picture has a small mean.
+    # Only completely black masks are empty here: a small subject in a large image has a small mean.
     if not whole.getextrema()[1]:
         raise _empty(picture)
     return whole
 
 
 def trouble_with_file(picture: Path) -> DatasetError | None:
-    """Why the mask file of a picture cannot be used; None if it can, or if there is none."""
+    """Why the mask file of an image cannot be used; None if it can, or if there is none."""
     if mask_file(picture) is not None:
         try:
             open_mask(picture)
@@ -97,10 +97,10 @@ def trouble_with_file(picture: Path) -> DatasetError | None:
 
 
 def mask_pieces(picture: Path, crops: Sequence[Crop], face: Face | None = None) -> list[Image.Image | None]:
-    """A grey mask for each crop of a picture, in its size; None for a crop in which nothing would be learned.
+    """A grey mask for each crop of an image, in its size; None for a crop in which nothing would be learned.
 
-    face: draw the mask around this face, in pixels of the upright picture; otherwise crop the picture's own mask.
-    Raises DatasetError as `load_mask` does, and where the picture has none.
+    face: draw the mask around this face, in pixels of the upright image; otherwise crop the image's own mask.
+    Raises DatasetError as `load_mask` does, and where the image has none.
     """
     if face is not None:
         return [face_mask(face, crop) if _share_inside(face, crop) >= FACE_PART else None for crop in crops]
@@ -162,6 +162,6 @@ def _raise_unless_same_shape(picture: Path, mask: PixelSize) -> None:
         own = upright_size(image)
     if abs(own[0] * mask[1] - own[1] * mask[0]) > max(own) + max(mask):
         raise DatasetError(
-            f"is {mask[0]}x{mask[1]}, its picture {own[0]}x{own[1]}: a different shape",
-            remedy="Make the mask in the shape of its picture; its size does not matter.",
+            f"is {mask[0]}x{mask[1]}, its image {own[0]}x{own[1]}: a different shape",
+            remedy="Make the mask in the shape of its image; its size does not matter.",
         )

@@ -22,7 +22,7 @@ from ti_tui.run.problems import Problem, Problems, Severity
 
 BLURRED, BLURRED_DETAIL = 50.0, 200.0
 SOFT, SOFT_DETAIL = 100.0, 300.0
-"""Limits for the sharpness of the whole picture and of its sharpest parts; a blurred or soft picture is below both."""
+"""Limits for the sharpness of the whole and of the sharpest parts; a blurred or soft photograph is below both."""
 LEAST_COMPARABLE = 128
 """Sharpness and similarity mean something from this size (shorter side, pixels): small drawings all look alike."""
 DARK, BRIGHT, EVEN = 15.0, 240.0, 2.0

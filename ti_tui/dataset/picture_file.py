@@ -161,12 +161,12 @@ def _why_no_picture(path: Path) -> str:
     if text.startswith(b"<svg") or (text.startswith(b"<?xml") and b"<svg" in text):
         return UNREADABLE[".svg"]
     if text.startswith((b"<!doctype", b"<html", b"<head")):
-        return "is not a picture (it starts like HTML)"
+        return "is not an image (it starts like HTML)"
     for magic, kind in ((b"PK\x03\x04", "a ZIP archive"), (b"%PDF", "a PDF"), (b"{", "JSON"), (b"\x1f\x8b", "gzip")):
         if start.startswith(magic):
-            return f"is not a picture (it starts like {kind})"
+            return f"is not an image (it starts like {kind})"
     if start.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM")):
         return "is damaged; copy it again"
     if not start.strip(b"\0"):
         return "contains only zeros; copy it again"
-    return "is not a picture, or of a kind that cannot be read"
+    return "is not an image, or of a kind that cannot be read"

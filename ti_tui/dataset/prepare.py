@@ -226,7 +226,7 @@ class _Making:
             self._remove_obsolete()
         except atomic.CannotWrite as error:
             self._write_what_can_be()
-            message = f"{error.message} (after {count} of {len(tasks)} pictures)"
+            message = f"{error.message} (after {count} of {len(tasks)} photographs)"
             raise atomic.CannotWrite(message, remedy=error.remedy) from None
         except BaseException:
             self._write_what_can_be()

@@ -52,7 +52,7 @@ def check_captions(pictures: Sequence[Picture], token: str, templates: Sequence[
     if uses_captions and len(with_caption) < len(pictures):
         missing = [picture for picture in pictures if not picture.caption]
         problems.warning(
-            f"{len(missing)} of {len(pictures)} pictures have no caption ({_names(missing)}): "
+            f"{len(missing)} of {len(pictures)} images have no caption ({_names(missing)}): "
             f"their prompts have no {FILEWORDS}",
             field="dataset.template",
         )

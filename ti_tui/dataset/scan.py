@@ -59,7 +59,7 @@ def scan(folder: Path, *, field: str = "dataset.images", decode: bool = True) ->
             if picture is not None:
                 pictures.append(picture)
     if not pictures and not problems.errors:
-        problems.error(f"there are no pictures in {shown(str(folder))}", field=field, remedy=found_instead(folder))
+        problems.error(f"there are no images in {shown(str(folder))}", field=field, remedy=found_instead(folder))
     tell_shared_stems(pictures, problems, field)
     return Scan(folder, tuple(pictures), problems)
 
@@ -80,7 +80,7 @@ def choose(found: Scan, choices: PictureChoices) -> Scan:
 
 
 def name_in(folder: Path, path: Path) -> str:
-    """The path of a picture within its folder, with `/` on every system."""
+    """The path of an image within its folder, with `/` on every system."""
     return path.relative_to(folder).as_posix()
 
 
@@ -100,21 +100,21 @@ def _read(path: Path, repeats: int, problems: Problems, field: str, *, decode: b
 
 
 def tell_unreadable(path: Path, error: DatasetError, problems: Problems, field: str) -> None:
-    """Report that the picture at `path` cannot be used, and what to do."""
+    """Report that the image at `path` cannot be used, and what to do."""
     # Some messages contain a remedy already.
     remedy = error.remedy or ("" if ";" in error.message else "Repair it or remove it from the folder.")
     problems.error(f"{shown(path)} {error.message}", field=field, remedy=remedy, subject=path, kind="unreadable")
 
 
 def tell_of_caption(path: Path, sidecar: Sidecar, problems: Problems, field: str) -> None:
-    """Report the notes about the caption file of the picture at `path`."""
+    """Report the notes about the caption file of the image at `path`."""
     for note in sidecar.notes:
         tell = problems.warning if note.severity == "warning" else problems.info
         tell(f"{shown(path)}: {note.text}", field=field, subject=path, kind="caption")
 
 
 def tell_shared_stems(pictures: list[Picture], problems: Problems, field: str) -> None:
-    """Report pictures whose names differ only in their ending: they would share a caption file."""
+    """Report images whose names differ only in their ending: they would share a caption file."""
     seen: dict[Path, Path] = {}
     for picture in pictures:
         stem = picture.path.with_suffix("")

@@ -43,14 +43,14 @@ FileKey = tuple[str, int, int]
 SurveyCache = MutableMapping[FileKey, Measured | DatasetError]
 """The measurements of each file, or why it cannot be used."""
 Faces = Literal["all", "needed", "none"]
-"""Which pictures are searched for faces; `needed`: those that have to be cropped."""
+"""Which photographs are searched for faces; `needed`: those that have to be cropped."""
 
 
 @dataclass(frozen=True)
 class Survey:
     """The contents of a folder of photographs.
 
-    complete: False if the survey was stopped early. below: number of pictures in sub-folders that were not searched.
+    complete: False if the survey was stopped early. below: number of photographs in sub-folders that were not searched.
     """
 
     folder: Path
@@ -61,7 +61,7 @@ class Survey:
 
     @property
     def scan(self) -> Scan:
-        """The pictures that can be used, in natural order, and all problems."""
+        """The photographs that can be used, in natural order, and all problems."""
         return Scan(
             self.folder,
             tuple(photograph.picture for photograph in self.files if photograph.picture is not None),
@@ -70,7 +70,7 @@ class Survey:
 
     @property
     def strays(self) -> tuple[SurveyedFile, ...]:
-        """Files that are named like pictures but were not opened, such as pipes and raw files."""
+        """Files that are named like photographs but were not opened, such as pipes and raw files."""
         known = {photograph.path for photograph in self.files}
         return tuple(
             SurveyedFile(name_in(self.folder, problem.subject), problem.subject, None, None, (problem,))
@@ -80,7 +80,7 @@ class Survey:
 
     @property
     def general(self) -> list[Problem]:
-        """Problems with the folder as a whole, or with files that are not pictures."""
+        """Problems with the folder as a whole, or with files that are not photographs."""
         known = {photograph.path for photograph in (*self.files, *self.strays)}
         return [problem for problem in self.problems if problem.subject not in known]
 
@@ -101,14 +101,14 @@ def survey(
     memory: SurveyCache | None = None,
     each: Callable[[SurveyedFile], bool] | None = None,
 ) -> Survey:
-    """Check every picture in `folder` and in its kohya sub-folders `<repeats>_<name>`.
+    """Check every photograph in `folder` and in its kohya sub-folders `<repeats>_<name>`.
 
     resolution: of the training images, in pixels; buckets and step as for `prepare`.
     subfolders: also check every other folder below.
-    person:     the subject is a person: report pictures without a face, or with several.
-    leave_out:  names of pictures that will not be used: their problems are only listed with their file, and no other
-                picture counts as a copy of them.
-    faces:      which pictures are searched for faces; finder: a face finder that is running already.
+    person:     the subject is a person: report photographs without a face, or with several.
+    leave_out:  names of photographs that will not be used: their problems are only listed with their file, and no other
+                photograph counts as a copy of them.
+    faces:      which photographs are searched for faces; finder: a face finder that is running already.
     memory:     earlier measurements, by file; new ones are added.
     each:       called for every file that has been checked, in natural order; the survey ends when it returns False.
     Raises DatasetError if the folder itself cannot be read.
@@ -151,17 +151,17 @@ def survey(
 
 
 def check_count(count: int, *, field: str = "dataset.images") -> Problems:
-    """Report if there are too few or too many pictures."""
+    """Report if there are too few or too many images."""
     problems = Problems()
     if 0 < count < FEWEST:
-        many = "1 picture" if count == 1 else f"{count} pictures"
+        many = "1 image" if count == 1 else f"{count} images"
         problems.warning(f"only {many}: {FEW} to {MANY} are useful, fewer than {FEWEST} are rarely enough", field=field)
     elif FEWEST <= count < FEW:
-        problems.warning(f"{count} pictures: expect a narrow result", field=field, remedy=f"{FEW} or more are better.")
+        problems.warning(f"{count} images: expect a narrow result", field=field, remedy=f"{FEW} or more are better.")
     elif count > TOO_MANY:
-        problems.warning(f"{count} pictures: {FEW} to {MANY} good ones teach more than many", field=field)
+        problems.warning(f"{count} images: {FEW} to {MANY} good ones teach more than many", field=field)
     elif count > MANY:
-        problems.info(f"{count} pictures: fine, but an epoch takes more steps", field=field)
+        problems.info(f"{count} images: fine, but an epoch takes more steps", field=field)
     return problems
 
 
@@ -221,7 +221,7 @@ class _Measuring:
 
 
 def _tell_of_grey(files: list[SurveyedFile], problems: Problems, field: str) -> None:
-    """Report pictures that are black and white, if most others are not."""
+    """Report photographs that are black and white, if most others are not."""
     usable = [photograph for photograph in files if photograph.measured is not None and photograph.picture is not None]
     grey = [photograph for photograph in usable if photograph.measured is not None and photograph.measured.grey]
     if 2 * len(grey) >= len(usable):
@@ -248,9 +248,9 @@ def _with_all_told(files: list[SurveyedFile], problems: Problems) -> tuple[Surve
 def _tell_of_folder(
     folder: Path, files: list[SurveyedFile], problems: Problems, field: str, *, subfolders: bool, below: int
 ) -> None:
-    """Report problems that concern several pictures, or none."""
+    """Report problems that concern several photographs, or none."""
     pictures = [photograph.picture for photograph in files if photograph.picture is not None]
-    # Pictures without a caption cannot share one.
+    # Photographs without a caption cannot share one.
     tell_shared_stems([picture for picture in pictures if picture.caption], problems, field)
     if summary := ", ".join(
         _conversions([photograph.measured for photograph in files if photograph.picture and photograph.measured])
@@ -260,25 +260,25 @@ def _tell_of_folder(
         orphans = captions_without_picture(place.folder)
         for path in orphans[:MOST_NAMED]:
             problems.info(
-                f"{shown(path)} is a caption file without a picture", field=field, subject=path, kind="orphan"
+                f"{shown(path)} is a caption file without a photograph", field=field, subject=path, kind="orphan"
             )
         if (more := len(orphans) - MOST_NAMED) > 0:
-            problems.info(f"{more} more caption files without a picture", field=field, kind="orphan")
+            problems.info(f"{more} more caption files without a photograph", field=field, kind="orphan")
         for path, why in masks_not_used(place.folder)[:MOST_NAMED]:
             problems.info(f"{shown(path)} {why}", field=field, subject=path, kind="orphan")
     if not files and not problems.errors:
         problems.error(
-            f"there are no pictures in {shown(str(folder))}",
+            f"there are no photographs in {shown(str(folder))}",
             field=field,
             remedy=found_instead(folder, below),
             kind="empty",
         )
     elif below:
-        problems.info(f"{below} more pictures in sub-folders are not used", field=field, kind="below")
+        problems.info(f"{below} more photographs in sub-folders are not used", field=field, kind="below")
 
 
 def _conversions(measured: list[Measured]) -> Iterator[str]:
-    """How many pictures are converted before they are cropped, and how, in words."""
+    """How many photographs are converted before they are cropped, and how, in words."""
     counts = (
         (sum(one.turned for one in measured), "turned upright"),
         (sum("transparent" in one.forms for one in measured), "transparent (put on white)"),

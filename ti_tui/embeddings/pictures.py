@@ -27,12 +27,12 @@ Bytes = NDArray[np.uint8]
 
 
 class NoEmbeddingInside(UserError):
-    """A picture without an embedding in it."""
+    """An image without an embedding in it."""
 
 
 def read_data(path: Path) -> dict[str, Any]:
-    """The embedding's dict in the picture at `path`. Raises NoEmbeddingInside."""
-    nothing = NoEmbeddingInside(f"{path} is a picture without an embedding in it")
+    """The embedding's dict in the image at `path`. Raises NoEmbeddingInside."""
+    nothing = NoEmbeddingInside(f"{path} is an image without an embedding in it")
     try:
         with bounded.open_regular(path) as file, Image.open(file, formats=["PNG", "WEBP"]) as image:
             chunk = image.info.get(CHUNK)
@@ -53,7 +53,7 @@ def read_data(path: Path) -> dict[str, Any]:
 
 
 def from_strips(pixels: Bytes) -> dict[str, Any] | None:
-    """The dict hidden in the side strips of an RGB picture [h, w, 3], or None."""
+    """The dict hidden in the side strips of an RGB image [h, w, 3], or None."""
     lit = np.all(pixels > 0, axis=2)
     rows, columns = np.flatnonzero(np.any(lit, axis=1)), np.flatnonzero(np.any(lit, axis=0))
     if not len(rows):

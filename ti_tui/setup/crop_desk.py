@@ -26,7 +26,7 @@ RULES: dict[CropRule, str] = {
     "detail": "where most detail is",
     "centre": "around the centre",
     "manual": "drawn by hand",
-    "whole": "the whole picture",
+    "whole": "the whole photograph",
     "keep": "kept as it is",
     "split": "split into several",
 }
