@@ -400,7 +400,7 @@ def test_a_history_that_cannot_be_written_is_said_and_stops_nothing(tmp_path: Pa
     desk = CaptionDesk(draft, [seen("a.png")], history=tmp_path / "file" / "captions.jsonl")
     desk.change({"a.png": "snow"}, PHRASE)
     assert draft.captions == {"a.png": "snow"}
-    assert "cannot write" in desk.wrong
+    assert "cannot write" in desk.history_error
     assert desk.undo() is not None
 
 

@@ -59,7 +59,7 @@ def test_a_changed_caption_is_kept_before_it_is_written(tmp_path: Path) -> None:
     batch = new_batch()
     for text in ("a cat", "a cat", " a  dog\n"):
         change_caption(file, picture, text, batch=batch, how="typed")
-    assert read_caption(picture)[0] == "a dog"
+    assert read_caption(picture).caption == "a dog"
     ((first, second),) = read(file)
     assert (first.picture, first.old, first.new) == ("img/0001.png", "", "a cat")
     assert (second.old, second.new, second.how, second.was) == ("a cat", "a dog", "typed", "")
@@ -88,4 +88,4 @@ def test_without_its_history_no_caption_is_replaced(tmp_path: Path) -> None:
     history_file(tmp_path).mkdir()
     with pytest.raises(CannotWrite):
         change_caption(history_file(tmp_path), picture, "a new one", batch="b", how="BLIP")
-    assert read_caption(picture)[0] == "an old one"
+    assert read_caption(picture).caption == "an old one"

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ti_tui.dataset.crop import cut_mask, load_crops
 from ti_tui.dataset.crop_boxes import Box, Crop, CropChoice, CropMode, Face, PictureContent, crops_for
-from ti_tui.dataset.masks import FEATHER, load_mask, mask_file, mask_pieces, trouble_with_file, weights_of
+from ti_tui.dataset.masks import FEATHER, load_mask, mask_error, mask_file, mask_pieces, weights_of
 from ti_tui.dataset.picture_file import DatasetError
 from ti_tui.dataset.scan import scan
 
@@ -100,7 +100,7 @@ def test_a_small_mask_in_a_large_picture_is_not_taken_for_an_empty_one(tmp_path:
     mask = Image.new("L", (1200, 800))
     mask.paste(255, (100, 100, 140, 140))
     mask.save(tmp_path / "a-mask.png")
-    assert trouble_with_file(path) is None
+    assert mask_error(path) is None
     (piece,) = mask_pieces(path, [Crop(Box(80, 80, 100, 100), (50, 50), (1200, 800), "manual")])
     assert piece is not None and piece.getbbox() == pytest.approx((10, 10, 30, 30), abs=3)
     assert mask_pieces(path, [Crop(Box(600, 0, 600, 600), (50, 50), (1200, 800), "manual")]) == [None]

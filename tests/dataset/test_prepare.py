@@ -285,7 +285,7 @@ def test_a_kill_in_the_middle_is_made_good(again: Prepare, run: Path, monkeypatc
         return load_crops(path, crops)
 
     monkeypatch.setattr("ti_tui.dataset.prepare.load_crops", kill)
-    monkeypatch.setattr("ti_tui.dataset.prepare._Making._write_what_can_be", lambda self: None)
+    monkeypatch.setattr("ti_tui.dataset.prepare._Preparation._write_what_can_be", lambda self: None)
     with pytest.raises(Killed):
         again(left_out=["astronaut.jpg"], crop_all=CropChoice("centre"))
     monkeypatch.undo()

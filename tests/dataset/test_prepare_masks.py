@@ -259,7 +259,7 @@ def test_a_kill_in_the_middle_leaves_no_mask_that_nobody_knows(
         return mask_pieces(path, *arguments)
 
     monkeypatch.setattr("ti_tui.dataset.prepare.mask_pieces", kill)
-    monkeypatch.setattr("ti_tui.dataset.prepare._Making._write_what_can_be", lambda self: None)
+    monkeypatch.setattr("ti_tui.dataset.prepare._Preparation._write_what_can_be", lambda self: None)
     with pytest.raises(Killed):
         again()
     monkeypatch.undo()

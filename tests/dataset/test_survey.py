@@ -15,7 +15,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from tests.fixtures import bad_pictures
 from tests.fixtures.bad_pictures import Bad, photo
-from ti_tui.dataset.caption_files import MOST_BYTES, one_line, read_sidecar
+from ti_tui.dataset.caption_files import MOST_BYTES, one_line, read_caption
 from ti_tui.dataset.crop import load_crops
 from ti_tui.dataset.crop_boxes import AUTO, CropChoice, crop_for, crops_for
 from ti_tui.dataset.parallel import Room, in_order
@@ -382,13 +382,13 @@ def test_invisible_characters_go_and_joined_letters_stay() -> None:
 
 def test_a_caption_as_large_as_a_film_is_read_from_its_start(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"words " * (MOST_BYTES // 6 + 100))
-    sidecar = read_sidecar(tmp_path / "a.png")
+    sidecar = read_caption(tmp_path / "a.png")
     assert len(sidecar.caption) <= MOST_BYTES and "larger than 1 MB" in sidecar.notes[0].text
     (tmp_path / "b.txt").write_text("one")
     (tmp_path / "b.caption").write_text("two")
-    assert read_sidecar(tmp_path / "b.jpg").caption == "one"
+    assert read_caption(tmp_path / "b.jpg").caption == "one"
     os.mkfifo(tmp_path / "c.txt")
-    assert read_sidecar(tmp_path / "c.jpg").path is None
+    assert read_caption(tmp_path / "c.jpg").path is None
 
 
 def test_a_crop_of_what_was_measured_needs_nothing_else(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class CaptionRequests:
         self._pipe = pipe
         self._change = threading.Condition()
         self._waiting: deque[CaptionJob] = deque()
-        self._going = 0
+        self._current = 0
         self._cancelled = False
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -49,7 +49,7 @@ class CaptionRequests:
             while not self._waiting:
                 self._change.wait()
             job = self._waiting.popleft()
-            self._going, self._cancelled = job.number, False
+            self._current, self._cancelled = job.number, False
             return job
 
     def cancelled(self) -> bool:
@@ -76,11 +76,11 @@ class CaptionRequests:
             return
         with self._change:
             waiting = [job for job in self._waiting if job.number != number]
-            unbegun = len(waiting) < len(self._waiting)
+            not_started = len(waiting) < len(self._waiting)
             self._waiting = deque(waiting)
-            if number == self._going:
+            if number == self._current:
                 self._cancelled = True
-        if unbegun:
+        if not_started:
             # Answered immediately, though the model may still be loading.
             self._pipe.answer("finished", job=number, cancelled=True)
 
@@ -102,7 +102,6 @@ def serve(pipe: Pipe, folder: Path, device: Device) -> None:
 
 
 def main(folder: str, device: str) -> NoReturn:
-    """The whole life of this process."""
     run(lambda pipe: serve(pipe, Path(folder), cast("Device", device)))
 
 

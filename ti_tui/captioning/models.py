@@ -177,7 +177,7 @@ def device_with_room(model: CaptionerModel, wanted: Device, say: Callable[[str],
 
 
 def _processor(model: CaptionerModel) -> Any:
-    with _told_in_words(model):
+    with _errors_in_words(model):
         # Without an explicit trust_remote_code transformers asks on the terminal. backend: no torchvision.
         return getattr(transformers, model.kind.processor_class).from_pretrained(
             model.path, local_files_only=True, trust_remote_code=False, backend="pil"
@@ -185,7 +185,7 @@ def _processor(model: CaptionerModel) -> Any:
 
 
 def _weights(model: CaptionerModel, dtype: torch.dtype) -> Any:
-    with _told_in_words(model):
+    with _errors_in_words(model):
         loaded, lacking = load_pretrained(model.kind.model_class, model.path, dtype, safetensors=model.safetensors)
     # Biases and scales that old files leave out are made up harmlessly; a whole matrix is not.
     parameters = dict(loaded.named_parameters())
@@ -197,7 +197,7 @@ def _weights(model: CaptionerModel, dtype: torch.dtype) -> Any:
     return loaded
 
 
-def _told_in_words(model: CaptionerModel) -> contextlib.AbstractContextManager[None]:
+def _errors_in_words(model: CaptionerModel) -> contextlib.AbstractContextManager[None]:
     return loading_errors(
         f"the captioner in {model.path}",
         CaptionerError,

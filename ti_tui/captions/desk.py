@@ -66,7 +66,7 @@ class CaptionDesk:
         self.names = tuple(file.name for file in pictures)
         self._pictures = {file.name: file for file in pictures}
         self._stamps = {file.name: file_stamp(file.path) for file in pictures}
-        self._sidecars = {file.name: one_line(file.picture.caption) if file.picture else "" for file in pictures}
+        self._from_files = {file.name: one_line(file.picture.caption) if file.picture else "" for file in pictures}
         self.save = save
         self._journal = CaptionJournal(history)
         self._recover()
@@ -75,9 +75,9 @@ class CaptionDesk:
     # Reading
 
     @property
-    def wrong(self) -> str:
+    def history_error(self) -> str:
         """Why changes cannot be kept over restarts; "" if they can."""
-        return self._journal.wrong
+        return self._journal.error
 
     @property
     def frame(self) -> tuple[str, str]:
@@ -86,13 +86,12 @@ class CaptionDesk:
         return (self.draft.caption_prefix, self.draft.caption_suffix) if own else ("", "")
 
     def path(self, name: str) -> Path:
-        """The photograph's file."""
         return self._pictures[name].path
 
     def caption(self, name: str) -> str:
         """The caption as it is now, without prefix and suffix; "" for none."""
         own = self.draft.captions if self.draft.owns_choices else {}
-        return own.get(name, self._sidecars[name])
+        return own.get(name, self._from_files[name])
 
     def in_prompt(self, name: str) -> str:
         """The caption as it goes into the prompt, with prefix and suffix."""
@@ -100,17 +99,15 @@ class CaptionDesk:
 
     def note(self, name: str) -> str:
         """The problem with the caption file, as long as its caption is used and not reviewed; else ""."""
-        if self.mark(name) not in {"open", "none"} or self.caption(name) != self._sidecars[name]:
+        if self.mark(name) not in {"open", "none"} or self.caption(name) != self._from_files[name]:
             return ""
         found = (problem for problem in self._pictures[name].problems if problem.kind == "caption")
         return "; ".join(problem.message.removeprefix(f"{self.path(name).name}: ") for problem in found)
 
     def is_out(self, name: str) -> bool:
-        """Whether the photograph is left out."""
         return self.draft.owns_choices and name in self.draft.left_out
 
     def mark(self, name: str) -> CaptionMark:
-        """The review state of a caption."""
         if self.is_out(name):
             return "out"
         caption = self.caption(name)
@@ -134,7 +131,6 @@ class CaptionDesk:
         return frozenset(found)
 
     def counts(self) -> Counts:
-        """The progress of the review."""
         marks = [mark for name in self.names if (mark := self.mark(name)) != "out"]
         return Counts(len(marks), marks.count("reviewed"), marks.count("none"))
 
@@ -226,7 +222,6 @@ class CaptionDesk:
         return self._turn_back(self._journal.undo, self._journal.redo, UNDO)
 
     def redo(self) -> Undone | None:
-        """Redo the change that was undone last."""
         self.finish()
         return self._turn_back(self._journal.redo, self._journal.undo, REDO)
 
@@ -296,7 +291,7 @@ class CaptionDesk:
         """With a prefix or suffix every caption must be in the draft: caption files are copied to the run unchanged."""
         if any(self.frame):
             for name in self.names:
-                if caption := self._sidecars[name]:
+                if caption := self._from_files[name]:
                     self.draft.captions.setdefault(name, caption)
 
     def _mark_reviewed(self, name: str) -> None:

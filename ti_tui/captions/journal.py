@@ -29,7 +29,7 @@ class CaptionJournal:
     file:    the history; None keeps it in memory.
     undo, redo: batches that can be undone or redone; the next one last.
     earlier: captions by name as they were when the last draft of the same folder ended.
-    wrong:   why the history cannot be read or written; "" if it can.
+    error:   why the history cannot be read or written; "" if it can.
     """
 
     def __init__(self, file: Path | None) -> None:
@@ -38,7 +38,7 @@ class CaptionJournal:
         self.undo: list[Batch] = []
         self.redo: list[Batch] = []
         self.earlier: dict[str, str] = {}
-        self.wrong = ""
+        self.error = ""
 
     def recover(self, since: float) -> list[Change] | None:
         """Read the history; the changes after the one of the time `since`. None if there is no such change in it.
@@ -100,7 +100,7 @@ class CaptionJournal:
             try:
                 caption_history.append(self._file, changes)
             except CannotWrite as error:
-                self.wrong = self.wrong or str(error)
+                self.error = self.error or str(error)
         return changes[-1].t
 
     def _read(self) -> list[Batch]:
@@ -109,7 +109,7 @@ class CaptionJournal:
         try:
             batches = caption_history.read(self._file)
         except OSError as error:
-            self.wrong = f"{self._file} cannot be read: {error.strerror or error}"
+            self.error = f"{self._file} cannot be read: {error.strerror or error}"
             return []
         # A process killed while writing leaves an incomplete batch: it does not count.
         return [batch for batch in batches if _is_whole(batch)]

@@ -117,7 +117,7 @@ def command(
     rules = CaptionRules(mode, prefix, first_words)
 
     def current(name: str) -> str:
-        return read_caption(pictures[name])[0]
+        return read_caption(pictures[name]).caption
 
     to_caption = wanted(pictures, current, rules)
     if not to_caption:

@@ -62,7 +62,7 @@ def _holds_pictures(folder: Path) -> bool:
     from ti_tui.run.problems import Problems
 
     problems = Problems()
-    return any(pictures_in(place.folder, problems, "", strange=True) for place in places(folder)) or bool(problems)
+    return any(pictures_in(place.folder, problems, "", unreadable=True) for place in places(folder)) or bool(problems)
 
 
 def _check_photographs(folder: Path, resolution: int, *, person: bool, subfolders: bool) -> None:

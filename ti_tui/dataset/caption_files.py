@@ -36,7 +36,7 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Sidecar:
+class CaptionFile:
     """A caption, the file that it was read from (None: there is none), and notes about the file."""
 
     caption: str = ""
@@ -44,18 +44,18 @@ class Sidecar:
     notes: tuple[Note, ...] = ()
 
 
-def read_sidecar(picture: Path) -> Sidecar:
+def read_caption(picture: Path) -> CaptionFile:
     """The caption of a picture: the first line of its caption file that is not empty, cleaned. Never raises."""
     present = [path for suffix in SUFFIXES if _is_regular(path := picture.with_suffix(suffix))]
     if not present:
-        return Sidecar()
+        return CaptionFile()
     path, name = present[0], _shown(present[0].name)
     notes: list[Note] = []
     try:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
-        return Sidecar("", path, (Note("warning", f"its caption {name} cannot be read: {error.strerror}"),))
+        return CaptionFile("", path, (Note("warning", f"its caption {name} cannot be read: {error.strerror}"),))
     if len(present) > 1:
         notes.append(Note("info", f"it has {name} and {_shown(present[1].name)}; {name} is used"))
     elif path.suffix != SUFFIXES[0]:
@@ -75,19 +75,13 @@ def read_sidecar(picture: Path) -> Sidecar:
         notes.append(Note("info", f"{left_out} in its caption {name}; removed"))
     lines = [line for line in (" ".join(line.split()) for line in text.splitlines()) if line]
     if not lines:
-        return Sidecar("", path, (*notes, Note("warning", f"its caption {name} is empty and counts as none")))
+        return CaptionFile("", path, (*notes, Note("warning", f"its caption {name} is empty and counts as none")))
     if len(lines) > 1:
         notes.append(Note("warning", f"its caption {name} has {len(lines)} lines; the first is used"))
     if len(lines[0]) > LONG:
         length = f"{len(lines[0]):,}".replace(",", " ")
         notes.append(Note("warning", f"its caption {name} has {length} characters; a prompt has room for about 300"))
-    return Sidecar(lines[0], path, tuple(notes))
-
-
-def read_caption(picture: Path) -> tuple[str, str]:
-    """(caption, notes about the caption file) of an image; "" without a caption file."""
-    sidecar = read_sidecar(picture)
-    return sidecar.caption, "; ".join(note.text for note in sidecar.notes)
+    return CaptionFile(lines[0], path, tuple(notes))
 
 
 def write_caption(picture: Path, caption: str) -> None:

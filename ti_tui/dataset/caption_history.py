@@ -84,7 +84,7 @@ def change_caption(file: Path, picture: Path, new: str, *, batch: str, how: str)
 
     Does nothing if it has this caption already. Raises CannotWrite.
     """
-    old, _note = read_caption(picture)
+    old = read_caption(picture).caption
     new = " ".join(new.split())
     if new == old:
         return

@@ -76,7 +76,6 @@ class LookalikeFinder:
         return Match(self._paths[at], int(distances[at]), bool(mirrored[at] < plain[at]))
 
     def add(self, path: Path, one: Fingerprint) -> None:
-        """Remember a photograph."""
         if not one.comparable:
             return
         if len(self._paths) == len(self._known):

@@ -76,7 +76,6 @@ class FaceFinder:
             return None
 
     def close(self) -> None:
-        """End the process."""
         with self._lock:
             self._end()
 

@@ -56,10 +56,10 @@ def places(folder: Path, *, subfolders: bool = False) -> Iterator[PictureFolder]
         yield from (PictureFolder(entry, _repeats_of(entry)) for entry in sorted(inner, key=natural_key))
 
 
-def pictures_in(folder: Path, problems: Problems, field: str, *, strange: bool = False) -> list[Path]:
+def pictures_in(folder: Path, problems: Problems, field: str, *, unreadable: bool = False) -> list[Path]:
     """Picture files directly in `folder`, in natural order. Those that are not regular files are added to `problems`.
 
-    strange: also report photographs of kinds that cannot be read, such as a camera's raw files.
+    unreadable: also report photographs of kinds that cannot be read, such as a camera's raw files.
     """
     try:
         entries = list(folder.iterdir())
@@ -81,7 +81,7 @@ def pictures_in(folder: Path, problems: Problems, field: str, *, strange: bool =
             elif not stat.S_ISDIR(mode):
                 remedy = "Remove it from the folder."
                 problems.error(_why_not_regular(path), field=field, remedy=remedy, subject=path, kind="not-regular")
-        elif strange and suffix in UNREADABLE and stat.S_ISREG(_mode(path)) and not _developed(path):
+        elif unreadable and suffix in UNREADABLE and stat.S_ISREG(_mode(path)) and not _developed(path):
             problems.error(f"{shown(path)} {UNREADABLE[suffix]}", field=field, subject=path, kind="unreadable")
     return found
 
@@ -128,7 +128,7 @@ def names_in(folder: Path, *, subfolders: bool = False) -> list[str]:
     return [path.relative_to(folder).as_posix() for paths in found for path in paths]
 
 
-def found_instead(folder: Path, below: int = 0) -> str:
+def folder_contents(folder: Path, below: int = 0) -> str:
     """What a folder without images contains, in a sentence or two. below: number of photographs in its sub-folders."""
     counts: dict[str, int] = {}
     for path in folder.iterdir():

@@ -74,7 +74,6 @@ class PreparedFile:
         return key == (other.file, other.box, other.rule == "whole", other.size)
 
     def exists(self, run: Path) -> bool:
-        """Whether there is a file of its name."""
         return (run / self.file).exists()
 
     def is_ours(self, run: Path) -> bool:

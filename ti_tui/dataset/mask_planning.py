@@ -83,7 +83,7 @@ def plan_masks(
 
     A mask that was made or changed by someone else is never touched.
     """
-    theirs = _theirs(base, pictures, before)
+    theirs = _foreign_mask(base, pictures, before)
     if theirs is not None:
         moved = before.made and [made.box for made in before.made] != [made.box for made in pictures]
         if source is not None or moved:
@@ -91,7 +91,7 @@ def plan_masks(
             text += ", although the crop has changed" if moved else ""
             problems.warning(text, field=FIELD, remedy="Delete it to make it again.", kind="changed")
         return MaskPlan(before.mask, before.masks)
-    wanted = tuple(_beside(picture) for picture in pictures) if source is not None else ()
+    wanted = tuple(_mask_of(picture) for picture in pictures) if source is not None else ()
     if source == before.mask and are_there(base, before.masks, wanted):
         return MaskPlan(source, before.masks)
     files = {mask.file for mask in wanted}
@@ -99,14 +99,14 @@ def plan_masks(
     return MaskPlan(source, wanted, again=bool(wanted), obsolete=obsolete)
 
 
-def _theirs(base: Path, pictures: tuple[PreparedFile, ...], before: Entry) -> Path | None:
+def _foreign_mask(base: Path, pictures: tuple[PreparedFile, ...], before: Entry) -> Path | None:
     """A mask of one of these images that is not as we made it, or that we did not make."""
     ours = {base / mask.file for mask in before.masks if mask.is_ours(base)}
     there = (mask_file(base / picture.file) for picture in (*before.made, *pictures))
     return next((path for path in there if path is not None and path not in ours), None)
 
 
-def _beside(picture: PreparedFile) -> PreparedFile:
+def _mask_of(picture: PreparedFile) -> PreparedFile:
     """The mask to make for an image."""
     file = f"{picture.file.removesuffix('.png')}{ENDINGS[0]}.png"
     return replace(picture, file=file, size_bytes=0, mtime_ns=0, sha256="")

@@ -86,7 +86,7 @@ def open_mask(picture: Path) -> Image.Image | None:
     return whole
 
 
-def trouble_with_file(picture: Path) -> DatasetError | None:
+def mask_error(picture: Path) -> DatasetError | None:
     """Why the mask file of an image cannot be used; None if it can, or if there is none."""
     if mask_file(picture) is not None:
         try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from ti_tui.dataset.caption_files import read_sidecar
+from ti_tui.dataset.caption_files import read_caption
 from ti_tui.dataset.crop import size_for
 from ti_tui.dataset.crop_boxes import MOST, NOTED, PixelSize, largest_box
 from ti_tui.dataset.duplicates import SAME, LookalikeFinder
@@ -16,7 +16,7 @@ from ti_tui.dataset.masks import mask_file
 from ti_tui.dataset.picture_choices import Forced
 from ti_tui.dataset.picture_file import DatasetError, shown
 from ti_tui.dataset.picture_quality import Measured
-from ti_tui.dataset.scan import Picture, name_in, tell_of_caption, tell_unreadable
+from ti_tui.dataset.scan import Picture, name_in, report_caption_notes, report_unreadable
 from ti_tui.run.hashes import file_hash
 from ti_tui.run.problems import Problem, Problems, Severity
 
@@ -98,7 +98,7 @@ class PhotographChecks:
         name = name_in(self.folder, path)
         problems = Problems()
         if isinstance(measured, DatasetError):
-            tell_unreadable(path, measured, problems, self.about)
+            report_unreadable(path, measured, problems, self.about)
             return SurveyedFile(name, path, None, None, tuple(problems))
 
         def tell(severity: Severity, message: str, kind: str, remedy: str = "") -> None:
@@ -113,12 +113,12 @@ class PhotographChecks:
         self._check_pixels(measured, tell)
         if not path.name.isprintable():
             tell("warning", "has a name that cannot be printed", "name", "It is used; rename it, for other programs.")
-        sidecar = read_sidecar(path)
-        tell_of_caption(path, sidecar, problems, self.about)
+        caption_file = read_caption(path)
+        report_caption_notes(path, caption_file, problems, self.about)
         if mask is not None:
             text = f"{mask.message}; {shown(path)} is learned as a whole"
             problems.warning(text, field=self.about, remedy=mask.remedy, subject=path, kind="mask")
-        picture = Picture(path, *measured.size, sidecar.caption, repeats) if usable else None
+        picture = Picture(path, *measured.size, caption_file.caption, repeats) if usable else None
         own: MaskPlace = ""
         if mask is None:
             own = "file" if mask_file(path) is not None else "transparency" if "transparent" in measured.forms else ""

@@ -158,7 +158,7 @@ def prepare(
     )
     base = run or destination
     plan = plan_preparation(found, destination, base, settings, old, choices)
-    return _Making(found, destination, base, run, settings, plan).done(progress)
+    return _Preparation(found, destination, base, run, settings, plan).done(progress)
 
 
 def _resolved(path: Path) -> Path:
@@ -178,16 +178,16 @@ def _faces_for(modes: Collection[CropMode]) -> Faces:
 
 @dataclass(frozen=True)
 class _Files:
-    """The files made of a photograph. without: images whose mask would be empty; trouble: why there are no masks."""
+    """The files made of a photograph. without: images whose mask would be empty; mask_error: why there are no masks."""
 
     made: tuple[PreparedFile, ...]
     masks: tuple[PreparedFile, ...] = ()
     without: tuple[str, ...] = ()
-    trouble: DatasetError | None = None
+    mask_error: DatasetError | None = None
 
 
 @dataclass
-class _Making:
+class _Preparation:
     """Carries out a plan. What was made is recorded, even if it ends early."""
 
     found: Survey
@@ -262,7 +262,7 @@ class _Making:
         try:
             pieces = mask_pieces(one.photograph.path, one.crops, one.entry.mask.face)
         except DatasetError as error:
-            return _Files(made, trouble=error)
+            return _Files(made, mask_error=error)
         there = {mask.file: mask for mask in one.before.masks}
         pairs = zip(one.entry.masks, pieces, strict=True)
         masks = tuple(self._write(mask, _as_png(piece), there.get(mask.file)) for mask, piece in pairs if piece)
@@ -277,8 +277,8 @@ class _Making:
         listed = {gone.made.file for gone in self.plan.obsolete}
         gone = (mask for mask in one.before.masks if mask.file not in kept | listed)
         self.plan.obsolete += [Obsolete(mask) for mask in gone]
-        if files.trouble is not None:
-            text, remedy = f"{files.trouble.message}; {shown(path)} is learned as a whole", files.trouble.remedy
+        if files.mask_error is not None:
+            text, remedy = f"{files.mask_error.message}; {shown(path)} is learned as a whole", files.mask_error.remedy
             self.found.problems.warning(text, field=MASKS_FIELD, remedy=remedy, subject=path, kind="mask")
         for file in files.without:
             text = f"the mask of {shown(path)} leaves nothing to learn in {Path(file).name}; it is learned as a whole"

@@ -6,8 +6,8 @@ import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ti_tui.dataset.caption_files import Sidecar, read_sidecar
-from ti_tui.dataset.listing import found_instead, pictures_in, places, raise_unless_folder
+from ti_tui.dataset.caption_files import CaptionFile, read_caption
+from ti_tui.dataset.listing import folder_contents, pictures_in, places, raise_unless_folder
 from ti_tui.dataset.picture_choices import PictureChoices
 from ti_tui.dataset.picture_file import DatasetError, load_pixels, open_picture, shown, upright_size
 from ti_tui.run.problems import Problems
@@ -59,8 +59,8 @@ def scan(folder: Path, *, field: str = "dataset.images", decode: bool = True) ->
             if picture is not None:
                 pictures.append(picture)
     if not pictures and not problems.errors:
-        problems.error(f"there are no images in {shown(str(folder))}", field=field, remedy=found_instead(folder))
-    tell_shared_stems(pictures, problems, field)
+        problems.error(f"there are no images in {shown(str(folder))}", field=field, remedy=folder_contents(folder))
+    report_shared_stems(pictures, problems, field)
     return Scan(folder, tuple(pictures), problems)
 
 
@@ -92,28 +92,28 @@ def _read(path: Path, repeats: int, problems: Problems, field: str, *, decode: b
             if decode:
                 load_pixels(image)
     except DatasetError as error:
-        tell_unreadable(path, error, problems, field)
+        report_unreadable(path, error, problems, field)
         return None
-    sidecar = read_sidecar(path)
-    tell_of_caption(path, sidecar, problems, field)
-    return Picture(path, width, height, sidecar.caption, repeats)
+    caption_file = read_caption(path)
+    report_caption_notes(path, caption_file, problems, field)
+    return Picture(path, width, height, caption_file.caption, repeats)
 
 
-def tell_unreadable(path: Path, error: DatasetError, problems: Problems, field: str) -> None:
+def report_unreadable(path: Path, error: DatasetError, problems: Problems, field: str) -> None:
     """Report that the image at `path` cannot be used, and what to do."""
     # Some messages contain a remedy already.
     remedy = error.remedy or ("" if ";" in error.message else "Repair it or remove it from the folder.")
     problems.error(f"{shown(path)} {error.message}", field=field, remedy=remedy, subject=path, kind="unreadable")
 
 
-def tell_of_caption(path: Path, sidecar: Sidecar, problems: Problems, field: str) -> None:
+def report_caption_notes(path: Path, file: CaptionFile, problems: Problems, field: str) -> None:
     """Report the notes about the caption file of the image at `path`."""
-    for note in sidecar.notes:
+    for note in file.notes:
         tell = problems.warning if note.severity == "warning" else problems.info
         tell(f"{shown(path)}: {note.text}", field=field, subject=path, kind="caption")
 
 
-def tell_shared_stems(pictures: list[Picture], problems: Problems, field: str) -> None:
+def report_shared_stems(pictures: list[Picture], problems: Problems, field: str) -> None:
     """Report images whose names differ only in their ending: they would share a caption file."""
     seen: dict[Path, Path] = {}
     for picture in pictures:

@@ -20,19 +20,19 @@ from ti_tui.dataset.faces import FaceFinder
 from ti_tui.dataset.listing import (
     captions_without_picture,
     count_below,
-    found_instead,
+    folder_contents,
     masks_not_used,
     pictures_in,
     places,
     raise_unless_folder,
 )
-from ti_tui.dataset.masks import trouble_with_file
+from ti_tui.dataset.masks import mask_error
 from ti_tui.dataset.parallel import Room, in_order
 from ti_tui.dataset.photograph_checks import PhotographChecks, SurveyedFile
 from ti_tui.dataset.picture_choices import Forced
 from ti_tui.dataset.picture_file import DatasetError, OutOfReach, shown
 from ti_tui.dataset.picture_quality import Measured, measure
-from ti_tui.dataset.scan import Scan, name_in, tell_shared_stems
+from ti_tui.dataset.scan import Scan, name_in, report_shared_stems
 from ti_tui.run.problems import Problem, Problems
 
 FEWEST, FEW, MANY, TOO_MANY = 3, 5, 30, 200
@@ -118,7 +118,7 @@ def survey(
     listed = [
         (path, place.repeats)
         for place in places(folder, subfolders=subfolders)
-        for path in pictures_in(place.folder, problems, field, strange=True)
+        for path in pictures_in(place.folder, problems, field, unreadable=True)
     ]
     checks = PhotographChecks(folder, field, resolution, buckets, step, person, leave_out, force)
     files: list[SurveyedFile] = []
@@ -132,7 +132,7 @@ def survey(
 
         def check_file(path: Path) -> tuple[Measured | DatasetError, DatasetError | None]:
             one = measuring(path)
-            return one, None if isinstance(one, DatasetError) else trouble_with_file(path)
+            return one, None if isinstance(one, DatasetError) else mask_error(path)
 
         measured = stack.enter_context(contextlib.closing(in_order(check_file, [path for path, _ in listed])))
         for (path, repeats), (one, mask) in zip(listed, measured, strict=True):
@@ -142,12 +142,12 @@ def survey(
             if each is not None and not each(files[-1]):
                 return Survey(folder, tuple(files), problems, complete=False)
     used = [photograph for photograph in files if photograph.name not in leave_out]
-    _tell_of_grey(used, problems, field)
+    _report_grey(used, problems, field)
     below = 0 if subfolders else count_below(folder)
-    _tell_of_folder(folder, used, problems, field, subfolders=subfolders, below=below)
+    _report_folder(folder, used, problems, field, subfolders=subfolders, below=below)
     if finder is not None and finder.trouble:
         problems.info(finder.trouble, field=field, kind="faces")
-    return Survey(folder, _with_all_told(files, problems), problems, below=below)
+    return Survey(folder, _with_later_problems(files, problems), problems, below=below)
 
 
 def check_count(count: int, *, field: str = "dataset.images") -> Problems:
@@ -220,7 +220,7 @@ class _Measuring:
         return not search.wants(known.size)
 
 
-def _tell_of_grey(files: list[SurveyedFile], problems: Problems, field: str) -> None:
+def _report_grey(files: list[SurveyedFile], problems: Problems, field: str) -> None:
     """Report photographs that are black and white, if most others are not."""
     usable = [photograph for photograph in files if photograph.measured is not None and photograph.picture is not None]
     grey = [photograph for photograph in usable if photograph.measured is not None and photograph.measured.grey]
@@ -233,7 +233,7 @@ def _tell_of_grey(files: list[SurveyedFile], problems: Problems, field: str) -> 
             problems.warning(text, field=field, remedy=remedy, subject=photograph.path, kind="grey")
 
 
-def _with_all_told(files: list[SurveyedFile], problems: Problems) -> tuple[SurveyedFile, ...]:
+def _with_later_problems(files: list[SurveyedFile], problems: Problems) -> tuple[SurveyedFile, ...]:
     """`files` with the problems that were only found after all of them had been checked."""
     later: dict[Path, list[Problem]] = defaultdict(list)
     for problem in problems:
@@ -245,13 +245,13 @@ def _with_all_told(files: list[SurveyedFile], problems: Problems) -> tuple[Surve
     )
 
 
-def _tell_of_folder(
+def _report_folder(
     folder: Path, files: list[SurveyedFile], problems: Problems, field: str, *, subfolders: bool, below: int
 ) -> None:
     """Report problems that concern several photographs, or none."""
     pictures = [photograph.picture for photograph in files if photograph.picture is not None]
     # Photographs without a caption cannot share one.
-    tell_shared_stems([picture for picture in pictures if picture.caption], problems, field)
+    report_shared_stems([picture for picture in pictures if picture.caption], problems, field)
     if summary := ", ".join(
         _conversions([photograph.measured for photograph in files if photograph.picture and photograph.measured])
     ):
@@ -270,7 +270,7 @@ def _tell_of_folder(
         problems.error(
             f"there are no photographs in {shown(str(folder))}",
             field=field,
-            remedy=found_instead(folder, below),
+            remedy=folder_contents(folder, below),
             kind="empty",
         )
     elif below:

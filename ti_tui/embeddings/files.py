@@ -36,6 +36,13 @@ READABLE = (".safetensors", ".pt", ".bin", ".ckpt", ".png", ".webp")
 ONLY, CLIP_L, CLIP_G = "emb_params", "clip_l", "clip_g"
 """Keys of each text encoder's vectors: one for SD 1 and 2 (kohya's key), two for SDXL."""
 
+FAMILIES = {
+    (768,): ("Stable Diffusion 1", "stable-diffusion-v1"),
+    (1024,): ("Stable Diffusion 2", "stable-diffusion-v2-512"),
+    (768, 1280): ("Stable Diffusion XL", "stable-diffusion-xl-v1-base"),
+}
+"""Name and modelspec architecture, by the widths of the vectors."""
+
 A1111_PLACEHOLDER_ID = 265
 """Id of "*" in CLIP's vocabulary, which A1111 writes into every file."""
 
@@ -83,12 +90,9 @@ class Embedding:
     @property
     def family(self) -> str:
         """The models that it is for, in words."""
-        known = {
-            (768,): "Stable Diffusion 1",
-            (1024,): "Stable Diffusion 2",
-            (768, 1280): "Stable Diffusion XL",
-        }
-        return known.get(self.widths, f"a model with text width {' + '.join(map(str, self.widths))}")
+        if self.widths in FAMILIES:
+            return FAMILIES[self.widths][0]
+        return f"a model with text width {' + '.join(map(str, self.widths))}"
 
     def in_order(self) -> list[Vectors]:
         """The vectors of each text encoder, in the model's order."""
@@ -159,11 +163,6 @@ def with_suffix(path: Path, form: EmbeddingForm) -> Path:
 
 
 def _described(embedding: Embedding) -> dict[str, str]:
-    architectures = {
-        (768,): "stable-diffusion-v1",
-        (1024,): "stable-diffusion-v2-512",
-        (768, 1280): "stable-diffusion-xl-v1-base",
-    }
     described = dict(embedding.metadata)
     if embedding.token:
         described["token"] = embedding.token
@@ -172,9 +171,9 @@ def _described(embedding: Embedding) -> dict[str, str]:
     if embedding.step is not None:
         described["step"] = str(embedding.step)
     described["vectors"] = str(embedding.count)
-    if embedding.widths in architectures:
+    if embedding.widths in FAMILIES:
         described["modelspec.sai_model_spec"] = "1.0.1"
-        described["modelspec.architecture"] = f"{architectures[embedding.widths]}/textual-inversion"
+        described["modelspec.architecture"] = f"{FAMILIES[embedding.widths][1]}/textual-inversion"
     return {key: value for key, value in described.items() if key != "format"}
 
 

@@ -22,7 +22,7 @@ class FollowedRun:
 
     behind:    0, or the share of the log read so far if there is more.
     log_lines: the last lines of the log, with their times.
-    wrong:     why the run file cannot be used, or "".
+    run_file_error: why the run file cannot be used, or "".
     ends_itself: whether the run ends by itself when it is learned.
     rows:      its checkpoints that still exist, newest first.
     installed: steps of those that are in the embeddings folder.
@@ -33,7 +33,7 @@ class FollowedRun:
         self.folder = folder
         self.status: Status | None = None
         self.scheme: Scheme | None = None
-        self.token, self.install_to, self.device, self.wrong = "", "", "auto", ""
+        self.token, self.install_to, self.device, self.run_file_error = "", "", "auto", ""
         self.ends_itself = False
         self.log_lines: list[tuple[float, str]] = []
         self.behind = 0.0
@@ -49,7 +49,6 @@ class FollowedRun:
 
     @property
     def history(self) -> RunHistory:
-        """What the log says."""
         return self._reader.history
 
     @property
@@ -114,9 +113,9 @@ class FollowedRun:
         try:
             run = load(self.folder.file)
         except UserError as error:
-            self.wrong = str(error).splitlines()[0]
+            self.run_file_error = str(error).splitlines()[0]
             return
-        self.wrong = ""
+        self.run_file_error = ""
         self.scheme = run.scheme.scheme()
         self.token = run.embedding.token
         self.install_to, self.device = run.save.install_to, run.training.device

@@ -78,7 +78,6 @@ def installed_steps(folder: RunFolder, steps: Collection[int], into: Path, name:
 
 
 def same_content(path: Path, content: bytes) -> bool:
-    """Whether a file holds these bytes."""
     try:
         return path.stat().st_size == len(content) and bounded.read_bytes(path, len(content)) == content
     except (OSError, bounded.TooLarge):

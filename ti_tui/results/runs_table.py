@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ti_tui import bounded
-from ti_tui.dataset.caption_files import read_sidecar
+from ti_tui.dataset.caption_files import read_caption
 from ti_tui.formatting import percent, seconds, start_in_words
 from ti_tui.results.comparison import training_pictures
 from ti_tui.results.outcome import Outcome, pace_in_words
@@ -136,7 +136,7 @@ def _reading(run: ComparedRun) -> Any:
 
 def _pictures(run: ComparedRun) -> Any:
     pictures = training_pictures(run.folder.path(run.recipe.dataset.images))
-    return [(path.name, path.stat().st_size, read_sidecar(path).caption) for path in pictures]
+    return [(path.name, path.stat().st_size, read_caption(path).caption) for path in pictures]
 
 
 def _shapes(run: ComparedRun) -> Any:

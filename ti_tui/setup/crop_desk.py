@@ -66,7 +66,6 @@ class CropDesk:
     # Reading
 
     def path(self, name: str) -> Path:
-        """The photograph's file."""
         return self._files[name].path
 
     def content(self, name: str) -> PictureContent:
@@ -80,7 +79,6 @@ class CropDesk:
         return size_for(self.content(name).size, self._settings.resolution, buckets=self._settings.buckets)
 
     def choice(self, name: str) -> CropChoice:
-        """How the photograph will be cropped."""
         choices = self.draft.choices
         return choices.crops.get(name, choices.crop_all)
 
@@ -89,7 +87,6 @@ class CropDesk:
         return name in self.draft.choices.crops
 
     def is_out(self, name: str) -> bool:
-        """Whether the photograph is left out."""
         return name in self.draft.choices.left_out
 
     def crops(self, name: str) -> tuple[Crop, ...]:
@@ -133,7 +130,6 @@ class CropDesk:
         )
 
     def next_face(self, name: str) -> None:
-        """Crop around the next face."""
         self._choose(name, crop_changes.next_face(self.choice(name), self.content(name)))
 
     def next_framing(self, name: str) -> None:

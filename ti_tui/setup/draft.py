@@ -139,14 +139,12 @@ class Draft(FolderChoices):
         return DEFAULT_SCHEME.segments if values is None else segments_from_values(values)
 
     def put_segments(self, segments: tuple[Segment, ...]) -> None:
-        """Set the segments of the LR scheme."""
         if segments == DEFAULT_SCHEME.segments:
             self.reset("scheme.segments")
         else:
             self.put("scheme.segments", segment_values(segments))
 
     def reset(self, name: str) -> None:
-        """Back to the default."""
         self.mistyped.pop(name, None)
         if name == "repeats":
             self.repeats = None
@@ -270,7 +268,6 @@ class Draft(FolderChoices):
 
 
 def draft_path() -> Path:
-    """The file of the draft."""
     return state_folder() / "draft.toml"
 
 

@@ -63,7 +63,6 @@ class SurveySettings:
 
     @classmethod
     def of(cls, draft: Draft) -> SurveySettings:
-        """The settings of `draft`."""
         init = draft.class_word or str(draft.fields.get("embedding.init", ""))
         return cls(
             draft.photographs,

@@ -72,7 +72,6 @@ def state_of(step: WizardStep, draft: Draft, findings: Findings, *, here: StepId
 
 
 def errors_in(step: StepId, findings: Findings) -> list[Problem]:
-    """The errors of one step."""
     return [problem for problem in findings.errors if step_of(problem.field) == step]
 
 

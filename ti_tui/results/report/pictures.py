@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ti_tui.dataset.caption_files import read_sidecar
+from ti_tui.dataset.caption_files import read_caption
 from ti_tui.formatting import number, percent
 from ti_tui.results.comparison import Comparison, recorded_samples, thinned, training_pictures
 from ti_tui.results.gallery import subject_word
@@ -115,7 +115,7 @@ def _training(path: Path, small: Mapping[Path, Thumbnail]) -> Html | None:
     found = small.get(path)
     if found is None:
         return None
-    caption = read_sidecar(path).caption
+    caption = read_caption(path).caption
     return _image(found, f"training image {path.name}{': ' if caption else ''}{caption}")
 
 

@@ -337,10 +337,10 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
 
     def warn(self) -> None:
         """Warn once if the history cannot be saved."""
-        if self.desk.wrong and not self._warned:
+        if self.desk.history_error and not self._warned:
             self._warned = True
             self.notify(
-                f"Changes cannot be undone after a restart: {self.desk.wrong}", severity="warning", markup=False
+                f"Changes cannot be undone after a restart: {self.desk.history_error}", severity="warning", markup=False
             )
 
     @work(thread=True, group="reader", exit_on_error=False)
