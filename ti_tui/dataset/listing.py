@@ -88,32 +88,31 @@ def pictures_in(folder: Path, problems: Problems, field: str, *, unreadable: boo
 
 def captions_without_picture(folder: Path) -> list[Path]:
     """Caption files in `folder` without another file of the same stem."""
-    try:
-        entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    except OSError:
-        return []
+    entries = _visible(folder)
     stems = {path.stem for path in entries if path.suffix.lower() not in caption_files.SUFFIXES}
-    return sorted(
-        (path for path in entries if path.suffix.lower() in caption_files.SUFFIXES and path.stem not in stems),
-        key=natural_key,
-    )
+    return [path for path in entries if path.suffix.lower() in caption_files.SUFFIXES and path.stem not in stems]
 
 
 def masks_not_used(folder: Path) -> list[tuple[Path, str]]:
     """Files in `folder` that are named like masks but are not the mask of any photograph; and why."""
-    try:
-        entries = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != "."]
-    except OSError:
-        return []
+    entries = [path for path in _visible(folder) if path.suffix.lower() in SUFFIXES]
     stems = {path.stem for path in entries}
     found = []
-    for path in sorted(entries, key=natural_key):
+    for path in entries:
         stem = _NOT_PICTURES.sub("", path.stem)
         if stem not in stems:
             found.append((path, f"is named like a mask, but there is no photograph {shown(stem)}"))
         elif stem != path.stem and path.suffix != ".png":
             found.append((path, "is named like a mask, but masks are only read from .png"))
     return found
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What is in `folder` and not hidden, in natural order; nothing if it cannot be read."""
+    try:
+        return sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=natural_key)
+    except OSError:
+        return []
 
 
 def count_below(folder: Path) -> int:

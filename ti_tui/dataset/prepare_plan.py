@@ -24,7 +24,7 @@ from ti_tui.dataset.scan import Picture, choose
 from ti_tui.dataset.survey import Survey
 from ti_tui.formatting import listed
 from ti_tui.run.hashes import file_hash
-from ti_tui.run.problems import Problem, Problems
+from ti_tui.run.problems import Problem, Problems, Severity
 
 FIELD = "dataset.images"
 
@@ -117,7 +117,7 @@ class _Planner:
         self.problems = self.found.problems
         self.before, self.gone = _by_name_now(self.old.entries if self.old is not None else {}, self.found)
         entries = (*self.before.values(), *self.gone.values())
-        self.numbers = _Numbers(entry.number for entry in entries)
+        self.last_number = max((entry.number for entry in entries), default=0)
         self.left_out = set(self.choices.left_out)
 
     def add(self, photograph: SurveyedFile, picture: Picture | None) -> None:
@@ -165,6 +165,13 @@ class _Planner:
         self.plan.obsolete += [Obsolete(mask) for mask in entry.masks]
         self.plan.others[name] = replace(entry, made=(), mask=None, masks=())
 
+    def _free_number(self, folder: Path) -> int:
+        """The next number without a file in `folder`; no number is given twice."""
+        while True:
+            self.last_number += 1
+            if not any((folder / f"{self.last_number:04d}{end}").exists() for end in _ENDINGS):
+                return self.last_number
+
     def _crops(self, photograph: SurveyedFile, entry: Entry) -> tuple[Crop, ...]:
         assert photograph.measured is not None
         manifest = self.manifest
@@ -177,12 +184,12 @@ class _Planner:
     ) -> None:
         assert photograph.measured is not None
         folder = self.destination / f"{picture.repeats}_{self.manifest.name}"
-        number = entry.number or self.numbers.free(folder)
+        number = entry.number or self._free_number(folder)
         wanted = self._files(folder, number, crops)
         ours = {made.file for made in before.made}
         if any(made.exists(self.base) for made in wanted if made.file not in ours):
             # The number is taken: a file that we did not make has its name.
-            number = self.numbers.free(folder)
+            number = self._free_number(folder)
             wanted = self._files(folder, number, crops)
         status = photograph.path.stat()
         same_file = (status.st_size, status.st_mtime_ns) == (before.size_bytes, before.mtime_ns) and before.sha256
@@ -258,23 +265,23 @@ def check_crops(
     """Problems with the crops of a photograph; with an error it is not used."""
     problems, path, crop = Problems(), photograph.path, crops[0]
     name, times = shown(path), max(crop.upscale for crop in crops)
+
+    def tell(severity: Severity, message: str, kind: str, remedy: str = "") -> None:
+        problems.add([Problem(severity, message, field, remedy, subject=path, kind=kind)])
+
     if crop.rule == "manual" and times > MOST and not forced:
         text = f"the crop of {name} is {crop.box.width:.0f} pixels wide: it would be enlarged {times:.2g} times"
-        remedy = "It is left out unless it is forced."
-        problems.error(text, field=field, remedy=remedy, subject=path, kind="too-small")
+        tell("error", text, "too-small", "It is left out unless it is forced.")
         return problems
     if crop.rule == "manual" and times > 1 and "small" not in photograph.kinds:
-        problems.warning(f"the crop of {name} is enlarged {times:.2g} times", field=field, subject=path, kind="small")
+        tell("warning", f"the crop of {name} is enlarged {times:.2g} times", "small")
     if crop.padded:
-        remedy = "Bands that are in every image are learned too."
-        problems.warning(f"{name} is padded to fit", field=field, remedy=remedy, subject=path, kind="padded")
+        tell("warning", f"{name} is padded to fit", "padded", "Bands that are in every image are learned too.")
     if choice.mode == "keep" and crop.rule != "keep":
-        size = f"{crop.source[0]}x{crop.source[1]}"
-        text = f"{name} is {size}, not {crop.size[0]}x{crop.size[1]}: it is cropped, not kept"
-        problems.warning(text, field=field, subject=path, kind="not-kept")
+        (width, height), (wanted, high) = crop.source, crop.size
+        tell("warning", f"{name} is {width}x{height}, not {wanted}x{high}: it is cropped, not kept", "not-kept")
     if choice.mode == "face" and crop.rule != "face":
-        text = f"{name} shows no face"
-        problems.info(text, field=field, remedy="It is cropped by detail.", subject=path, kind="faces")
+        tell("info", f"{name} shows no face", "faces", "It is cropped by detail.")
     return problems
 
 
@@ -282,21 +289,6 @@ _ENDINGS = tuple(
     f"{piece}{end}" for piece in ("", "-1") for end in (".png", ".txt", *(f"{e}.png" for e in MASK_ENDINGS))
 )
 """Endings of the files of a number."""
-
-
-class _Numbers:
-    """Gives numbers to new photographs; a number is never given twice."""
-
-    def __init__(self, taken: Iterable[int]) -> None:
-        self._last = max(taken, default=0)
-
-    def free(self, folder: Path) -> int:
-        """The next number without a file in `folder`."""
-        while True:
-            self._last += 1
-            stem = f"{self._last:04d}"
-            if not any((folder / f"{stem}{end}").exists() for end in _ENDINGS):
-                return self._last
 
 
 def caption_beside(picture: Path) -> str | None:

@@ -171,23 +171,18 @@ def find_tokenizer(
     encoder's: with a wrong one the model would read other words than the prompt's.
     """
     name = "tokenizer_2" if second else "tokenizer"
-    if given is not None:
-        tokenizer, source = PromptTokenizer.from_folder(given, length=length, pad=pad), str(given)
-    elif model.is_dir() and (model / name).is_dir():
-        tokenizer, source = (
-            PromptTokenizer.from_folder(model / name, length=length, pad=pad),
-            str(model / name),
-        )
-    elif vocabulary == 49408:
-        return PromptTokenizer.clip(length=length, pad=pad)
-    else:
+    folder = given if given is not None else model / name
+    if given is None and not folder.is_dir():
+        if vocabulary == 49408:
+            return PromptTokenizer.clip(length=length, pad=pad)
         raise TokenizerError(
             f"{model.name} has its own vocabulary ({vocabulary} tokens; CLIP's has 49408) and no tokenizer",
             remedy="Copy its vocab.json and merges.txt into a folder and name that folder in model.tokenizer.",
         )
+    tokenizer = PromptTokenizer.from_folder(folder, length=length, pad=pad)
     if tokenizer.size != vocabulary:
         raise TokenizerError(
-            f"the tokenizer in {source} has {tokenizer.size} tokens, the model's text encoder {vocabulary}",
+            f"the tokenizer in {folder} has {tokenizer.size} tokens, the model's text encoder {vocabulary}",
             remedy="Use the tokenizer that belongs to the model.",
         )
     return tokenizer

@@ -102,16 +102,13 @@ class Health:
         if spoiled := [index for index, norm in enumerate(self.norms) if math.isnan(norm)]:
             found.append(f"{_vectors(spoiled, 'has', 'have')} numbers that are not finite: the embedding is unusable")
         times = self.times_a_word
-        if long := [index for index, ratio in enumerate(times) if ratio > LONG]:
-            lengths = _times([times[index] for index in long])
-            found.append(
-                f"{_vectors(long, 'has', 'have')} {lengths} the norm of the median word: other words may drown"
-            )
-        if faint := [index for index, ratio in enumerate(times) if ratio < FAINT]:
-            lengths = _times([times[index] for index in faint])
-            found.append(
-                f"{_vectors(faint, 'has', 'have')} {lengths} the norm of the median word: too little to have an effect"
-            )
+        for odd, effect in (
+            ([index for index, ratio in enumerate(times) if ratio > LONG], "other words may drown"),
+            ([index for index, ratio in enumerate(times) if ratio < FAINT], "too little to have an effect"),
+        ):
+            if odd:
+                norms = _times([times[index] for index in odd])
+                found.append(f"{_vectors(odd, 'has', 'have')} {norms} the norm of the median word: {effect}")
         if self.has_turned and self.closest is not None and self.closest[2] >= SAME_WAY:
             *two, cosine = self.closest
             found.append(

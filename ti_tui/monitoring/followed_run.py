@@ -80,7 +80,10 @@ class FollowedRun:
         if self._tail.restarts != self._tail_restarts:
             self._tail_restarts, self.log_lines = self._tail.restarts, []
         self.log_lines = [*self.log_lines, *lines][-LOG_LINES:]
-        self.rows = [row for row in reversed(self.history.checkpoints) if self._is_there(row)]
+        root = self.folder.root
+        self.rows = [
+            row for row in reversed(self.history.checkpoints) if any(is_there(root / file) for file in row.files)
+        ]
         self._look_for_installed()
 
     def saves(self) -> tuple[int, ...]:
@@ -120,9 +123,6 @@ class FollowedRun:
         self.token = run.embedding.token
         self.install_to, self.device = run.save.install_to, run.training.device
         self.ends_itself = run.evaluation.early_stop == "stop"
-
-    def _is_there(self, row: CheckpointRow) -> bool:
-        return any(is_there(self.folder.root / file) for file in row.files)
 
     def _look_for_installed(self) -> None:
         """Compare with the embeddings folder, if something changed on either side."""

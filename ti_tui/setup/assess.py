@@ -29,7 +29,7 @@ from ti_tui.run.scheme import SchemeError, parse
 from ti_tui.setup.check import check_recipe, disk_need
 from ti_tui.setup.create import is_taken, picture_folder
 from ti_tui.setup.crop_desk import CropDesk
-from ti_tui.setup.draft import DEFAULT_RUNS, Draft
+from ti_tui.setup.draft import DEFAULT_RUNS, Draft, in_tables
 from ti_tui.setup.fields import field as spec_of
 from ti_tui.setup.fields import recipe_fields
 from ti_tui.setup.findings import Findings
@@ -274,9 +274,9 @@ def _run(draft: Draft, folder: RunFolder | None, problems: list[Problem]) -> tup
     try:
         return run_file.from_values(values, path), False
     except RunFileError:
-        plain: dict[str, Any] = {"format": FORMAT, "dataset": {"images": "img"}}
-        plain |= {"model": {"base": STAND_INS["model.base"]}, "embedding": {"token": STAND_INS["embedding.token"]}}
-        return run_file.from_values(plain, path), False
+        return run_file.from_values(
+            {"format": FORMAT, **in_tables({**STAND_INS, "dataset.images": "img"})}, path
+        ), False
 
 
 def _renamed(problem: Problem) -> Problem:

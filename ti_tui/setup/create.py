@@ -12,6 +12,7 @@ from typing import Any
 from ti_tui.dataset.picture_choices import PictureChoices
 from ti_tui.dataset.prepare import Prepared, prepare
 from ti_tui.dataset.survey import SurveyCache
+from ti_tui.embeddings.files import READABLE
 from ti_tui.run import file as run_file
 from ti_tui.run.folder import RunFolder, RunFolderError
 from ti_tui.run.model import ModelFacts, find_model, inspect_model, with_prediction
@@ -98,14 +99,9 @@ def is_taken(root: Path) -> bool:
 
 def picture_folder(token: str, class_word: str) -> str:
     """kohya's name for the folder of images, without the repeats: `zkz woman`."""
-    return f"{token} {_class_word(class_word)}".rstrip()
-
-
-def _class_word(init: str) -> str:
-    """The class word in kohya's folder name: the initial words, unless they name a file."""
-    if Path(init).suffix.lower() in {".safetensors", ".pt", ".bin", ".png", ".webp", ".ckpt"}:
-        return ""
-    return " ".join(re.findall(r"[\w-]+", init))[:40].strip()
+    # Initial words may name an embedding file instead.
+    words = [] if class_word.lower().endswith(READABLE) else re.findall(r"[\w-]+", class_word)
+    return f"{token} {' '.join(words)[:40].strip()}".rstrip()
 
 
 def _undo(folder: RunFolder, *, existed: bool) -> None:

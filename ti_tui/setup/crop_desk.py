@@ -114,20 +114,15 @@ class CropDesk:
 
     def move(self, name: str, across: float, down: float) -> bool:
         """Move the box by a share of its size, within the photograph; returns whether it moved."""
-        return self._nudge(
-            name, crop_changes.moved(self.choice(name), self.content(name), self.target(name), across, down)
-        )
+        return self._nudge(name, crop_changes.moved(*self._crop(name), across, down))
 
     def resize(self, name: str, times: float) -> bool:
         """Scale the box by `times`; returns whether its size changed."""
-        return self._nudge(name, crop_changes.resized(self.choice(name), self.content(name), self.target(name), times))
+        return self._nudge(name, crop_changes.resized(*self._crop(name), times))
 
     def next_mode(self, name: str) -> None:
         """Switch to the next crop mode that differs for this photograph."""
-        split = not self._settings.buckets
-        self._choose(
-            name, crop_changes.next_mode(self.choice(name), self.content(name), self.target(name), split=split)
-        )
+        self._choose(name, crop_changes.next_mode(*self._crop(name), split=not self._settings.buckets))
 
     def next_face(self, name: str) -> None:
         self._choose(name, crop_changes.next_face(self.choice(name), self.content(name)))
@@ -164,6 +159,9 @@ class CropDesk:
         self.draft.crop_all, self.draft.crops = state.crop_all, dict(state.crops)
         self.draft.left_out = set(state.left_out)
         return state.current
+
+    def _crop(self, name: str) -> tuple[CropChoice, PictureContent, PixelSize]:
+        return self.choice(name), self.content(name), self.target(name)
 
     def _nudge(self, name: str, choice: CropChoice) -> bool:
         before = self.crops(name)[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -116,8 +116,6 @@ class Draft(FolderChoices):
         try:
             if name == "repeats":
                 self.repeats = _repeats(text)
-            elif name == "run_folder":
-                self.run_folder = text.strip()
             elif name in OWN:
                 setattr(self, name, text.strip())
             else:
@@ -159,19 +157,17 @@ class Draft(FolderChoices):
 
     def values(self) -> dict[str, dict[str, Any]]:
         """The run file's tables, with the fields that are set; existing paths are made absolute."""
-        tables: dict[str, dict[str, Any]] = {}
+        values = dict(self.fields)
         for name, value in self.fields.items():
-            table, _, key = name.partition(".")
             if isinstance(value, str) and (name == "embedding.init" or spec_of(name).kind == "path"):
-                value = as_given(value, file=name == "embedding.init")
+                values[name] = as_given(value, file=name == "embedding.init")
             if name == "scheme.segments":
-                value = [dict(item) for item in value]
-            tables.setdefault(table, {})[key] = value
-        if "embedding.init" not in self.fields and self.class_word:
-            tables.setdefault("embedding", {})["init"] = self.class_word
-        if "dataset.masks" not in self.fields and self.value("dataset.masks"):
-            tables.setdefault("dataset", {})["masks"] = True
-        return tables
+                values[name] = [dict(item) for item in value]
+        if self.class_word:
+            values.setdefault("embedding.init", self.class_word)
+        if self.value("dataset.masks"):
+            values.setdefault("dataset.masks", True)
+        return in_tables(values)
 
     def leave_out(self, name: str) -> None:
         """Leave a photograph out, or use it again."""
@@ -245,11 +241,7 @@ class Draft(FolderChoices):
             for name, form in _forms().items()
             if (value := getattr(self, name)) != getattr(new, name)
         }
-        tables: dict[str, Any] = {"draft": own}
-        for name, value in self.fields.items():
-            table, _, key = name.partition(".")
-            tables.setdefault(table, {})[key] = value
-        return tomli_w.dumps(tables)
+        return tomli_w.dumps({"draft": own, **in_tables(self.fields)})
 
     @classmethod
     def from_toml(cls, text: str) -> Draft:
@@ -265,6 +257,15 @@ class Draft(FolderChoices):
                 setattr(draft, name, value)
         draft.mistyped = {name: text for name, text in draft.mistyped.items() if name in OWN or name in recipe_fields()}
         return draft
+
+
+def in_tables(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Values by dotted name as the run file's tables."""
+    tables: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        table, _, key = name.partition(".")
+        tables.setdefault(table, {})[key] = value
+    return tables
 
 
 def draft_path() -> Path:
