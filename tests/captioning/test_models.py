@@ -177,7 +177,7 @@ def test_when_a_cards_memory_runs_out_it_takes_smaller_steps_and_then_the_cpu(
     assert [text.partition(": ")[2] for text in said] == [
         "the captioner takes one image at a time",
         "the captioner looks for one wording instead of the best of three",
-        "the captioner goes on on the CPU",
+        "the captioner continues on the CPU",
     ]
 
 
@@ -195,7 +195,7 @@ def test_a_worker_that_is_cancelled_between_pictures_says_so(blip: CaptionerMode
         told.append((kind, values))
 
     worker = Worker(blip, "cpu", answer, lambda: len(told) > 2)
-    worker.do(7, [(str(number), photos / "coffee.jpg") for number in range(5)], "")
+    worker.run(7, [(str(number), photos / "coffee.jpg") for number in range(5)], "")
     assert [kind for kind, _ in told] == ["loaded", "captioned", "captioned", "finished"]
     assert told[-1][1] == {"job": 7, "cancelled": True}
 

@@ -102,9 +102,9 @@ def edit(**values: object) -> Callable[[Path], None]:
         (put("tokenizer.json", "{}"), ["tokenizer.json cannot be read"]),
         (edit(model_type="llava"), ["is a 'llava' model", "BLIP (blip), BLIP-2 (blip-2), GIT (git), Florence-2"]),
         (edit(model_type=None), ["does not say in config.json what model it is"]),
-        (edit(model_type="git"), ["made for something else"]),
+        (edit(model_type="git"), ["is not made for captions"]),
         (edit(model_type="git", architectures=None), ["not those of a GIT captioner"]),
-        (edit(architectures=["BlipForQuestionAnswering"]), ["made for something else", "BlipForQuestionAnswering"]),
+        (edit(architectures=["BlipForQuestionAnswering"]), ["is not made for captions", "BlipForQuestionAnswering"]),
         (edit(auto_map={"AutoModel": "code.Model"}), ["which is never run", FIRST_CHOICE]),
     ],
 )
@@ -166,12 +166,12 @@ def test_shards_must_all_be_there(blip: Path) -> None:
 
 
 def test_other_folders_and_files_are_told_apart(blip: Path, tmp_path: Path) -> None:
-    refused(blip.parent, "is no captioner itself", f"Did you mean {blip}?")
+    refused(blip.parent, "is not a captioner", f"Did you mean {blip}?")
     refused(blip / "config.json", "is one file of a captioner", f"Give its folder: {blip}")
     refused(tmp_path / "nowhere", "there is no captioner at")
     empty = tmp_path / "empty"
     empty.mkdir()
-    refused(empty, "holds no captioner", "hf download")
+    refused(empty, "contains no captioner", "hf download")
     (empty / "model_index.json").write_text("{}")
     refused(empty, "is a model to train on")
 

@@ -1,7 +1,7 @@
-"""`python -m ti_tui.captioning FOLDER DEVICE`: captions as asked for on stdin, answers on stdout, notes on stderr.
+"""`python -m ti_tui.captioning FOLDER DEVICE`: requests on stdin, answers on stdout, logs on stderr.
 
-One JSON object a line. Asked: `{"do": "caption", "job": 1, "pictures": [[name, path], ...], "first_words": ""}` and
-`{"do": "cancel", "job": 1}`. Answered: loaded, said and refused (of the model), captioned, failed and finished (of a
+One JSON object a line. Requests: `{"do": "caption", "job": 1, "pictures": [[name, path], ...], "first_words": ""}` and
+`{"do": "cancel", "job": 1}`. Answers: loaded, said and refused (of the model), captioned, failed and finished (of a
 job); see `worker`. The end of stdin ends the process at once.
 """
 
@@ -33,7 +33,7 @@ class CaptionJob:
 
 
 class CaptionRequests:
-    """The parent's requests, read by a thread of its own."""
+    """The parent's requests, read in a separate thread."""
 
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
@@ -44,7 +44,7 @@ class CaptionRequests:
         threading.Thread(target=self._read, daemon=True).start()
 
     def next_job(self) -> CaptionJob:
-        """Wait for the next job; it is the one going on from now."""
+        """Wait for the next job, which becomes the current one."""
         with self._change:
             while not self._waiting:
                 self._change.wait()
@@ -53,7 +53,7 @@ class CaptionRequests:
             return job
 
     def cancelled(self) -> bool:
-        """Whether the job going on has been cancelled."""
+        """Whether the current job has been cancelled."""
         return self._cancelled
 
     def _read(self) -> None:
@@ -62,8 +62,8 @@ class CaptionRequests:
                 self._take(json.loads(line))
         except Exception:
             traceback.print_exc()
-        # The parent has closed its end, or is no more. Nothing needs to be put away, and the main thread may be deep
-        # in a library for minutes.
+        # The parent has closed its end or exited. Nothing needs cleaning up, and the main thread may be busy in a
+        # library for minutes.
         os._exit(0)
 
     def _take(self, request: dict[str, Any]) -> None:
@@ -98,7 +98,7 @@ def serve(pipe: Pipe, folder: Path, device: Device) -> None:
     worker = Worker(model, device, pipe.answer, requests.cancelled)
     while True:
         job = requests.next_job()
-        worker.do(job.number, job.pictures, job.first_words)
+        worker.run(job.number, job.pictures, job.first_words)
 
 
 def main(folder: str, device: str) -> NoReturn:

@@ -22,8 +22,8 @@ from ti_tui.run.model_folder import COPY_AGAIN
 MOST_TOKENS = 40
 BEAMS = 3
 CARD_BATCH = 4
-"""Pictures at once on a card. On a CPU one: four at once gain 8 % an image (BLIP base, measured), and say nothing for
-four times as long."""
+"""Pictures at once on a card. On a CPU one: four at once gain 8 % (BLIP base, measured), and report
+progress less often."""
 LARGE_PARAMETERS = 1_000_000_000
 """From this size on, a card takes one image at a time."""
 LEAST_CARD_BYTES = 1_500_000_000
@@ -141,7 +141,7 @@ class LoadedModel:
             self.beams = 1
             self._say("memory ran out: the captioner looks for one wording instead of the best of three")
         elif self.device == "cuda":
-            self._say("the card's memory ran out: the captioner goes on on the CPU")
+            self._say("the card's memory ran out: the captioner continues on the CPU")
             self._model.to("cpu")
             self._to_cpu()
         else:

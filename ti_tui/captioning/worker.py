@@ -25,7 +25,7 @@ class Worker:
 
     answer:    `loaded` (device, seconds), `said` (text); of a job `captioned` (name, text, seconds), `failed` (name,
                reason) and at its end `finished` (cancelled).
-    cancelled: whether the job going on has been cancelled.
+    cancelled: whether the current job has been cancelled.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Worker:
         self._model = LoadedModel(model, device, lambda text: answer("said", text=text))
         answer("loaded", device=self._model.place, seconds=time.monotonic() - began)
 
-    def do(self, job: int, pictures: Sequence[tuple[str, Path]], first_words: str) -> None:
+    def run(self, job: int, pictures: Sequence[tuple[str, Path]], first_words: str) -> None:
         """Caption the images in turn. Raises CaptionerError if the captioner cannot continue at all."""
         left = list(pictures)
         while left and not self._cancelled():
@@ -76,9 +76,9 @@ class Worker:
 
 def load_picture(path: Path) -> Image.Image:
     """The whole image, upright, RGB, at most LONG_SIDE pixels long. Raises DatasetError with the reason in words."""
-    # A pipe or a device would block for ever.
+    # A pipe or a device would block forever.
     if not path.is_file():
-        raise DatasetError("is not a regular file" if path.exists() else "is not there any more")
+        raise DatasetError("is not a regular file" if path.exists() else "no longer exists")
     upright = load_upright(path)
     upright.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
     return upright

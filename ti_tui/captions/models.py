@@ -31,8 +31,8 @@ KNOWN = (
 """Hub ids that are looked for in the hub's cache, in this order."""
 
 FEWEST_TOKENS = 1000
-"""A captioner's tokenizer knows 30,000 and more. One with fewer lost its vocabulary: transformers makes up another in
-silence and turns every word into the unknown one."""
+"""Captioners' tokenizers have 30,000 tokens or more. One with fewer has lost its vocabulary: transformers silently
+makes up another one, in which every word is the unknown token."""
 SENTENCE = "a photo of a person"
 
 
@@ -42,9 +42,9 @@ class CaptionerError(UserError):
 
 @dataclass(frozen=True)
 class CaptionerKind:
-    """A family of captioners that transformers knows by itself, without code from the folder.
+    """A family of captioners that transformers supports without code from the folder.
 
-    begins: with each of these some tensor's name begins.
+    begins: for each of these, the name of some tensor begins with it.
     """
 
     name: str
@@ -203,7 +203,7 @@ def _check_kind(folder: ModelFolder, config: dict[str, Any]) -> None:
     made_for = config.get("architectures")
     if isinstance(made_for, list) and made_for and KINDS[model_type].model_class not in made_for:
         raise CaptionerError(
-            f"{folder.path} is made for something else than captions ({', '.join(map(str, made_for))})",
+            f"{folder.path} is not made for captions ({', '.join(map(str, made_for))})",
             remedy=how_to_get(),
         )
 
@@ -236,9 +236,9 @@ def _check_files(folder: Path) -> None:
             f"{folder} is a model to train on (a diffusers folder), not a captioner", remedy=how_to_get()
         )
     if "config.json" not in names and inside:
-        raise CaptionerError(f"{folder} is no captioner itself", remedy=f"Did you mean {folder / sorted(inside)[0]}?")
+        raise CaptionerError(f"{folder} is not a captioner", remedy=f"Did you mean {folder / sorted(inside)[0]}?")
     if len(missing) == len(_NEEDED):
-        raise CaptionerError(f"{folder} holds no captioner", remedy=how_to_get())
+        raise CaptionerError(f"{folder} contains no captioner", remedy=how_to_get())
     raise CaptionerError(
         f"the captioner {folder} lacks {_in_words(missing)}",
         remedy=f"It needs {_in_words(_NEEDED)}. Copy the whole folder again.",
@@ -289,7 +289,7 @@ def _vocabulary(folder: ModelFolder) -> tuple[int, list[str]]:
                 f"{folder.path / 'tokenizer.json'} cannot be read: {error}", remedy=COPY_AGAIN
             ) from None
         spans = [span for token, span in zip(encoded.tokens, encoded.offsets, strict=True) if token == unknown_token]
-        # A word in pieces is known by them; no piece at all is no word.
+        # A word in pieces is known by its pieces; without any piece it is unknown.
         unknown = [SENTENCE[start:end] for start, end in spans] if encoded.tokens else [SENTENCE]
         return tokenizer.get_vocab_size(), unknown
     if folder.has("vocab.txt"):

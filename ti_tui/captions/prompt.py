@@ -37,7 +37,7 @@ _WORD = re.compile(r"\w[\w'’-]*")
 class PromptReading:
     """A prompt as the model reads it.
 
-    prompt: with [name] for the learned word; read, cut: its parts before and behind the end of what is read.
+    prompt: with [name] for the token; read, cut: the part that is read, and the rest.
     words, vectors: the places that they take, of `room`; each: the vectors of one [name].
     whole_token: no vector is cut off.
     """
@@ -62,7 +62,7 @@ class PromptReading:
 
 @dataclass(frozen=True)
 class PromptReader:
-    """Makes the prompts of captions, and counts them. patterns: the template's; vectors: of the learned word."""
+    """Makes the prompts of captions, and counts them. patterns: the template's; vectors: of the token."""
 
     patterns: tuple[str, ...]
     vectors: int
@@ -95,7 +95,7 @@ class PromptReader:
         return self.tokenizer.encode(prompt, self.vectors, self.tokenizer.size).used
 
     def _parted(self, prompt: str) -> tuple[str, str]:
-        """The prompt before and behind the last whole word that fits."""
+        """The prompt up to the last whole word that fits, and the rest."""
         # No word takes less than one place, so no more of them can be read than there are places.
         ends = [found.end() for found in islice(re.finditer(r"\S+", prompt), self.tokenizer.room + 1)]
         fits, too_many = 0, len(ends) + 1
@@ -169,7 +169,7 @@ def stealing_words(captions: Sequence[str]) -> list[tuple[str, int]]:
         return []
     counts: Counter[str] = Counter()
     for caption in captions:
-        # Each once, in its order, so that words of one count stand as they are read.
+        # Each word once for a caption, in its order, so that words with equal counts keep the order of reading.
         counts.update(list(dict.fromkeys(_WORD.findall(caption.casefold()))))
     return [
         (word, count)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 ONE_IN = 8
-LEAST_PICTURES = 10
+LEAST_IMAGES = 10
 """With fewer images, each of them is worth more for training."""
 
 
@@ -17,7 +17,7 @@ def choose_held_out(count: int, wanted: int | str, seed: int) -> tuple[int, ...]
     """
     if wanted == "off":
         return ()
-    number = (count // ONE_IN if count >= LEAST_PICTURES else 0) if isinstance(wanted, str) else wanted
+    number = (count // ONE_IN if count >= LEAST_IMAGES else 0) if isinstance(wanted, str) else wanted
     number = min(number, max(0, count - 1))
     # A seed that is a text gives the same numbers in every version of Python and on every machine.
     return tuple(sorted(random.Random(f"hold out {seed}").sample(range(count), number)))

@@ -274,9 +274,8 @@ def _run(draft: Draft, folder: RunFolder | None, problems: list[Problem]) -> tup
     try:
         return run_file.from_values(values, path), False
     except RunFileError:
-        return run_file.from_values(
-            {"format": FORMAT, **in_tables({**STAND_INS, "dataset.images": "img"})}, path
-        ), False
+        values = {"format": FORMAT, **in_tables({**STAND_INS, "dataset.images": "img"})}
+        return run_file.from_values(values, path), False
 
 
 def _renamed(problem: Problem) -> Problem:

@@ -63,7 +63,7 @@ class DemoFolder:
     remembered: bool
 
     def run(self, concept: str) -> RunFolder:
-        """The run in it, which others make."""
+        """The run folder in it; the caller makes the run."""
         return RunFolder(self.path / concept)
 
     @property
