@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from itertools import accumulate
 from typing import Any, Literal, cast, get_args
 
@@ -74,13 +74,9 @@ class Box:
 
 
 @dataclass(frozen=True)
-class Face:
+class Face(Box):
     """A face: its box from brow to chin, and the confidence (0..100)."""
 
-    left: float
-    top: float
-    width: float
-    height: float
     score: int = 100
 
     @property
@@ -114,11 +110,9 @@ class PictureContent:
     def useful_faces(self) -> tuple[Face, ...]:
         """Faces that a crop may follow: the largest first; of about equally large ones, the one nearest the middle."""
         least = LEAST_FACE * min(self.size)
-        width, height = self.size
 
         def rank(face: Face) -> tuple[int, float]:
-            across = face.left + face.width / 2 - width / 2
-            down = face.top + face.height / 2 - height / 2
+            across, down = face.middle[0] - self.size[0] / 2, face.middle[1] - self.size[1] / 2
             return -round(4 * math.log2(max(face.width * face.height, 1.0))), math.hypot(across, down)
 
         found = [face for face in self.faces or () if face.score >= LEAST_SCORE and face.height >= least]
@@ -141,7 +135,7 @@ class CropChoice:
         """As plain values, for JSON and TOML, without defaults."""
         values: dict[str, Any] = {"mode": self.mode}
         if self.box is not None:
-            values["box"] = [self.box.left, self.box.top, self.box.width, self.box.height]
+            values["box"] = list(astuple(self.box))
         if self.face:
             values["face"] = self.face
         if self.mode == "face":
@@ -278,7 +272,7 @@ def same_shape(source: PixelSize, size: PixelSize) -> bool:
 
 def _around(source: PixelSize, box: Box, face: Face) -> Box:
     """A box as large as `box` around a face; the head is not cut off if the box is large enough for it."""
-    left = face.left + face.width / 2 - FACE_AT[0] * box.width
+    left = face.middle[0] - FACE_AT[0] * box.width
     top = face.top + FACE_POINT * face.height - FACE_AT[1] * box.height
     head = face.head(source)
     if head.width <= box.width:

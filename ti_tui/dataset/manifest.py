@@ -203,7 +203,7 @@ def _plain(value: Any) -> Any:
     match value:
         case CropChoice():
             return value.to_values()
-        case Box() | Face():
+        case Box():
             return list(astuple(value))
         case tuple():
             return [_plain(item) for item in value]

@@ -142,8 +142,8 @@ def weights_of(mask: Mask, size: PixelSize, outside: float) -> Mask:
 
 def _share_inside(face: Face, crop: Crop) -> float:
     """Share of a face's box that is inside a crop, from 0 to 1."""
-    width = min(face.left + face.width, crop.box.right) - max(face.left, crop.box.left)
-    height = min(face.top + face.height, crop.box.bottom) - max(face.top, crop.box.top)
+    width = min(face.right, crop.box.right) - max(face.left, crop.box.left)
+    height = min(face.bottom, crop.box.bottom) - max(face.top, crop.box.top)
     return max(width, 0.0) * max(height, 0.0) / (face.width * face.height)
 
 
