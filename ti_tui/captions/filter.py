@@ -43,7 +43,7 @@ def parse_filter(text: str) -> Filter:
 
     Raises FilterError with what can be written.
     """
-    terms: list[Filter] = []
+    terms: list[tuple[Filter, bool]] = []
     at, text = 0, text.strip()
     while at < len(text):
         found = _TERM.match(text, at)
@@ -52,9 +52,8 @@ def parse_filter(text: str) -> Filter:
         at = max(found.end(), at + 1)
         value = found[3] if found[3] is not None else found[4] or ""
         if value:
-            term = _term((found[2] or "").lower(), value)
-            terms.append(_not(term) if found[1] else term)
-    return lambda facts: all(term(facts) for term in terms)
+            terms.append((_term((found[2] or "").lower(), value), not found[1]))
+    return lambda facts: all(term(facts) == wanted for term, wanted in terms)
 
 
 def _term(key: str, value: str) -> Filter:
@@ -73,7 +72,3 @@ def _term(key: str, value: str) -> Filter:
     if key == "name":
         return lambda facts: folded in facts.name.casefold()
     return lambda facts: folded in facts.caption.casefold() or folded in facts.name.casefold()
-
-
-def _not(term: Filter) -> Filter:
-    return lambda facts: not term(facts)

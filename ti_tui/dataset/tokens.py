@@ -109,7 +109,7 @@ class PromptTokenizer:
             raise
         except Exception as error:
             raise TokenizerError(
-                f"the tokenizer in {folder} cannot be read: {_first_line(error)}",
+                f"the tokenizer in {folder} cannot be read: {(str(error) or repr(error)).splitlines()[0][:120]}",
                 remedy="Copy vocab.json and merges.txt again.",
             ) from None
 
@@ -186,10 +186,6 @@ def find_tokenizer(
             remedy="Use the tokenizer that belongs to the model.",
         )
     return tokenizer
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:120]
 
 
 def _pair(line: str) -> tuple[str, str]:

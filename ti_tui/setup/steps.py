@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ti_tui.formatting import number
-from ti_tui.run.problems import Problem
 from ti_tui.setup.draft import Draft
 from ti_tui.setup.findings import Findings
 
@@ -57,7 +56,7 @@ def step_of(name: str) -> StepId:
 
 def state_of(step: WizardStep, draft: Draft, findings: Findings, *, here: StepId, seen: Collection[str]) -> StepState:
     """The state of `step`, with the wizard at `here` and the steps in `seen` already visited."""
-    needs = len(errors_in(step.id, findings))
+    needs = sum(step_of(problem.field) == step.id for problem in findings.errors)
     mark: StepMark
     if step.id == here:
         mark = "here"
@@ -69,10 +68,6 @@ def state_of(step: WizardStep, draft: Draft, findings: Findings, *, here: StepId
     else:
         mark = "done" if step.id in seen else "ahead"
     return StepState(mark, needs, f"needs {needs}" if needs and step.id in seen else _summary(step.id, draft, findings))
-
-
-def errors_in(step: StepId, findings: Findings) -> list[Problem]:
-    return [problem for problem in findings.errors if step_of(problem.field) == step]
 
 
 def _summary(step: StepId, draft: Draft, findings: Findings) -> str:
