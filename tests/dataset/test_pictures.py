@@ -111,7 +111,7 @@ def test_captions_in_every_encoding_are_read(tmp_path: Path, content: bytes, tex
     (tmp_path / "a.txt").write_bytes(content)
     found = read_caption(tmp_path / "a.png")
     assert found.caption == text
-    assert any(note in one.text for one in found.notes) if note else not found.notes
+    assert any(note in one.message for one in found.notes) if note else not found.notes
 
 
 @given(st.binary(max_size=200))

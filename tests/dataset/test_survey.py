@@ -383,7 +383,7 @@ def test_invisible_characters_go_and_joined_letters_stay() -> None:
 def test_a_caption_as_large_as_a_film_is_read_from_its_start(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"words " * (MOST_BYTES // 6 + 100))
     sidecar = read_caption(tmp_path / "a.png")
-    assert len(sidecar.caption) <= MOST_BYTES and "larger than 1 MB" in sidecar.notes[0].text
+    assert len(sidecar.caption) <= MOST_BYTES and "larger than 1 MB" in sidecar.notes[0].message
     (tmp_path / "b.txt").write_text("one")
     (tmp_path / "b.caption").write_text("two")
     assert read_caption(tmp_path / "b.jpg").caption == "one"

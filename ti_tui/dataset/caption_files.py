@@ -7,9 +7,9 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from ti_tui import atomic
+from ti_tui.run.problems import Problem
 
 SUFFIXES = (".txt", ".caption")
 """If both exist, the first is read; only the first is written."""
@@ -28,20 +28,15 @@ _CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
-class Note:
-    """A note about a caption file. warning: some of its text may be lost or wrong."""
-
-    severity: Literal["warning", "info"]
-    text: str
-
-
-@dataclass(frozen=True)
 class CaptionFile:
-    """A caption, the file that it was read from (None: there is none), and notes about the file."""
+    """A caption, the file that it was read from (None: there is none), and notes about the file.
+
+    A note is a warning if some of the text may be lost or wrong.
+    """
 
     caption: str = ""
     path: Path | None = None
-    notes: tuple[Note, ...] = ()
+    notes: tuple[Problem, ...] = ()
 
 
 def read_caption(picture: Path) -> CaptionFile:
@@ -50,37 +45,37 @@ def read_caption(picture: Path) -> CaptionFile:
     if not present:
         return CaptionFile()
     path, name = present[0], _shown(present[0].name)
-    notes: list[Note] = []
+    notes: list[Problem] = []
     try:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
-        return CaptionFile("", path, (Note("warning", f"its caption {name} cannot be read: {error.strerror}"),))
+        return CaptionFile("", path, (Problem("warning", f"its caption {name} cannot be read: {error.strerror}"),))
     if len(present) > 1:
-        notes.append(Note("info", f"it has {name} and {_shown(present[1].name)}; {name} is used"))
+        notes.append(Problem("info", f"it has {name} and {_shown(present[1].name)}; {name} is used"))
     elif path.suffix != SUFFIXES[0]:
-        notes.append(Note("info", f"its caption is read from {name}, and saved as {SUFFIXES[0]}"))
+        notes.append(Problem("info", f"its caption is read from {name}, and saved as {SUFFIXES[0]}"))
     if len(content) > MOST_BYTES:
         content = content[:MOST_BYTES]
-        notes.append(Note("warning", f"its caption {name} is larger than {MOST_BYTES // 1_000_000} MB"))
+        notes.append(Problem("warning", f"its caption {name} is larger than {MOST_BYTES // 1_000_000} MB"))
     text, odd = decode(content)
     if odd:
-        notes.append(Note("info" if "UTF-16" in odd else "warning", odd))
+        notes.append(Problem("info" if "UTF-16" in odd else "warning", odd))
     elif content.startswith(codecs.BOM_UTF8):
-        notes.append(Note("info", f"its caption {name} starts with a byte-order mark; it is removed"))
+        notes.append(Problem("info", f"its caption {name} starts with a byte-order mark; it is removed"))
     elif b"\0" in content:
-        notes.append(Note("info", f"its caption {name} looks like UTF-16 without a byte-order mark; read as such"))
+        notes.append(Problem("info", f"its caption {name} looks like UTF-16 without a byte-order mark; read as such"))
     text, left_out = without_invisible(text)
     if left_out:
-        notes.append(Note("info", f"{left_out} in its caption {name}; removed"))
+        notes.append(Problem("info", f"{left_out} in its caption {name}; removed"))
     lines = [line for line in (" ".join(line.split()) for line in text.splitlines()) if line]
     if not lines:
-        return CaptionFile("", path, (*notes, Note("warning", f"its caption {name} is empty and counts as none")))
+        return CaptionFile("", path, (*notes, Problem("warning", f"its caption {name} is empty and counts as none")))
     if len(lines) > 1:
-        notes.append(Note("warning", f"its caption {name} has {len(lines)} lines; the first is used"))
+        notes.append(Problem("warning", f"its caption {name} has {len(lines)} lines; the first is used"))
     if len(lines[0]) > LONG:
         length = f"{len(lines[0]):,}".replace(",", " ")
-        notes.append(Note("warning", f"its caption {name} has {length} characters; a prompt has room for about 300"))
+        notes.append(Problem("warning", f"its caption {name} has {length} characters; a prompt has room for about 300"))
     return CaptionFile(lines[0], path, tuple(notes))
 
 

@@ -109,8 +109,8 @@ def report_unreadable(path: Path, error: DatasetError, problems: Problems, field
 def report_caption_notes(path: Path, file: CaptionFile, problems: Problems, field: str) -> None:
     """Report the notes about the caption file of the image at `path`."""
     for note in file.notes:
-        tell = problems.warning if note.severity == "warning" else problems.info
-        tell(f"{shown(path)}: {note.text}", field=field, subject=path, kind="caption")
+        text = f"{shown(path)}: {note.message}"
+        problems.add([replace(note, message=text, field=field, subject=path, kind="caption")])
 
 
 def report_shared_stems(pictures: list[Picture], problems: Problems, field: str) -> None:

@@ -90,23 +90,23 @@ class PromptTokenizer:
 
         Raises TokenizerError, which names what is missing.
         """
+        pair, whole = (folder / "vocab.json", folder / "merges.txt"), folder / "tokenizer.json"
+        in_pair = all(path.is_file() for path in pair)
+        if not in_pair and not whole.is_file():
+            raise TokenizerError(
+                f"{folder} contains no tokenizer",
+                remedy=f"Copy vocab.json and merges.txt of the model into {folder}.",
+            )
         try:
-            if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-                vocab = bounded.read_json(folder / "vocab.json")
-                lines = bounded.read_text(folder / "merges.txt").split("\n")
+            if in_pair:
+                vocab = bounded.read_json(pair[0])
+                lines = bounded.read_text(pair[1]).split("\n")
                 merges = [_pair(line) for line in lines if line.strip() and not line.startswith("#version")]
-            elif (folder / "tokenizer.json").is_file():
-                model = bounded.read_json(folder / "tokenizer.json")["model"]
+            else:
+                model = bounded.read_json(whole)["model"]
                 vocab = model["vocab"]
                 merges = [_pair(pair) if isinstance(pair, str) else (pair[0], pair[1]) for pair in model["merges"]]
-            else:
-                raise TokenizerError(
-                    f"{folder} contains no tokenizer",
-                    remedy=f"Copy vocab.json and merges.txt of the model into {folder}.",
-                )
             return cls(vocab, merges, length=length, pad=_pad_of(folder) or pad)
-        except TokenizerError:
-            raise
         except Exception as error:
             raise TokenizerError(
                 f"the tokenizer in {folder} cannot be read: {(str(error) or repr(error)).splitlines()[0][:120]}",
