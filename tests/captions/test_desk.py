@@ -22,7 +22,7 @@ from ti_tui.captions.prompt import PromptReader, reader_for, remarks
 from ti_tui.dataset.caption_edits import ReplaceError, Replacement, framed, replace_in
 from ti_tui.dataset.caption_files import one_line
 from ti_tui.dataset.photograph_checks import SurveyedFile
-from ti_tui.dataset.scan import Picture
+from ti_tui.dataset.scan import TrainingImage
 from ti_tui.dataset.survey import survey
 from ti_tui.dataset.tokens import PromptTokenizer
 from ti_tui.setup.draft import Draft, load_draft, save_draft
@@ -34,7 +34,7 @@ WORDS = st.text(st.sampled_from("ab ,.é猫👩\u200d👧[]{}\\'\"\t\n\u200b"), 
 
 def seen(name: str, folder: Path = Path("/photos")) -> SurveyedFile:
     """A picture as the scan gives it."""
-    return SurveyedFile(name, folder / name, Picture(folder / name, 64, 64, SIDECARS.get(name, "")))
+    return SurveyedFile(name, folder / name, TrainingImage(folder / name, 64, 64, SIDECARS.get(name, "")))
 
 
 class Disk:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ti_tui.dataset.prompt_checks import check_captions, check_prompt_lengths, check_sample_prompts, check_token
-from ti_tui.dataset.scan import Picture
+from ti_tui.dataset.scan import TrainingImage
 from ti_tui.dataset.templates import BUILT_IN, NAME, TemplateError, fill, load_templates, name_token, without_name
 from ti_tui.dataset.tokens import PromptTokenizer, TokenizerError, find_tokenizer
 from ti_tui.run.sample_prompts import SamplePrompt, SamplePromptError, format_sample_prompt, parse_sample_prompt
@@ -23,8 +23,8 @@ def clip() -> PromptTokenizer:
     return PromptTokenizer.clip()
 
 
-def picture(caption: str, name: str = "a.png") -> Picture:
-    return Picture(Path(name), 64, 64, caption)
+def picture(caption: str, name: str = "a.png") -> TrainingImage:
+    return TrainingImage(Path(name), 64, 64, caption)
 
 
 def test_every_built_in_template_holds_the_token() -> None:

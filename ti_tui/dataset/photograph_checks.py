@@ -16,7 +16,7 @@ from ti_tui.dataset.masks import mask_file
 from ti_tui.dataset.picture_choices import Forced
 from ti_tui.dataset.picture_file import DatasetError, shown
 from ti_tui.dataset.picture_quality import Measured
-from ti_tui.dataset.scan import Picture, name_in, report_caption_notes, report_unreadable
+from ti_tui.dataset.scan import TrainingImage, name_in, report_caption_notes, report_unreadable
 from ti_tui.run.hashes import file_hash
 from ti_tui.run.problems import Problem, Problems, Severity
 
@@ -61,7 +61,7 @@ class SurveyedFile:
 
     name: str
     path: Path
-    picture: Picture | None
+    picture: TrainingImage | None
     measured: Measured | None = None
     problems: tuple[Problem, ...] = ()
     mask: MaskPlace = ""
@@ -118,7 +118,7 @@ class PhotographChecks:
         if mask is not None:
             text = f"{mask.message}; {shown(path)} is learned as a whole"
             problems.warning(text, field=self.about, remedy=mask.remedy, subject=path, kind="mask")
-        picture = Picture(path, *measured.size, caption_file.caption, repeats) if usable else None
+        picture = TrainingImage(path, *measured.size, caption_file.caption, repeats) if usable else None
         own: MaskPlace = ""
         if mask is None:
             own = "file" if mask_file(path) is not None else "transparency" if "transparent" in measured.forms else ""

@@ -158,7 +158,7 @@ def prepare(
     )
     base = run or destination
     plan = plan_preparation(found, destination, base, settings, old, choices)
-    return _Preparation(found, destination, base, run, settings, plan).done(progress)
+    return _Preparation(found, destination, base, run, settings, plan).run(progress)
 
 
 def _resolved(path: Path) -> Path:
@@ -198,7 +198,7 @@ class _Preparation:
     plan: PreparePlan
     room: Room = field(default_factory=Room)
 
-    def done(self, progress: Callable[[int, int], None] | None) -> Prepared:
+    def run(self, progress: Callable[[int, int], None] | None) -> Prepared:
         """Make the files, write the captions, remove what is no longer wanted."""
         tasks = [one for one in self.plan.planned if one.again or one.masks_again]
         self._raise_unless_room([crop for one in tasks if one.again for crop in one.crops])

@@ -20,7 +20,7 @@ from ti_tui.dataset.masks import ENDINGS as MASK_ENDINGS
 from ti_tui.dataset.photograph_checks import SurveyedFile
 from ti_tui.dataset.picture_choices import PictureChoices
 from ti_tui.dataset.picture_file import DatasetError, shown
-from ti_tui.dataset.scan import Picture, choose
+from ti_tui.dataset.scan import TrainingImage, choose
 from ti_tui.dataset.survey import Survey
 from ti_tui.formatting import listed
 from ti_tui.run.hashes import file_hash
@@ -120,7 +120,7 @@ class _Planner:
         self.last_number = max((entry.number for entry in entries), default=0)
         self.left_out = set(self.choices.left_out)
 
-    def add(self, photograph: SurveyedFile, picture: Picture | None) -> None:
+    def add(self, photograph: SurveyedFile, picture: TrainingImage | None) -> None:
         """Plan for a file of the source. picture: None if it is not to be used."""
         before = self.before.get(photograph.name, Entry())
         forced = self.choices.forced == "all" or photograph.name in self.choices.forced or before.forced
@@ -180,7 +180,7 @@ class _Planner:
         return crops_for(photograph.measured.content, target, choice, split=not manifest.buckets)
 
     def _train(
-        self, photograph: SurveyedFile, picture: Picture, crops: tuple[Crop, ...], entry: Entry, before: Entry
+        self, photograph: SurveyedFile, picture: TrainingImage, crops: tuple[Crop, ...], entry: Entry, before: Entry
     ) -> None:
         assert photograph.measured is not None
         folder = self.destination / f"{picture.repeats}_{self.manifest.name}"
@@ -243,7 +243,7 @@ class _Planner:
         )
 
     def _caption(
-        self, name: str, picture: Picture, before: Entry, wanted: tuple[PreparedFile, ...]
+        self, name: str, picture: TrainingImage, before: Entry, wanted: tuple[PreparedFile, ...]
     ) -> tuple[str, CaptionOrigin, str]:
         """(caption, its origin, the caption in the run folder). A caption that was edited in the run folder is only
         replaced by one that was chosen since."""

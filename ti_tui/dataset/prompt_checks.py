@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ti_tui.dataset.scan import Picture
+from ti_tui.dataset.scan import TrainingImage
 from ti_tui.dataset.templates import FILEWORDS, NAME, fill, name_token
 from ti_tui.dataset.tokens import PromptTokenizer
 from ti_tui.formatting import listed
@@ -31,13 +31,13 @@ def check_token(token: str, vectors: int, tokenizer: PromptTokenizer) -> Problem
     return problems
 
 
-def check_captions(pictures: Sequence[Picture], token: str, templates: Sequence[str]) -> Problems:
+def check_captions(images: Sequence[TrainingImage], token: str, templates: Sequence[str]) -> Problems:
     """Report captions with the token in them, captions that no template uses, and missing captions."""
     problems = Problems()
-    with_caption = [picture for picture in pictures if picture.caption]
+    with_caption = [image for image in images if image.caption]
     uses_captions = any(FILEWORDS in template for template in templates)
     whole = re.compile(rf"(?<!\w){re.escape(token)}(?!\w)", re.IGNORECASE)
-    holding = [picture for picture in with_caption if whole.search(picture.caption)]
+    holding = [image for image in with_caption if whole.search(image.caption)]
     within = [p for p in with_caption if token.lower() in p.caption.lower() and p not in holding]
     if holding:
         problems.warning(
@@ -49,10 +49,10 @@ def check_captions(pictures: Sequence[Picture], token: str, templates: Sequence[
             f"{token!r} is part of another word in the caption of {_names(within)}: some programs replace it there too",
             field="embedding.token", remedy="Choose a token that is not part of other words.",
         )  # fmt: skip
-    if uses_captions and len(with_caption) < len(pictures):
-        missing = [picture for picture in pictures if not picture.caption]
+    if uses_captions and len(with_caption) < len(images):
+        missing = [image for image in images if not image.caption]
         problems.warning(
-            f"{len(missing)} of {len(pictures)} images have no caption ({_names(missing)}): "
+            f"{len(missing)} of {len(images)} images have no caption ({_names(missing)}): "
             f"their prompts have no {FILEWORDS}",
             field="dataset.template",
         )
@@ -66,7 +66,7 @@ def check_captions(pictures: Sequence[Picture], token: str, templates: Sequence[
 
 
 def check_prompt_lengths(
-    pictures: Sequence[Picture],
+    images: Sequence[TrainingImage],
     templates: Sequence[str],
     vectors: int,
     tokenizer: PromptTokenizer,
@@ -74,14 +74,14 @@ def check_prompt_lengths(
 ) -> Problems:
     """Report prompts that are too long: a warning if words are cut off, an error if vectors are."""
     problems = Problems()
-    too_long: list[tuple[int, Picture]] = []
-    without_token: list[Picture] = []
-    for picture in pictures:
-        encoded = [tokenizer.encode(fill(template, picture.caption), vectors, vocabulary) for template in templates]
+    too_long: list[tuple[int, TrainingImage]] = []
+    without_token: list[TrainingImage] = []
+    for image in images:
+        encoded = [tokenizer.encode(fill(template, image.caption), vectors, vocabulary) for template in templates]
         if not all(one.whole_token for one in encoded):
-            without_token.append(picture)
+            without_token.append(image)
         elif any(one.cut for one in encoded):
-            too_long.append((max(one.used for one in encoded), picture))
+            too_long.append((max(one.used for one in encoded), image))
     if without_token:
         problems.error(
             f"the prompt of {_names(without_token)} is too long for the token's {vectors} vectors: "
@@ -92,7 +92,7 @@ def check_prompt_lengths(
         longest = max(used for used, _ in too_long)
         problems.warning(
             f"{len(too_long)} prompts are too long, up to {longest} of {tokenizer.room} places "
-            f"({_names([picture for _, picture in too_long])}): the end is not read",
+            f"({_names([image for _, image in too_long])}): the end is not read",
             field="dataset.template", remedy="Shorten these captions.",
         )  # fmt: skip
     return problems
@@ -123,8 +123,8 @@ def check_sample_prompts(
     return problems
 
 
-def _names(pictures: Sequence[Picture]) -> str:
-    return listed([picture.path.name for picture in pictures])
+def _names(images: Sequence[TrainingImage]) -> str:
+    return listed([image.path.name for image in images])
 
 
 def _free_name(token: str, tokenizer: PromptTokenizer) -> str:

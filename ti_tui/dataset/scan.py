@@ -14,7 +14,7 @@ from ti_tui.run.problems import Problems
 
 
 @dataclass(frozen=True)
-class Picture:
+class TrainingImage:
     """A training image: its file, its upright size in pixels, its caption ("" for none), its repeats."""
 
     path: Path
@@ -29,7 +29,7 @@ class Scan:
     """The usable images of a folder, in natural order, and the problems."""
 
     folder: Path
-    pictures: tuple[Picture, ...]
+    pictures: tuple[TrainingImage, ...]
     problems: Problems
 
     @property
@@ -51,7 +51,7 @@ def scan(folder: Path, *, field: str = "dataset.images", decode: bool = True) ->
     read.
     """
     problems = Problems()
-    pictures: list[Picture] = []
+    pictures: list[TrainingImage] = []
     raise_unless_folder(folder)
     for place in places(folder):
         for path in pictures_in(place.folder, problems, field):
@@ -84,7 +84,7 @@ def name_in(folder: Path, path: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
-def _read(path: Path, repeats: int, problems: Problems, field: str, *, decode: bool) -> Picture | None:
+def _read(path: Path, repeats: int, problems: Problems, field: str, *, decode: bool) -> TrainingImage | None:
     try:
         # Pillow prints warnings about odd metadata; what matters is whether the pixels can be read.
         with warnings.catch_warnings(action="ignore"), open_picture(path) as image:
@@ -96,7 +96,7 @@ def _read(path: Path, repeats: int, problems: Problems, field: str, *, decode: b
         return None
     caption_file = read_caption(path)
     report_caption_notes(path, caption_file, problems, field)
-    return Picture(path, width, height, caption_file.caption, repeats)
+    return TrainingImage(path, width, height, caption_file.caption, repeats)
 
 
 def report_unreadable(path: Path, error: DatasetError, problems: Problems, field: str) -> None:
@@ -113,7 +113,7 @@ def report_caption_notes(path: Path, file: CaptionFile, problems: Problems, fiel
         problems.add([replace(note, message=text, field=field, subject=path, kind="caption")])
 
 
-def report_shared_stems(pictures: list[Picture], problems: Problems, field: str) -> None:
+def report_shared_stems(pictures: list[TrainingImage], problems: Problems, field: str) -> None:
     """Report images whose names differ only in their ending: they would share a caption file."""
     seen: dict[Path, Path] = {}
     for picture in pictures:

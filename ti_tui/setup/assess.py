@@ -14,7 +14,7 @@ from ti_tui.dataset.mask_planning import FIELD as MASKS_FIELD
 from ti_tui.dataset.mask_planning import no_finder
 from ti_tui.dataset.photograph_checks import SurveyedFile
 from ti_tui.dataset.picture_choices import Masks
-from ti_tui.dataset.scan import Picture, Scan, choose, name_in
+from ti_tui.dataset.scan import Scan, TrainingImage, choose, name_in
 from ti_tui.dataset.survey import Survey, SurveyCache, survey
 from ti_tui.errors import UserError
 from ti_tui.formatting import listed, location, number, printable
@@ -82,7 +82,7 @@ def judge(draft: Draft, found: Survey | None, *, runs_folder: str = DEFAULT_RUNS
     pictures, masks = _chosen(draft, found, problems)
     run, complete = _run(draft, folder, problems)
     if pictures is not None and pictures.pictures:
-        problems += _of_masks(draft.choices.masks, masks, pictures.pictures, used=run.dataset.masks)
+        problems += _of_masks(draft.choices.masks, masks, len(pictures.pictures), used=run.dataset.masks)
     hardware = find_hardware(run.training.device)
     checked = plan = None
     if folder is not None:
@@ -187,7 +187,7 @@ def _chosen(draft: Draft, found: Survey | None, problems: list[Problem]) -> tupl
     desk = CropDesk(draft, found.files)
     usable = choose(found.scan, choices)
     crop_problems = {name: desk.problems(name) for name in desk.names}
-    pictures: list[Picture] = []
+    pictures: list[TrainingImage] = []
     masks: list[MaskOrigin] = []
     for picture in usable.pictures:
         name = name_in(found.folder, picture.path)
@@ -207,12 +207,12 @@ def _chosen(draft: Draft, found: Survey | None, problems: list[Problem]) -> tupl
     return replace(usable, pictures=tuple(pictures)), tuple(masks)
 
 
-def _of_masks(masks: Masks, origins: Sequence[MaskOrigin], pictures: Sequence[Picture], *, used: bool) -> list[Problem]:
+def _of_masks(masks: Masks, origins: Sequence[MaskOrigin], images: int, *, used: bool) -> list[Problem]:
     """Problems with the masks of the images that will be trained, and a note if masks are not used."""
     if masks == "faces" and not faces_installed():
         missing = no_finder()
         return [Problem("error", missing.message, "photographs", missing.remedy)]
-    without = len(pictures) - len(origins)
+    without = images - len(origins)
     if masks == "faces" and not origins:
         text = "no face was found to draw a mask around"
         return [Problem("error" if used else "info", text, "photographs", "Press m in the first step for other masks.")]
@@ -220,7 +220,7 @@ def _of_masks(masks: Masks, origins: Sequence[MaskOrigin], pictures: Sequence[Pi
         remedy = "Turn Masks off, or press m in the first step to draw masks around faces."
         return [Problem("error", "no image has a mask", MASKS_FIELD, remedy)]
     if used and without:
-        text = f"{without} of {number(len(pictures), 'image')} without a mask, learned as a whole"
+        text = f"{without} of {number(images, 'image')} without a mask, learned as a whole"
         return [Problem("info", text, MASKS_FIELD)]
     if origins and not used:
         text = f"{number(len(origins), 'mask')} found but not used"

@@ -9,7 +9,7 @@ from ti_tui.run.problems import Problem, worst_first
 
 if TYPE_CHECKING:
     from ti_tui.dataset.manifest import MaskOrigin
-    from ti_tui.dataset.scan import Picture, Scan
+    from ti_tui.dataset.scan import Scan, TrainingImage
     from ti_tui.run.folder import RunFolder
     from ti_tui.run.hardware import Hardware
     from ti_tui.run.plan import Plan
@@ -42,7 +42,7 @@ class Findings:
     problems: tuple[Problem, ...] = field(default_factory=tuple)
 
     @property
-    def images(self) -> tuple[Picture, ...]:
+    def images(self) -> tuple[TrainingImage, ...]:
         """The images that will be trained; none before the survey."""
         return self.pictures.pictures if self.pictures else ()
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ti_tui.dataset.crop import bucket_for
 from ti_tui.dataset.masks import load_mask, weights_of
-from ti_tui.dataset.scan import Picture, Scan
+from ti_tui.dataset.scan import Scan, TrainingImage
 from ti_tui.dataset.templates import fill
 from ti_tui.run.hashes import weights_hash
 from ti_tui.run.plan import Plan, make_plan
@@ -206,7 +206,7 @@ def _masks(checked: Checked, latents: LatentsByImage, scale: int) -> dict[tuple[
     return found
 
 
-def _size_of(picture: Picture, checked: Checked) -> tuple[int, int]:
+def _size_of(picture: TrainingImage, checked: Checked) -> tuple[int, int]:
     dataset, facts = checked.run.dataset, checked.facts
     if not dataset.buckets or facts is None:
         return dataset.resolution, dataset.resolution
