@@ -311,7 +311,7 @@ def _own(variable: str, read: Callable[[], object]) -> Callable[[Path], object]:
 def readers() -> list[Reader]:
     """Every reader of a file that others may have written."""
     from ti_tui.dataset import caption_history
-    from ti_tui.dataset.caption_files import read_sidecar
+    from ti_tui.dataset.caption_files import read_caption
     from ti_tui.dataset.manifest import read_manifest
     from ti_tui.dataset.picture_file import load_pixels, open_picture
     from ti_tui.dataset.templates import load_templates
@@ -352,7 +352,7 @@ def readers() -> list[Reader]:
         Reader("manifest", lambda path: read_manifest(path.parent), _manifests(), "dataset.json"),
         Reader(
             "caption",
-            lambda path: read_sidecar(path.with_suffix(".png")),
+            lambda path: read_caption(path.with_suffix(".png")),
             [b"a cup on a table", "é".encode("utf-16")],
             "0001.txt",
         ),

@@ -68,11 +68,16 @@ class SurveySettings:
             draft.photographs,
             int(draft.fields.get("dataset.resolution", RESOLUTION)),
             bool(draft.fields.get("dataset.buckets", False)),
-            not PEOPLE.isdisjoint(re.findall(r"[a-z]+", init.lower())),
+            is_person(init),
             frozenset(draft.choices.left_out),
             frozenset(draft.choices.forced),
             draft.choices.subfolders,
         )
+
+
+def is_person(init: str) -> bool:
+    """Whether the class word, or one of several words, means a person."""
+    return not PEOPLE.isdisjoint(re.findall(r"[a-z]+", init.lower()))
 
 
 def remark(problems: Iterable[Problem]) -> str:
