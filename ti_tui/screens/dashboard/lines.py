@@ -251,7 +251,8 @@ def checkpoint(row: CheckpointRow, gain: str, *, best: bool, installed: bool, la
 def result(view: View, file: str, width: int) -> list[Line]:
     """The result of a run that has ended, and how to use or continue it."""
     if view.run.run_file_error:
-        return marked("! ", f"run.toml cannot be used: {printable(view.run.run_file_error)}", "error", width - 4, most=3)
+        text = f"run.toml cannot be used: {printable(view.run.run_file_error)}"
+        return marked("! ", text, "error", width - 4, most=3)
     status = view.run.status
     if status is None:
         if view.step:
