@@ -168,6 +168,16 @@ class EventReader:
             yield from parse_lines(lines)
 
 
+def last_events(path: Path, size: int = CHUNK_BYTES) -> list[Event]:
+    """The events in the last `size` bytes of a log, as one run."""
+    reader = LineReader(path)
+    # The first read identifies the file; reading then starts near the end, where half a line is skipped.
+    reader.read_new(limit_bytes=1)
+    reader.offset = 0
+    reader.offset = max(0, reader.waiting_bytes() - size)
+    return as_one_run(parse_lines(reader.read_new(limit_bytes=size)))
+
+
 def parse_lines(lines: Iterable[bytes]) -> Iterator[Event]:
     """The events in complete lines; other lines are skipped."""
     for line in lines:

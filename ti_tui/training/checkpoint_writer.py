@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from ti_tui import atomic
 from ti_tui.embeddings.files import SUFFIXES
 from ti_tui.embeddings.health import Health
 from ti_tui.embeddings.install import install
 from ti_tui.embeddings.vocabulary import PIECE_ROWS, Vocabulary
 from ti_tui.errors import UserError
+from ti_tui.run.events import EventKind, last_events
+from ti_tui.run.folder import RunFolder
+from ti_tui.run.lease import SILENT_SECONDS
 from ti_tui.run.verdicts import best_of
 from ti_tui.training import checkpoints
 from ti_tui.training.reporter import Reporter
@@ -44,6 +51,10 @@ class CheckpointWriter:
         state = checkpoints.save_state(folder, session.state())
         paths = checkpoints.export(folder, session.embedding(), session.step, run.save.formats)
         self._mark_best()
+        self._report_checkpoint(state, paths)
+
+    def _report_checkpoint(self, state: Path, paths: Sequence[Path]) -> None:
+        session, folder = self._session, self._session.checked.folder
         evaluated = session.evaluator.history if session.evaluator is not None else []
         self._report.event(
             "checkpoint",
@@ -73,13 +84,21 @@ class CheckpointWriter:
         checkpoints.drop_after(folder, self._session.step, run.embedding.token, run.save.formats)
         self.best = None
 
-    def export_missing(self) -> None:
-        """Write the embedding files of the current step if a kill came between its checkpoint and its files."""
-        run, folder = self._session.checked.run, self._session.checked.folder
-        step = self._session.step
-        paths = [folder.embedding(run.embedding.token, step, SUFFIXES[form]) for form in run.save.formats]
-        if step and not all(path.exists() for path in paths):
-            checkpoints.export(folder, self._session.embedding(), step, run.save.formats)
+    def reconcile(self) -> None:
+        """Do what a kill or a full disk left undone after the last checkpoint: its files, the best, its event.
+
+        Everything follows from the states, so doing it twice is doing it once.
+        """
+        run, folder, step = self._session.checked.run, self._session.checked.folder, self._session.step
+        clear_leftovers(folder)
+        if step:
+            paths = [folder.embedding(run.embedding.token, step, SUFFIXES[form]) for form in run.save.formats]
+            if not all(path.exists() for path in paths):
+                checkpoints.export(folder, self._session.embedding(), step, run.save.formats)
+            self._mark_best()
+            if not is_reported(folder, "checkpoint", step):
+                self._report_checkpoint(folder.state(step), paths)
+            self.drop_old()
 
     def finish(self) -> None:
         """Write the final embedding files, and install a copy if `save.install_to` is set."""
@@ -124,6 +143,24 @@ class CheckpointWriter:
             words = [[f"{one.word} {one.cosine:.2f}" for one in each] for each in near]
             found.append({**health.as_values(), "nearest": words})
         return found
+
+
+def is_reported(folder: RunFolder, kind: EventKind, step: int) -> bool:
+    """Whether the log's end has the event of a checkpoint or of samples."""
+    return any(event.kind == kind and event.get("step") == step for event in last_events(folder.events))
+
+
+def clear_leftovers(folder: RunFolder) -> None:
+    """Delete the temporary files of a killed trainer. Only the holder of the run's lease may."""
+    for place in (folder.models, folder.samples, *folder.samples.glob("step*"), folder.cache, folder.events.parent):
+        atomic.recover_folders(place)
+    with contextlib.suppress(OSError):
+        for path in [*folder.root.glob(f".{folder.status_file.name}.*.tmp"), *folder.requests.glob(".*.taken")]:
+            path.unlink(missing_ok=True)
+        for path in folder.root.glob(".lock.*.tmp"):
+            # A younger one may be of a trainer that is just being refused.
+            if path.stat().st_mtime < time.time() - SILENT_SECONDS:
+                path.unlink(missing_ok=True)
 
 
 def _pieces(table: Tensor) -> Iterator[np.ndarray]:

@@ -123,8 +123,10 @@ class LossScale:
 
     def succeeded(self) -> None:
         """Note a step whose gradients were finite."""
+        if not self.active:
+            return
         self.good_steps += 1
-        if self.active and self.good_steps >= self.growth_steps and self.factor < self.largest:
+        if self.good_steps >= self.growth_steps and self.factor < self.largest:
             self.factor *= 2
             self.good_steps = 0
 

@@ -23,6 +23,11 @@ from ti_tui.training.text import Context, TextSide
 SAMPLER = "DPM++ 2M"
 
 
+def sample_paths(folder: Path, count: int) -> list[Path]:
+    """The files of `count` prompts' samples: 01.png, 02.png, ..."""
+    return [folder / f"{number:02d}.png" for number in range(1, count + 1)]
+
+
 @dataclass
 class SampleRenderer:
     """Draws samples with the vectors as they are.
@@ -61,8 +66,7 @@ class SampleRenderer:
         Returns the images drawn so far if a stop is requested.
         """
         paths: list[Path] = []
-        for number, prompt in enumerate(prompts, start=1):
-            path = folder / f"{number:02d}.png"
+        for prompt, path in zip(prompts, sample_paths(folder, len(prompts)), strict=True):
             if not self.draw_one(prompt, path, step):
                 break
             paths.append(path)

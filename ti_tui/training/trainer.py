@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from accelerate import Accelerator
 
@@ -18,13 +19,14 @@ from ti_tui.run.sample_prompts import parse_sample_prompt
 from ti_tui.run.scheme import format_scheme
 from ti_tui.run.verdicts import Verdict
 from ti_tui.setup.check import Checked
-from ti_tui.training.checkpoint_writer import CheckpointWriter
+from ti_tui.training.checkpoint_writer import CheckpointWriter, is_reported
 from ti_tui.training.device import memory_used, watch_peak
 from ti_tui.training.evaluation import Evaluator
 from ti_tui.training.loop import StepResult
 from ti_tui.training.opening import open_session
 from ti_tui.training.recovery import Recovery
 from ti_tui.training.reporter import Reporter
+from ti_tui.training.sample_images import sample_paths
 from ti_tui.training.undo import Undo
 from ti_tui.training.weights import ReadAhead
 
@@ -66,7 +68,7 @@ class Trainer:
         self._begin()
         try:
             if processes.is_main:
-                self._writer.export_missing()
+                self._writer.reconcile()
             if session.step == 0:
                 self._evaluate()
             self._sample_if_missing()
@@ -241,14 +243,18 @@ class Trainer:
             self._writer.write_if_new()
 
     def _sample_if_missing(self) -> None:
-        """Draw the samples that are due now, unless they were drawn before a kill or an interrupted start."""
-        if not self.session.plan.sample_due(self.session.step):
+        """Draw the samples that are due now, unless all were drawn before a kill or an interrupted start."""
+        session, folder = self.session, self.session.checked.folder
+        if not session.plan.sample_due(session.step):
             return
-        folder = self.session.checked.folder.sample(self.session.step)
         # Only the main process checks: others might see the files that it is writing.
-        if self.session.processes.is_main and not any(folder.glob("*.png")):
-            self._draw_samples()
-        self.session.processes.wait()
+        if session.processes.is_main:
+            paths = sample_paths(folder.sample(session.step), len(self._prompts))
+            if not all(path.exists() for path in paths):
+                self._draw_samples()
+            elif paths and not is_reported(folder, "sample", session.step):
+                self._report_samples(paths)
+        session.processes.wait()
 
     def _sample(self) -> None:
         self._sample_requested = False
@@ -271,7 +277,11 @@ class Trainer:
                 "the samples did not fit into memory and were skipped; set a smaller --w and --h in the sample prompts"
             )
         elif paths:
-            files = [path.relative_to(folder.root).as_posix() for path in paths]
-            prompts = session.checked.run.sample.prompts[: len(files)]
-            self._report.event("sample", step=session.step, files=files, prompts=prompts)
+            self._report_samples(paths)
         self._report.phase("training")
+
+    def _report_samples(self, paths: Sequence[Path]) -> None:
+        session = self.session
+        files = [path.relative_to(session.checked.folder.root).as_posix() for path in paths]
+        prompts = session.checked.run.sample.prompts[: len(files)]
+        self._report.event("sample", step=session.step, files=files, prompts=prompts)
