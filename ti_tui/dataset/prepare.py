@@ -220,9 +220,7 @@ class _Preparation:
                     if progress:
                         progress(count, len(tasks))
             for one in self.plan.planned:
-                for file in map(self._path, one.entry.made):
-                    if (caption_beside(file) or "") != one.caption:
-                        write_caption(file, one.caption)
+                self._write_captions(one)
             self._remove_obsolete()
         except atomic.CannotWrite as error:
             self._write_what_can_be()
@@ -302,6 +300,17 @@ class _Preparation:
         self.plan.others[one.photograph.name] = replace(one.before, choice=one.entry.choice, forced=one.entry.forced)
         kept = {made.file for made in one.before.files}
         self.plan.obsolete = [gone for gone in self.plan.obsolete if gone.made.file not in kept]
+
+    def _write_captions(self, one: PlannedPicture) -> None:
+        """Write the captions of a photograph's images, then record them: until then the record has those before.
+
+        A caption in the run folder that is not the recorded one was edited by a person, and is kept.
+        """
+        for file in map(self._path, one.entry.made):
+            if (caption_beside(file) or "") != one.caption:
+                write_caption(file, one.caption)
+        caption = one.before.caption if one.caption_origin == "edited" else one.caption
+        one.entry = replace(one.entry, caption=caption, caption_origin=one.caption_origin)
 
     def _remove_obsolete(self) -> None:
         """Remove our files that are no longer wanted; files that others have changed stay."""

@@ -33,15 +33,17 @@ FIELD = "dataset.images"
 class PlannedPicture:
     """A photograph that is used.
 
-    caption: caption of its images. again: whether the images have to be made; otherwise they exist already.
+    caption: caption of its images. caption_origin: where it is from.
+    again:   whether the images have to be made; otherwise they exist already.
     masks_again: the same for their masks.
-    entry:   its entry in dataset.json, with the wanted images.
+    entry:   its entry in dataset.json, with the wanted images; it gets the caption when that is written.
     before:  its entry so far.
     """
 
     photograph: SurveyedFile
     crops: tuple[Crop, ...]
     caption: str
+    caption_origin: CaptionOrigin
     entry: Entry
     before: Entry
     again: bool
@@ -221,14 +223,12 @@ class _Planner:
             sha256=content,
             size=photograph.measured.size,
             hash=f"{photograph.measured.fingerprint.bits:032x}",
-            caption=before.caption if origin == "edited" else caption,
-            caption_origin=origin,
             look_again=before.look_again or (again and moved and bool(caption)),
             made=wanted if again else before.made,
             mask=masks.source,
             masks=masks.masks,
         )
-        self.plan.planned.append(PlannedPicture(photograph, crops, caption, entry, before, again, masks.again))
+        self.plan.planned.append(PlannedPicture(photograph, crops, caption, origin, entry, before, again, masks.again))
 
     def _files(self, folder: Path, number: int, crops: tuple[Crop, ...]) -> tuple[PreparedFile, ...]:
         """The files to make: 0001.png, or 0001-1.png, 0001-2.png, ... for several crops."""
@@ -252,7 +252,8 @@ class _Planner:
         if there is None and any(file.exists() for file in files):
             there = ""
         new = one_line(picture.caption)
-        edited = before.number > 0 and there is not None and there != before.caption
+        # The record may be of a preparation that was killed right after it wrote the new caption.
+        edited = before.number > 0 and there is not None and there not in {before.caption, new}
         if edited and not (name in self.choices.captions and new != before.caption):
             return there or "", "edited", there or ""
         origin: CaptionOrigin = "typed" if name in self.choices.captions else "sidecar"

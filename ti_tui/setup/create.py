@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ti_tui import atomic
 from ti_tui.dataset.picture_choices import PictureChoices
 from ti_tui.dataset.prepare import Prepared, prepare
 from ti_tui.dataset.survey import SurveyCache
@@ -18,6 +20,9 @@ from ti_tui.run.folder import RunFolder, RunFolderError
 from ti_tui.run.model import ModelFacts, find_model, inspect_model, with_prediction
 from ti_tui.run.recipe import FORMAT, RunFile
 from ti_tui.settings import remember_run
+
+HALF_MADE = ".half-made"
+"""A file in a run folder that is being made."""
 
 ALL_THAT_CAN_BE_USED = PictureChoices(forced="all")
 """Even small photographs, and copies of others."""
@@ -47,7 +52,8 @@ def create_run(
 
     values["dataset"]["images"] is filled in here: images are written to `img/<repeats>_<token> <class word>`, at the
     size they are trained at. Without a class word the initial words are used. For `memory` and `progress` see
-    `prepare`. If anything fails, nothing is left behind. Raises UserError.
+    `prepare`. If anything fails, nothing is left behind; if the process is killed, the same call goes on from there.
+    Raises UserError.
     """
     folder = RunFolder(root)
     if is_taken(folder.root):
@@ -59,31 +65,37 @@ def create_run(
     run = run_file.from_values({"format": FORMAT, **values, "dataset": dataset}, folder.file)
     path = find_model(run.model.base, folder.root)
     facts = with_prediction(inspect_model(path), run.model.prediction) if path is not None else None
-    existed = folder.root.exists()
+    existed, resumed = folder.root.exists(), is_half_made(folder.root)
     try:
-        folder.create()
-        prepared = prepare(
-            images,
-            folder.images,
-            choices,
-            name=name,
-            resolution=run.dataset.resolution,
-            buckets=run.dataset.buckets,
-            step=facts.multiple if facts else 64,
-            record=folder.root,
-            memory=memory,
-            progress=progress,
-        )
-        if prepared.face_masks:
-            # Face masks were asked for, so they are used unless the values say otherwise.
-            dataset.setdefault("masks", True)
-        if len(prepared.folders) == 1:
-            # A single folder is named in full, so that kohya's trainer and a reader see what is in it.
-            dataset["images"] = f"img/{prepared.folders[0].name}"
-        run = run_file.from_values({"format": FORMAT, **values, "dataset": dataset}, folder.file)
-        run_file.save(run, folder.file)
+        with folder.lock():
+            # Until the end it says that what is there is ours, and not yet a run.
+            atomic.write_bytes(folder.root / HALF_MADE, b"")
+            folder.create()
+            prepared = prepare(
+                images,
+                folder.images,
+                choices,
+                name=name,
+                resolution=run.dataset.resolution,
+                buckets=run.dataset.buckets,
+                step=facts.multiple if facts else 64,
+                record=folder.root,
+                memory=memory,
+                progress=progress,
+            )
+            if prepared.face_masks:
+                # Face masks were asked for, so they are used unless the values say otherwise.
+                dataset.setdefault("masks", True)
+            if len(prepared.folders) == 1:
+                # A single folder is named in full, so that kohya's trainer and a reader see what is in it.
+                dataset["images"] = f"img/{prepared.folders[0].name}"
+            run = run_file.from_values({"format": FORMAT, **values, "dataset": dataset}, folder.file)
+            run_file.save(run, folder.file)
+            with contextlib.suppress(OSError):
+                (folder.root / HALF_MADE).unlink()
     except BaseException:
-        _undo(folder, existed=existed)
+        if not resumed:
+            _undo(folder, existed=existed)
         raise
     remember_run(folder.root)
     return Created(folder, run, prepared, facts)
@@ -92,9 +104,18 @@ def create_run(
 def is_taken(root: Path) -> bool:
     """Whether no run can be made at `root`: it is a file, or a folder that is not empty."""
     try:
-        return root.exists() and (not root.is_dir() or any(root.iterdir()))
+        return root.exists() and (not root.is_dir() or (any(root.iterdir()) and not is_half_made(root)))
     except OSError:
         return True
+
+
+def is_half_made(root: Path) -> bool:
+    """Whether a process was killed while it made a run at `root`."""
+    names = {entry.name for entry in root.iterdir()} if root.is_dir() else set()
+    # The lock comes first.
+    return HALF_MADE in names or (
+        bool(names) and all(re.fullmatch(r"lock\.json|\.lock\.\w+\.tmp", name) for name in names)
+    )
 
 
 def picture_folder(token: str, class_word: str) -> str:
