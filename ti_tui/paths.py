@@ -55,3 +55,11 @@ def as_given(text: str, *, file: bool = False) -> str:
     if is_there(path) and (path.suffix or not file):
         return str(path.absolute())
     return text
+
+
+def leads_out(path: Path, folder: Path) -> bool:
+    """Whether `path` is a symbolic link to something outside `folder`. Never raises."""
+    try:
+        return path.is_symlink() and not path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):
+        return True

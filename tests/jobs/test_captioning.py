@@ -131,7 +131,9 @@ def test_a_bad_picture_is_said_and_the_others_go_on(captioner: Captioner, photos
     *each, finished = captioner.caption(asked)
     failed = {message.name: message.reason for message in each if isinstance(message, CaptionFailed)}
     assert list(failed) == list(names) and list(captions(each)) == ["good.jpg"]
-    for name, words in zip(names, ("starts like HTML", "truncated", "not a regular file", "no longer exists"), strict=True):
+    for name, words in zip(
+        names, ("starts like HTML", "truncated", "not a regular file", "no longer exists"), strict=True
+    ):
         assert words in failed[name]
     assert finished == CaptioningFinished("done", captioned=1, failed=4)
 

@@ -8,7 +8,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from ti_tui import atomic
+from ti_tui import atomic, bounded
+from ti_tui.paths import leads_out
 from ti_tui.run.problems import Problem
 
 SUFFIXES = (".txt", ".caption")
@@ -46,8 +47,15 @@ def read_caption(picture: Path) -> CaptionFile:
         return CaptionFile()
     path, name = present[0], _shown(present[0].name)
     notes: list[Problem] = []
+    if leads_out(path, path.parent):
+        # Another's folder could otherwise bring any file of this machine into the prompts.
+        return CaptionFile(
+            "",
+            path,
+            (Problem("warning", f"its caption {name} is a link to a file outside the folder; it is not read"),),
+        )
     try:
-        with path.open("rb") as file:
+        with bounded.open_regular(path) as file:
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
         return CaptionFile("", path, (Problem("warning", f"its caption {name} cannot be read: {error.strerror}"),))

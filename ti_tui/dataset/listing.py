@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ti_tui.dataset import caption_files
 from ti_tui.dataset.picture_file import SUFFIXES, UNREADABLE, DatasetError, shown
+from ti_tui.paths import leads_out
 from ti_tui.run.problems import Problems
 
 MOST_FOLDERS = 2_000
@@ -76,7 +77,11 @@ def pictures_in(folder: Path, problems: Problems, field: str, *, unreadable: boo
         if suffix in SUFFIXES and not _NOT_PICTURES.search(path.stem):
             # Only regular files are opened: reading a pipe or a device could block forever.
             mode = _mode(path)
-            if stat.S_ISREG(mode):
+            if leads_out(path, folder) and stat.S_ISREG(mode):
+                remedy = "Copy the file into the folder."
+                message = f"{shown(path)} is a link to a file outside the folder"
+                problems.error(message, field=field, remedy=remedy, subject=path, kind="not-regular")
+            elif stat.S_ISREG(mode):
                 found.append(path)
             elif not stat.S_ISDIR(mode):
                 remedy = "Remove it from the folder."

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+import re
+import stat
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields, replace
 from pathlib import Path
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 NAME = "dataset.json"
 FORMAT = 1
+NAMES = re.compile(r"\d{4,}(-\d+)?(-\w+)?\.png")
+"""The names that `prepare` gives: 0001.png, 0001-2.png, 0001-mask.png."""
 PIXELS = 1
 """Increased when the same crop gives other pixels than before, so that all images are made again."""
 
@@ -77,18 +81,31 @@ class PreparedFile:
         return (run / self.file).exists()
 
     def is_ours(self, run: Path) -> bool:
-        """Whether the file is unchanged since it was made, so that it may be replaced or removed."""
+        """Whether the file is unchanged since it was made, so that it may be replaced or removed.
+
+        A record may come with a run folder from elsewhere: what it lists is ours only in the folder of images, which
+        itself may be a link to another disk, and not by way of further links.
+        """
         path = run / self.file
         try:
-            status = path.stat()
+            status = path.lstat()
+            if not stat.S_ISREG(status.st_mode) or not NAMES.fullmatch(path.name) or self._by_links(run):
+                return False
             if not self.sha256:
-                # Making it was interrupted; there was no other file of its name before.
-                return True
+                # Making it was interrupted: the file is ours if it is younger than the record that announced it. This
+                # time, unlike others, cannot be set.
+                return status.st_ctime_ns >= (run / NAME).stat().st_ctime_ns
             if (status.st_size, status.st_mtime_ns) == (self.size_bytes, self.mtime_ns):
                 return True
             return status.st_size == self.size_bytes and file_hash(path) == self.sha256
         except OSError:
             return False
+
+    def _by_links(self, run: Path) -> bool:
+        """Whether the way to the file, after the folder of images, goes over links."""
+        top, *inner = Path(self.file).parts[:-1] or (".",)
+        start = (run / top).resolve() if top == "img" else run.resolve() / top
+        return (run / top).joinpath(*inner).resolve() != start.joinpath(*inner)
 
 
 def are_there(run: Path, made: Sequence[PreparedFile], wanted: Sequence[PreparedFile]) -> bool:

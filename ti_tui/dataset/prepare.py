@@ -113,11 +113,11 @@ def prepare(
     is not installed; CannotWrite if a file cannot be written: what was made until then stays, and the next call makes
     the rest.
     """
-    source, destination = _resolved(source), _resolved(destination)
+    source, destination = _resolved(source), _resolved(destination.parent) / destination.name
     run = _resolved(record) if record is not None else None
-    if destination == source or source in destination.parents:
+    if (real := _resolved(destination)) == source or source in real.parents:
         raise DatasetError(f"{destination} lies inside the folder of photographs", remedy="Choose another run folder.")
-    if destination in source.parents:
+    if real in source.parents:
         raise DatasetError(f"{source} contains the run's images", remedy="Give the folder of photographs.")
     old = read_manifest(run) if run is not None else None
     if old is None and destination.is_dir() and any(destination.iterdir()):
@@ -197,6 +197,7 @@ class _Preparation:
     settings: Manifest
     plan: PreparePlan
     room: Room = field(default_factory=Room)
+    written: dict[str, PreparedFile] = field(default_factory=dict)
 
     def run(self, progress: Callable[[int, int], None] | None) -> Prepared:
         """Make the files, write the captions, remove what is no longer wanted."""
@@ -290,7 +291,9 @@ class _Preparation:
             return there
         atomic.write_bytes(target, content)
         status = target.stat()
-        return replace(made, size_bytes=status.st_size, mtime_ns=status.st_mtime_ns, sha256=digest)
+        written = replace(made, size_bytes=status.st_size, mtime_ns=status.st_mtime_ns, sha256=digest)
+        self.written[made.file] = written
+        return written
 
     def _failed(self, one: PlannedPicture, error: DatasetError) -> None:
         """Handle a photograph that can no longer be read: the images made of it earlier are kept."""
@@ -302,10 +305,7 @@ class _Preparation:
         self.plan.obsolete = [gone for gone in self.plan.obsolete if gone.made.file not in kept]
 
     def _write_captions(self, one: PlannedPicture) -> None:
-        """Write the captions of a photograph's images, then record them: until then the record has those before.
-
-        A caption in the run folder that is not the recorded one was edited by a person, and is kept.
-        """
+        """Write the captions of a photograph's images, then record them: one that is not recorded counts as edited."""
         for file in map(self._path, one.entry.made):
             if (caption_beside(file) or "") != one.caption:
                 write_caption(file, one.caption)
@@ -361,6 +361,13 @@ class _Preparation:
 
     def _write_what_can_be(self) -> None:
         """Write the record after a failure. If that fails too, the earlier record says that files are being made."""
+        for one in self.plan.planned:
+            # Other threads may have written files whose photographs were not reported yet.
+            made, masks = (
+                tuple(self.written.get(file.file, file) for file in files)
+                for files in (one.entry.made, one.entry.masks)
+            )
+            one.entry = replace(one.entry, made=made, masks=masks)
         with contextlib.suppress(atomic.CannotWrite):
             self._write_record()
 

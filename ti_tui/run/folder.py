@@ -167,7 +167,18 @@ class RunFolder:
         return sorted(step for step in found if step is not None)
 
     def create(self) -> None:
-        """Make the folder and its subfolders, private to the user. Raises CannotWrite."""
+        """Make the folder and its subfolders, private to the user.
+
+        Raises CannotWrite, and RunFolderError for a link in it: a run folder from elsewhere could have what is written
+        here go anywhere. Only the images may lie on another disk.
+        """
+        for place in (self.models, self.events.parent, self.states, self.samples, self.requests, self.cache,
+                      self.events, self.log, self.file):  # fmt: skip
+            if place.is_symlink():
+                raise RunFolderError(
+                    f"{place} is a link, and a run is only written inside its folder",
+                    remedy="Replace it by what it leads to. The images (img) may be a link.",
+                )
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
             for folder in (
