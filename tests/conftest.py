@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -64,6 +65,22 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test touches the user's own settings, caches or list of runs."""
     for name in ("CONFIG", "CACHE", "STATE"):
         monkeypatch.setenv(f"TI_TUI_{name}", str(tmp_path / f"own-{name.lower()}"))
+
+
+@pytest.fixture
+def forked_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every `python -m MODULE` is forked from the tests' process, without its start-up (see tests.fixtures.forked)."""
+    from tests.fixtures import forked
+
+    monkeypatch.setattr(subprocess, "Popen", forked.Popen)
+
+
+@pytest.fixture
+def new_processes(forked_processes: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a file of forked processes: this test's are new ones, since it is about their start-up."""
+    from tests.fixtures import forked
+
+    monkeypatch.setattr(subprocess, "Popen", forked.Started)
 
 
 @pytest.fixture(scope="session")

@@ -300,6 +300,7 @@ def test_a_bad_model_is_told_and_never_run(
     assert "code ran" not in outcome.stdout + outcome.stderr
 
 
+@pytest.mark.usefixtures("new_processes")
 def test_nothing_in_a_run_folder_is_run_as_a_module(make_run: MakeRun) -> None:
     folder = make_run(scheme="0.01:1")
     for name in ("numpy", "torch", "json"):

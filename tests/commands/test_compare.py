@@ -96,7 +96,7 @@ def test_checkpoints_draw_what_the_run_itself_drew_and_only_once(run: RunFolder)
     again = here(run.root, *asked)
     assert again.exit_code == 0 and "1/6" not in again.output and contents(run.samples / "compare") == kept
     # Another checkpoint at the same step is drawn anew, and it alone.
-    shutil.copy(run.state(3) / "vectors.safetensors", run.state(6) / "vectors.safetensors")
+    shutil.copytree(run.state(3), run.state(6), dirs_exist_ok=True)
     changed = here(run.root, *asked)
     assert "1/2  step 6: " in changed.output and "2/2  step 6: " in changed.output
     assert pixels(folders[0] / "step00000006.png") == pixels(run.sample(3) / "01.png")

@@ -16,7 +16,7 @@ from ti_tui.embeddings import files
 from ti_tui.run.folder import RunFolder
 from ti_tui.setup import demo
 
-TRAIN = "from ti_tui.commands.demo import train_demo; train_demo('teal-ring', scheme={scheme!r})"
+TRAIN = ("-m", "tests.fixtures.plain_demo")
 SHOW = """
 import subprocess
 import sys
@@ -36,13 +36,13 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def terminal(code: str, *arguments: str) -> Terminal:
-    """A process of `code` in a terminal that is wide enough for the paths of tests."""
-    return Terminal([sys.executable, "-c", code, *arguments], columns=240, rows=60)
+def terminal(*arguments: str) -> Terminal:
+    """A process of Python in a terminal that is wide enough for the paths of tests."""
+    return Terminal([sys.executable, *arguments], columns=240, rows=60)
 
 
 def test_the_plain_demo_trains_shows_both_pictures_and_can_be_removed(temporary: Path) -> None:
-    with terminal(TRAIN.format(scheme="0.01:2, 0.005:1")) as shown:
+    with terminal(*TRAIN, "0.01:2, 0.005:1") as shown:
         text = shown.wait_for("remove it", seconds=120)
         shown.process.wait(20)
     for said in ("zkz learns a teal striped ring from 12 images", "step 3 of 3", "done at step 3", "demo --clean"):
@@ -61,7 +61,7 @@ def test_the_plain_demo_trains_shows_both_pictures_and_can_be_removed(temporary:
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on_and_cleaning_waits_for_the_trainer(temporary: Path) -> None:
-    with terminal(TRAIN.format(scheme="0.01:100000")) as shown:
+    with terminal(*TRAIN, "0.01:100000") as shown:
         shown.wait_for("step 1 of 100000", seconds=120)
         (run,) = temporary.glob("ti_tui-demo-*/teal-ring")
         refused(ti_tui("demo", "--clean"), f"ti-tui stop {run}")
@@ -89,7 +89,7 @@ def test_what_is_mistyped_is_refused_and_makes_nothing(temporary: Path) -> None:
 
 def test_list_and_clean_load_nothing_heavy() -> None:
     code = "import sys; from ti_tui.cli import main\ntry: main()\nexcept SystemExit: pass\nprint(*sys.modules)"
-    with terminal(code, "demo", "--list") as shown:
+    with terminal("-c", code, "demo", "--list") as shown:
         shown.process.wait(30)
         shown.read(0.5)
         assert "teal-ring" in shown.text

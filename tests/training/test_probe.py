@@ -13,8 +13,14 @@ import torch
 from tests.conftest import MakeRun, result
 from tests.training.running import stop_at_step
 from ti_tui.jobs.probing import checked_for_probing
+from ti_tui.run import overhead
 from ti_tui.run.folder import RunFolder
 from ti_tui.training.probe import Prober
+
+
+@pytest.fixture(autouse=True)
+def small_eval_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overhead, "MOST_ITEMS", overhead.FEWEST_ITEMS)
 
 
 def opened(folder: RunFolder, *, told: list[str] | None = None) -> Prober:
