@@ -23,7 +23,6 @@ from textual.widgets import (
     Button,
     Checkbox,
     DataTable,
-    Footer,
     Input,
     OptionList,
     ProgressBar,
@@ -36,6 +35,7 @@ from textual.widgets import (
 
 from ti_tui import settings
 from ti_tui.themes import VARIABLES, LoadedThemes, load_themes, shipped_and_own, variable_defaults
+from ti_tui.widgets.key_line import KeyLine
 
 MINIMAL = 'name = "mine"\nprimary = "#7aa2c8"\n'
 SHIPPED = {theme.name: theme for theme in load_themes([settings.shipped_themes_folder()]).themes}
@@ -101,7 +101,7 @@ class Sampler(App[None]):
         yield Sparkline([1, 3, 2])
         yield TextArea("a caption")
         yield DataTable()
-        yield Footer()
+        yield KeyLine()
 
 
 def frames(*names: str, own: tuple[Theme, ...] = ()) -> list[list[Segment]]:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from textual.message_pump import MessagePump
 from textual.screen import Screen
-from textual.widgets import Footer
 from textual.worker import Worker, WorkerState
 
 from ti_tui.crash import write_crash
 from ti_tui.screens.ordered_input import OrderedInput
+from ti_tui.widgets.key_line import KeyLine
 
 if TYPE_CHECKING:
     from ti_tui.run.folder import RunFolder
@@ -82,10 +82,8 @@ class WorkerErrors(MessagePump):
             self.worker_failed(error, f"The details are in {path}" if path else "The details could not be written.")
 
 
-def fit_footer(screen: Screen[Any]) -> bool:
-    """Make the footer compact on a narrow screen; returns whether the screen is narrow."""
-    footer, narrow = screen.query_one(Footer), screen.size.width < NARROW
-    # Each change redraws every key of the footer, so only make it when needed.
-    if footer.compact != narrow:
-        footer.compact = narrow
+def fit_key_line(screen: Screen[Any]) -> bool:
+    """Make the line of keys compact on a narrow screen; returns whether the screen is narrow."""
+    narrow = screen.size.width < NARROW
+    screen.query_one(KeyLine).compact = narrow
     return narrow

@@ -17,7 +17,13 @@ class CrashApp(App[None], inherit_bindings=False):
     """Explains what happened. `again` is set if the user wants to continue."""
 
     CSS_PATH = "app.tcss"
-    CSS = "CrashApp Vertical.dialog { margin: 2 4; border-left: thick $error; }"
+    CSS = """
+    CrashApp Vertical.dialog { margin: 2 4; border-left: thick $error; }
+    Footer, FooterKey { background: $background; }
+    FooterKey .footer-key--key { color: $accent; background: $background; }
+    FooterKey .footer-key--description { color: $muted; }
+    FooterKey:hover { background: $selected; }
+    """
     ENABLE_COMMAND_PALETTE = False
     BINDINGS = [
         Binding("enter,r", "again", "Continue"),
@@ -46,6 +52,7 @@ class CrashApp(App[None], inherit_bindings=False):
                 classes="dialog-text",
                 markup=False,
             )
+        # Textual's, and not our line of keys: what has crashed may be that.
         yield Footer(show_command_palette=False)
 
     def action_again(self) -> None:

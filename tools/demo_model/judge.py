@@ -78,7 +78,7 @@ def train_judge(team: Team, seed: int, steps: int) -> Judge:
     optimizer = Optimizer([Flat(judge, torch.float32)], rate=2e-3, steps=steps, most_average=0.99)
     chance = np.random.default_rng([seed, 2, team.rank])
     for _, tell in counted("judge", steps, team):
-        things = [_any_thing(chance) for _ in range(max(64 // team.size, 8))]
+        things = [_any_thing(chance) for _ in range(team.batch(64, 8))]
         pixels = to_pixels(np.stack([draw(placed(thing, chance)) for thing in things])).to(team.device)
         pixels = _worn(pixels, chance)
         shape, pattern = judge(pixels)

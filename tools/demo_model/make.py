@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tools.demo_model.words import HIDDEN, write_tokenizer
 
 def make(team: Team, out: Path, seed: int, effort: stages.Effort) -> None:
     """Every stage that is not done yet, then the folder."""
+    team = replace(team, batches=effort.batches)
     kept, model = out / "stages", out / "model"
     if team.rank == 0:
         kept.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,10 @@ GAMMA = 5.0
 
 @dataclass(frozen=True)
 class Effort:
-    """How long each stage trains, in steps; pictures is the size of the U-Net's training set."""
+    """How long each stage trains, in steps; pictures is the size of the U-Net's training set.
+
+    batches: what every batch is divided by.
+    """
 
     judge: int = 1500
     vae: int = 4500
@@ -36,9 +39,10 @@ class Effort:
     pictures: int = 40_960
     unet: int = 9000
     polish: int = 4000
+    batches: int = 1
 
 
-QUICK = Effort(judge=4, vae=4, text=4, pictures=32, unet=4, polish=2)
+QUICK = Effort(judge=4, vae=4, text=4, pictures=32, unet=4, polish=2, batches=16)
 """Just enough to run every line; the model is worth nothing."""
 
 
@@ -50,7 +54,7 @@ def train_vae(team: Team, seed: int, steps: int) -> Any:
     chance, describer = np.random.default_rng([seed, 4, team.rank]), Describer(seed)
     torch.manual_seed(seed + 1000 * team.rank)
     for step, tell in counted("vae", steps, team):
-        pixels = _fresh_pixels(chance, describer, max(32 // team.size, 4), whole=step % 6 == 0 or step > 0.95 * steps)
+        pixels = _fresh_pixels(chance, describer, team.batch(32, 4), whole=step % 6 == 0 or step > 0.95 * steps)
         pixels = pixels.to(team.device, memory_format=torch.channels_last)
         with torch.autocast(team.device.type, torch.bfloat16):
             posterior = vae.encode(pixels).latent_dist
@@ -91,7 +95,7 @@ def train_text(team: Team, seed: int, steps: int, tokenizer: PromptTokenizer) ->
     chance, describer = np.random.default_rng([seed, 7, team.rank]), Describer(seed)
     for _, tell in counted("text", steps, team, every=100):
         described = []
-        while len(described) < max(48 // team.size, 4):
+        while len(described) < team.batch(48, 4):
             one = describer.any(chance)
             described += [one] if one.caption else []
         ids = torch.tensor([tokenizer.encode(one.caption, 0, 0).ids for one in described], device=team.device)
@@ -166,7 +170,7 @@ def train_unet(
     optimizer = Optimizer(flats, rate=rate, steps=steps, warmup=150, most_average=0.9995)
     alphas = alphas_cumprod().to(team.device)
     stream = torch.Generator(team.device).manual_seed(seed * 1000 + team.rank)
-    size = max(64 // team.size, 8)
+    size = team.batch(64, 8)
     empty = torch.full((1, data.ids.shape[1]), end, device=team.device)
     empty[0, 0] = data.ids[0, 0]
 

@@ -19,11 +19,12 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Team:
-    """This process's place among those that train together."""
+    """This process's place among those that train together. batches: what every batch is divided by, to be quick."""
 
     rank: int
     size: int
     device: torch.device
+    batches: int = 1
 
     def average(self, flat: Tensor) -> None:
         """Replace `flat` by its mean over the team."""
@@ -43,6 +44,10 @@ class Team:
         """The indices of `count` that this member works on; the team's shares are equally long."""
         each = math.ceil(count / self.size)
         return range(self.rank * each, (self.rank + 1) * each)
+
+    def batch(self, count: int, least: int) -> int:
+        """This member's part of a batch of `count`; `least` for very large teams."""
+        return max(count // self.size, least) // self.batches or 1
 
     def say(self, text: str) -> None:
         """One line, from the first member only."""

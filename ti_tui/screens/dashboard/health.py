@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import Screen
-from textual.widgets import Footer, Rule
+from textual.widgets import Rule
 
 from ti_tui.formatting import number, percent, printable, wrapped
 from ti_tui.monitoring.followed_run import FollowedRun
@@ -20,6 +20,7 @@ from ti_tui.screens.base import AppAccess
 from ti_tui.screens.dashboard import verdict_lines
 from ti_tui.widgets.canvas import LEAST_WIDTH, Canvas, Line, Piece, cut, marked
 from ti_tui.widgets.chart import Axis, Curve, chart, spark
+from ti_tui.widgets.key_line import KeyLine
 
 if TYPE_CHECKING:
     from ti_tui.embeddings.health import Health
@@ -65,7 +66,7 @@ class HealthScreen(AppAccess, Screen[None]):
                 yield Canvas(id="figures")
             with VerticalScroll(id="vectors", can_focus=False):
                 yield Canvas(id="table")
-        yield Footer(show_command_palette=False)
+        yield KeyLine()
 
     def on_mount(self) -> None:
         self.set_interval(self.ti_tui.config.refresh_seconds, self._follow)

@@ -7,13 +7,14 @@ from pathlib import Path
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.screen import Screen
-from textual.widgets import Footer, RichLog, Rule
+from textual.widgets import RichLog, Rule
 
 from ti_tui.formatting import clock, location, printable
 from ti_tui.monitoring.event_text import EventTail
 from ti_tui.run.folder import RunFolder
 from ti_tui.screens.base import AppAccess
 from ti_tui.widgets.canvas import Canvas
+from ti_tui.widgets.key_line import KeyLine
 
 TAIL_BYTES = 1 << 16
 
@@ -36,7 +37,7 @@ class LogScreen(AppAccess, Screen[None]):
         yield Canvas(id="title")
         yield Rule(line_style="solid", classes="rule")
         yield RichLog(id="lines", max_lines=2000, wrap=True, markup=False, highlight=False)
-        yield Footer(show_command_palette=False)
+        yield KeyLine()
 
     def on_mount(self) -> None:
         where = location(self._folder.log.parent)

@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal
 from textual.screen import Screen
-from textual.widgets import Footer, Rule, Static
+from textual.widgets import Rule, Static
 
 from ti_tui.formatting import printable
 from ti_tui.results.comparison import recorded_samples, training_pictures
@@ -18,6 +18,7 @@ from ti_tui.run.history import RunHistory
 from ti_tui.screens.base import AppAccess
 from ti_tui.screens.dashboard.sample_grid import SampleGrid
 from ti_tui.widgets.canvas import Canvas, Piece
+from ti_tui.widgets.key_line import KeyLine
 from ti_tui.widgets.picture import PictureView
 
 
@@ -81,7 +82,7 @@ class CompareScreen(AppAccess, Screen[None]):
         grid = SampleGrid(recorded_samples(self._folder, self._history), self._history, training, id="grid")
         grid.display = False
         yield grid
-        yield Footer(show_command_palette=False)
+        yield KeyLine()
 
     def on_mount(self) -> None:
         self._show()

@@ -12,7 +12,7 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.timer import Timer
-from textual.widgets import Footer, OptionList, Rule, Static
+from textual.widgets import OptionList, Rule, Static
 from textual.widgets.option_list import Option
 from textual.worker import get_current_worker
 
@@ -20,13 +20,14 @@ from ti_tui.formatting import location, percent, printable
 from ti_tui.run.device_monitor import DeviceMonitor, DeviceReading
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.history import CheckpointRow
-from ti_tui.screens.base import fit_footer
+from ti_tui.screens.base import fit_key_line
 from ti_tui.screens.dashboard import lines, verdict_lines
 from ti_tui.screens.dashboard.health import HealthScreen
 from ti_tui.screens.dashboard.lines import View
 from ti_tui.screens.dashboard.samples import sample_at, step_for, training_image
 from ti_tui.screens.dashboard.steering import SteeringScreen
 from ti_tui.widgets.canvas import Canvas
+from ti_tui.widgets.key_line import KeyLine
 from ti_tui.widgets.picture import PictureView
 
 SAVES_CELLS = 46
@@ -102,7 +103,7 @@ class DashboardScreen(SteeringScreen):
             with Horizontal(id="samples"):
                 for name in ("then", "now", "real"):
                     yield PictureView(id=name, classes="shot")
-        yield Footer(show_command_palette=False)
+        yield KeyLine()
 
     def on_mount(self) -> None:
         self.query_one("#heading", Canvas).draw([lines.checkpoint_heading(44)])
@@ -170,7 +171,7 @@ class DashboardScreen(SteeringScreen):
         return View(self.followed, self._reading, self._zoom, self._overlay)
 
     def on_resize(self) -> None:
-        fit_footer(self)
+        fit_key_line(self)
         samples = self.query_one("#samples")
         # Images of equal width have equal height, so their captions are in one row.
         each = max(4, (self.size.width - SAVES_CELLS - 4) // 3 - 1)

@@ -11,14 +11,14 @@ from textual.binding import Binding
 from textual.color import Color, ColorParseError
 from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
-from textual.widgets import Footer, Rule, Static
+from textual.widgets import Rule, Static
 from textual.worker import get_current_worker
 
 from ti_tui.dataset import faces
 from ti_tui.dataset.crop_changes import FINE, GROW, STEP
 from ti_tui.errors import UserError
 from ti_tui.formatting import number, printable
-from ti_tui.screens.base import fit_footer
+from ti_tui.screens.base import fit_key_line
 from ti_tui.screens.review import crop_lines as lines
 from ti_tui.screens.review.base import ReviewBase
 from ti_tui.screens.review.crop_images import Colour, Copies, as_trained, with_boxes
@@ -27,6 +27,7 @@ from ti_tui.setup.crop_desk import CropDesk
 from ti_tui.setup.photographs import without_name
 from ti_tui.widgets.canvas import Canvas, Line, cut
 from ti_tui.widgets.field_row import problem_lines
+from ti_tui.widgets.key_line import KeyLine
 from ti_tui.widgets.picture import PictureView
 
 if TYPE_CHECKING:
@@ -100,13 +101,13 @@ class CropReview(ReviewBase, Screen[str | None]):
         yield Rule(line_style="solid", classes="rule")
         yield Canvas(id="facts")
         yield Rule(line_style="solid", classes="rule")
-        yield Footer(show_command_palette=False)
+        yield KeyLine()
 
     def on_mount(self) -> None:
         self.app.theme_changed_signal.subscribe(self, lambda _theme: self._show_photograph())
 
     def on_resize(self) -> None:
-        narrow = fit_footer(self)
+        narrow = fit_key_line(self)
         self._labels = labels(self.desk.names, 9 if narrow else 13)
         self.call_after_refresh(self._show)
 

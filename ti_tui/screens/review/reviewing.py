@@ -9,13 +9,13 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
-from textual.widgets import Footer, Rule, TextArea
+from textual.widgets import Rule, TextArea
 
 from ti_tui.captions.desk import CaptionDesk
 from ti_tui.captions.filter import Facts, FilterError, parse_filter
 from ti_tui.captions.prompt import PromptReader, PromptReading, Remark, reader_for, remarks
 from ti_tui.dataset.caption_files import one_line
-from ti_tui.screens.base import fit_footer
+from ti_tui.screens.base import fit_key_line
 from ti_tui.screens.review import lines
 from ti_tui.screens.review.base import ReviewBase
 from ti_tui.screens.review.captioning import CaptioningScreen
@@ -23,6 +23,7 @@ from ti_tui.screens.review.editor import CaptionEditor
 from ti_tui.screens.review.listing import CaptionList, CaptionRows, Row, labels
 from ti_tui.widgets.canvas import Canvas
 from ti_tui.widgets.controls import Edited, EditingFinished, TextLine
+from ti_tui.widgets.key_line import KeyLine
 from ti_tui.widgets.picture import PictureView
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
         yield Canvas(id="reads")
         yield Canvas(id="remark")
         yield Rule(line_style="solid", classes="rule")
-        yield Footer(show_command_palette=False)
+        yield KeyLine()
 
     def on_mount(self) -> None:
         self.query_one("#filter").can_focus = False
@@ -97,7 +98,7 @@ class ReviewScreen(ReviewBase, CaptioningScreen):
         self.editor.focus()
 
     def on_resize(self) -> None:
-        narrow = fit_footer(self)
+        narrow = fit_key_line(self)
         self._labels = labels(self.desk.names, 14 if narrow else 20)
         self.call_after_refresh(self._show_all)
 

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Footer, Rule, Static
+from textual.widgets import Rule, Static
 
 from ti_tui.formatting import clock, printable
 from ti_tui.run.hardware import GIB
-from ti_tui.screens.base import fit_footer
+from ti_tui.screens.base import fit_key_line
 from ti_tui.screens.wizard.dataset import DatasetPane
 from ti_tui.screens.wizard.draft_screen import DraftScreen
 from ti_tui.screens.wizard.pane import FormPane, GoTo, Ready, StepPane
 from ti_tui.setup.draft import Draft, bad_draft_path, drop_draft, load_draft
 from ti_tui.setup.steps import STEPS, StepId, state_of, step_of
 from ti_tui.widgets.canvas import Canvas, spread
+from ti_tui.widgets.key_line import KeyLine
 from ti_tui.widgets.step_rail import StepRail
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class WizardScreen(DraftScreen):
             yield Vertical(id="panes")
         yield Rule(line_style="solid", classes="rule")
         yield Static("", id="explanation", markup=False)
-        yield Footer(show_command_palette=False)
+        yield KeyLine()
 
     def on_mount(self) -> None:
         left = load_draft() if self.draft.kept else None
@@ -282,7 +283,7 @@ class WizardScreen(DraftScreen):
         self.refresh_bindings()
 
     def on_resize(self) -> None:
-        self.query_one(StepRail).narrow = fit_footer(self)
+        self.query_one(StepRail).narrow = fit_key_line(self)
         self.show_findings()
 
     @property
