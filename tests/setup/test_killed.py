@@ -108,6 +108,7 @@ def test_prepare_killed_anywhere_is_finished_by_the_same_prepare(
     (photographs / "chelsea.jpg").unlink()
     (photographs / "chelsea.txt").unlink()
     photo("coffee", (310, 210)).save(photographs / "late.jpg")
+    photo("rocket", (200, 310)).save(photographs / "astronaut.jpg")
     (photographs / "late.txt").write_text("late")
     whole: dict[str, Any] = {}
     for number in range(-1, 100):

@@ -92,9 +92,10 @@ class PreparedFile:
             if not stat.S_ISREG(status.st_mode) or not NAMES.fullmatch(path.name) or self._by_links(run):
                 return False
             if not self.sha256:
-                # Making it was interrupted: the file is ours if it is younger than the record that announced it. This
-                # time, unlike others, cannot be set.
-                return status.st_ctime_ns >= (run / NAME).stat().st_ctime_ns
+                # Making it was interrupted; there was no other file of its name before. Behind a link there may be one:
+                # then it is ours if it is younger than the record, by the time that nobody can set.
+                linked = (run / Path(self.file).parts[0]).is_symlink()
+                return not linked or status.st_ctime_ns >= (run / NAME).stat().st_ctime_ns
             if (status.st_size, status.st_mtime_ns) == (self.size_bytes, self.mtime_ns):
                 return True
             return status.st_size == self.size_bytes and file_hash(path) == self.sha256
