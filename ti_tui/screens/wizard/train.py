@@ -75,6 +75,7 @@ class TrainPane(WorkerErrors, StepPane):
         self._failed = ""
         self._starting = False
         self._chosen = ""
+        self._to_problems = False
 
     def compose(self) -> ComposeResult:
         yield scrolled(Canvas(id="receipt"), OptionList(id="problems"))
@@ -89,6 +90,8 @@ class TrainPane(WorkerErrors, StepPane):
         if not self._starting:
             self._failed = ""
         if self.findings.errors:
+            # The focus gets there later; what was wrong may be right by then.
+            self._to_problems = True
             self.query_one("#problems").focus()
         else:
             answers = self.query_one("#answers", OptionList)
@@ -101,10 +104,14 @@ class TrainPane(WorkerErrors, StepPane):
         self.query_one("#receipt", Canvas).draw(self._receipt_lines())
         self._show_problems()
         self.query_one("#answers", OptionList).display = findings.run is not None
-        if findings.run is not None and not ready_before and self.query_one("#problems").has_focus:
+        at_problems = self._to_problems or self.query_one("#problems").has_focus
+        if findings.run is not None and not ready_before and at_problems:
             self.enter()
         self._begin()
         self._show_progress()
+
+    def on_descendant_focus(self) -> None:
+        self._to_problems = False
 
     def explanation(self) -> str:
         problems = self.query_one("#problems", OptionList)
