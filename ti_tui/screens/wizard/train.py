@@ -107,6 +107,9 @@ class TrainPane(WorkerErrors, StepPane):
         at_problems = self._to_problems or self.query_one("#problems").has_focus
         if findings.run is not None and not ready_before and at_problems:
             self.enter()
+            if not findings.errors:
+                # At once: the answers are shown from here on, and a key may be waiting.
+                self.screen.set_focus(self.query_one("#answers"))
         self._begin()
         self._show_progress()
 
