@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import json
 import math
 import random
@@ -13,7 +14,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from textual.css.stylesheet import Stylesheet
 
+from ti_tui.dataset.parallel import Room
+from ti_tui.dataset.picture_quality import Measured, measure
 from ti_tui.run.device_monitor import DeviceMonitor, DeviceReading
 from ti_tui.run.file import from_values, save
 from ti_tui.run.folder import RunFolder, Status
@@ -31,6 +35,42 @@ def seldom_collected() -> Iterator[None]:
     gc.set_threshold(50_000, 10, 10)
     yield
     gc.set_threshold(*before)
+
+
+@pytest.fixture(autouse=True, scope="package")
+def measured_once() -> Iterator[None]:
+    """The same photographs are measured by many tests: pixels and faces are looked at once for each content."""
+    known: dict[tuple[str, bytes, bool], Measured] = {}
+
+    def measure_once(path: Path, *, find_faces: Any = None, room: Room | None = None) -> Measured:
+        searched = find_faces is not None and find_faces.faces == "all" and find_faces.finder.available
+        if not path.is_file() or not (searched or find_faces is None):
+            return measure(path, find_faces=find_faces, room=room)
+        key = (path.suffix, hashlib.sha256(path.read_bytes()).digest(), searched)
+        if key not in known:
+            known[key] = measure(path, find_faces=find_faces, room=room)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ti_tui.dataset.survey.measure", measure_once)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="package")
+def styles_parsed_once() -> Iterator[None]:
+    """Each app parses the same styles anew, several times; the rules do not depend on the app."""
+    known: dict[tuple[Any, ...], Any] = {}
+    parse = Stylesheet._parse_rules
+
+    def parse_once(self: Stylesheet, css: str, *given: Any, **named: Any) -> Any:
+        key = (css, given, *named.items(), *self._variables.items())
+        if key not in known:
+            known[key] = parse(self, css, *given, **named)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stylesheet, "_parse_rules", parse_once)
+        yield
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from tests.fixtures import tiny_blip
 from tests.fixtures.terminal import Terminal, ti_tui
 from tests.screens.driving import LOOKS, Drive, check_snapshot, drive, type_text, until, words
 from ti_tui import settings
+from ti_tui.captions.desk import CaptionDesk
+from ti_tui.captions.journal import history_of
 from ti_tui.captions.phrases import load_phrases, save_phrases
 from ti_tui.errors import UserError
 from ti_tui.jobs import captioning
@@ -25,7 +27,9 @@ from ti_tui.screens.review.captioning import CHOSEN, CaptioningScreen
 from ti_tui.screens.review.captions import CaptionReview
 from ti_tui.screens.review.listing import labels
 from ti_tui.screens.wizard.screen import WizardScreen
-from ti_tui.setup.draft import Draft, load_draft
+from ti_tui.setup.assess import Surveyor, judge
+from ti_tui.setup.draft import Draft, load_draft, save_draft
+from ti_tui.setup.photographs import SurveySettings
 
 pytestmark = pytest.mark.usefixtures("card")
 ODD = "a [v1] (x:1.2) [/b], standing in a garden"
@@ -43,13 +47,24 @@ def caption(pilot: Pilot[None], name: str) -> str:
     return review(pilot).desk.caption(name)
 
 
-async def opened(pilot: Pilot[None], folder: Path, *, pictures: int = 5) -> None:
+async def opened(pilot: Pilot[None], folder: Path) -> None:
     """Go through the wizard to the review of the captions, where the cursor is in the first one."""
     await type_text(pilot, str(folder))
-    await until(pilot, lambda: f"{pictures} images to train" in words(pilot) and "checking" not in words(pilot))
+    await until(pilot, lambda: "5 images to train" in words(pilot) and "checking" not in words(pilot))
     await pilot.press("enter", "ctrl+n")
     await until(pilot, lambda: "with a caption" in words(pilot))
     await pilot.press("tab", "enter")
+    await until(pilot, lambda: "tokens" in words(pilot))
+
+
+async def opened_at_once(pilot: Pilot[None], folder: Path) -> None:
+    """Open the review as the wizard's third step does, over a wizard in which nothing was typed."""
+    draft = Draft(step="captions")
+    draft.set("photographs", str(folder))
+    survey = Surveyor().survey(folder, SurveySettings.of(draft), lambda _: True)
+    images = [file for file in survey.files if file.picture is not None]
+    desk = CaptionDesk(draft, images, save=lambda: save_draft(draft), history=history_of(folder))
+    await pilot.app.push_screen(CaptionReview(desk, at=desk.names[0], checked=judge(draft, survey).checked))
     await until(pilot, lambda: "tokens" in words(pilot))
 
 
@@ -65,17 +80,12 @@ async def pasted(pilot: Pilot[None], text: str) -> None:
 
 
 def reviewing(
-    folder: Path,
-    steps: Drive,
-    *,
-    size: tuple[int, int] = (80, 24),
-    pictures: int = 5,
-    keys: dict[str, str] | None = None,
+    folder: Path, steps: Drive, *, size: tuple[int, int] = (80, 24), keys: dict[str, str] | None = None
 ) -> None:
-    """Open the review and go through `steps`; nothing may crash."""
+    """Open the review at once and go through `steps`; nothing may crash."""
 
     async def go(pilot: Pilot[None]) -> None:
-        await opened(pilot, folder, pictures=pictures)
+        await opened_at_once(pilot, folder)
         await steps(pilot)
 
     assert drive(go, size=size, keys=keys).crash is None
@@ -346,6 +356,7 @@ def test_the_filter_shows_what_it_says_and_nothing_vanishes_under_the_cursor(hom
 
 def test_escape_leads_from_the_line_to_the_list_to_the_wizard(home: Path, photographs: Path) -> None:
     async def steps(pilot: Pilot[None]) -> None:
+        await opened(pilot, photographs)
         await typed(pilot, "sand")
         await pilot.press("escape", "slash")
         await type_text(pilot, "is:e")
@@ -357,7 +368,7 @@ def test_escape_leads_from_the_line_to_the_list_to_the_wizard(home: Path, photog
         await until(pilot, lambda: "● beach" in words(pilot) and "2 of 5 images with a caption" in words(pilot))
         assert screen.draft.captions == {"beach.png": "sand"}
 
-    reviewing(photographs, steps)
+    assert drive(steps, size=(80, 24)).crash is None
 
 
 # Changing many
@@ -863,7 +874,7 @@ def test_two_hundred_pictures_long_captions_and_odd_names_are_fine(home: Path) -
         await type_text(pilot, "tokens:>75")
         assert review(pilot).shown == [long]
 
-    reviewing(folder, steps, pictures=200)
+    reviewing(folder, steps)
 
 
 @pytest.mark.parametrize("size", [(120, 40), (20, 5)])
@@ -979,12 +990,11 @@ def test_a_kill_while_typing_loses_at_most_the_line_that_is_typed(photos: Path, 
     assert desk_captions["astronaut.jpg"] == "an astronaut"
     assert desk_captions["chelsea.jpg"] == "green eyes, whiskers"
     assert desk_captions["coffee.jpg"] == "a cup on a table with sugar"
-    assert desk_captions["rocket.jpg"] in {"", "smoke, and so"}
+    # On a slow machine the line is saved while it is typed.
+    assert "smoke, and so".startswith(desk_captions["rocket.jpg"])
 
 
 def _captions_after_a_restart(draft: Draft, folder: Path) -> dict[str, str]:
-    from ti_tui.captions.desk import CaptionDesk
-    from ti_tui.captions.journal import history_of
     from ti_tui.dataset.photograph_checks import SurveyedFile
     from ti_tui.dataset.scan import scan
 
