@@ -33,6 +33,7 @@ from ti_tui.jobs.captioning import (
 )
 from ti_tui.jobs.runner import Job, ProcessNote
 
+pytestmark = pytest.mark.usefixtures("forked_processes")
 ROOT = Path(__file__).parents[2]
 MANY = 400
 
@@ -44,7 +45,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> CaptionerModel:
 
 @pytest.fixture(scope="module")
 def captioner(model: CaptionerModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Captioner]:
-    """One for all tests that leave it as it was: each start takes seconds."""
+    """One for all tests that leave it as it was, and a new process, where theirs are forked: its start is in it."""
     with Captioner.start(model, device="cpu", log=tmp_path_factory.mktemp("log") / "captioner.log") as started:
         yield started
 
@@ -222,23 +223,10 @@ def test_a_killed_captioner_is_told_in_words_with_what_is_kept(model: CaptionerM
     captioner.close()
 
 
-PARENT = """
-import sys, time
-from pathlib import Path
-from ti_tui.captions.models import check_captioner
-from ti_tui.jobs.captioning import Captioner
-captioner = Captioner.start(check_captioner(Path(sys.argv[1])), device="cpu")
-messages = captioner.caption({str(number): Path(sys.argv[2]) for number in range(10_000)})
-if sys.argv[3] == "captioning":
-    next(messages), next(messages)
-print(captioner.pid, flush=True)
-time.sleep(600)
-"""
-
-
 @pytest.mark.parametrize("when", ["loading", "captioning"])
 def test_the_captioner_ends_with_its_parent(model: CaptionerModel, photos: Path, when: str) -> None:
-    command = [sys.executable, "-c", PARENT, str(model.path), str(photos / "coffee.jpg"), when]
+    parent_of_one = [sys.executable, "-m", "tests.fixtures.captioner_parent"]
+    command = [*parent_of_one, str(model.path), str(photos / "coffee.jpg"), when]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())

@@ -189,6 +189,7 @@ def trainer_at_step(folder: RunFolder, step: int) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.usefixtures("forked_processes")
 def test_a_trainer_whose_run_was_taken_over_or_deleted_writes_nothing_more(make_run: MakeRun) -> None:
     folder = make_run(scheme="0.01:5000", **{"save.every_steps": 0})
     process = trainer_at_step(folder, 2)

@@ -22,6 +22,7 @@ from ti_tui.embeddings import files
 from ti_tui.run.events import EventReader, as_one_run
 from ti_tui.run.folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("forked_processes")
 ROOT = Path(__file__).parents[2]
 KILLS = 20
 
@@ -84,8 +85,13 @@ def test_a_run_killed_at_twenty_random_instants_ends_with_the_same_bits(
     assert len([path for path in leftovers if path.parent == killed.states]) == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_an_exact_checkpoint_and_ends_with_0(make_run: MakeRun, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "processes"), [(signal.SIGTERM, "new_processes"), (signal.SIGINT, "forked_processes")]
+)
+def test_a_signal_saves_an_exact_checkpoint_and_ends_with_0(
+    make_run: MakeRun, number: signal.Signals, processes: str, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(processes)
     folder = make_run(scheme="0.01:5000", **{"save.every_steps": 0})
     process = subprocess.Popen([sys.executable, "-m", "ti_tui.training", str(folder.root)], cwd=ROOT)
     wait_for_step(folder, 2, process)
@@ -121,14 +127,22 @@ def test_closing_the_terminal_does_not_end_a_detached_run(make_run: MakeRun) -> 
     assert not trainer.alive()
 
 
-@pytest.mark.parametrize(("way", "processes"), [("--multi_gpu", 2), ("--cpu", 1)])
+@pytest.mark.parametrize(
+    ("way", "processes", "started"), [("--multi_gpu", 2, "new_processes"), ("--cpu", 1, "forked_processes")]
+)
 def test_accelerate_gives_the_rows_of_one_process_with_the_same_effective_batch(
-    make_run: MakeRun, train: Callable[..., int], way: str, processes: int
+    make_run: MakeRun,
+    train: Callable[..., int],
+    way: str,
+    processes: int,
+    started: str,
+    request: pytest.FixtureRequest,
 ) -> None:
     """`--multi_gpu` really starts two (on a machine without a card they are CPU processes, joined by gloo).
 
     `--cpu --num_processes 2` starts one in accelerate 1.15 unless MPI is set up; the result is the same either way.
     """
+    request.getfixturevalue(started)
     single = make_run(name="single", **{"training.batch_size": 1, "training.accumulation": 4})
     assert train(single) == 0
     other = make_run(name="other", **{"training.batch_size": 1, "training.accumulation": 4 // processes})
@@ -211,12 +225,7 @@ def test_a_full_disk_ends_the_run_in_words_and_leaves_it_resumable(
 ) -> None:
     """A limit on the size of files fails as a full disk does: in the middle of a write."""
     folder = make_run(scheme="0.01:6", **{"save.every_steps": 3, "embedding.vectors": 40})
-    code = (
-        "import resource,signal,sys; from ti_tui.training.__main__ import main\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)); sys.exit(main(sys.argv[1]))"
-    )
-    outcome = launch("-c", code, str(folder.root))
+    outcome = launch("-m", "tests.fixtures.full_disk", str(folder.root))
     assert outcome.returncode in (2, 3)
     words = outcome.stderr.strip().splitlines()
     assert "cannot write" in words[-2] and "larger than the limit allows" in words[-2]

@@ -148,6 +148,7 @@ def test_the_start_does_not_matter_to_a_run_that_goes_on(make_run: MakeRun, trai
     np.testing.assert_array_equal(result(whole).in_order()[0], result(parts).in_order()[0])
 
 
+@pytest.mark.usefixtures("forked_processes")
 def test_every_process_starts_at_the_rows_of_the_first(make_run: MakeRun, train: Train) -> None:
     settings: dict[str, Any] = {"embedding.start": "cross", "training.batch_size": 1}
     single = make_run(name="single", **settings, **{"training.accumulation": 4})
