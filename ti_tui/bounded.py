@@ -17,8 +17,6 @@ from typing import Any, BinaryIO
 MIB = 2**20
 TEXT_LIMIT = 64 * MIB
 """More than any vocabulary, index or settings file holds."""
-
-
 TOML_LIMIT = 4 * MIB
 """More than any run file, theme or settings file holds; tomllib takes a second for each MiB."""
 

@@ -22,11 +22,12 @@ from ti_tui.dataset.templates import NAME
 from ti_tui.embeddings import files
 from ti_tui.run import requests
 from ti_tui.run.folder import RunFolder
+from ti_tui.run.hashes import file_hash
 from ti_tui.run.plan import Plan, make_plan
 from ti_tui.setup.check import check_run
 from ti_tui.training import loop
 from ti_tui.training.batches import micro_batches, share
-from ti_tui.training.checkpoints import SUMS, hash_of
+from ti_tui.training.checkpoints import SUMS
 from ti_tui.training.data import Data, Inputs
 from ti_tui.training.loop import train_step
 from ti_tui.training.norms import Norms
@@ -777,9 +778,9 @@ def test_a_spoiled_checkpoint_is_left_for_the_one_before_it(make_run: MakeRun, t
     assert train(folder) == 0
     path = folder.state(6) / "vectors.safetensors"
     sums = path.with_name(SUMS).read_text()
-    before = hash_of(path)
+    before = file_hash(path)
     save_file({"rows0": torch.full((2, 64), float("nan"))}, path)
-    path.with_name(SUMS).write_text(sums.replace(before, hash_of(path)))
+    path.with_name(SUMS).write_text(sums.replace(before, file_hash(path)))
     edit(folder, "steps = 6", "steps = 8")
     assert train(folder) == 0
     assert any("went back to the checkpoint of step 3" in event["message"] for event in events(folder, "warning"))

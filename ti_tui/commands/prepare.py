@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -112,7 +113,8 @@ def command(
     )
 
     # The images must not change while a trainer uses them.
-    lock = folder.lock() if folder.file.is_file() else contextlib.nullcontext()
+    say = partial(terminal.line, err=True)
+    lock = folder.lock(say=say) if folder.file.is_file() else contextlib.nullcontext()
     with lock, show.waiting_for(str(images)) as alive:
         named = [*leave_out, *take_back, *force, *single]
         _raise_if_unknown(user_path(images), named, before, subfolders=wanted.subfolders)

@@ -198,7 +198,9 @@ def _is_count_or_none(value: object) -> bool:
 
 def _is_number_or_none(value: object) -> bool:
     # NaN and infinities were written as null; `1e999` reads as infinity.
-    return value is None or (type(value) in {int, float} and abs(value) < LARGEST_NUMBER)  # type: ignore[arg-type]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return abs(value) < LARGEST_NUMBER
+    return value is None
 
 
 def _is_text(value: object) -> bool:

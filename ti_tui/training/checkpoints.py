@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
 import shutil
@@ -21,6 +20,7 @@ from ti_tui.embeddings import files
 from ti_tui.embeddings.files import Embedding, EmbeddingForm
 from ti_tui.errors import UserError
 from ti_tui.run.folder import RunFolder
+from ti_tui.run.hashes import file_hash
 
 FORM = 1
 VECTORS, OPTIMIZER, REST = "vectors.safetensors", "optimizer.pt", "state.json"
@@ -74,15 +74,9 @@ def save_state(folder: RunFolder, state: CheckpointState) -> Path:
             "evaluation": state.evaluation,
         }
         (temporary / REST).write_text(json.dumps(rest, default=str), encoding="utf-8")
-        sums = [f"{hash_of(temporary / name)}  {name}\n" for name in (VECTORS, OPTIMIZER, REST)]
+        sums = [f"{file_hash(temporary / name)}  {name}\n" for name in (VECTORS, OPTIMIZER, REST)]
         (temporary / SUMS).write_text("".join(sums), encoding="ascii")
     return target
-
-
-def hash_of(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_hashes(path: Path) -> None:
@@ -95,7 +89,7 @@ def check_hashes(path: Path) -> None:
     lines = bounded.read_text(path / SUMS, 10_000).splitlines()
     hashes = {name: content for content, _, name in (line.partition("  ") for line in lines)}
     for name in (VECTORS, OPTIMIZER, REST):
-        if hashes.get(name) != hash_of(path / name):
+        if hashes.get(name) != file_hash(path / name):
             raise ValueError(f"{name} has changed since it was written")
 
 
