@@ -6,6 +6,7 @@ import base64
 import json
 import pickle
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import load_file, save_file
 
 from ti_tui.atomic import CannotWrite
-from ti_tui.embeddings.files import FORMS, Embedding, EmbeddingError, EmbeddingForm, read, with_suffix, write
-from ti_tui.embeddings.install import install
+from ti_tui.embeddings.files import FORMS, RUN_ID, Embedding, EmbeddingError, EmbeddingForm, read, with_suffix, write
+from ti_tui.embeddings.install import AlreadyThere, install
 from ti_tui.embeddings.pictures import unmask
 from ti_tui.errors import UserError
 
@@ -216,11 +217,41 @@ def test_install_never_replaces_a_different_file_without_force(tmp_path: Path) -
     target = install(tmp_path / "z.safetensors", tmp_path / "embeddings")
     assert install(tmp_path / "z.safetensors", tmp_path / "embeddings") == target
     target.write_bytes(b"mine")
-    with pytest.raises(EmbeddingError, match="exists and is different"):
+    with pytest.raises(EmbeddingError, match="exists and is not from this run"):
         install(tmp_path / "z.safetensors", tmp_path / "embeddings")
     assert target.read_bytes() == b"mine"
     install(tmp_path / "z.safetensors", tmp_path / "embeddings", force=True)
     assert target.read_bytes() == (tmp_path / "z.safetensors").read_bytes()
+    assert (tmp_path / "embeddings" / "z.safetensors.bak").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("form", ["safetensors", "a1111-pt"])
+def test_install_knows_a_run_by_its_id_and_keeps_what_it_replaces(tmp_path: Path, form: EmbeddingForm) -> None:
+    """Two experiments on the same images with the same seed are two runs, whatever else their files say alike."""
+    folder = tmp_path / "embeddings"
+    folder.mkdir()
+    made = {"modelspec.implementation": "ti_tui", "dataset_sha256": "d", "base_model_sha256": "m", "seed": "1"}
+
+    def put(run: str, step: int, *, force: bool = False) -> Path:
+        source = with_suffix(tmp_path / f"{run}-{step}", form)
+        write(replace(SD1, step=step, metadata={**made, **({RUN_ID: run} if run else {})}), source, form)
+        return install(source, folder, name="zkz", force=force)
+
+    def kept() -> dict[str, tuple[str, int | None]]:
+        found = {path.name: read(path) for path in folder.iterdir()}
+        return {name: (one.metadata.get(RUN_ID, ""), one.step) for name, one in found.items()}
+
+    name = put("a", 10).name
+    put("a", 20)
+    assert kept() == {name: ("a", 20), f"{name}.bak": ("a", 10)}
+    put("a", 30)
+    assert kept() == {name: ("a", 30), f"{name}.bak": ("a", 20)}, "one backup of a run is enough"
+    for other in ("b", ""):
+        with pytest.raises(AlreadyThere, match="not from this run"):
+            put(other, 10)
+    put("b", 10, force=True)
+    put("b", 20)
+    assert kept() == {name: ("b", 20), f"{name}.bak": ("a", 30), f"{name}.bak2": ("b", 10)}, "run a's is never lost"
 
 
 def test_install_makes_no_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -689,7 +689,13 @@ def test_the_result_is_installed_where_asked(make_run: MakeRun, train: Train, tm
     (tmp_path / "webui" / "embeddings").mkdir(parents=True)
     folder = make_run(**{"save.install_to": str(tmp_path / "webui")})
     assert train(folder) == 0
-    assert files.read(tmp_path / "webui" / "embeddings" / "zkz.safetensors").step == 6
+    target = tmp_path / "webui" / "embeddings" / "zkz.safetensors"
+    assert files.read(target).step == 6
+    # The same images, model, seed and token with another setting are another run.
+    other = make_run(name="other", **{"save.install_to": str(tmp_path / "webui"), "training.weight_decay": 0.5})
+    assert train(other) == 0
+    assert target.read_bytes() == folder.embedding("zkz", None).read_bytes()
+    assert any("not installed" in event["message"] for event in events(other, "warning"))
 
 
 def test_the_placeholder_leaves_every_other_word_as_it_was() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -35,6 +36,8 @@ READABLE = (".safetensors", ".pt", ".bin", ".ckpt", ".png", ".webp")
 
 ONLY, CLIP_L, CLIP_G = "emb_params", "clip_l", "clip_g"
 """Keys of each text encoder's vectors: one for SD 1 and 2 (kohya's key), two for SDXL."""
+RUN_ID = "run_id"
+"""In the metadata: which run of ti_tui made the file."""
 
 FAMILIES = {
     (768,): ("Stable Diffusion 1", "stable-diffusion-v1"),
@@ -118,7 +121,7 @@ def read(path: Path) -> Embedding:
         what = "is empty (0 bytes)" if not size else f"has {size / 1e6:.0f} MB; an embedding has a few KB"
         raise EmbeddingError(f"{path} {what}")
     try:
-        match path.suffix.lower():
+        match ending(path):
             case ".safetensors":
                 return _from_tensors(*_read_safetensors(path), path)
             case ".pt" | ".bin" | ".ckpt":
@@ -132,6 +135,11 @@ def read(path: Path) -> Embedding:
     raise EmbeddingError(
         f"{path} does not have the ending of an embedding", remedy=f"Known endings: {', '.join(READABLE)}."
     )
+
+
+def ending(path: Path) -> str:
+    """The ending that says which format a file has, in lower case; of a file that `install` replaced, the earlier."""
+    return Path(re.sub(r"\.bak\d*$", "", path.name)).suffix.lower()
 
 
 def write(embedding: Embedding, path: Path, form: EmbeddingForm) -> None:
@@ -212,7 +220,9 @@ def _from_content(content: Any, path: Path, form: str = "") -> Embedding:
             raise EmbeddingError(f"{path} contains {len(params)} embeddings instead of one")
         step = content.get("step")
         metadata = {
-            key: str(content[key]) for key in ("sd_checkpoint", "sd_checkpoint_name") if content.get(key) is not None
+            key: str(content[key])
+            for key in ("sd_checkpoint", "sd_checkpoint_name", RUN_ID)
+            if content.get(key) is not None
         }
         name = content.get("name")
         return Embedding(
@@ -328,6 +338,8 @@ def _write_pickle(embedding: Embedding, path: Path) -> None:
             "step": embedding.step or 0,
             "sd_checkpoint": embedding.metadata.get("base_model_sha256", "")[:10] or None,
             "sd_checkpoint_name": embedding.metadata.get("base_model") or None,
+            # A1111 and ComfyUI pass over keys that they do not know.
+            **({RUN_ID: embedding.metadata[RUN_ID]} if RUN_ID in embedding.metadata else {}),
         }
     else:
         # Only tensors: A1111 expects every value in such a file to be one.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ti_tui import atomic
-from ti_tui.embeddings.files import EmbeddingError
+from ti_tui.bounded import TooLarge, read_bytes
+from ti_tui.embeddings.files import LARGEST_BYTES, RUN_ID, EmbeddingError
 from ti_tui.embeddings.subprocess_reader import read_in_subprocess
 from ti_tui.errors import UserError
 from ti_tui.paths import user_path
@@ -32,34 +33,55 @@ def embeddings_folder(given: Path) -> Path:
     return given
 
 
-def same_run(first: Path, second: Path) -> bool:
-    """Whether two files are from the same run of ti_tui, so that the later may replace the earlier."""
-    try:
-        a, b = read_in_subprocess(first), read_in_subprocess(second)
-    except UserError:
-        return False
-    keys = ("modelspec.implementation", "dataset_sha256", "base_model_sha256", "seed")
-    known = a.metadata.get("modelspec.implementation") == "ti_tui"
-    return known and a.token == b.token and all(a.metadata.get(key) == b.metadata.get(key) for key in keys)
-
-
 def install(source: Path, folder: Path, *, name: str = "", force: bool = False) -> Path:
     """Copy `source` into `folder` as `name` (its own name by default); returns the path there.
 
-    A file with the same content is left alone; an earlier one of the same run is replaced. Raises AlreadyThere if a
-    different file exists and `force` is not given, EmbeddingError, CannotWrite.
+    A file with the same content is left alone, and one of the same run is replaced. What is replaced is kept beside
+    it with the ending `.bak`. Raises AlreadyThere if there is any other file and `force` is not given, EmbeddingError,
+    CannotWrite.
     """
     if name and Path(name).name != name:
         raise EmbeddingError(f"{name!r} is not a file name", remedy="Give a name without folders.")
     target = embeddings_folder(user_path(folder)) / (f"{name}{source.suffix}" if name else source.name)
     try:
-        content = source.read_bytes()
+        content = read_bytes(source, LARGEST_BYTES)
         if target.exists():
-            if target.read_bytes() == content:
+            old = read_bytes(target)
+            if old == content:
                 return target
             if not force and not same_run(target, source):
-                raise AlreadyThere(f"{target} exists and is different", remedy="Give --force to replace it.")
+                raise AlreadyThere(
+                    f"{target} exists and is not from this run",
+                    remedy=f"Give --force to replace it; it is then kept as {_backup(target).name}.",
+                )
+            atomic.write_bytes(_backup(target), old)
     except OSError as error:
         raise EmbeddingError(f"{error.filename} cannot be read: {error.strerror}") from None
+    except TooLarge as error:
+        raise EmbeddingError(f"{target} is not replaced: {error}") from None
     atomic.write_bytes(target, content)
     return target
+
+
+def same_run(first: Path, second: Path) -> bool:
+    """Whether two files are from the same run of ti_tui, so that the later may replace the earlier."""
+    run = _run_id(second)
+    return run != "" and _run_id(first) == run
+
+
+def _run_id(path: Path) -> str:
+    """The run that made an embedding file; "" if the file does not say."""
+    try:
+        return read_in_subprocess(path).metadata.get(RUN_ID, "")
+    except UserError:
+        return ""
+
+
+def _backup(target: Path) -> Path:
+    """Where `target` is kept when it is replaced: NAME.bak, unless that keeps another run's file."""
+    number = 1
+    while True:
+        backup = target.with_name(f"{target.name}.bak{number if number > 1 else ''}")
+        if not backup.exists() or same_run(backup, target):
+            return backup
+        number += 1

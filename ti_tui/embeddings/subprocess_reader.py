@@ -17,7 +17,7 @@ LIMIT_SECONDS = 120
 
 def read_in_subprocess(path: Path) -> Embedding:
     """`files.read`, without loading torch into this process. Raises EmbeddingError."""
-    if path.suffix.lower() not in PICKLES or "torch" in sys.modules or not path.is_file():
+    if files.ending(path) not in PICKLES or "torch" in sys.modules or not path.is_file():
         return files.read(path)
     status = path.stat()
     return _converted(path, status.st_mtime_ns, status.st_size)

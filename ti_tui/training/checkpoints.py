@@ -43,6 +43,7 @@ class CheckpointState:
     loss:        train loss of the last step, for the list of checkpoints.
     recipe:      identity.recipe(): the settings that must be unchanged for a resumed run to be exact.
     evaluation:  Evaluator.state(): the history that verdicts are made from.
+    run_id:      the run's, as in its embedding files; "" in checkpoints of older versions.
     """
 
     step: int
@@ -53,6 +54,7 @@ class CheckpointState:
     recipe: dict[str, Any] = field(default_factory=dict)
     retry: dict[str, int] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
+    run_id: str = ""
 
 
 def save_state(folder: RunFolder, state: CheckpointState) -> Path:
@@ -72,6 +74,7 @@ def save_state(folder: RunFolder, state: CheckpointState) -> Path:
             "recipe": state.recipe,
             "retry": state.retry,
             "evaluation": state.evaluation,
+            "run_id": state.run_id,
         }
         (temporary / REST).write_text(json.dumps(rest, default=str), encoding="utf-8")
         sums = [f"{file_hash(temporary / name)}  {name}\n" for name in (VECTORS, OPTIMIZER, REST)]
@@ -103,7 +106,7 @@ def load_state(folder: RunFolder, step: int) -> CheckpointState:
         tensors = load_file(path / VECTORS)
         optimizer = torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True)
         rows = [tensors[f"rows{index}"] for index in range(len(tensors))]
-        more = {key: rest[key] for key in ("loss", "recipe", "retry", "evaluation") if key in rest}
+        more = {key: rest[key] for key in ("loss", "recipe", "retry", "evaluation", "run_id") if key in rest}
         return CheckpointState(int(rest["step"]), rows, optimizer, rest["loss_scale"], **more)
     except Exception as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -8,8 +8,10 @@ from typing import Any
 
 from ti_tui import __version__
 from ti_tui.dataset.masks import mask_file
+from ti_tui.embeddings.files import RUN_ID
 from ti_tui.run.hashes import file_hash
 from ti_tui.run.plan import Plan
+from ti_tui.run.recipe import RunFile
 from ti_tui.run.scheme import format_scheme
 from ti_tui.setup.check import Checked
 
@@ -53,14 +55,19 @@ def recipe(checked: Checked, model_hash: str, plan: Plan) -> dict[str, Any]:
 
 
 def metadata(checked: Checked, plan: Plan, model_hash: str) -> dict[str, str]:
-    """The metadata of the embedding file. No dates, so that equal runs give equal files."""
+    """The metadata of the embedding file. No dates, so that equal runs give equal files.
+
+    run_id: tells this run from every other; a run that resumes keeps the one in its checkpoint.
+    """
     run = checked.run
     assert checked.facts is not None
+    dataset = dataset_hash(checked)
     return {
+        RUN_ID: _run_id(run, model_hash, dataset),
         "base_model": Path(run.model.base).name,
         "base_model_sha256": model_hash,
         "base_model_family": checked.facts.family,
-        "dataset_sha256": dataset_hash(checked),
+        "dataset_sha256": dataset,
         "images": str(plan.images),
         "init": run.embedding.init,
         **({"start": run.embedding.start} if run.embedding.start != "words" else {}),
@@ -69,6 +76,13 @@ def metadata(checked: Checked, plan: Plan, model_hash: str) -> dict[str, str]:
         "modelspec.implementation": "ti_tui",
         "ti_tui_version": __version__,
     }
+
+
+def _run_id(run: RunFile, model_hash: str, dataset_hash: str) -> str:
+    """The same for two runs only if all their settings are, wherever their files are."""
+    paths = {"model": {"base"}, "dataset": {"images", "regularisation"}, "save": {"install_to"}}
+    settings = run.model_dump_json(exclude=paths)
+    return hashlib.sha256(f"{model_hash}|{dataset_hash}|{settings}".encode()).hexdigest()[:32]
 
 
 def dataset_hash(checked: Checked) -> str:

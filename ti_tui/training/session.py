@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ti_tui.embeddings.files import Embedding
+from ti_tui.embeddings.files import RUN_ID, Embedding
 from ti_tui.run.plan import Plan
 from ti_tui.setup.check import Checked
 from ti_tui.training.checkpoints import CheckpointState
@@ -122,6 +122,7 @@ class Session:
             self.recipe,
             {"tries": progress.tries, "failed_at": progress.failed_at},
             {} if self.evaluator is None else self.evaluator.state(),
+            self.metadata[RUN_ID],
         )
 
     def restore(self, state: CheckpointState) -> bool:
@@ -138,5 +139,7 @@ class Session:
         if self.evaluator is not None:
             self.evaluator.restore(state.evaluation)
         progress.step, progress.loss = state.step, state.loss
+        # Settings may have changed since; it is the same run all the same.
+        self.metadata[RUN_ID] = state.run_id or self.metadata[RUN_ID]
         progress.tries, progress.failed_at = state.retry.get("tries", 0), state.retry.get("failed_at", -1)
         return restored
