@@ -15,7 +15,7 @@ from ti_tui.run.hardware import GIB, Hardware
 from ti_tui.run.model import ModelFacts
 from ti_tui.run.optimizers import OPTIMIZERS, OptimizerClass
 from ti_tui.run.plan import MAX_AUTO_EFFECTIVE, Plan, make_plan
-from ti_tui.setup import check
+from ti_tui.setup import check_machine
 from ti_tui.setup.check import check_run
 
 RTX_2060 = Hardware("cuda", "RTX 2060", 6 * GIB, int(5.6 * GIB), bf16=False)
@@ -144,8 +144,8 @@ def test_a_read_only_run_and_a_full_disk_are_told_before_the_start(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_run()
-    monkeypatch.setattr(check.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(check_machine.os, "access", lambda path, mode: False)
     assert "cannot be written to" in str(check_run(folder).problems.errors[-1])
     monkeypatch.undo()
-    monkeypatch.setattr(check.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
+    monkeypatch.setattr(check_machine.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
     assert "are free in" in str(check_run(folder).problems.errors[-1])

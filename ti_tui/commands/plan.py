@@ -15,7 +15,8 @@ from ti_tui.run.folder import RunFolder
 from ti_tui.run.hardware import find_hardware
 from ti_tui.run.plan import Plan, make_plan
 from ti_tui.run.scheme import Scheme, SchemeError, format_scheme, step_rules
-from ti_tui.setup.check import Checked, check_run, disk_need
+from ti_tui.setup.check import Checked, check_run
+from ti_tui.setup.check_machine import disk_need
 
 
 @click.command()

@@ -40,6 +40,29 @@ def find_hardware(wanted: str = "auto", *, any_torch: bool = False) -> Hardware:
     return cpu()
 
 
+def missing_card(wanted: str) -> str:
+    """Why the CUDA card that `training.device` names cannot be used, in words; "" if it can, or if nobody knows."""
+    if torch_is_for_cpu():
+        return "the installed torch was built without CUDA"
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:
+        # torch for AMD cards calls them cuda as well; NVML does not know them.
+        return "" if "+rocm" in _torch_version() else "there is no NVIDIA driver here"
+    try:
+        index = int(wanted.partition(":")[2] or 0)
+        count = pynvml.nvmlDeviceGetCount()
+        if index < count and nvml_handle(pynvml, index) is not None:
+            return ""
+        return f"there is no card {index}: this machine has {count}, counted from 0"
+    except pynvml.NVMLError as error:
+        return f"NVIDIA's driver says: {error}"
+    finally:
+        pynvml.nvmlShutdown()
+
+
 def cpu() -> Hardware:
     """The CPU with the machine's memory."""
     import psutil
@@ -63,10 +86,14 @@ def nvml_handle(pynvml: Any, index: int) -> Any:
 
 def torch_is_for_cpu() -> bool:
     """Whether the installed torch was built without CUDA, judged by its version."""
+    return _torch_version().endswith("+cpu")
+
+
+def _torch_version() -> str:
     try:
-        return version("torch").endswith("+cpu")
+        return version("torch")
     except PackageNotFoundError:
-        return False
+        return ""
 
 
 def _card(index: int) -> Hardware | None:

@@ -26,7 +26,8 @@ from ti_tui.run.plan import Plan, make_plan
 from ti_tui.run.problems import Problem, Problems, worst_first
 from ti_tui.run.recipe import FORMAT, RunFile
 from ti_tui.run.scheme import SchemeError, parse
-from ti_tui.setup.check import check_recipe, disk_need
+from ti_tui.setup.check import check_recipe
+from ti_tui.setup.check_machine import disk_need
 from ti_tui.setup.create import is_taken, picture_folder
 from ti_tui.setup.crop_desk import CropDesk
 from ti_tui.setup.draft import DEFAULT_RUNS, Draft, in_tables
@@ -34,8 +35,6 @@ from ti_tui.setup.fields import field as spec_of
 from ti_tui.setup.fields import recipe_fields
 from ti_tui.setup.findings import Findings
 from ti_tui.setup.photographs import OF_PICTURES, SurveySettings, in_short
-
-LARGEST_RATE = 0.5
 
 REQUIRED = {
     "photographs": "choose the folder with the photographs",
@@ -92,7 +91,6 @@ def judge(draft: Draft, found: Survey | None, *, runs_folder: str = DEFAULT_RUNS
         if checked.facts is not None and pictures is not None and pictures.pictures:
             plan = make_plan(run, checked.facts, checked.images, hardware)
             problems += _uneven_batches(plan)
-    problems += _rates(run)
     whole = run if complete and not any(problem.severity == "error" for problem in problems) else None
     disk = disk_need(run, pictures, checked.facts if checked else None)
     return Findings(
@@ -141,15 +139,6 @@ def _mistyped(name: str, text: str) -> Problem:
     word = "one word of letters, digits, - and _, of at most 40"
     accepted = word if name == "embedding.token" else spec_of(name).accepted
     return Problem("error", f"{text.strip()!r} is not {accepted}", name)
-
-
-def _rates(run: RunFile) -> list[Problem]:
-    """Rates that are too high for any embedding."""
-    top = max(item.learning_rate for item in run.scheme.segments)
-    if top <= LARGEST_RATE:
-        return []
-    text = f"a learning rate of {top:g} will ruin the vectors immediately"
-    return [Problem("warning", text, "scheme.segments", "0.05 is already high.")]
 
 
 def _uneven_batches(plan: Plan) -> list[Problem]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -27,20 +24,18 @@ from ti_tui.embeddings.install import embeddings_folder
 from ti_tui.embeddings.subprocess_reader import read_in_subprocess
 from ti_tui.errors import UserError
 from ti_tui.formatting import listed
-from ti_tui.paths import existing_part, is_there
+from ti_tui.paths import is_there
 from ti_tui.run.file import lines_of, load
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.model import ModelFacts, check_vae, families, find_model, inspect_model, with_prediction
-from ti_tui.run.optimizers import OPTIMIZERS, find_optimizer
-from ti_tui.run.problems import Problems, ProblemsError, nearest
+from ti_tui.run.problems import Problems, ProblemsError
 from ti_tui.run.recipe import RunFile
+from ti_tui.setup.check_machine import check_folder, check_machine, disk_need
+from ti_tui.setup.check_optimizer import check_optimizer, check_rates
 
 Made = TypeVar("Made")
 
 SDXL_LEAST = 640
-KEEP_FREE_BYTES = 50 * 1024**2
-RUN_FOLDER = "run_folder"
-"""The field of problems with the run folder itself, which is not a field of the run file."""
 
 
 class CheckFailed(ProblemsError):
@@ -133,8 +128,12 @@ def check_recipe(run: RunFile, folder: RunFolder, *, pictures: Scan | None = Non
             shown = (*pictures.pictures, *(regularisation.pictures if regularisation else ()))
             problems.add(check_prompt_lengths(shown, templates, *arguments))
         problems.add(check_sample_prompts(run.sample.prompts, run.embedding.token, *arguments))
-    _check_packages(run, problems)
-    _check_disk(run, folder, pictures, facts, problems)
+    if run.save.install_to:
+        _tried(lambda: embeddings_folder(folder.path(run.save.install_to)), "save.install_to", problems)
+    check_rates(run, problems)
+    check_optimizer(run.training, problems)
+    check_machine(run, problems)
+    check_folder(folder, disk_need(run, pictures, facts), problems)
     return Checked(folder, run, problems, pictures, regularisation, templates, facts, tokenizers, init, held_out)
 
 
@@ -286,61 +285,3 @@ def _is_there(folder: RunFolder, text: str) -> bool:
         return is_there(folder.path(text))
     except UserError:
         return False
-
-
-def _check_packages(run: RunFile, problems: Problems) -> None:
-    name = run.training.optimizer
-    optimizer = find_optimizer(name)
-    if optimizer is None:
-        guess = nearest(name, OPTIMIZERS)
-        meant = f"Did you mean {guess}? " if guess else ""
-        problems.error(
-            f"there is no optimizer {name!r}",
-            field="training.optimizer",
-            remedy=f"{meant}Known optimizers: {', '.join(OPTIMIZERS)}.",
-        )
-    elif not optimizer.installed:
-        problems.error(
-            f"{name} needs {optimizer.package}",
-            field="training.optimizer",
-            remedy=f"Install it: pip install {optimizer.package}",
-        )
-    if run.training.attention == "xformers" and importlib.util.find_spec("xformers") is None:
-        problems.error(
-            "xformers is not installed",
-            field="training.attention",
-            remedy="pip install ti_tui[xformers], or use sdpa.",
-        )
-
-
-def _check_disk(
-    run: RunFile, folder: RunFolder, pictures: Scan | None, facts: ModelFacts | None, problems: Problems
-) -> None:
-    if run.save.install_to:
-        _tried(lambda: embeddings_folder(folder.path(run.save.install_to)), "save.install_to", problems)
-    place = existing_part(folder.root)
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        remedy = "Copy the run to a folder of your own." if folder.file.exists() else "Choose another folder."
-        problems.error(f"{place} cannot be written to", field="" if folder.file.exists() else RUN_FOLDER, remedy=remedy)
-        return
-    need = disk_need(run, pictures, facts)
-    free = shutil.disk_usage(place).free
-    if free < need + KEEP_FREE_BYTES:
-        problems.error(
-            f"the run needs about {need / 1e6:.0f} MB, but only {free / 1e6:.0f} MB are free in {folder.root}",
-            remedy="Free some space, or save less often.",
-        )
-
-
-def disk_need(run: RunFile, pictures: Scan | None, facts: ModelFacts | None) -> int:
-    """About how many bytes a run will write: latents, checkpoints with optimizer state, exports, samples."""
-    images = len(pictures.pictures) if pictures else 0
-    latents = images * 2 * 4 * 4 * (run.dataset.resolution // 8) ** 2 * (2 if run.dataset.flip else 1)
-    total = run.scheme.scheme().total_steps
-    saves = (total // run.save.every_steps if run.save.every_steps else 0) + 1
-    kept = min(saves, run.save.keep) if run.save.keep else saves
-    width = sum(facts.widths) if facts else 2048
-    checkpoint = run.embedding.vectors * width * 4 * (3 + len(run.save.formats)) + 12_000
-    samples = (total // run.sample.every_steps if run.sample.every_steps else 0) * len(run.sample.prompts)
-    picture = int(run.dataset.resolution**2 * 1.8)
-    return latents * (run.training.cache_latents == "disk") + kept * checkpoint + samples * picture

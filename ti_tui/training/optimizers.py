@@ -33,7 +33,7 @@ def make_optimizer(
             arguments[key] = tuple(arguments[key])
     try:
         # Some mistakes only show in the first step, so a test optimizer takes one.
-        _state_after_a_step(kind, arguments)
+        _state_after_a_step(kind, arguments, rows[0].device)
         optimizer: torch.optim.Optimizer = kind(list(rows), **arguments)
         return optimizer
     except Exception as error:
@@ -45,10 +45,10 @@ def make_optimizer(
         raise ProblemsError([problem]) from None
 
 
-def _state_after_a_step(kind: Any, arguments: dict[str, Any]) -> set[str]:
+def _state_after_a_step(kind: Any, arguments: dict[str, Any], device: torch.device) -> set[str]:
     """Names of the state that an optimizer of this kind keeps for a parameter. Raises what the optimizer raises."""
-    parameter = nn.Parameter(torch.ones(2, 2))
-    parameter.grad = torch.ones(2, 2)
+    parameter = nn.Parameter(torch.ones(2, 2, device=device))
+    parameter.grad = torch.ones(2, 2, device=device)
     optimizer = kind([parameter], **arguments)
     optimizer.step()
     return set(optimizer.state[parameter])
@@ -65,7 +65,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -
     arguments = {key: value for key, value in group.items() if key in settings and key != "params"}
     kept = [set(values) for values in state["state"].values()]
     try:
-        if kept and kept[0] != _state_after_a_step(type(optimizer), arguments):
+        if kept and kept[0] != _state_after_a_step(type(optimizer), arguments, group["params"][0].device):
             return False
     except Exception:
         return False
