@@ -9,7 +9,8 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,55 @@ from ti_tui.errors import UserError
 
 
 class CannotWrite(UserError):
-    """A file could not be written: the disk is full, the folder read-only, or permission is missing."""
+    """A file could not be written: the disk is full, the folder read-only, or permission is missing.
+
+    number: the system's error number.
+    """
+
+    def __init__(self, message: str, *, number: int = 0, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.number = number
+
+    @property
+    def no_room(self) -> bool:
+        return self.number in (errno.ENOSPC, errno.EDQUOT)
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same write may succeed later."""
+        return self.no_room or self.number == errno.EIO
+
+
+Wait = Callable[[CannotWrite], bool]
+_wait: Wait | None = None
+
+
+@contextlib.contextmanager
+def waiting(wait: Wait | None) -> Iterator[None]:
+    """Within this, a write that fails for a reason that may pass calls `wait`, which returns whether to try again.
+
+    For the whole process; None: fail at once, as without this.
+    """
+    global _wait
+    before, _wait = _wait, wait
+    try:
+        yield
+    finally:
+        _wait = before
+
+
+def tried(path: Path, write: Callable[[], None], *, patient: bool = True) -> None:
+    """Call `write`, which writes `path`, until it succeeds or `waiting` gives up. Raises CannotWrite.
+
+    patient=False: only once.
+    """
+    while True:
+        try:
+            return write()
+        except OSError as error:
+            failure = cannot_write(path, error)
+            if not (patient and _wait is not None and failure.may_pass and _wait(failure)):
+                raise failure from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -31,50 +80,55 @@ def write_text(path: Path, content: str) -> None:
 
 
 def write_json(path: Path, content: Any, *, durable: bool = True) -> None:
-    """Write `content` as JSON. `durable=False` skips the fsync, for files that are rewritten every second."""
+    """Write `content` as JSON. `durable=False` neither syncs nor waits, for files that are rewritten every second."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False)
-    write_with(path, lambda temporary: _write_and_sync(temporary, text.encode("utf-8"), sync=durable))
+    write_with(path, partial(_write_and_sync, content=text.encode("utf-8"), sync=durable), patient=durable)
 
 
-def write_with(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it into place. Raises CannotWrite."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        _replace(temporary, path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+def write_with(path: Path, write: Callable[[Path], None], *, patient: bool = True) -> None:
+    """Let `write` fill a temporary file beside `path`, then rename it into place. Raises CannotWrite.
+
+    patient: as in `tried`.
+    """
+
+    def once() -> None:
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(temporary)
+            _replace(temporary, path)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+    tried(path, once, patient=patient)
 
 
-@contextlib.contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """Fill a folder that appears at `path` complete or not at all. Replaces an older one.
+def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    """Make a folder of files that appears at `path` complete or not at all. Replaces an older one. Raises CannotWrite.
 
     If the process is killed between the two renames, the older folder remains as `.NAME.old`; `recover_folders` puts
     it back.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    old = path.with_name(f".{path.name}.old")
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        for file in temporary.iterdir():
-            sync(file)
-        sync(temporary)
-        if path.exists():
+
+    def once() -> None:
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        old = path.with_name(f".{path.name}.old")
+        try:
+            temporary.mkdir(parents=True)
+            for name, content in files.items():
+                _write_and_sync(temporary / name, content)
+            sync(temporary)
+            if path.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                os.replace(path, old)
+            os.replace(temporary, path)
+            sync(path.parent)
             shutil.rmtree(old, ignore_errors=True)
-            os.replace(path, old)
-        os.replace(temporary, path)
-        sync(path.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    tried(path, once)
 
 
 def recover_folders(parent: Path) -> None:
@@ -119,7 +173,7 @@ def cannot_write(path: Path, error: OSError) -> CannotWrite:
         errno.ENOTDIR: ("a part of the path is a file, not a folder", "Choose another folder."),
         errno.ENAMETOOLONG: ("the name is too long for this disk", "Choose a shorter name."),
     }.get(error.errno or 0, (error.strerror or str(error), ""))
-    return CannotWrite(f"cannot write {path}: {reason}", remedy=remedy)
+    return CannotWrite(f"cannot write {path}: {reason}", number=error.errno or 0, remedy=remedy)
 
 
 def sync(path: Path) -> None:

@@ -6,6 +6,7 @@ rewrite lines above, or (bidirectional controls) show another text than is there
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Literal
 
@@ -27,8 +28,9 @@ def line(text: object = "", *, label: str = "", colour: LabelColour | None = Non
 
 
 def error(text: object) -> None:
-    """Print `text` on stderr at once, as `line` does; for processes whose stderr is a log."""
-    print(harmless(str(text)), file=sys.stderr, flush=True)
+    """Print `text` on stderr at once, as `line` does; for processes whose stderr is a log. A full disk loses it."""
+    with contextlib.suppress(OSError):
+        print(harmless(str(text)), file=sys.stderr, flush=True)
 
 
 class RewrittenLine:

@@ -332,6 +332,6 @@ def test_embeddings_convert_and_install(make_run: MakeRun, train: Callable[..., 
     (tmp_path / "comfy" / "models" / "embeddings").mkdir(parents=True)
     assert ti_tui("embeddings", "install", source, tmp_path / "comfy").returncode == 0
     (tmp_path / "comfy" / "models" / "embeddings" / "zkz.safetensors").write_bytes(b"mine")
-    refused(ti_tui("embeddings", "install", source, tmp_path / "comfy"), "is different", "--force")
+    refused(ti_tui("embeddings", "install", source, tmp_path / "comfy"), "not from this run", "--force")
     Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
     refused(ti_tui("embeddings", "inspect", tmp_path / "x.png"), "without an embedding")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -86,14 +87,18 @@ def test_a_run_killed_at_twenty_random_instants_ends_with_the_same_bits(
 
 
 @pytest.mark.parametrize(
-    ("number", "processes"), [(signal.SIGTERM, "new_processes"), (signal.SIGINT, "forked_processes")]
+    ("number", "processes"),
+    [(signal.SIGTERM, "new_processes"), (signal.SIGINT, "forked_processes"), (signal.SIGHUP, "forked_processes")],
 )
 def test_a_signal_saves_an_exact_checkpoint_and_ends_with_0(
     make_run: MakeRun, number: signal.Signals, processes: str, request: pytest.FixtureRequest
 ) -> None:
     request.getfixturevalue(processes)
     folder = make_run(scheme="0.01:5000", **{"save.every_steps": 0})
-    process = subprocess.Popen([sys.executable, "-m", "ti_tui.training", str(folder.root)], cwd=ROOT)
+    # Under nohup this test would inherit what it ignores.
+    as_in_a_terminal = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)
+    command = [sys.executable, "-m", "ti_tui.training", str(folder.root)]
+    process = subprocess.Popen(command, cwd=ROOT, preexec_fn=as_in_a_terminal)
     wait_for_step(folder, 2, process)
     process.send_signal(number)
     assert process.wait(60) == 0
@@ -103,6 +108,19 @@ def test_a_signal_saves_an_exact_checkpoint_and_ends_with_0(
     last = list(EventReader(folder.events).read_all())[-1]
     assert (last.kind, last["outcome"], last["step"]) == ("end", "stopped", status.step)
     assert not folder.lock_file.exists()
+
+
+@pytest.mark.usefixtures("forked_processes")
+def test_nohup_protects_a_trainer_from_the_end_of_its_terminal(make_run: MakeRun) -> None:
+    folder = make_run(scheme="0.01:5000", **{"save.every_steps": 0})
+    command = [sys.executable, "-m", "ti_tui.training", str(folder.root)]
+    under_nohup = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_IGN)
+    process = subprocess.Popen(command, cwd=ROOT, preexec_fn=under_nohup)
+    wait_for_step(folder, 2, process)
+    process.send_signal(signal.SIGHUP)
+    wait_for_step(folder, 5, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
 
 
 def test_closing_the_terminal_does_not_end_a_detached_run(make_run: MakeRun) -> None:

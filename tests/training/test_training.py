@@ -698,6 +698,15 @@ def test_the_result_is_installed_where_asked(make_run: MakeRun, train: Train, tm
     assert any("not installed" in event["message"] for event in events(other, "warning"))
 
 
+def test_vectors_that_diverged_are_not_installed(make_run: MakeRun, train: Train, tmp_path: Path) -> None:
+    (tmp_path / "embeddings").mkdir()
+    more = {"save.install_to": str(tmp_path / "embeddings"), "evaluation.every_steps": 0}
+    folder = make_run(scheme="9:12", **more)
+    assert train(folder) == 0
+    assert folder.embedding("zkz", None).exists() and not list((tmp_path / "embeddings").iterdir())
+    assert any("have diverged" in event["message"] for event in events(folder, "warning"))
+
+
 def test_the_placeholder_leaves_every_other_word_as_it_was() -> None:
     table, rows = nn.Embedding(10, 4), nn.Parameter(torch.randn(3, 4))
     spliced = PlaceholderEmbedding(table, rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import struct
@@ -151,7 +152,7 @@ def write(embedding: Embedding, path: Path, form: EmbeddingForm) -> None:
     diffusers:   the token as the key, so that diffusers finds it by itself; SDXL as in `safetensors`.
     """
     if form == "a1111-pt":
-        atomic.write_with(path, lambda temporary: _write_pickle(embedding, temporary))
+        atomic.write_bytes(path, _pickle(embedding))
         return
     tensors = dict(embedding.vectors)
     if form == "diffusers" and len(tensors) == 1:
@@ -325,7 +326,7 @@ def _read_pickle(path: Path) -> Any:
     return arrays(content)
 
 
-def _write_pickle(embedding: Embedding, path: Path) -> None:
+def _pickle(embedding: Embedding) -> bytes:
     import torch
 
     tensors = {name: torch.from_numpy(array.copy()) for name, array in embedding.vectors.items()}
@@ -344,10 +345,9 @@ def _write_pickle(embedding: Embedding, path: Path) -> None:
     else:
         # Only tensors: A1111 expects every value in such a file to be one.
         content = dict(tensors)
-    with path.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-    atomic.sync(path)
+    written = io.BytesIO()
+    torch.save(content, written)
+    return written.getvalue()
 
 
 def _as_arrays(value: Any) -> Any:

@@ -63,41 +63,42 @@ class EventWriter:
         self._path = path
         self._clock = clock
         self._flushed = 0.0
+        self._waiting = bytearray()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: IO[bytes] = path.open("ab", buffering=1 << 16)
+            # Unbuffered: of a write that failed half-way it must be known how much is in the file.
+            self._file: IO[bytes] = path.open("ab", buffering=0)
             if _ends_within_a_line(path):
-                self._file.write(b"\n")
+                self._waiting += b"\n"
         except OSError as error:
             raise atomic.cannot_write(path, error) from error
 
     def write(self, kind: EventKind, **values: Any) -> None:
-        """Append one event. Raises CannotWrite."""
+        """Append one event. Raises CannotWrite; the event is then written with the next one that can be."""
         now = self._clock()
         clean, bad = _finite(values)
-        lines = [_line(now, kind, clean)]
+        self._waiting += _line(now, kind, clean)
         if bad:
             message = f"{', '.join(bad)} {'is' if len(bad) == 1 else 'are'} not a finite number"
-            lines.append(_line(now, "warning", {"message": message, "step": values.get("step")}))
-        try:
-            self._file.write(b"".join(lines))
-            if kind != "step" or bad or now - self._flushed >= FLUSH_SECONDS:
-                self._file.flush()
-                self._flushed = now
-        except OSError as error:
-            raise atomic.cannot_write(self._path, error) from error
+            self._waiting += _line(now, "warning", {"message": message, "step": values.get("step")})
+        if kind != "step" or bad or now - self._flushed >= FLUSH_SECONDS:
+            self.flush()
+            self._flushed = now
 
     def flush(self) -> None:
-        """Flush everything written so far. Raises CannotWrite."""
-        try:
-            self._file.flush()
-        except OSError as error:
-            raise atomic.cannot_write(self._path, error) from error
+        """Write all events so far to the file. Raises CannotWrite."""
+        atomic.tried(self._path, self._drain)
 
     def close(self) -> None:
-        """Flush and close; what cannot be flushed is lost."""
+        """Flush and close; what cannot be written is lost."""
+        with contextlib.suppress(OSError):
+            self._drain()
         with contextlib.suppress(OSError):
             self._file.close()
+
+    def _drain(self) -> None:
+        while self._waiting:
+            del self._waiting[: self._file.write(self._waiting)]
 
 
 class LineReader:

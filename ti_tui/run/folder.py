@@ -15,8 +15,10 @@ from ti_tui.run import lease
 from ti_tui.run.lease import Held
 from ti_tui.run.process import ProcessId
 
-Phase = Literal["starting", "loading", "caching", "training", "sampling", "saving", "done", "stopped", "failed"]
-GOING: frozenset[str] = frozenset({"starting", "loading", "caching", "training", "sampling", "saving"})
+Phase = Literal[
+    "starting", "loading", "caching", "training", "sampling", "saving", "paused", "done", "stopped", "failed"
+]
+GOING: frozenset[str] = frozenset({"starting", "loading", "caching", "training", "sampling", "saving", "paused"})
 
 MOST_OF_ANYTHING = 10**15
 """No step, pid or time is as large; a damaged status may contain anything."""

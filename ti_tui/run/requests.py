@@ -40,8 +40,15 @@ def submit(folder: RunFolder, kind: RequestKind) -> Path:
 
 
 def ask_to_stop(folder: RunFolder, trainer: ProcessId) -> None:
-    """Tell a trainer to save and end. It takes the request after a step; the signal also reaches it while loading."""
-    submit(folder, "stop")
+    """Tell a trainer to save and end. It takes the request after a step; the signal also reaches it while loading.
+
+    Raises CannotWrite if the signal is not enough, on Windows.
+    """
+    try:
+        submit(folder, "stop")
+    except atomic.CannotWrite:
+        if os.name == "nt":
+            raise
     trainer.terminate()
 
 

@@ -13,7 +13,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from ti_tui import terminal
 from ti_tui.errors import UserError
@@ -35,6 +35,9 @@ def main(path: str) -> int:
 
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, request_stop)
+    # A closed terminal stops a run that was started in it, unless `nohup` protects it.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, request_stop)
     is_main = os.environ.get("RANK", "0") == "0"
     try:
         folder = RunFolder.find(path)
@@ -119,8 +122,18 @@ def _quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
+def _leave(status: int) -> NoReturn:
+    """End with this exit status. Python changes it if it cannot write its last lines to a log on a full disk."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        os._exit(status)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         terminal.error("usage: python -m ti_tui.training RUN")
         sys.exit(2)
-    sys.exit(main(sys.argv[1]))
+    _leave(main(sys.argv[1]))

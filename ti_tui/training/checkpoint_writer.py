@@ -106,6 +106,9 @@ class CheckpointWriter:
         paths = checkpoints.export(folder, session.embedding(), None, run.save.formats)
         if not run.save.install_to:
             return
+        if session.diverged():
+            self._report.warn("not installed: the vectors have diverged; an earlier checkpoint may be good")
+            return
         try:
             target = install(paths[0], folder.path(run.save.install_to), name=run.embedding.token)
         except UserError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import shutil
@@ -60,25 +61,25 @@ class CheckpointState:
 def save_state(folder: RunFolder, state: CheckpointState) -> Path:
     """Write `state` to RUN/state/step.../; a kill at any instant leaves older ones intact. Raises CannotWrite."""
     target = folder.state(state.step)
-    with atomic.new_folder(target) as temporary:
-        tensors = {f"rows{index}": row.contiguous() for index, row in enumerate(state.rows)}
-        (temporary / VECTORS).write_bytes(save(tensors))
-        content = io.BytesIO()
-        torch.save(state.optimizer, content)
-        (temporary / OPTIMIZER).write_bytes(content.getvalue())
-        rest = {
-            "form": FORM,
-            "step": state.step,
-            "loss": state.loss,
-            "loss_scale": state.loss_scale,
-            "recipe": state.recipe,
-            "retry": state.retry,
-            "evaluation": state.evaluation,
-            "run_id": state.run_id,
-        }
-        (temporary / REST).write_text(json.dumps(rest, default=str), encoding="utf-8")
-        sums = [f"{file_hash(temporary / name)}  {name}\n" for name in (VECTORS, OPTIMIZER, REST)]
-        (temporary / SUMS).write_text("".join(sums), encoding="ascii")
+    optimizer = io.BytesIO()
+    torch.save(state.optimizer, optimizer)
+    rest = {
+        "form": FORM,
+        "step": state.step,
+        "loss": state.loss,
+        "loss_scale": state.loss_scale,
+        "recipe": state.recipe,
+        "retry": state.retry,
+        "evaluation": state.evaluation,
+        "run_id": state.run_id,
+    }
+    content = {
+        VECTORS: save({f"rows{index}": row.contiguous() for index, row in enumerate(state.rows)}),
+        OPTIMIZER: optimizer.getvalue(),
+        REST: json.dumps(rest, default=str).encode(),
+    }
+    sums = [f"{hashlib.sha256(one).hexdigest()}  {name}\n" for name, one in content.items()]
+    atomic.write_folder(target, {**content, SUMS: "".join(sums).encode()})
     return target
 
 

@@ -70,7 +70,8 @@ class Reporter:
         self._trained = self._trained or phase == "training"
         self._status = replace(self._status, phase=phase, message=message)
         self.event("phase", phase=phase, message=message)
-        self._write_status()
+        with contextlib.suppress(atomic.CannotWrite):
+            self._write_status()
 
     def progress(self, message: str) -> None:
         """Show progress within a phase, in the status."""

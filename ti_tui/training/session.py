@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ti_tui.embeddings.files import RUN_ID, Embedding
 from ti_tui.run.plan import Plan
+from ti_tui.run.verdicts import RUNAWAY, VerdictName
 from ti_tui.setup.check import Checked
 from ti_tui.training.checkpoints import CheckpointState
 from ti_tui.training.data import Data
@@ -103,6 +104,14 @@ class Session:
     def step(self) -> int:
         """Optimizer steps done."""
         return self.progress.step
+
+    def diverged(self) -> bool:
+        """Whether the vectors are useless: a norm that no useful vector has, or a verdict that says so."""
+        verdict = self.evaluator.verdict if self.evaluator is not None else None
+        if verdict is not None and verdict.name == VerdictName.DIVERGING:
+            return True
+        norms = [float(row.detach().norm(dim=1).max()) for row in self.rows]
+        return any(norm > RUNAWAY * median for norm, median in zip(norms, self.model.norms.median_norms, strict=True))
 
     def embedding(self) -> Embedding:
         """The current vectors, with their metadata."""

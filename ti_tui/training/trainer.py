@@ -21,6 +21,7 @@ from ti_tui.run.verdicts import Verdict
 from ti_tui.setup.check import Checked
 from ti_tui.training.checkpoint_writer import CheckpointWriter, is_reported
 from ti_tui.training.device import memory_used, watch_peak
+from ti_tui.training.disk_room import RETRY_SECONDS, DiskRoom, checkpoint_bytes
 from ti_tui.training.evaluation import Evaluator
 from ti_tui.training.loop import StepResult
 from ti_tui.training.opening import open_session
@@ -52,6 +53,7 @@ class Trainer:
         self._alone = accelerator.num_processes == 1
         self._stop_signalled = stop_requested
         self._stopping = False
+        self._paused = False
         self._save_requested = False
         self._sample_requested = False
         self._ended_by: Verdict | None = None
@@ -59,40 +61,55 @@ class Trainer:
         self._writer = CheckpointWriter(self.session, report)
         self._undo = Undo(self.session, self._writer, report.warn)
         self._recovery = Recovery(self.session, report.warn, self._stop_now, self._undo)
+        size = checkpoint_bytes(sum(row.numel() * 4 for row in self.session.rows))
+        self._room = DiskRoom(checked.folder, size, report, stop_requested)
         self._memory_logged = False
         self._prompts = [parse_sample_prompt(line) for line in checked.run.sample.prompts]
 
     def run(self) -> str:
         """Train until the scheme ends or a stop is requested; returns "done" or "stopped". Raises TrainingError."""
-        session, report, processes = self.session, self._report, self.session.processes
-        self._begin()
-        try:
-            if processes.is_main:
-                self._writer.reconcile()
-            if session.step == 0:
-                self._evaluate()
-            self._sample_if_missing()
-            while True:
+        with self._room.kept() if self.session.processes.is_main else contextlib.nullcontext():
+            try:
+                self._begin()
+                self._take_steps()
+            except Exception:
+                # Whatever went wrong, vectors and optimizer are those of the last complete step: save them.
+                with contextlib.suppress(Exception):
+                    self._save_if_new()
+                raise
+            return self._finish()
+
+    def _take_steps(self) -> None:
+        """Train until the scheme ends, a stop is requested or a verdict ends the run."""
+        session = self.session
+        if session.processes.is_main:
+            self._writer.reconcile()
+        if session.step == 0:
+            self._evaluate()
+        self._sample_if_missing()
+        while True:
+            self._answer_requests()
+            while self._paused and not self._stopping:
+                self._wait_for_room()
                 self._answer_requests()
-                if self._stopping or session.step >= session.plan.total_steps:
-                    break
-                started = time.perf_counter()
-                taken = self._recovery.step(session.plan.scheme.rate_at)
-                if taken is None:
-                    break
-                self._report_step(taken, time.perf_counter() - started)
-                self._evaluate()
-                if self._ended_by is not None:
-                    break
-                if self._save_requested or session.plan.save_due(session.step):
-                    self._save()
-                if self._sample_requested or session.plan.sample_due(session.step):
-                    self._sample()
-        except Exception:
-            # Whatever went wrong, vectors and optimizer are those of the last complete step: save them.
-            with contextlib.suppress(Exception):
-                self._save_if_new()
-            raise
+            if self._stopping or session.step >= session.plan.total_steps:
+                return
+            started = time.perf_counter()
+            taken = self._recovery.step(session.plan.scheme.rate_at)
+            if taken is None:
+                return
+            self._report_step(taken, time.perf_counter() - started)
+            self._evaluate()
+            if self._ended_by is not None:
+                return
+            if self._save_requested or session.plan.save_due(session.step):
+                self._save()
+            if self._sample_requested or session.plan.sample_due(session.step):
+                self._sample()
+
+    def _finish(self) -> str:
+        """Save what is not saved yet and, if the run has a result, write it."""
+        session, processes = self.session, self.session.processes
         self._save_if_new()
         processes.wait()
         if session.step < session.plan.total_steps:
@@ -103,8 +120,18 @@ class Trainer:
         if processes.is_main:
             self._writer.finish()
         processes.wait()
-        report.position(session.step, session.plan.total_steps)
+        self._report.position(session.step, session.plan.total_steps)
         return "done"
+
+    def _wait_for_room(self) -> None:
+        """Save, while the reserve's room is free, and see whether the disk has room again."""
+        if self.session.processes.is_main:
+            self._save_if_new()
+            if self._room.resume():
+                self._report.phase("training")
+                self._report.warn("the disk has room again: training goes on")
+                return
+        time.sleep(RETRY_SECONDS)
 
     def close(self) -> None:
         """Disconnect from the run's other processes."""
@@ -140,11 +167,14 @@ class Trainer:
 
     def _answer_requests(self) -> None:
         """Handle what was requested since the last step, in the same way in all processes of the run."""
-        requested = [request.kind for request in self._report.take_requests()]
+        requested: list[str] = [request.kind for request in self._report.take_requests()]
         if self._stop_signalled():
             requested.append("stop")
+        if self._room.paused:
+            requested.append("pause")
         requested = self.session.processes.from_main(requested)
         self._stopping = self._stopping or "stop" in requested
+        self._paused = "pause" in requested
         self._save_requested = self._save_requested or "save" in requested
         self._sample_requested = self._sample_requested or "sample" in requested
         if "scheme" in requested:

@@ -24,6 +24,7 @@ STATES = {
     "training": ("●", "success"),
     "sampling": ("●", "success"),
     "saving": ("●", "success"),
+    "paused": ("▌", "warning"),
     "done": ("✓", "success"),
     "stopped": ("■", "warning"),
     "failed": ("!", "error"),
@@ -83,7 +84,7 @@ def head(view: View, width: int) -> list[Line]:
         first.append((f"   silent for {seconds(view.silent_seconds)}{where_from}", "warning"))
     elif run.going and left is not None and view.phase in {"training", "sampling", "saving"}:
         first.append((f"   {seconds(left):>6} left", ""))
-    if run.going and view.phase in {"loading", "caching", "starting"} and run.status and run.status.message:
+    if run.going and view.phase in {"loading", "caching", "starting", "paused"} and run.status and run.status.message:
         first.append((f"   {printable(run.status.message)}", "muted"))
     pace = history.seconds_per_step
     right = ""
