@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,22 @@ def test_the_header_says_where_the_run_is_and_what_comes_next(size: tuple[int, i
         assert "71 °C" in text
 
     drive(steps, run=history(), size=size)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+def test_a_run_that_waits_for_room_on_the_disk_says_so(size: tuple[int, int], history: MakeHistory) -> None:
+    run = history()
+    status = run.read_status()
+    assert status is not None
+    run.write_status(replace(status, phase="paused", message="the disk is full: waiting for room"))
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await shown(pilot)
+        text = words(pilot)
+        assert "▌ paused" in text and "the disk is full: waiting for room" in text
+        assert "steps/s" not in text and " left" not in text
+
+    drive(steps, run=run, size=size)
 
 
 def test_requests_go_to_the_trainer_by_single_keys(history: MakeHistory) -> None:

@@ -69,7 +69,7 @@ def _described(event: Event, *, brief: bool) -> str | None:
             how = f"{plan.get('batch_size')} x {plan.get('accumulation')} on {plan.get('device_name')}"
             where = f"step {event.get('step', 0)} of {event.get('total_steps')}"
             return f"{verb} {where}: {event.get('images')} images, {how}, {plan.get('precision')}"
-        case "phase" if event.get("phase") in {"loading", "caching"}:
+        case "phase" if event.get("phase") in {"loading", "caching", "paused"}:
             return f"{event['phase']}: {event.get('message') or '...'}"
         case "checkpoint" if event.get("installed"):
             return f"installed {event['installed']}"

@@ -17,22 +17,24 @@ from ti_tui.training.reporter import Reporter
 RETRY_SECONDS = 1.0
 MOST_TRIES = 60
 """How often in a row a write is tried that fails for another reason than a full disk."""
+VECTOR_BYTES = 2048 * 4 * 16
+"""Of the reserve, for each vector: 2,048 numbers for SDXL's two encoders in float32, with up to three moments of an
+optimizer, in every form of embedding file, twice."""
 LOG_BYTES = 2**20
-"""Of the reserve, for the log, the status and the embedding files of the last checkpoint."""
+"""Of the reserve, for the log, the status and the history in a checkpoint."""
 
 
 class DiskRoom:
     """Keeps a file whose space is given up when the disk is full, so that one exact checkpoint still fits.
 
+    In the main process of a run only; in others it does nothing.
     paused: whether a write has failed since `resume`: nothing should be trained that could not be saved.
     """
 
-    def __init__(
-        self, folder: RunFolder, checkpoint_bytes: int, report: Reporter, stop_requested: Callable[[], bool]
-    ) -> None:
+    def __init__(self, folder: RunFolder, vectors: int, report: Reporter, stop_requested: Callable[[], bool]) -> None:
         self.paused = False
         self._path = folder.states / ".reserve"
-        self._bytes = 2 * checkpoint_bytes + LOG_BYTES
+        self._bytes = vectors * VECTOR_BYTES + LOG_BYTES
         self._report = report
         self._stop_requested = stop_requested
         self._told = False
@@ -41,6 +43,9 @@ class DiskRoom:
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
         """Within this, there is a reserve, and a write that fails for lack of room waits until there is some."""
+        if not self._report.main:
+            yield
+            return
         self._reserve(self._bytes)
         with atomic.waiting(self._wait):
             try:
@@ -77,7 +82,7 @@ class DiskRoom:
         terminal.error(f"paused: {failure.message}")
         message = f"trying again: {failure.message}"
         if failure.no_room:
-            message = "the disk is full; training goes on when there is room"
+            message = "the disk is full: waiting for room"
         # Even this may not fit on the disk. The event is kept in memory then, and written later.
         with atomic.waiting(None), contextlib.suppress(UserError):
             self._report.phase("paused", message)
@@ -107,9 +112,3 @@ class DiskRoom:
             return True
         except OSError:
             return False
-
-
-def checkpoint_bytes(row_bytes: int) -> int:
-    """About what an exact checkpoint takes. row_bytes: of the learned rows in float32."""
-    # The rows, up to three moments of an optimizer, files in every form, and the history of evaluations.
-    return 8 * row_bytes + 2**18

@@ -21,7 +21,7 @@ from ti_tui.run.verdicts import Verdict
 from ti_tui.setup.check import Checked
 from ti_tui.training.checkpoint_writer import CheckpointWriter, is_reported
 from ti_tui.training.device import memory_used, watch_peak
-from ti_tui.training.disk_room import RETRY_SECONDS, DiskRoom, checkpoint_bytes
+from ti_tui.training.disk_room import RETRY_SECONDS, DiskRoom
 from ti_tui.training.evaluation import Evaluator
 from ti_tui.training.loop import StepResult
 from ti_tui.training.opening import open_session
@@ -57,18 +57,18 @@ class Trainer:
         self._save_requested = False
         self._sample_requested = False
         self._ended_by: Verdict | None = None
-        self.session = open_session(checked, accelerator, report, self._stop_now, ahead)
+        self._room = DiskRoom(checked.folder, checked.run.embedding.vectors, report, stop_requested)
+        with self._room.kept():
+            self.session = open_session(checked, accelerator, report, self._stop_now, ahead)
         self._writer = CheckpointWriter(self.session, report)
         self._undo = Undo(self.session, self._writer, report.warn)
         self._recovery = Recovery(self.session, report.warn, self._stop_now, self._undo)
-        size = checkpoint_bytes(sum(row.numel() * 4 for row in self.session.rows))
-        self._room = DiskRoom(checked.folder, size, report, stop_requested)
         self._memory_logged = False
         self._prompts = [parse_sample_prompt(line) for line in checked.run.sample.prompts]
 
     def run(self) -> str:
         """Train until the scheme ends or a stop is requested; returns "done" or "stopped". Raises TrainingError."""
-        with self._room.kept() if self.session.processes.is_main else contextlib.nullcontext():
+        with self._room.kept():
             try:
                 self._begin()
                 self._take_steps()

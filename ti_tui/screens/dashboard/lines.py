@@ -86,7 +86,7 @@ def head(view: View, width: int) -> list[Line]:
         first.append((f"   {seconds(left):>6} left", ""))
     if run.going and view.phase in {"loading", "caching", "starting", "paused"} and run.status and run.status.message:
         first.append((f"   {printable(run.status.message)}", "muted"))
-    pace = history.seconds_per_step
+    pace = history.seconds_per_step if view.phase != "paused" else None
     right = ""
     if pace and 1e-6 < pace < 1e6:
         right = f"{1 / pace:.1f} steps/s " if pace < 1 else f"{pace:.1f} s a step "
