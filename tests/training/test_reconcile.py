@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import MakeRun
+from ti_tui.embeddings import files, run_files
+from ti_tui.embeddings.run_files import reconcile_if_idle
 from ti_tui.run.events import EventReader, as_one_run
+from ti_tui.run.file import load
 from ti_tui.run.folder import RunFolder
 
 SETTINGS = {
@@ -22,12 +25,10 @@ SETTINGS = {
 
 def tree(folder: RunFolder) -> dict[str, bytes]:
     """Every file but logs, caches and what holds a time."""
-    skipped = {"log", "cache"}
-    return {
-        str(path.relative_to(folder.root)): path.read_bytes()
-        for path in sorted(folder.root.rglob("*"))
-        if path.is_file() and path.relative_to(folder.root).parts[0] not in skipped and path.name != "status.json"
-    }
+    with_times = {"log", "cache", "status.json", "dataset.json"}
+    paths = [path for path in sorted(folder.root.rglob("*")) if path.is_file()]
+    names = {path.relative_to(folder.root): path for path in paths}
+    return {str(name): path.read_bytes() for name, path in names.items() if name.parts[0] not in with_times}
 
 
 def told(folder: RunFolder) -> set[tuple[str, int]]:
@@ -41,10 +42,10 @@ class Killed(BaseException):
 
 
 WHERE = {
-    "ti_tui.training.checkpoints.export": 3,
-    "ti_tui.training.checkpoints.keep_best": 1,
+    "ti_tui.embeddings.run_files.export": 3,
+    "ti_tui.embeddings.run_files.keep_best": 1,
     "ti_tui.training.checkpoint_writer.CheckpointWriter._report_checkpoint": 3,
-    "ti_tui.training.checkpoints.drop_old": 3,
+    "ti_tui.embeddings.run_files.drop_old": 3,
     "ti_tui.training.sample_images.SampleRenderer.draw_one": 4,
     "ti_tui.training.trainer.Trainer._report_samples": 2,
 }
@@ -72,6 +73,56 @@ def test_a_resumed_run_has_all_that_an_undisturbed_one_has(
         assert train(folder) == 0
         assert tree(folder) == whole, where
         assert told(folder) == events, where
+
+
+@pytest.mark.parametrize(
+    ("where", "call"), [("run_files.export", 3), ("run_files.keep_best", 2), ("run_files.checkpoint_event", 3)]
+)
+def test_who_looks_at_a_killed_run_sees_all_that_its_checkpoints_hold(
+    make_run: MakeRun, train: Callable[..., int], monkeypatch: pytest.MonkeyPatch, where: str, call: int
+) -> None:
+    """Without torch, and without taking anything away; the run then ends as if nobody had looked."""
+    formats = {"save.formats": ["safetensors", "a1111-pt"]}
+    whole = make_run(scheme="0.05:8", name="whole", **SETTINGS, **formats)
+    assert train(whole) == 0
+    folder = make_run(scheme="0.05:8", **SETTINGS, **formats)
+    with monkeypatch.context() as patched:
+        kill_at(patched, f"ti_tui.embeddings.{where}", call)
+        with pytest.raises(Killed):
+            train(folder)
+    step = folder.checkpoints()[-1]
+    (folder.models / ".x.safetensors.0123abcd.tmp").write_bytes(b"half")
+    assert not run_files.is_settled(folder, load(folder.file))
+    with folder.lock():
+        before = tree(folder)
+        reconcile_if_idle(folder)
+        assert tree(folder) == before, "a trainer is at work"
+    kept = folder.checkpoints()
+    reconcile_if_idle(folder)
+    assert ("checkpoint", step) in told(folder) and folder.checkpoints() == kept
+    for suffix in (".safetensors", ".pt"):
+        assert files.read(folder.embedding("zkz", step, suffix)).step == step
+    assert not list(folder.models.glob(".*"))
+    after, log = tree(folder), folder.events.read_bytes()
+    reconcile_if_idle(folder)
+    assert (tree(folder), folder.events.read_bytes()) == (after, log), "twice is once"
+    assert train(folder) == 0
+    assert tree(folder) == tree(whole)
+    assert told(folder) == told(whole)
+
+
+def test_a_folder_with_damaged_checkpoints_is_looked_at_without_harm(
+    make_run: MakeRun, train: Callable[..., int]
+) -> None:
+    folder = make_run(scheme="0.05:4", **SETTINGS)
+    assert train(folder) == 0
+    folder.embedding("zkz", 4).unlink()
+    (folder.state(4) / "vectors.safetensors").write_bytes(b"x")
+    for content in ("[]", '{"evaluation": 1}', '{"evaluation": {"history": [1]}, "metadata": 3}'):
+        (folder.state(2) / "state.json").write_text(content)
+        (folder.state(2) / "SHA256SUMS").unlink(missing_ok=True)
+        reconcile_if_idle(folder)
+    assert folder.checkpoints() == [2, 4] and not folder.embedding("zkz", 4).exists()
 
 
 def kill_at(patched: pytest.MonkeyPatch, where: str, call: int) -> None:

@@ -20,6 +20,7 @@ from tests.conftest import MakeRun, edit, result
 from tests.training.running import Train, events, open_trainer, stop_at_step
 from ti_tui.dataset.templates import NAME
 from ti_tui.embeddings import files
+from ti_tui.embeddings.run_files import SUMS
 from ti_tui.run import requests
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.hashes import file_hash
@@ -27,7 +28,6 @@ from ti_tui.run.plan import Plan, make_plan
 from ti_tui.setup.check import check_run
 from ti_tui.training import loop
 from ti_tui.training.batches import micro_batches, share
-from ti_tui.training.checkpoints import SUMS
 from ti_tui.training.data import Data, Inputs
 from ti_tui.training.loop import train_step
 from ti_tui.training.norms import Norms

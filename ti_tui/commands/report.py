@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ti_tui import terminal
+from ti_tui.embeddings.run_files import reconcile_if_idle
 from ti_tui.errors import UserError
 from ti_tui.paths import user_path
 from ti_tui.results.report.page import read_report, write_report
@@ -22,10 +23,11 @@ def command(run: Path, output: str) -> None:
 
     The page is one self-contained file without scripts: curves, verdict, samples beside training images, checkpoints,
     vectors, settings with what `auto` decided, and how to use the embedding in each program. RUN may be training
-    meanwhile: it is only read. Run the command again to update the page.
+    meanwhile. Run the command again to update the page.
     """
     folder = RunFolder.find(run)
     target = _target(output, folder)
+    reconcile_if_idle(folder)
     report = read_report(folder)
     page_bytes = write_report(report, target)
     for line in short_form(report, target, page_bytes):

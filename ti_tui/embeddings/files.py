@@ -124,7 +124,7 @@ def read(path: Path) -> Embedding:
     try:
         match ending(path):
             case ".safetensors":
-                return _from_tensors(*_read_safetensors(path), path)
+                return _from_tensors(*read_safetensors(path), path)
             case ".pt" | ".bin" | ".ckpt":
                 return _from_content(_read_pickle(path), path)
             case ".png" | ".webp":
@@ -254,7 +254,7 @@ def as_float32(stored: NDArray[Any], form: str) -> Vectors:
     return stored.astype(np.float32, copy=False)
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Vectors], dict[str, str]]:
+def read_safetensors(path: Path) -> tuple[dict[str, Vectors], dict[str, str]]:
     """Tensors in float32, and metadata. Parsed here because numpy has no bfloat16."""
     from ti_tui.run.weight_shapes import read_shapes
 

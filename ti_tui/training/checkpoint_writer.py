@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from ti_tui import atomic
-from ti_tui.embeddings.files import SUFFIXES
+from ti_tui.embeddings import run_files
 from ti_tui.embeddings.health import Health
 from ti_tui.embeddings.install import install
 from ti_tui.embeddings.vocabulary import PIECE_ROWS, Vocabulary
 from ti_tui.errors import UserError
-from ti_tui.run.events import EventKind, last_events
-from ti_tui.run.folder import RunFolder
-from ti_tui.run.lease import SILENT_SECONDS
 from ti_tui.run.verdicts import best_of
 from ti_tui.training import checkpoints
 from ti_tui.training.reporter import Reporter
@@ -48,25 +41,24 @@ class CheckpointWriter:
         self._report.check_place()
         # A run that resumes from here never writes the events of earlier steps again.
         self._report.flush()
-        state = checkpoints.save_state(folder, session.state())
-        paths = checkpoints.export(folder, session.embedding(), session.step, run.save.formats)
+        checkpoints.save_state(folder, session.state())
+        run_files.export(folder, session.embedding(), session.step, run.save.formats)
         self._mark_best()
-        self._report_checkpoint(state, paths)
+        self._report_checkpoint()
 
-    def _report_checkpoint(self, state: Path, paths: Sequence[Path]) -> None:
-        session, folder = self._session, self._session.checked.folder
+    def _report_checkpoint(self) -> None:
+        session, checked = self._session, self._session.checked
         evaluated = session.evaluator.history if session.evaluator is not None else []
-        self._report.event(
-            "checkpoint",
-            step=session.step,
-            state=state.relative_to(folder.root).as_posix(),
-            files=[path.relative_to(folder.root).as_posix() for path in paths],
+        values = run_files.checkpoint_event(
+            checked.folder,
+            checked.run,
+            session.step,
+            rows=[_array(row) for row in session.rows],
             loss=session.progress.loss,
             eval_loss=evaluated[-1].loss if evaluated else None,
             best=self.best,
-            norms=[[round(float(norm), 4) for norm in row.detach().float().norm(dim=1)] for row in session.rows],
-            health=self._health(),
         )
+        self._report.event("checkpoint", **values, health=self._health())
 
     def write_if_new(self) -> None:
         """Write a checkpoint unless the current step has one, so that nothing is lost however the run ends."""
@@ -76,34 +68,28 @@ class CheckpointWriter:
     def drop_old(self) -> None:
         """Delete all but the last `save.keep` checkpoints and the best."""
         run, folder = self._session.checked.run, self._session.checked.folder
-        checkpoints.drop_old(folder, run.save.keep, run.embedding.token, run.save.formats, best=self.best)
+        run_files.drop_old(folder, run.save.keep, run.embedding.token, run.save.formats, best=self.best)
 
     def drop_later(self) -> None:
         """Delete the checkpoints of undone steps."""
         run, folder = self._session.checked.run, self._session.checked.folder
-        checkpoints.drop_after(folder, self._session.step, run.embedding.token, run.save.formats)
+        run_files.drop_after(folder, self._session.step, run.embedding.token, run.save.formats)
         self.best = None
 
     def reconcile(self) -> None:
-        """Do what a kill or a full disk left undone after the last checkpoint: its files, the best, its event.
+        """Make what a kill or a full disk left undone after the last checkpoint (see `run_files.reconcile`)."""
 
-        Everything follows from the states, so doing it twice is doing it once.
-        """
-        run, folder, step = self._session.checked.run, self._session.checked.folder, self._session.step
-        clear_leftovers(folder)
-        if step:
-            paths = [folder.embedding(run.embedding.token, step, SUFFIXES[form]) for form in run.save.formats]
-            if not all(path.exists() for path in paths):
-                checkpoints.export(folder, self._session.embedding(), step, run.save.formats)
-            self._mark_best()
-            if not is_reported(folder, "checkpoint", step):
-                self._report_checkpoint(folder.state(step), paths)
-            self.drop_old()
+        def report(best: int | None) -> None:
+            self.best = best
+            self._report_checkpoint()
+
+        self.best = run_files.reconcile(self._session.checked.folder, self._session.checked.run, report)
+        self.drop_old()
 
     def finish(self) -> None:
         """Write the final embedding files, and install a copy if `save.install_to` is set."""
         session, run, folder = self._session, self._session.checked.run, self._session.checked.folder
-        paths = checkpoints.export(folder, session.embedding(), None, run.save.formats)
+        paths = run_files.export(folder, session.embedding(), None, run.save.formats)
         if not run.save.install_to:
             return
         if session.diverged():
@@ -125,7 +111,7 @@ class CheckpointWriter:
             return
         best = best_of(self._session.evaluator.history, folder.checkpoints())
         if best is not None and best != self.best:
-            checkpoints.keep_best(folder, run.embedding.token, best, run.save.formats)
+            run_files.keep_best(folder, run.embedding.token, best, run.save.formats)
             self.best = best
 
     def _health(self) -> list[dict[str, Any]]:
@@ -146,24 +132,6 @@ class CheckpointWriter:
             words = [[f"{one.word} {one.cosine:.2f}" for one in each] for each in near]
             found.append({**health.as_values(), "nearest": words})
         return found
-
-
-def is_reported(folder: RunFolder, kind: EventKind, step: int) -> bool:
-    """Whether the log's end has the event of a checkpoint or of samples."""
-    return any(event.kind == kind and event.get("step") == step for event in last_events(folder.events))
-
-
-def clear_leftovers(folder: RunFolder) -> None:
-    """Delete the temporary files of a killed trainer. Only the holder of the run's lease may."""
-    for place in (folder.models, folder.samples, *folder.samples.glob("step*"), folder.cache, folder.events.parent):
-        atomic.recover_folders(place)
-    with contextlib.suppress(OSError):
-        for path in [*folder.root.glob(f".{folder.status_file.name}.*.tmp"), *folder.requests.glob(".*.taken")]:
-            path.unlink(missing_ok=True)
-        for path in folder.root.glob(".lock.*.tmp"):
-            # A younger one may be of a trainer that is just being refused.
-            if path.stat().st_mtime < time.time() - SILENT_SECONDS:
-                path.unlink(missing_ok=True)
 
 
 def _pieces(table: Tensor) -> Iterator[np.ndarray]:

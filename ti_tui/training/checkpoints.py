@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
-import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,17 +13,12 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ti_tui import atomic, bounded
-from ti_tui.embeddings import files
-from ti_tui.embeddings.files import Embedding, EmbeddingForm
+from ti_tui import atomic
+from ti_tui.embeddings.run_files import OPTIMIZER, REST, SUMS, VECTORS, check_hashes, read_rest
 from ti_tui.errors import UserError
 from ti_tui.run.folder import RunFolder
-from ti_tui.run.hashes import file_hash
 
 FORM = 1
-VECTORS, OPTIMIZER, REST = "vectors.safetensors", "optimizer.pt", "state.json"
-SUMS = "SHA256SUMS"
-"""Hashes of the other files, as `sha256sum --check` reads them."""
 
 
 class CheckpointError(UserError):
@@ -44,7 +36,7 @@ class CheckpointState:
     loss:        train loss of the last step, for the list of checkpoints.
     recipe:      identity.recipe(): the settings that must be unchanged for a resumed run to be exact.
     evaluation:  Evaluator.state(): the history that verdicts are made from.
-    run_id:      the run's, as in its embedding files; "" in checkpoints of older versions.
+    metadata:    of the embedding file; empty in checkpoints of older versions.
     """
 
     step: int
@@ -55,7 +47,7 @@ class CheckpointState:
     recipe: dict[str, Any] = field(default_factory=dict)
     retry: dict[str, int] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
-    run_id: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
 
 
 def save_state(folder: RunFolder, state: CheckpointState) -> Path:
@@ -71,7 +63,7 @@ def save_state(folder: RunFolder, state: CheckpointState) -> Path:
         "recipe": state.recipe,
         "retry": state.retry,
         "evaluation": state.evaluation,
-        "run_id": state.run_id,
+        "metadata": state.metadata,
     }
     content = {
         VECTORS: save({f"rows{index}": row.contiguous() for index, row in enumerate(state.rows)}),
@@ -83,31 +75,16 @@ def save_state(folder: RunFolder, state: CheckpointState) -> Path:
     return target
 
 
-def check_hashes(path: Path) -> None:
-    """Raise ValueError if a file of the checkpoint in the folder `path` is not as it was written.
-
-    Older versions wrote no hashes; their checkpoints are taken as they are.
-    """
-    if not (path / SUMS).exists():
-        return
-    lines = bounded.read_text(path / SUMS, 10_000).splitlines()
-    hashes = {name: content for content, _, name in (line.partition("  ") for line in lines)}
-    for name in (VECTORS, OPTIMIZER, REST):
-        if hashes.get(name) != file_hash(path / name):
-            raise ValueError(f"{name} has changed since it was written")
-
-
 def load_state(folder: RunFolder, step: int) -> CheckpointState:
     """Read the checkpoint at `step`. Raises CheckpointError if it is damaged."""
     path = folder.state(step)
     try:
         check_hashes(path)
-        # The loss of a run that diverged may be no number.
-        rest = bounded.read_json(path / REST, finite=False)
+        rest = read_rest(folder, step)
         tensors = load_file(path / VECTORS)
         optimizer = torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True)
         rows = [tensors[f"rows{index}"] for index in range(len(tensors))]
-        more = {key: rest[key] for key in ("loss", "recipe", "retry", "evaluation", "run_id") if key in rest}
+        more = {key: rest[key] for key in ("loss", "recipe", "retry", "evaluation", "metadata") if key in rest}
         return CheckpointState(int(rest["step"]), rows, optimizer, rest["loss_scale"], **more)
     except Exception as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -149,49 +126,3 @@ def latest_state(folder: RunFolder, *, repair: bool = True) -> tuple[CheckpointS
             remedy="Delete that folder to start from the beginning; embedding.init can name a file in model/.",
         )
     return None, notes
-
-
-def drop_old(
-    folder: RunFolder, keep: int, token: str, forms: Sequence[EmbeddingForm], *, best: int | None = None
-) -> None:
-    """Delete all but the last `keep` checkpoints (0: keep all) and the one at step `best`, with their embeddings."""
-    if not keep:
-        return
-    for step in folder.checkpoints()[:-keep]:
-        if step != best:
-            _drop(folder, step, token, forms)
-
-
-def drop_after(folder: RunFolder, step: int, token: str, forms: Sequence[EmbeddingForm]) -> None:
-    """Delete checkpoints after `step`: undone steps must neither be resumed from nor look like results."""
-    for later in folder.checkpoints():
-        if later > step:
-            _drop(folder, later, token, forms)
-
-
-def _drop(folder: RunFolder, step: int, token: str, forms: Sequence[EmbeddingForm]) -> None:
-    shutil.rmtree(folder.state(step), ignore_errors=True)
-    for form in forms:
-        with contextlib.suppress(OSError):
-            folder.embedding(token, step, files.SUFFIXES[form]).unlink(missing_ok=True)
-
-
-def keep_best(folder: RunFolder, token: str, step: int, forms: Sequence[EmbeddingForm]) -> list[Path]:
-    """Copy the embedding files of the checkpoint at `step` to `<token>-best`, in all `forms`. Raises CannotWrite."""
-    paths = []
-    for form in forms:
-        source, target = folder.embedding(token, step, files.SUFFIXES[form]), folder.best(token, files.SUFFIXES[form])
-        if source.is_file():
-            atomic.write_bytes(target, source.read_bytes())
-            paths.append(target)
-    return paths
-
-
-def export(folder: RunFolder, embedding: Embedding, step: int | None, forms: Sequence[EmbeddingForm]) -> list[Path]:
-    """Write `embedding` in each form to RUN/model; step None: under the final name. Raises CannotWrite."""
-    paths = []
-    for form in forms:
-        path = folder.embedding(embedding.token, step, files.SUFFIXES[form])
-        files.write(embedding, path, form)
-        paths.append(path)
-    return paths

@@ -131,7 +131,7 @@ class Session:
             self.recipe,
             {"tries": progress.tries, "failed_at": progress.failed_at},
             {} if self.evaluator is None else self.evaluator.state(),
-            self.metadata[RUN_ID],
+            self.metadata,
         )
 
     def restore(self, state: CheckpointState) -> bool:
@@ -149,6 +149,6 @@ class Session:
             self.evaluator.restore(state.evaluation)
         progress.step, progress.loss = state.step, state.loss
         # Settings may have changed since; it is the same run all the same.
-        self.metadata[RUN_ID] = state.run_id or self.metadata[RUN_ID]
+        self.metadata[RUN_ID] = state.metadata.get(RUN_ID, self.metadata[RUN_ID])
         progress.tries, progress.failed_at = state.retry.get("tries", 0), state.retry.get("failed_at", -1)
         return restored

@@ -11,6 +11,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from ti_tui import terminal
+from ti_tui.embeddings.run_files import is_reported
 from ti_tui.formatting import start_in_words
 from ti_tui.run.file import load
 from ti_tui.run.hardware import GIB
@@ -19,7 +20,7 @@ from ti_tui.run.sample_prompts import parse_sample_prompt
 from ti_tui.run.scheme import format_scheme
 from ti_tui.run.verdicts import Verdict
 from ti_tui.setup.check import Checked
-from ti_tui.training.checkpoint_writer import CheckpointWriter, is_reported
+from ti_tui.training.checkpoint_writer import CheckpointWriter
 from ti_tui.training.device import memory_used, watch_peak
 from ti_tui.training.disk_room import RETRY_SECONDS, DiskRoom
 from ti_tui.training.evaluation import Evaluator

@@ -49,7 +49,7 @@ class MonitorRead(Message):
 
 
 class DashboardScreen(SteeringScreen):
-    """One run, running or finished. It only reads the run folder, so several may show one run."""
+    """One run, running or finished. Several may show one run."""
 
     CSS_PATH = "dashboard.tcss"
     AUTO_FOCUS = "#checkpoints"
@@ -108,10 +108,17 @@ class DashboardScreen(SteeringScreen):
     def on_mount(self) -> None:
         self.query_one("#heading", Canvas).draw([lines.checkpoint_heading(44)])
         self.query_one("#real", PictureView).show(training_image(self.followed.folder), "a training image")
+        self._reconcile()
         self.look_again()
         self.set_interval(self.ti_tui.config.refresh_seconds, self._on_time)
         self.set_interval(MONITOR_SECONDS, self._look_at_device)
         self._look_at_device()
+
+    @work(thread=True, exit_on_error=False)
+    def _reconcile(self) -> None:
+        from ti_tui.embeddings.run_files import reconcile_if_idle
+
+        reconcile_if_idle(self.followed.folder)
 
     def on_unmount(self) -> None:
         with self._monitor_lock:
