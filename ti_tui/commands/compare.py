@@ -27,14 +27,13 @@ from ti_tui.jobs.comparing import (
 )
 from ti_tui.jobs.runner import ProcessNote
 from ti_tui.paths import is_there, user_path
-from ti_tui.results.comparison import Comparison, gain_at, recorded_samples, thinned, training_pictures
+from ti_tui.results.comparison import Comparison, gain_at, read_history, recorded_samples, thinned, training_pictures
 from ti_tui.results.gallery import Gallery, ScoreBook, made_of, mean_scores, spread_out, subject_word, to_judge
 from ti_tui.results.grid import Heading, Words, draw_grid, save_grid
 from ti_tui.run import file as run_file
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.hardware import find_hardware
 from ti_tui.run.history import RunHistory
-from ti_tui.run.history_reader import HistoryReader
 from ti_tui.run.recipe import RunFile
 from ti_tui.run.sample_prompts import SamplePromptError
 from ti_tui.setup.check import Checked
@@ -104,7 +103,7 @@ def command(
     the training images, and prompt (how well the image matches the rest of the prompt).
     """
     folder = RunFolder.find(run)
-    recipe, history = run_file.load(folder.file), _history(folder)
+    recipe, history = run_file.load(folder.file), read_history(folder)
     judge = check_judge(user_path(clip).absolute()).path if clip else None
     target, device = _target(output, folder), _device(device or recipe.training.device)
     wanted, training = _steps(steps_text), training_pictures(folder.path(recipe.dataset.images))
@@ -121,14 +120,6 @@ def command(
     for note in notes:
         terminal.line(note)
     terminal.line(f"Wrote {target}")
-
-
-def _history(folder: RunFolder) -> RunHistory:
-    """The whole history in the event log."""
-    reader = HistoryReader(folder.events)
-    while reader.read(1.0):
-        pass
-    return reader.history
 
 
 def _target(output: str, folder: RunFolder) -> Path:
@@ -296,7 +287,7 @@ def _headings(recipe: RunFile, history: RunHistory, plan: ComparePlan, book: Sco
         Heading(
             step,
             best=step == history.best_step,
-            gain=gain_at(history, step),
+            gain=gain_at(history, step) if step else None,
             scores=scores_at(step),
             against=None if step == plan.base else base,
         )

@@ -47,7 +47,7 @@ def command() -> None:
     terminal.line(f"ti_tui {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
     missing = [name for name in NEEDED if _version(name) is None]
     show.table([(name, _version(name) or "missing") for name in NEEDED])
-    problems = [f"missing: {', '.join(missing)}. Fix: pip install --upgrade ti_tui"] if missing else []
+    problems = [f"missing: {', '.join(missing)}. Fix: run `pip install .` in the checkout of ti_tui"] if missing else []
     if "torch" not in missing:
         problems += _device()
     terminal.line("optional:")

@@ -96,6 +96,17 @@ class Health:
         """Whether any vector has changed its direction; True if that is not known. Initial vectors may all be equal."""
         return self.start_cosines is None or not all(cosine >= SAME_WAY for cosine in self.start_cosines)
 
+    @property
+    def rank_of_learned(self) -> float:
+        """The effective rank of the change from the initial vectors; of the vectors themselves if that is not known."""
+        return self.effective_rank if self.effective_rank_of_change is None else self.effective_rank_of_change
+
+    @property
+    def fewer_might_do(self) -> bool:
+        """Whether the vectors vary so little that fewer of them might do."""
+        finite = sum(not math.isnan(norm) for norm in self.norms)
+        return self.has_turned and self.rank_of_learned < FEW * finite
+
     def findings(self) -> tuple[str, ...]:
         """Problems with the vectors, a sentence each, the worst first; empty if all is well."""
         found = []
@@ -114,10 +125,9 @@ class Health:
             found.append(
                 f"{_vectors(two, '', 'point')} in the same direction (cosine {cosine:.2f}): one of them adds nothing"
             )
-        rank = self.effective_rank if self.effective_rank_of_change is None else self.effective_rank_of_change
-        sound = len(self.norms) - len(spoiled)
-        if self.has_turned and rank < FEW * sound:
-            found.append(f"{sound} vectors behave like {rank:.1f}: fewer might do")
+        if self.fewer_might_do:
+            finite = len(self.norms) - len(spoiled)
+            found.append(f"{finite} vectors behave like {self.rank_of_learned:.1f}: fewer might do")
         return tuple(found)
 
     def as_values(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.history import RunHistory
+from ti_tui.run.history_reader import HistoryReader
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,25 @@ def thinned(steps: Sequence[int], most: int, *, keep: Collection[int | None] = (
 
 
 def gain_at(history: RunHistory, step: int) -> float | None:
-    """The gain on training images at the last evaluation up to `step`, as a share of 1; None if unknown."""
+    """The gain on training images at the last evaluation up to `step`, as a share of 1; None if unknown.
+
+    In an older log, which has no gains, it follows from the eval loss.
+    """
     found = history.evaluation_at(step)
-    if step == 0 or found is None:
+    if found is None:
         return None
     if found.gain is not None:
         return found.gain
     at, start = history.evals[0]
-    return 1 - found.loss / start if at == 0 and start > 0 else None
+    return 1 - found.loss / start if step and at == 0 and start > 0 else None
+
+
+def read_history(folder: RunFolder) -> RunHistory:
+    """The whole history in the event log of a run."""
+    reader = HistoryReader(folder.events)
+    while reader.read(1.0):
+        pass
+    return reader.history
 
 
 def training_pictures(images: Path) -> list[Path]:

@@ -11,7 +11,6 @@ from ti_tui.formatting import number, percent
 from ti_tui.results.comparison import gain_at
 from ti_tui.run.evaluations import Evaluation
 from ti_tui.run.folder import RunFolder, Status
-from ti_tui.run.history import RunHistory
 from ti_tui.run.outline import Outline, read_outline
 from ti_tui.run.verdicts import Verdict
 
@@ -80,9 +79,9 @@ class Outcome:
 
     @property
     def gain(self) -> float | None:
-        """The gain on training images at the last evaluation; for an older log from the eval loss."""
+        """The gain on training images at the last evaluation."""
         found = self.evaluation
-        return None if found is None else trained_gain(self.outline.history, found.step)
+        return None if found is None else gain_at(self.outline.history, found.step)
 
     @property
     def peak_bytes(self) -> int:
@@ -106,10 +105,13 @@ def outcome_of(folder: RunFolder) -> Outcome:
     return Outcome(folder, outline, status, phase)
 
 
-def trained_gain(history: RunHistory, step: int) -> float | None:
-    """The gain on training images at the last evaluation up to `step`; for an older log from the eval loss."""
-    found = history.evaluation_at(step)
-    return found.gain if found is not None and found.gain is not None else gain_at(history, step)
+def decimal(value: float | None, digits: int = 4) -> str:
+    """`0.0289`, `12345`; "" for None. A value from a run that diverged has fewer digits."""
+    if value is None:
+        return ""
+    if abs(value) < 1000:
+        return f"{value:.{digits}f}"
+    return f"{value:.0f}" if abs(value) < 1e7 else f"{value:.1e}"
 
 
 def reason_in_words(outcome: Outcome, start: str) -> str:

@@ -56,7 +56,7 @@ def differences(runs: Sequence[tuple[RunFolder, RunFile]]) -> list[SettingDiffer
             values = [getattr(getattr(recipe, table), key) for _, recipe in runs]
             extra = info.json_schema_extra
             if isinstance(extra, dict) and extra.get("path"):
-                compared: list[Any] = [_place(folder, text) for (folder, _), text in zip(runs, values, strict=True)]
+                compared: list[Any] = [resolved(folder, text) for (folder, _), text in zip(runs, values, strict=True)]
                 compared = compared if len(set(values)) > 1 else values
             else:
                 compared = values
@@ -66,12 +66,9 @@ def differences(runs: Sequence[tuple[RunFolder, RunFile]]) -> list[SettingDiffer
     return found
 
 
-def _place(folder: RunFolder, text: str) -> str:
+def resolved(folder: RunFolder, text: str) -> str:
     """The resolved path of a run file's path, "" for none; a hub id as it is."""
-    if not text:
-        return ""
-    path = folder.path(text)
-    return str(path.resolve()) if path.exists() else text
+    return str(folder.path(text).resolve()) if text and folder.path(text).exists() else text
 
 
 def _text(name: str, value: Any) -> str:

@@ -11,8 +11,8 @@ from ti_tui import bounded
 from ti_tui.dataset.caption_files import read_caption
 from ti_tui.formatting import percent, seconds, start_in_words
 from ti_tui.results.comparison import training_pictures
-from ti_tui.results.outcome import Outcome, pace_in_words
-from ti_tui.results.run_settings import SettingDifference, differences
+from ti_tui.results.outcome import Outcome, decimal, pace_in_words
+from ti_tui.results.run_settings import SettingDifference, differences, resolved
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.hardware import GIB
 from ti_tui.run.recipe import RunFile
@@ -58,7 +58,7 @@ def outcome_rows(runs: Sequence[ComparedRun]) -> list[SettingDifference]:
         ("steps", lambda run: steps_in_words(run.outcome)),
         ("time", lambda run: "" if run.outcome.seconds is None else seconds(run.outcome.seconds)),
         ("time per step", lambda run: pace_in_words(run.outcome.seconds_per_step)),
-        ("eval loss", lambda run: "" if run.outcome.evaluation is None else f"{run.outcome.evaluation.loss:.4f}"),
+        ("eval loss", lambda run: "" if run.outcome.evaluation is None else decimal(run.outcome.evaluation.loss)),
         ("gain", lambda run: percent(run.outcome.gain, _error(run, "gain_error"))),
         ("gain, held out", _held),
         ("verdict", _verdict),
@@ -125,13 +125,9 @@ def _eval_set_differences(runs: Sequence[ComparedRun]) -> list[str]:
     return found
 
 
-def _model(run: ComparedRun) -> Any:
-    return _place(run.folder, run.recipe.model.base)
-
-
 def _reading(run: ComparedRun) -> Any:
     model = run.recipe.model
-    return _place(run.folder, model.vae), model.clip_skip, model.prediction
+    return resolved(run.folder, model.vae), model.clip_skip, model.prediction
 
 
 def _pictures(run: ComparedRun) -> Any:
@@ -144,18 +140,14 @@ def _shapes(run: ComparedRun) -> Any:
     return dataset.buckets, dataset.masks and dataset.mask_outside
 
 
-def _timesteps(run: ComparedRun) -> Any:
-    return run.recipe.training.min_timestep, run.recipe.training.max_timestep
-
-
 _EVAL_SET: tuple[tuple[str, str, Callable[[ComparedRun], Any]], ...] = (
-    ("model", "model", _model),
+    ("model", "model", lambda run: resolved(run.folder, run.recipe.model.base)),
     ("VAE, clip_skip or prediction", "", _reading),
     ("images or captions", "dataset", _pictures),
     ("resolution", "", lambda run: run.recipe.dataset.resolution),
     ("shape or masks", "", _shapes),
     ("template", "templates", lambda run: run.recipe.dataset.template),
-    ("range of timesteps", "", _timesteps),
+    ("range of timesteps", "", lambda run: (run.recipe.training.min_timestep, run.recipe.training.max_timestep)),
     ("seed, hence in the noise", "", lambda run: run.recipe.training.seed),
 )
 """What the eval set depends on: its name, its key in a checkpoint's recipe, and its value from the run file."""
@@ -176,10 +168,6 @@ def _recipe_of_checkpoint(folder: RunFolder) -> dict[str, Any]:
         return {**state["recipe"], QUESTIONS: str(state["evaluation"].get("questions") or "")}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
-
-
-def _place(folder: RunFolder, text: str) -> str:
-    return str(folder.path(text).resolve()) if text and folder.path(text).exists() else text
 
 
 def _error(run: ComparedRun, name: str) -> float | None:

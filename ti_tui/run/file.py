@@ -186,7 +186,7 @@ def _migrated(data: dict[str, Any], path: Path, lines: dict[str, int]) -> dict[s
     if version > FORMAT:
         raise problem(
             f"this file has format {version}, made by a newer ti_tui; this one reads up to {FORMAT}",
-            "Install the newer program: pip install --upgrade ti_tui.",
+            "Update the checkout of ti_tui and install it again: git pull, then pip install .",
         )
     while version < FORMAT:
         data = MIGRATIONS[version](data)

@@ -17,6 +17,8 @@ MOST_POINTS = 360
 MOST_DOTS, FEW_DOTS = 40, 16
 """A curve of more than MOST_DOTS points gets only FEW_DOTS."""
 MOST_TICKS = 60
+LOOKS = {"learned": "good", "learning": "neutral"}
+"""CSS classes of verdicts; all others are "bad"."""
 LETTER = 7.0
 """About the width of a letter in a label, in pixels."""
 
@@ -224,12 +226,13 @@ def _marked(plane: _Plane, marks: Marks) -> list[Html]:
     # From the right: the last verdict is the current one and always gets its label.
     for step, name in reversed(marks.verdicts):
         x, half = plane.x(step), len(name) * LETTER / 2
-        drawn.append(_rule(x, TOP - 6, x, bottom, f"verdict {_look_of(name)}"))
+        look = LOOKS.get(name, "bad")
+        drawn.append(_rule(x, TOP - 6, x, bottom, f"verdict {look}"))
         middle = min(max(x, LEFT + half), WIDTH - half)
         if middle + half <= free:
             free = middle - half
             label = {"x": middle, "y": TOP - 11, "text_anchor": "middle"}
-            drawn.append(tag("text", name, class_=f"label {_look_of(name)}", **label))
+            drawn.append(tag("text", name, class_=f"label {look}", **label))
     if marks.best is not None:
         x = plane.x(marks.best)
         drawn.append(_rule(x, TOP, x, bottom, "best"))
@@ -300,10 +303,6 @@ def _star(x: float, y: float) -> str:
         for turn, far in ((point * math.pi / 5, 7.0 if point % 2 == 0 else 3.0) for point in range(10))
     ]
     return f"{_path(corners)}Z"
-
-
-def _look_of(verdict: str) -> str:
-    return {"learned": "good", "learning": "neutral"}.get(verdict, "bad")
 
 
 def _step(step: float) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ti_tui.formatting import percent, size
-from ti_tui.results.comparison import thinned
-from ti_tui.results.outcome import file_bytes, trained_gain
+from ti_tui.results.comparison import gain_at, thinned
+from ti_tui.results.outcome import decimal, file_bytes
 from ti_tui.results.report.markup import Html, join, table, tag
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.history import CheckpointRow, RunHistory
@@ -47,11 +47,11 @@ def _row(folder: RunFolder, history: RunHistory, row: CheckpointRow) -> list[obj
     found = history.evaluation_at(row.step)
     return [
         [tag("b", "★ ", title="best", class_="star") if best else None, str(row.step)],
-        _number(row.eval_loss, ".4f"),
-        percent(trained_gain(history, row.step)),
+        decimal(row.eval_loss),
+        percent(gain_at(history, row.step)),
         percent(found.held_gain) if found is not None else "",
-        _number(row.loss, ".4f"),
-        _number(row.norm, ".2f"),
+        decimal(row.loss),
+        decimal(row.norm, 2),
         _files(folder, row),
     ]
 
@@ -71,9 +71,3 @@ def _files(folder: RunFolder, row: CheckpointRow) -> Html:
     if row.installed:
         about.append(tag("span", f" installed in {row.installed}", class_="quiet"))
     return join(about)
-
-
-def _number(value: float | None, form: str) -> str:
-    if value is None:
-        return ""
-    return format(value, form) if abs(value) < 1000 else f"{value:.0e}"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ti_tui.formatting import percent, start_in_words
+from ti_tui.results.outcome import decimal
 from ti_tui.results.report.chart import MOST_POINTS, Chart, Marks, Point, ReportCurve
 from ti_tui.run.evaluations import BANDS, Evaluation
 from ti_tui.run.history import RunHistory, Series
@@ -71,9 +72,8 @@ def _loss(history: RunHistory) -> Chart | None:
         return None
     smoothed = list(zip(history.loss.steps, smooth_curve(history.loss.values), strict=True))
     curves = [_thin(history.loss), ReportCurve("smoothed", "smooth", smoothed)]
-    says = f"Each step has different noise, so single values jump. Smoothed: {_four(smoothed[0][1])} to " + (
-        f"{_four(smoothed[-1][1])}."
-    )
+    first, last = (decimal(smoothed[place][1]) for place in (0, -1))
+    says = f"Each step has different noise, so single values jump. Smoothed: {first} to {last}."
     if history.evals:
         curves.append(ReportCurve("eval loss", "eval", history.evals, dots=True))
     lows, highs = sorted(history.loss.lows), sorted(history.loss.highs)
@@ -175,7 +175,3 @@ def _corners(points: Sequence[Point]) -> list[Point]:
         for place, point in enumerate(points)
         if place in (0, len(points) - 1) or not points[place - 1][1] == point[1] == points[place + 1][1]
     ]
-
-
-def _four(value: float) -> str:
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 1000 else f"{value:.1e}"

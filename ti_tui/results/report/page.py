@@ -9,6 +9,7 @@ from pathlib import Path
 from ti_tui import __version__, atomic
 from ti_tui.errors import UserError
 from ti_tui.formatting import clock
+from ti_tui.results.comparison import read_history
 from ti_tui.results.outcome import DAY, Outcome, ResultFiles, outcome_of, result_files
 from ti_tui.results.report.chart import figure
 from ti_tui.results.report.checkpoints_table import checkpoints_section
@@ -23,7 +24,6 @@ from ti_tui.results.report.vectors import vectors_section
 from ti_tui.run import file as run_file
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.history import RunHistory
-from ti_tui.run.history_reader import HistoryReader
 from ti_tui.run.recipe import RunFile
 
 STYLE = Path(__file__).with_name("page.css")
@@ -54,10 +54,7 @@ def read_report(folder: RunFolder) -> Report:
             f"{folder.root} was never trained: there is nothing to report",
             remedy=f"Start it with `ti-tui train {folder.root}`.",
         )
-    reader = HistoryReader(folder.events)
-    while reader.read(1.0):
-        pass
-    return Report(folder, recipe, reader.history, outcome, result_files(outcome, recipe.embedding.token))
+    return Report(folder, recipe, read_history(folder), outcome, result_files(outcome, recipe.embedding.token))
 
 
 def write_report(report: Report, target: Path) -> int:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ti_tui.dataset.caption_files import read_caption
 from ti_tui.formatting import number, percent
-from ti_tui.results.comparison import Comparison, recorded_samples, thinned, training_pictures
+from ti_tui.results.comparison import Comparison, gain_at, recorded_samples, thinned, training_pictures
 from ti_tui.results.gallery import subject_word
-from ti_tui.results.outcome import file_bytes, trained_gain
+from ti_tui.results.outcome import file_bytes
 from ti_tui.results.report.markup import Html, tag
 from ti_tui.results.report.thumbnails import Thumbnail, thumbnails
 from ti_tui.run.folder import RunFolder
@@ -96,7 +96,7 @@ def _table(
 
 def _heading(step: int, history: RunHistory, word: str) -> Html:
     best = step == history.best_step
-    gain = percent(trained_gain(history, step))
+    gain = percent(gain_at(history, step))
     below = (f'"{word}"' if word else "the start") if step == 0 else f"gain {gain}" if gain else ""
     name = [tag("b", "★ best ", class_="star") if best else None, tag("br") if best else None, f"step {step}"]
     return tag("th", name, tag("span", below) if below else None, scope="col", class_="best" if best else None)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from ti_tui.formatting import clock, number, percent, seconds, start_in_words
-from ti_tui.results.outcome import DAY, Outcome, ResultFiles, pace_in_words, reason_in_words, trained_gain
+from ti_tui.results.comparison import gain_at
+from ti_tui.results.outcome import DAY, Outcome, ResultFiles, decimal, pace_in_words, reason_in_words
+from ti_tui.results.report.chart import LOOKS
 from ti_tui.results.report.markup import Html, tag
 from ti_tui.run.hardware import GIB
 from ti_tui.run.recipe import RunFile
@@ -87,7 +89,7 @@ def _verdict(outcome: Outcome, start: str) -> Html:
     if verdict.name == "overtraining" and outcome.best_step is None:
         meaning = "Lower the rates, or take fewer vectors."
     reason = reason_in_words(outcome, start)
-    look = {"learned": "good", "learning": "neutral"}.get(verdict.name, "bad")
+    look = LOOKS.get(verdict.name, "bad")
     return tag(
         "div",
         tag("h2", tag("span", _SIGNS[look], aria_hidden="true", class_="sign"), f" {name}"),
@@ -109,13 +111,13 @@ def _figures(outcome: Outcome, files: ResultFiles) -> list[tuple[str, object]]:
     if found is not None and found.held_gain is not None:
         figures.append(("gain, held-out images", percent(found.held_gain, found.held_gain_error)))
     if outcome.best_step is not None:
-        gain = percent(trained_gain(history, outcome.best_step))
+        gain = percent(gain_at(history, outcome.best_step))
         below = f"gain {gain}" if gain else ""
         if files.best is None:
             below = "its file is gone"
         figures.append(("best checkpoint", [f"step {outcome.best_step}", tag("small", below) if below else None]))
     if found is not None and outcome.gain is None:
-        figures.append(("eval loss", f"{found.loss:.4f}"))
+        figures.append(("eval loss", decimal(found.loss)))
     if outcome.seconds_per_step is not None:
         figures.append(("time per step", pace_in_words(outcome.seconds_per_step)))
     if outcome.peak_bytes:

@@ -7,7 +7,8 @@ import textwrap
 from pathlib import Path
 
 from ti_tui.formatting import location, number, percent, printable, size, start_in_words
-from ti_tui.results.outcome import pace_in_words, reason_in_words, trained_gain
+from ti_tui.results.comparison import gain_at
+from ti_tui.results.outcome import decimal, pace_in_words, reason_in_words
 from ti_tui.results.report.page import Report
 from ti_tui.results.report.summary import state_in_words
 
@@ -36,7 +37,7 @@ def short_form(report: Report, page: Path, page_bytes: int) -> list[str]:
     if gains := _gains(report):
         rows.append(("gain", gains))
     if outcome.best_step is not None:
-        gain = percent(trained_gain(report.history, outcome.best_step))
+        gain = percent(gain_at(report.history, outcome.best_step))
         where = f", {_shown(files.best)}" if files.best else ", whose file is gone"
         rows.append(("best", f"step {outcome.best_step}{f' with {gain}' if gain else ''}{where}"))
     if files.final is not None:
@@ -75,7 +76,7 @@ def _gains(report: Report) -> str:
     outcome = report.outcome
     found = outcome.evaluation
     if found is None or outcome.gain is None:
-        return f"not known; eval loss {found.loss:.4f}" if found is not None else ""
+        return f"not known; eval loss {decimal(found.loss)}" if found is not None else ""
     held = (
         f", {percent(found.held_gain, found.held_gain_error)} on held-out images" if found.held_gain is not None else ""
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ti_tui.formatting import clock, number, percent, seconds
 from ti_tui.results.comparison import thinned
-from ti_tui.results.outcome import DAY, Outcome, pace_in_words
+from ti_tui.results.outcome import DAY, Outcome, decimal, pace_in_words
 from ti_tui.results.report.markup import Html, table, tag
 from ti_tui.run.hardware import GIB
 from ti_tui.run.history import Notice, RunHistory
@@ -70,11 +70,11 @@ def evaluations_section(history: RunHistory) -> Html | None:
     rows: list[list[object]] = [
         [
             step,
-            f"{found[step].loss:.4f}",
+            decimal(found[step].loss),
             percent(found[step].gain, found[step].gain_error),
             percent(found[step].held_gain, found[step].held_gain_error),
-            "" if found[step].length is None else f"{found[step].length:.2f}",
-            "" if found[step].rank is None else f"{found[step].rank:.1f}",
+            decimal(found[step].length, 2),
+            decimal(found[step].rank, 1),
             percent(found[step].follows),
         ]
         for step in shown

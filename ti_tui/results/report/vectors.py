@@ -35,8 +35,7 @@ def vectors_section(history: RunHistory) -> Html | None:
 def _encoder(health: Health, values: Mapping[str, Any]) -> Html:
     findings = [f"{finding[:1].upper()}{finding[1:]}." for finding in health.findings()]
     said = [tag("li", finding, class_="warn") for finding in findings] or [tag("li", "No problems found.")]
-    rank_given = any("behave like" in finding for finding in findings)
-    said += [tag("li", fact) for fact in _facts(health, varied=not rank_given)]
+    said += [tag("li", fact) for fact in _facts(health)]
     rows = _rows(health, values)
     made = table(
         ["vector", "norm", "x median word", "cosine to its start", "nearest words, with their cosine"],
@@ -47,7 +46,7 @@ def _encoder(health: Health, values: Mapping[str, Any]) -> Html:
     return tag("div", tag("ul", said, class_="findings"), shown)
 
 
-def _facts(health: Health, *, varied: bool) -> list[str]:
+def _facts(health: Health) -> list[str]:
     facts = []
     if times := [one for one in health.times_a_word if math.isfinite(one)]:
         facts.append(f"Their norm is {_span(min(times), max(times))} times that of the median word.")
@@ -55,7 +54,8 @@ def _facts(health: Health, *, varied: bool) -> list[str]:
         first, second, cosine = health.closest
         pair = f"at most {cosine:.2f} (vectors {first + 1} and {second + 1})"
         facts.append(f"The cosine between two of them is {health.mean_cosine:.2f} on average, {pair}.")
-    if varied and health.effective_rank_of_change is not None and len(health.norms) > 1:
+    # Otherwise a finding gives it.
+    if not health.fewer_might_do and health.effective_rank_of_change is not None and len(health.norms) > 1:
         facts.append(f"The effective rank of what was learned is {health.effective_rank_of_change:.1f}.")
     return facts
 
