@@ -27,6 +27,11 @@ class UserError(Exception):
         return f"{first}\n{self.remedy}" if self.remedy else first
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of a library's error, shortened; its class if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
 class TrainingError(UserError):
     """A run that stopped while training; its folder is intact and the run can be resumed."""
 

@@ -111,9 +111,7 @@ def chosen_theme(settings: Settings) -> str:
 
 def remember_folder(path: Path) -> None:
     """Put a folder of photographs first in `recent_folders`. It is no error if it cannot be saved."""
-    folder = str(path.expanduser().absolute())
-    kept = [folder, *(known for known in _texts("folders.json") if known != folder)]
-    _remember("folders.json", kept[:RECENT_FOLDERS])
+    _put_first("folders.json", str(path.expanduser().absolute()), RECENT_FOLDERS)
 
 
 def recent_folders() -> list[Path]:
@@ -123,8 +121,7 @@ def recent_folders() -> list[Path]:
 
 def remember_run(root: Path) -> None:
     """Put a run on the list that `ti-tui runs` shows. It is no error if it cannot be saved."""
-    runs = [str(root), *(run for run in _texts("runs.json") if run != str(root))]
-    _remember("runs.json", runs[:KNOWN_RUNS])
+    _put_first("runs.json", str(root), KNOWN_RUNS)
 
 
 def known_runs() -> list[Path]:
@@ -134,8 +131,7 @@ def known_runs() -> list[Path]:
 
 def remember_demo(folder: Path) -> bool:
     """Put a demo's temporary folder on the list that `ti-tui demo --clean` removes; False if it cannot be saved."""
-    kept = [str(folder), *(known for known in _texts("demos.json") if known != str(folder))]
-    return _remember("demos.json", kept)
+    return _put_first("demos.json", str(folder), None)
 
 
 def known_demos() -> list[Path]:
@@ -242,6 +238,10 @@ def _choices() -> dict[str, dict[str, str]]:
 def _texts(name: str) -> list[str]:
     kept = _remembered(name)
     return [text for text in kept if isinstance(text, str)] if isinstance(kept, list) else []
+
+
+def _put_first(name: str, text: str, most: int | None) -> bool:
+    return _remember(name, [text, *(known for known in _texts(name) if known != text)][:most])
 
 
 def _remembered(name: str) -> object:

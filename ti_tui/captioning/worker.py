@@ -11,7 +11,7 @@ from PIL import Image
 
 from ti_tui.captioning.models import Cancelled, LoadedModel
 from ti_tui.captions.models import CaptionerModel
-from ti_tui.dataset.crop import load_upright
+from ti_tui.dataset.crop import load_reduced
 from ti_tui.dataset.picture_file import DatasetError
 from ti_tui.errors import UserError
 from ti_tui.jobs.captioning import Device
@@ -79,6 +79,4 @@ def load_picture(path: Path) -> Image.Image:
     # A pipe or a device would block forever.
     if not path.is_file():
         raise DatasetError("is not a regular file" if path.exists() else "no longer exists")
-    upright = load_upright(path)
-    upright.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return upright
+    return load_reduced(path, LONG_SIDE)

@@ -95,6 +95,13 @@ def load_upright(path: Path) -> Image.Image:
             raise DatasetError(f"is damaged ({error}); copy it again") from None
 
 
+def load_reduced(path: Path, long_side: int) -> Image.Image:
+    """`load_upright`, reduced to a long side of at most `long_side` pixels, for models that see small images."""
+    image = load_upright(path)
+    image.thumbnail((long_side, long_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return image
+
+
 def fit(image: Image.Image, size: PixelSize) -> Image.Image:
     """Crop the largest centred box in the shape of `size` and resize it once (Lanczos)."""
     return _resized(image, largest_box(image.size, size), size)

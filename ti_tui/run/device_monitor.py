@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ti_tui.run.hardware import nvml_handle, torch_is_for_cpu
+from ti_tui.run.hardware import nvml_handle, open_nvml, torch_is_for_cpu
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,8 @@ class _Card:
 
     @classmethod
     def open(cls, wanted: str) -> _Card | None:
-        try:
-            import pynvml
-
-            pynvml.nvmlInit()
-        except Exception:
-            # No driver, no library, no card: each has an error class of its own, and all mean the same here.
+        pynvml = open_nvml()
+        if pynvml is None:
             return None
         handle = None
         with contextlib.suppress(Exception):

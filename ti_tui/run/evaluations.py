@@ -48,7 +48,7 @@ class Evaluation:
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Evaluation | None:
         """From an event or a checkpoint's state; None without a step or a loss. Other invalid values are ignored."""
-        step, loss = values.get("step"), _number(values.get("loss"))
+        step, loss = values.get("step"), number_or_none(values.get("loss"))
         if type(step) is not int or loss is None:
             return None
         names = [one.name for one in fields(cls) if one.name not in ("step", "loss", "bands")]
@@ -56,8 +56,8 @@ class Evaluation:
         return cls(
             step,
             loss,
-            bands=tuple(_number(one) for one in bands[:BANDS]) if isinstance(bands, list | tuple) else (),
-            **{name: _number(values.get(name)) for name in names},
+            bands=tuple(number_or_none(one) for one in bands[:BANDS]) if isinstance(bands, list | tuple) else (),
+            **{name: number_or_none(values.get(name)) for name in names},
         )
 
     def rounded(self) -> Evaluation:
@@ -83,5 +83,6 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def _number(value: Any) -> float | None:
+def number_or_none(value: Any) -> float | None:
+    """`value` if it is a number small enough that sums of it stay finite, otherwise None."""
     return float(value) if type(value) in (float, int) and abs(value) < 1e300 else None

@@ -76,6 +76,18 @@ class RunFolder:
 
     def __init__(self, root: Path | str) -> None:
         self.root = user_path(root).absolute()
+        self.name = self.root.name
+        self.file = self.root / "run.toml"
+        self.images = self.root / "img"
+        self.models = self.root / "model"
+        self.events = self.root / "log" / "events.jsonl"
+        self.log = self.root / "log" / "trainer.log"
+        self.states = self.root / "state"
+        self.samples = self.root / "sample"
+        self.cache = self.root / "cache"
+        self.requests = self.root / "requests"
+        self.status_file = self.root / "status.json"
+        self.lock_file = self.root / "lock.json"
 
     @classmethod
     def find(cls, path: Path | str) -> RunFolder:
@@ -90,54 +102,6 @@ class RunFolder:
                 remedy="Give a run's folder, or make a run with `ti-tui init`.",
             )
         return folder
-
-    @property
-    def name(self) -> str:
-        return self.root.name
-
-    @property
-    def file(self) -> Path:
-        return self.root / "run.toml"
-
-    @property
-    def images(self) -> Path:
-        return self.root / "img"
-
-    @property
-    def models(self) -> Path:
-        return self.root / "model"
-
-    @property
-    def events(self) -> Path:
-        return self.root / "log" / "events.jsonl"
-
-    @property
-    def log(self) -> Path:
-        return self.root / "log" / "trainer.log"
-
-    @property
-    def states(self) -> Path:
-        return self.root / "state"
-
-    @property
-    def samples(self) -> Path:
-        return self.root / "sample"
-
-    @property
-    def cache(self) -> Path:
-        return self.root / "cache"
-
-    @property
-    def requests(self) -> Path:
-        return self.root / "requests"
-
-    @property
-    def status_file(self) -> Path:
-        return self.root / "status.json"
-
-    @property
-    def lock_file(self) -> Path:
-        return self.root / "lock.json"
 
     def state(self, step: int) -> Path:
         """Folder of the exact checkpoint at `step`."""
@@ -174,8 +138,8 @@ class RunFolder:
         Raises CannotWrite, and RunFolderError for a link in it: a run folder from elsewhere could have what is written
         here go anywhere. Only the images may lie on another disk.
         """
-        for place in (self.models, self.events.parent, self.states, self.samples, self.requests, self.cache,
-                      self.events, self.log, self.file):  # fmt: skip
+        folders = (self.models, self.events.parent, self.states, self.samples, self.requests)
+        for place in (*folders, self.cache, self.events, self.log, self.file):
             if place.is_symlink():
                 raise RunFolderError(
                     f"{place} is a link, and a run is only written inside its folder",
@@ -183,14 +147,7 @@ class RunFolder:
                 )
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for folder in (
-                self.images,
-                self.models,
-                self.events.parent,
-                self.states,
-                self.samples,
-                self.requests,
-            ):
+            for folder in (self.images, *folders):
                 folder.mkdir(exist_ok=True, mode=0o700)
         except OSError as error:
             raise atomic.cannot_write(Path(error.filename or self.root), error) from error

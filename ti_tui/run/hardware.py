@@ -44,11 +44,8 @@ def missing_card(wanted: str) -> str:
     """Why the CUDA card that `training.device` names cannot be used, in words; "" if it can, or if nobody knows."""
     if torch_is_for_cpu():
         return "the installed torch was built without CUDA"
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:
+    pynvml = open_nvml()
+    if pynvml is None:
         # torch for AMD cards calls them cuda as well; NVML does not know them.
         return "" if "+rocm" in _torch_version() else "there is no NVIDIA driver here"
     try:
@@ -69,6 +66,18 @@ def cpu() -> Hardware:
 
     memory = psutil.virtual_memory()
     return Hardware("cpu", "CPU", memory.total, memory.available, bf16=False)
+
+
+def open_nvml() -> Any:
+    """The library pynvml, ready to use until its `nvmlShutdown`; None without NVIDIA's driver."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:
+        # No driver, no library, no card: each has an error class of its own, and all mean the same here.
+        return None
+    return pynvml
 
 
 def nvml_handle(pynvml: Any, index: int) -> Any:
@@ -97,12 +106,8 @@ def _torch_version() -> str:
 
 
 def _card(index: int) -> Hardware | None:
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:
-        # No driver, no library, no card: each has an error class of its own, and all mean the same here.
+    pynvml = open_nvml()
+    if pynvml is None:
         return None
     try:
         handle = nvml_handle(pynvml, index)

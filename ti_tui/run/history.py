@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ti_tui.run.evaluations import Evaluation
+from ti_tui.run.evaluations import Evaluation, number_or_none
 from ti_tui.run.events import MOST_STEPS, Event, goes_back_to, step_of
 from ti_tui.run.smoothing import smoothed
 from ti_tui.run.verdicts import Verdict
@@ -208,7 +208,7 @@ class RunHistory:
     def add(self, events: Iterable[Event]) -> None:
         """Add the next events. Never raises for their content."""
         for event in events:
-            t = _number(event.t)
+            t = number_or_none(event.t)
             if t is None:
                 continue
             self.last_t = t
@@ -250,7 +250,7 @@ class RunHistory:
         if step is None:
             return
         self.step = step
-        loss, rate, seconds = (_number(event.get(name)) for name in ("loss", "rate", "seconds"))
+        loss, rate, seconds = (number_or_none(event.get(name)) for name in ("loss", "rate", "seconds"))
         if rate is not None:
             self.rate = rate
             self.rates.append(step, rate)
@@ -269,7 +269,7 @@ class RunHistory:
         self.started = self.last_t
         self.total_steps = _whole(event.get("total_steps"))
         self.images = _whole(event.get("images"))
-        epoch_steps = _number(event.get("epoch_steps"))
+        epoch_steps = number_or_none(event.get("epoch_steps"))
         self.epoch_steps = epoch_steps if epoch_steps is not None and epoch_steps > 0 else None
         self.family = _text(event, "family")
         self.plan = _table(event, "plan")
@@ -295,12 +295,12 @@ class RunHistory:
             return
         at = bisect_left(self.checkpoints, step, key=lambda found: found.step)
         before = self.checkpoints[at] if at < len(self.checkpoints) and self.checkpoints[at].step == step else None
-        norms = [_number(norm) for row in _items(event, "norms") if isinstance(row, list) for norm in row]
+        norms = [number_or_none(norm) for row in _items(event, "norms") if isinstance(row, list) for norm in row]
         known = [norm for norm in norms if norm is not None]
         row = CheckpointRow(
             step,
-            loss=_number(event.get("loss")),
-            eval_loss=_number(event.get("eval_loss")),
+            loss=number_or_none(event.get("loss")),
+            eval_loss=number_or_none(event.get("eval_loss")),
             norm=sum(norm / len(known) for norm in known) if known else None,
             files=tuple(str(file) for file in _items(event, "files")),
             installed=installed or (before.installed if before else ""),
@@ -348,11 +348,6 @@ class RunHistory:
         self.checkpoints = [row for row in self.checkpoints if row.step <= step]
         self.samples = {at: files for at, files in self.samples.items() if at <= step}
         self.step = step
-
-
-def _number(value: Any) -> float | None:
-    """`value` if it is a number small enough that sums of it stay finite, otherwise None."""
-    return float(value) if type(value) in (float, int) and abs(value) < 1e300 else None
 
 
 def _whole(value: Any) -> int:

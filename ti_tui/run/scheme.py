@@ -82,7 +82,6 @@ class Scheme:
         """Learning rate for optimizer step `step` (0-based), warm-up applied.
 
         Raises ValueError if `step` is outside [0, total_steps).
-        The notation is A1111's `rate:step` list; see DESIGN.md, "The scheme".
         """
         rate = self._rate_without_warmup(step)
         if step < self.warmup_steps:

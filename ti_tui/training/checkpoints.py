@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ti_tui import atomic
 from ti_tui.embeddings.run_files import OPTIMIZER, REST, SUMS, VECTORS, check_hashes, read_rest
-from ti_tui.errors import UserError
+from ti_tui.errors import UserError, first_line
 from ti_tui.run.folder import RunFolder
 
 FORM = 1
@@ -87,8 +87,7 @@ def load_state(folder: RunFolder, step: int) -> CheckpointState:
         more = {key: rest[key] for key in ("loss", "recipe", "retry", "evaluation", "metadata") if key in rest}
         return CheckpointState(int(rest["step"]), rows, optimizer, rest["loss_scale"], **more)
     except Exception as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"the checkpoint {path} is damaged: {first}") from None
+        raise CheckpointError(f"the checkpoint {path} is damaged: {first_line(error)}") from None
 
 
 def load_rows(folder: RunFolder, step: int) -> list[Tensor]:
@@ -100,8 +99,7 @@ def load_rows(folder: RunFolder, step: int) -> list[Tensor]:
         return [tensors[f"rows{index}"] for index in range(len(tensors))]
     except Exception as error:
         # safetensors raises several classes for a truncated file.
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        reason = "is gone" if not path.exists() else f"is damaged: {first}"
+        reason = "is gone" if not path.exists() else f"is damaged: {first_line(error)}"
         raise CheckpointError(f"the checkpoint {path.parent} {reason}") from None
 
 

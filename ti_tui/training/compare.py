@@ -72,7 +72,7 @@ def _judge(
     from ti_tui.training.clip_scores import BATCH_SIZE, mutual_likeness
 
     answer("said", text=f"judging on {_in_words(str(judge.device))}")
-    known = judge.embed([_picture(path) for path in work.references])
+    known = judge.embed([_image(path) for path in work.references])
     if (alike := mutual_likeness(known)) is not None:
         answer("among", likeness=alike)
     for start in range(0, len(work.pictures), BATCH_SIZE):
@@ -81,7 +81,7 @@ def _judge(
         places = range(start, min(start + BATCH_SIZE, len(work.pictures)))
         # A sample that could not be drawn cannot be scored.
         there = [(place, work.pictures[place]) for place in places if work.pictures[place].file.is_file()]
-        found = judge.scores([_picture(one.file) for _, one in there], [one.words for _, one in there], known)
+        found = judge.scores([_image(one.file) for _, one in there], [one.words for _, one in there], known)
         for (place, _), scores in zip(there, found, strict=True):
             answer("judged", number=place, likeness=scores.likeness, following=scores.following)
 
@@ -102,19 +102,15 @@ def _open_judge(folder: Path, wanted: str, answer: Callable[..., None]) -> Image
     return ImageJudge(folder, "cpu")
 
 
-def _picture(path: Path) -> Image.Image:
+def _image(path: Path) -> Image.Image:
     """The image, upright and in RGB, with a long side of at most LONG_SIDE pixels. Raises ComparingError."""
-    from PIL import Image
-
-    from ti_tui.dataset.crop import load_upright
+    from ti_tui.dataset.crop import load_reduced
     from ti_tui.dataset.picture_file import DatasetError
 
     try:
-        upright = load_upright(path)
+        return load_reduced(path, LONG_SIDE)
     except DatasetError as error:
         raise ComparingError(f"{path} {error.message}", remedy=error.remedy) from None
-    upright.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return upright
 
 
 def _in_words(device: str) -> str:

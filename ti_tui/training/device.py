@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from ti_tui.errors import first_line
 from ti_tui.run.hardware import Hardware, cpu
 from ti_tui.run.memory import CONTEXT_MIB, MIB, Attention, Precision
 from ti_tui.run.problems import Problem, ProblemsError
@@ -80,7 +81,7 @@ def set_attention(unet: Any, attention: Attention) -> None:
             unet.enable_xformers_memory_efficient_attention()
         except Exception as error:
             # xformers raises different classes for no card, an old card, or a build for another torch.
-            message = f"xformers cannot be used here: {str(error).splitlines()[0]}"
+            message = f"xformers cannot be used here: {first_line(error)}"
             raise ProblemsError([Problem("error", message, "training.attention", "Use sdpa.")]) from None
     elif attention == "plain":
         from diffusers.models.attention_processor import AttnProcessor

@@ -6,9 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from ti_tui.errors import UserError
 from ti_tui.out_of_memory import is_out_of_memory
 from ti_tui.run.plan import make_plan
@@ -18,6 +15,7 @@ from ti_tui.training.checkpoints import load_rows
 from ti_tui.training.device import choose_device, free_memory, hardware_of, make_accelerator
 from ti_tui.training.models import ModelSource
 from ti_tui.training.networks import load_networks, make_renderer
+from ti_tui.training.placeholder import set_rows
 from ti_tui.training.reporter import Reporter
 
 
@@ -50,10 +48,7 @@ class Drawer:
 
         Raises CheckpointError if the checkpoint is gone or damaged.
         """
-        rows: list[Tensor] = self._initial if step == 0 else load_rows(self._folder, step)
-        with torch.no_grad():
-            for row, new in zip(self._text.rows, rows, strict=True):
-                row.copy_(new)
+        set_rows(self._text.rows, self._initial if step == 0 else load_rows(self._folder, step))
 
     def draw(self, prompt: str, path: Path, step: int) -> bool:
         """Draw a sample prompt into `path`; False if a stop was requested first. Raises NoRoom or CannotWrite."""

@@ -18,6 +18,7 @@ from ti_tui.run.overhead import FOLLOWING_EVERY
 from ti_tui.run.verdicts import Verdict, judge
 from ti_tui.training.latents import Latents
 from ti_tui.training.objective import NoiseSchedule, draw
+from ti_tui.training.placeholder import set_rows
 from ti_tui.training.randomness import seed_for
 from ti_tui.training.sample_images import conditions_for
 from ti_tui.training.text import Context, TextSide
@@ -244,21 +245,20 @@ class Evaluator:
         known = (Evaluation.from_values(values) for values in state["history"])
         self.history = [one for one in known if one is not None]
         self.ended_for = list(state["ended_for"])
-        self.verdict = None if state["verdict"] is None else _verdict_of(state["verdict"])
+        verdict = state["verdict"]
+        # Older checkpoints store the verdict as "name".
+        self.verdict = None if verdict is None else Verdict.from_values({"verdict": verdict.get("name"), **verdict})
 
     def _begin(self, rows: Sequence[Tensor]) -> None:
         """Measure what is compared with: the initial vectors, and an empty prompt."""
-        with torch.no_grad():
-            # In a run that resumes from an older version's checkpoint the rows are no longer the initial ones.
-            now = [row.detach().clone() for row in rows]
-            for row, start in zip(rows, self.initial, strict=True):
-                row.copy_(start)
-            try:
-                self._at_start, self._empty = self.losses_of(None, self.batch_size), self.losses_of("", self.batch_size)
-                self._scenes_at_start = self.effects_of_scenes(self.batch_size)
-            finally:
-                for row, mine in zip(rows, now, strict=True):
-                    row.copy_(mine)
+        # In a run that resumes from an older version's checkpoint the rows are no longer the initial ones.
+        now = [row.detach().clone() for row in rows]
+        set_rows(rows, self.initial)
+        try:
+            self._at_start, self._empty = self.losses_of(None, self.batch_size), self.losses_of("", self.batch_size)
+            self._scenes_at_start = self.effects_of_scenes(self.batch_size)
+        finally:
+            set_rows(rows, now)
 
     def _judged(self, step: int, found: list[float], rows: Sequence[Tensor]) -> Evaluation:
         own = [place for place, one in enumerate(self.items) if not one.held]
@@ -300,11 +300,6 @@ class Evaluator:
         pairs = list(zip(rows, self.initial, strict=True))
         distance = sum(float((row.detach() - start).square().sum()) for row, start in pairs)
         return math.sqrt(distance / max(sum(float(start.square().sum()) for _, start in pairs), 1e-24))
-
-
-def _verdict_of(values: Mapping[str, Any]) -> Verdict | None:
-    # Older checkpoints store the verdict as "name".
-    return Verdict.from_values({"verdict": values.get("name"), **values})
 
 
 def _gain(pairs: Sequence[tuple[float, float]]) -> tuple[float | None, float | None]:

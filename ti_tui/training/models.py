@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from ti_tui import bounded
-from ti_tui.run.model import UNET, ModelError, ModelFacts, Prediction, families, hub_files
+from ti_tui.errors import first_line
+from ti_tui.run.model import UNET, ModelError, ModelFacts, Prediction, check_vae, families, hub_files
 from ti_tui.training import single_file
 from ti_tui.training.objective import NoiseSchedule
 from ti_tui.training.randomness import torch_stream
@@ -123,21 +124,12 @@ class ModelSource:
 
     def _vae_parts(self) -> tuple[dict[str, Any], Tensors, Path]:
         path = self.vae or self.facts.path
+        if self.vae is not None:
+            check_vae(self.vae)
         if path.is_dir():
             folder = path if self.vae and not (path / "vae").is_dir() else path / "vae"
-            config = folder / "config.json"
-            if not config.is_file():
-                raise ModelError(
-                    f"{folder} is not a VAE (no config.json)",
-                    remedy="Give a VAE file or a diffusers vae folder.",
-                )
-            return bounded.read_json(config), _folder_tensors(folder), folder
+            return bounded.read_json(folder / "config.json"), _folder_tensors(folder), folder
         checkpoint = self._single() if path == self.facts.path else Checkpoint(path)
-        if any(".down_blocks." in name for name in checkpoint):
-            raise ModelError(
-                f"{path} is a VAE with diffusers' names in a single file",
-                remedy="Give its folder, with config.json, instead.",
-            )
         values = single_file.vae_config(checkpoint, self.facts)
         return values, single_file.vae_tensors(checkpoint, values), path
 
@@ -148,8 +140,7 @@ def _config_errors(path: Path, part: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise ModelError(f"{path}: the {part}'s configuration cannot be used: {first}") from None
+        raise ModelError(f"{path}: the {part}'s configuration cannot be used: {first_line(error)}") from None
 
 
 def detect_prediction(unet: Any, facts: ModelFacts) -> Prediction:
@@ -174,9 +165,8 @@ def download(hub_id: str) -> Path:
     try:
         return Path(snapshot_download(hub_id, allow_patterns=hub_files(list_repo_files(hub_id))))
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"{hub_id} is neither a path nor in the local cache, and could not be downloaded: {reason}",
+            f"{hub_id} is neither a path nor in the local cache, and could not be downloaded: {first_line(error)}",
             remedy="Copy the model to this machine and give its path.",
         ) from None
 

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+
+
+@torch.no_grad()
+def set_rows(rows: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Overwrite the learned rows of each text encoder with `values`."""
+    for row, value in zip(rows, values, strict=True):
+        row.copy_(value)
 
 
 class PlaceholderEmbedding(nn.Module):

@@ -15,8 +15,6 @@ from collections.abc import Callable
 from dataclasses import asdict, astuple, replace
 from typing import Any
 
-import torch
-
 from ti_tui import terminal
 from ti_tui.jobs.child import Pipe, run
 from ti_tui.jobs.probing import ProbingError, checked_for_probing
@@ -37,6 +35,7 @@ from ti_tui.training.evaluation import Evaluator
 from ti_tui.training.loop import NotFinite
 from ti_tui.training.opening import StoppedWhileLoading, open_session
 from ti_tui.training.optimizers import make_optimizer, restore_optimizer
+from ti_tui.training.placeholder import set_rows
 from ti_tui.training.recovery import Recovery
 from ti_tui.training.reporter import Reporter
 
@@ -145,9 +144,7 @@ class Prober:
 
     def _reset(self, rate: float) -> None:
         session, progress = self._session, self._session.progress
-        with torch.no_grad():
-            for row, mine in zip(session.rows, self._rows, strict=True):
-                row.copy_(mine)
+        set_rows(session.rows, self._rows)
         progress.optimizer = make_optimizer(session.rows, session.checked.run.training, rate)
         if self._optimizer["state"]:
             restore_optimizer(progress.optimizer, copy.deepcopy(self._optimizer))

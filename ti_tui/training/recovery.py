@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from ti_tui.errors import TrainingError
+from ti_tui.errors import TrainingError, first_line
 from ti_tui.out_of_memory import is_out_of_memory
 from ti_tui.run.memory_fit import recompute_in_words, smaller
 from ti_tui.training.compute_mode import is_compiled, set_compute_mode, stop_compiling
@@ -133,7 +133,7 @@ class Recovery:
     def _recovery_from(self, error: Exception) -> Callable[[], None]:
         """The action that recovers from `error`. Raises `error` if there is none."""
         # Keep only the text: the error itself would keep the step's tensors alive.
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        first = first_line(error)
         if isinstance(error, _OutOfMemoryElsewhere):
             return lambda: self._make_room("in another process of the run")
         if is_out_of_memory(error):
@@ -183,6 +183,6 @@ class Recovery:
         except Exception as error:
             if not is_compiled(self._session.model.unet) or is_out_of_memory(error):
                 raise
-            first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            first = first_line(error)
         self._do_without_compiler(first)
         return work()

@@ -18,6 +18,7 @@ from ti_tui.training.evaluation import Evaluator
 from ti_tui.training.norms import Norms
 from ti_tui.training.objective import NoiseSchedule
 from ti_tui.training.optimizers import LossScale, restore_optimizer
+from ti_tui.training.placeholder import set_rows
 from ti_tui.training.processes import Processes
 from ti_tui.training.sample_images import SampleRenderer, conditions_for
 from ti_tui.training.text import Context, TextSide
@@ -140,9 +141,7 @@ class Session:
         The learning rate in the optimizer's state is not used: the scheme sets it.
         """
         progress = self.progress
-        with torch.no_grad():
-            for row, saved in zip(self.rows, state.rows, strict=True):
-                row.copy_(saved)
+        set_rows(self.rows, state.rows)
         restored = restore_optimizer(progress.optimizer, state.optimizer)
         progress.loss_scale.restore(state.loss_scale)
         if self.evaluator is not None:

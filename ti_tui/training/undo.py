@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ti_tui.errors import TrainingError
 from ti_tui.training import checkpoints
 from ti_tui.training.checkpoint_writer import CheckpointWriter
+from ti_tui.training.placeholder import set_rows
 from ti_tui.training.session import Session
 
 MAX_TRIES = 3
@@ -75,9 +75,7 @@ class Undo:
 
     def _go_back(self, last: Snapshot) -> None:
         session, progress = self._session, self._session.progress
-        with torch.no_grad():
-            for row, good in zip(session.rows, last.rows, strict=True):
-                row.copy_(good)
+        set_rows(session.rows, last.rows)
         progress.optimizer.load_state_dict(last.optimizer)
         progress.step = last.step
         if session.evaluator is not None:

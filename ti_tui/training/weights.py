@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import math
 import pickle
-import struct
 import threading
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ti_tui.run.weight_shapes import HARMLESS, Inert, WeightsError, read_shapes
+from ti_tui.run.weight_shapes import HARMLESS, Inert, WeightsError, read_places, read_shapes
 
 PIECE = 4_000_000
 """Elements read and cast at a time."""
@@ -75,13 +73,14 @@ class Checkpoint(Mapping[str, Stored]):
     def __init__(self, path: Path, ahead: ReadAhead | None = None) -> None:
         self._path = path
         self._ahead = ahead
-        self._shapes = read_shapes(path)
-        self._places: dict[str, tuple[torch.dtype, int]] = {}
+        self._places: dict[str, _Place] = {}
         self._loaded: dict[str, Tensor] = {}
         if zipfile.is_zipfile(path):
+            self._shapes = read_shapes(path)
             self._loaded = _load_pickle(path)
         else:
             self._places = _places(path)
+            self._shapes = {name: place.shape for name, place in self._places.items()}
 
     def __getitem__(self, name: str) -> Stored:
         return Stored(self._shapes[name], partial(self._read, name))
@@ -90,12 +89,12 @@ class Checkpoint(Mapping[str, Stored]):
         if name not in self._places:
             # torch maps .ckpt files: without a copy the model would depend on the file.
             return self._loaded[name].to(_wanted(self._loaded[name].dtype, dtype), copy=True)
-        stored, start = self._places[name]
+        place = self._places[name]
         if self._ahead is not None and (found := self._ahead.take(self._path, name, dtype)) is not None:
             return found
         with self._path.open("rb", buffering=0) as file:
-            file.seek(start)
-            return _read(file, math.prod(self._shapes[name]), stored, dtype).view(self._shapes[name])
+            file.seek(place.start)
+            return _read(file, place.count, place.dtype, dtype).view(place.shape)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._shapes)
@@ -179,27 +178,22 @@ class ReadAhead:
 
 @dataclass(frozen=True)
 class _Place:
+    """Where a tensor is in a .safetensors file: its first byte, and the one after its last."""
+
     name: str
     dtype: torch.dtype
-    start: int
     shape: tuple[int, ...]
+    start: int
+    end: int
 
     @property
     def count(self) -> int:
         return math.prod(self.shape)
 
-    @property
-    def end(self) -> int:
-        return self.start + self.count * self.dtype.itemsize
-
 
 def _blocks(path: Path, choose: Callable[[str], bool]) -> list[list[_Place]]:
     """The chosen tensors of a file in order of their position, adjacent ones in one block."""
-    shapes, places = read_shapes(path), _places(path)
-    ordered = sorted(
-        (_Place(name, dtype, start, shapes[name]) for name, (dtype, start) in places.items() if choose(name)),
-        key=lambda place: place.start,
-    )
+    ordered = sorted((place for place in _places(path).values() if choose(place.name)), key=lambda place: place.start)
     blocks: list[list[_Place]] = []
     for place in ordered:
         last = blocks[-1] if blocks else []
@@ -215,20 +209,16 @@ def _wanted(stored: torch.dtype, dtype: torch.dtype) -> torch.dtype:
     return dtype if stored.is_floating_point else stored
 
 
-def _places(path: Path) -> dict[str, tuple[torch.dtype, int]]:
-    """(dtype, position in the file) of each tensor of a .safetensors file. Raises WeightsError for an unknown dtype."""
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
-    header.pop("__metadata__", None)
-    found: dict[str, tuple[torch.dtype, int]] = {}
-    for name, entry in header.items():
-        dtype, (start, end) = _DTYPES.get(entry["dtype"]), entry["data_offsets"]
+def _places(path: Path) -> dict[str, _Place]:
+    """The tensors of a .safetensors file by name. Raises WeightsError, also for a dtype that torch does not have."""
+    found: dict[str, _Place] = {}
+    for name, place in read_places(path).items():
+        dtype = _DTYPES.get(place.dtype)
         if dtype is None:
-            raise WeightsError(f"{path}: {name} is of type {entry['dtype']}, which is not supported")
-        if end - start != math.prod(entry["shape"]) * dtype.itemsize:
+            raise WeightsError(f"{path}: {name} is of type {place.dtype}, which is not supported")
+        found[name] = _Place(name, dtype, place.shape, place.start, place.end)
+        if place.end - place.start != found[name].count * dtype.itemsize:
             raise WeightsError(f"{path} is not a valid safetensors file", remedy="Copy or download it again.")
-        found[name] = dtype, 8 + length + start
     return found
 
 
