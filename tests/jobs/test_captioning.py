@@ -29,7 +29,7 @@ from ti_tui.jobs.captioning import (
     Loaded,
     Messages,
     caption_by_names,
-    caption_pictures,
+    caption_images,
 )
 from ti_tui.jobs.runner import Job, ProcessNote
 
@@ -347,7 +347,7 @@ ASKED = {"a.jpg": Path("a.jpg"), "b.jpg": Path("b.jpg")}
 def test_captions_come_one_by_one_as_the_rules_say() -> None:
     draft = {"a.jpg": "", "b.jpg": "an old one"}
     rules = CaptionRules("append", prefix="studio light,", first_words="a photo of")
-    messages = caption_pictures(says("a cat", "a dog"), ASKED, draft.__getitem__, rules, draft.__setitem__)
+    messages = caption_images(says("a cat", "a dog"), ASKED, draft.__getitem__, rules, draft.__setitem__)
     first = next(messages)
     assert draft == {"a.jpg": "studio light, a photo of a cat", "b.jpg": "an old one"}
     assert isinstance(first, Captioned) and first.caption == draft["a.jpg"]
@@ -357,17 +357,17 @@ def test_captions_come_one_by_one_as_the_rules_say() -> None:
 
 def test_only_pictures_without_a_caption_are_asked_for_by_default() -> None:
     draft = {"a.jpg": "", "b.jpg": "an old one"}
-    messages = list(caption_pictures(says("a cat"), ASKED, draft.__getitem__, CaptionRules(), draft.__setitem__))
+    messages = list(caption_images(says("a cat"), ASKED, draft.__getitem__, CaptionRules(), draft.__setitem__))
     assert draft == {"a.jpg": "a cat", "b.jpg": "an old one"} and messages[-1] == CaptioningFinished(
         "done", captioned=1
     )
-    again = list(caption_pictures(says(), ASKED, draft.__getitem__, CaptionRules(), draft.__setitem__))
+    again = list(caption_images(says(), ASKED, draft.__getitem__, CaptionRules(), draft.__setitem__))
     assert again == [CaptioningFinished("done")]
 
 
 def test_a_caption_typed_meanwhile_is_kept() -> None:
     draft = {"a.jpg": "", "b.jpg": ""}
-    messages = caption_pictures(says("a cat", "a dog"), ASKED, draft.__getitem__, CaptionRules(), draft.__setitem__)
+    messages = caption_images(says("a cat", "a dog"), ASKED, draft.__getitem__, CaptionRules(), draft.__setitem__)
     next(messages)
     draft["b.jpg"] = "typed"
     assert isinstance(next(messages), ProcessNote)
@@ -380,6 +380,6 @@ def test_a_caption_that_cannot_be_kept_stops_the_captioner(captioner: Captioner,
         raise OSError("the disk is full")
 
     with pytest.raises(OSError, match="full"):
-        list(caption_pictures(captioner.caption, many(photos / "coffee.jpg"), lambda _: "", CaptionRules(), full))
+        list(caption_images(captioner.caption, many(photos / "coffee.jpg"), lambda _: "", CaptionRules(), full))
     *_, finished = captioner.caption({"again.jpg": photos / "coffee.jpg"})
     assert finished == CaptioningFinished("done", captioned=1)

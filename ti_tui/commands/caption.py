@@ -32,7 +32,7 @@ from ti_tui.jobs.captioning import (
     Engine,
     Loaded,
     caption_by_names,
-    caption_pictures,
+    caption_images,
     wanted,
 )
 from ti_tui.jobs.runner import ProcessNote
@@ -47,7 +47,7 @@ from ti_tui.run.problems import nearest
 class CaptionFolder:
     """The images to caption. home: the folder with the caption history; run: the run that the images belong to."""
 
-    pictures: Path
+    images: Path
     home: Path
     run: RunFolder | None = None
 
@@ -111,23 +111,23 @@ def command(
             f"a trainer (process {trainer.pid}) is using the captions in {place.home}",
             remedy=f"Stop it first with `ti-tui stop {quote(str(place.home))}`.",
         )
-    found = scan(place.pictures, field="", decode=False)
+    found = scan(place.images, field="", decode=False)
     show.problems(found.problems.errors, err=True)
-    pictures = _by_name(found, leave_out)
+    images = _by_name(found, leave_out)
     rules = CaptionRules(mode, prefix, first_words)
 
     def current(name: str) -> str:
-        return read_caption(pictures[name]).caption
+        return read_caption(images[name]).caption
 
-    to_caption = wanted(pictures, current, rules)
+    to_caption = wanted(images, current, rules)
     if not to_caption:
-        if pictures:
-            terminal.line(f"{_counted(pictures)} in {place.pictures}: all have captions. Use --mode to change them.")
+        if images:
+            terminal.line(f"{_counted(images)} in {place.images}: all have captions. Use --mode to change them.")
         sys.exit(2 if found.problems.errors else 0)
     with contextlib.ExitStack() as stack:
         engine_of, how = _engine(engine, model, device, stack)
-        finished = _caption(engine_of, how, place, pictures, current, rules)
-    _sum_up(finished, place, rules, len(pictures) - len(to_caption))
+        finished = _caption(engine_of, how, place, images, current, rules)
+    _sum_up(finished, place, rules, len(images) - len(to_caption))
     if engine == "filename" and place.run is not None and not finished.captioned:
         terminal.line(
             "Images in a run are named by number: use --engine filename on the photographs, before `ti-tui init`.",
@@ -150,16 +150,16 @@ def find_place(given: Path, *, write_beside: bool) -> CaptionFolder:
         raise UserError(f"there is no folder {path}")
     if is_there(path / "run.toml") or path.name == "run.toml":
         run = RunFolder.find(path)
-        pictures = run.path(run_file.load(run.file).dataset.images)
+        images = run.path(run_file.load(run.file).dataset.images)
     else:
-        pictures = path
+        images = path
         homes = (RunFolder(parent) for parent in path.parents if is_there(parent / "run.toml"))
         run = next((home for home in homes if _is_within(path, home.images)), RunFolder(path))
-    if _is_within(pictures, run.images):
-        return CaptionFolder(pictures, run.root, run)
+    if _is_within(images, run.images):
+        return CaptionFolder(images, run.root, run)
     if write_beside:
-        return CaptionFolder(pictures, pictures)
-    subject = f"{run.root} trains on {pictures}, which" if pictures != path else f"{pictures}"
+        return CaptionFolder(images, images)
+    subject = f"{run.root} trains on {images}, which" if images != path else f"{images}"
     raise UserError(
         f"{subject} is not inside a run: your own photographs are only read",
         remedy="Make a run with `ti-tui init` and caption its images, which are cropped as they will be trained.\n"
@@ -228,7 +228,7 @@ def _caption(
     engine: Engine,
     how: str,
     place: CaptionFolder,
-    pictures: dict[str, Path],
+    images: dict[str, Path],
     current: Callable[[str], str],
     rules: CaptionRules,
 ) -> CaptioningFinished:
@@ -236,10 +236,10 @@ def _caption(
     history, batch = caption_history.history_file(place.home), caption_history.new_batch()
 
     def write(name: str, caption: str) -> None:
-        caption_history.change_caption(history, pictures[name], caption, batch=batch, how=how)
+        caption_history.change_caption(history, images[name], caption, batch=batch, how=how)
 
     finished = CaptioningFinished("done")
-    for message in caption_pictures(engine, pictures, current, rules, write):
+    for message in caption_images(engine, images, current, rules, write):
         match message:
             case Loaded():
                 terminal.line(f"on {message.device}, loaded in {show.seconds(message.seconds)}")
@@ -262,7 +262,7 @@ def _place_of(message: Captioned | CaptionFailed) -> str:
 
 def _sum_up(finished: CaptioningFinished, place: CaptionFolder, rules: CaptionRules, skipped: int) -> None:
     terminal.line(
-        f"{_counted(finished.captioned)} captioned in {place.pictures}"
+        f"{_counted(finished.captioned)} captioned in {place.images}"
         + (f", {skipped} already had a caption" if skipped else "")
         + (f", {finished.failed} could not be captioned" if finished.failed else "")
         + (". Stopped; run the same command to continue." if finished.outcome == "cancelled" else ".")
@@ -282,5 +282,5 @@ def _uses_captions(run: RunFolder) -> bool:
     return any(FILEWORDS in template for template in templates)
 
 
-def _counted(pictures: int | Collection[str]) -> str:
-    return show.number(pictures if isinstance(pictures, int) else len(pictures), "image")
+def _counted(images: int | Collection[str]) -> str:
+    return show.number(images if isinstance(images, int) else len(images), "image")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
 
+from ti_tui.commands.output import on_terminal
 from ti_tui.formatting import wrapped
 
 GAP = 2
@@ -17,7 +18,7 @@ WIDEST = 160
 
 def terminal_width() -> int:
     """Width of the terminal in columns; 80 if the output goes to a file or another program."""
-    if sys.stdout is None or not sys.stdout.isatty():
+    if not on_terminal(sys.stdout):
         return PLAIN_WIDTH
     return min(WIDEST, max(40, shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns))
 

@@ -11,14 +11,16 @@ import click
 
 from ti_tui import terminal
 from ti_tui.commands import show
+from ti_tui.commands.columns import lines_of, natural_widths
+from ti_tui.commands.output import output_file
 from ti_tui.dataset.prompt_checks import check_sample_prompts
 from ti_tui.errors import UserError
 from ti_tui.formatting import printable
 from ti_tui.jobs.clip_model import Scores, check_judge
 from ti_tui.jobs.comparing import (
     CompareWork,
-    PictureDrawn,
-    PictureScored,
+    ImageDrawn,
+    ImageScored,
     ReferenceLikeness,
     ToDraw,
     ToScore,
@@ -105,7 +107,8 @@ def command(
     folder = RunFolder.find(run)
     recipe, history = run_file.load(folder.file), read_history(folder)
     judge = check_judge(user_path(clip).absolute()).path if clip else None
-    target, device = _target(output, folder), _device(device or recipe.training.device)
+    target = output_file(output, folder.samples / "compare.png", ".png")
+    device = _device(device or recipe.training.device)
     wanted, training = _steps(steps_text), training_pictures(folder.path(recipe.dataset.images))
     plan = _plan_drawn(folder, prompts, wanted, history) if prompts else _plan_recorded(folder, wanted, history)
     book = None if judge is None else _book(folder, judge, training)
@@ -120,15 +123,6 @@ def command(
     for note in notes:
         terminal.line(note)
     terminal.line(f"Wrote {target}")
-
-
-def _target(output: str, folder: RunFolder) -> Path:
-    path = user_path(output).absolute() if output else folder.samples / "compare.png"
-    if path.is_dir():
-        raise UserError(f"{path} is a folder", where="--output", remedy="Name a file, such as compare.png.")
-    if path.suffix.lower() != ".png":
-        raise UserError(f"{path.name} does not end in .png", where="--output")
-    return path
 
 
 def _device(text: str) -> str:
@@ -251,11 +245,11 @@ def _carry_out(
             match message:
                 case ProcessNote():
                     terminal.line(message.text, err=True)
-                case PictureDrawn():
+                case ImageDrawn():
                     kept = plan.draw[message.number]
                     kept.gallery.note(kept.work.step, kept.made_of)
                     terminal.line(_drawn_line(message, len(plan.draw), kept))
-                case PictureScored() if book is not None:
+                case ImageScored() if book is not None:
                     book.put(todo[message.number], message.scores)
                 case ReferenceLikeness() if book is not None:
                     book.put_among(message.likeness)
@@ -268,7 +262,7 @@ def _carry_out(
     return plan.finished()
 
 
-def _drawn_line(message: PictureDrawn, total: int, kept: PendingImage) -> str:
+def _drawn_line(message: ImageDrawn, total: int, kept: PendingImage) -> str:
     place = f"{message.number + 1:>{len(str(total))}}/{total}"
     return f"{place}  step {kept.work.step}: {printable(kept.gallery.line)}  ({message.seconds:.1f} s)"
 
@@ -341,10 +335,9 @@ def _print_table(folder: RunFolder, shown: Comparison, headings: Sequence[Headin
         step = f"{heading.step}{' best' if heading.best else ''}"
         rows.append((step, heading.gained, heading.likeness, heading.following, _place_of(folder, paths)))
     used = [column for column in range(5) if any(row[column] for row in rows[1:])]
-    widths = {column: max(len(row[column]) for row in rows) for column in used}
-    for row in rows:
-        cells = [f"{row[column]:<{widths[column]}}" if column else f"{row[0]:>{widths[0]}}" for column in used]
-        terminal.line("  ".join(cells).rstrip())
+    shown_cells = [[row[column] for column in used] for row in rows]
+    for line in lines_of(shown_cells, natural_widths(shown_cells), right=(0,)):
+        terminal.line(line)
 
 
 def _place_of(folder: RunFolder, paths: Sequence[Path]) -> str:

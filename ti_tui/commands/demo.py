@@ -13,6 +13,7 @@ import click
 
 from ti_tui import terminal
 from ti_tui.commands import show
+from ti_tui.commands.output import on_terminal
 from ti_tui.errors import UserError
 from ti_tui.run.folder import RunFolder, step_of
 from ti_tui.setup import demo
@@ -46,7 +47,7 @@ def command(concept: str | None, plain: bool, listing: bool, cleaning: bool, no_
         _list()
     elif cleaning:
         _clean()
-    elif plain or not _on_terminal():
+    elif plain or not on_terminal(sys.stdin, sys.stdout):
         train_demo(concept or demo.CONCEPT)
     else:
         _open(concept or demo.CONCEPT, mouse=not no_mouse)
@@ -134,7 +135,7 @@ def show_samples(samples: Mapping[int, Path]) -> None:
 
     samples: image files by step.
     """
-    if not samples or sys.stdout is None or not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+    if not samples or not on_terminal(sys.stdout) or os.environ.get("NO_COLOR"):
         return
     from rich.console import Console
 
@@ -175,8 +176,3 @@ def _draw(console: Console, images: list[Image.Image], side: int) -> None:
                 upper, lower = rows[x : x + 3], rows[3 * side + x : 3 * side + x + 3]
                 line.append("▀", Style(color=Color.from_rgb(*upper), bgcolor=Color.from_rgb(*lower)))
         console.print(line, no_wrap=True, overflow="ignore", crop=False)
-
-
-def _on_terminal() -> bool:
-    """Whether both stdin and stdout are terminals."""
-    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))

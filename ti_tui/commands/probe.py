@@ -13,6 +13,7 @@ import click
 
 from ti_tui import terminal
 from ti_tui.commands import show
+from ti_tui.commands.output import on_terminal
 from ti_tui.formatting import percent, printable, start_in_words
 from ti_tui.jobs.probing import (
     ProbeOpened,
@@ -20,9 +21,9 @@ from ti_tui.jobs.probing import (
     TrialProgress,
     apply,
     checked_for_probing,
-    messages_of,
     refuse_beside_trainer,
     steps_ahead,
+    try_rates,
 )
 from ti_tui.jobs.runner import ProcessNote
 from ti_tui.run.folder import RunFolder
@@ -98,7 +99,7 @@ def command(run: Path, steps: int, applying: bool) -> None:
 
 def _confirmed(folder: RunFolder) -> bool:
     """Ask at the terminal whether to write it; False without a terminal."""
-    if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
+    if not on_terminal(sys.stdin, sys.stdout):
         return False
     terminal.line()
     return click.confirm(f"Write it into {printable(str(folder.file))}?", default=False)
@@ -110,7 +111,7 @@ def _try(folder: RunFolder, steps: int) -> tuple[ProbeOpened, list[Trial]]:
     trials: list[Trial] = []
     with _one_line() as line:
         try:
-            for message in messages_of(folder, steps):
+            for message in try_rates(folder, steps):
                 match message:
                     case ProcessNote():
                         line.say(message.text)
@@ -133,7 +134,7 @@ class _Line(terminal.RewrittenLine):
 
     def __init__(self) -> None:
         super().__init__()
-        self._live = sys.stderr is not None and sys.stderr.isatty()
+        self._live = on_terminal(sys.stderr)
 
     def say(self, text: str) -> None:
         self.clear()

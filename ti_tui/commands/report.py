@@ -7,9 +7,8 @@ from pathlib import Path
 import click
 
 from ti_tui import terminal
+from ti_tui.commands.output import output_file
 from ti_tui.embeddings.run_files import reconcile_if_idle
-from ti_tui.errors import UserError
-from ti_tui.paths import user_path
 from ti_tui.results.report.page import read_report, write_report
 from ti_tui.results.report.text_form import short_form
 from ti_tui.run.folder import RunFolder
@@ -26,18 +25,9 @@ def command(run: Path, output: str) -> None:
     meanwhile. Run the command again to update the page.
     """
     folder = RunFolder.find(run)
-    target = _target(output, folder)
+    target = output_file(output, folder.root / "report.html", ".html", ".htm")
     reconcile_if_idle(folder)
     report = read_report(folder)
     page_bytes = write_report(report, target)
     for line in short_form(report, target, page_bytes):
         terminal.line(line)
-
-
-def _target(output: str, folder: RunFolder) -> Path:
-    path = user_path(output).absolute() if output else folder.root / "report.html"
-    if path.is_dir():
-        raise UserError(f"{path} is a folder", where="--output", remedy="Name a file, such as report.html.")
-    if path.suffix.lower() not in {".html", ".htm"}:
-        raise UserError(f"{path.name} does not end in .html", where="--output")
-    return path

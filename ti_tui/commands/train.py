@@ -15,6 +15,7 @@ import click
 from ti_tui import terminal
 from ti_tui.commands import show
 from ti_tui.commands.follow import Display, PlainLines, ProgressBar, follow
+from ti_tui.commands.output import on_terminal
 from ti_tui.embeddings import files as embedding_files
 from ti_tui.errors import TrainingError, UserError
 from ti_tui.monitoring.event_text import ended_how
@@ -62,7 +63,7 @@ def command(run: Path, detach: bool, plain: bool, take_over: bool) -> None:
             f"The trainer is process {process.pid}. `ti-tui watch {run}` follows it, `ti-tui stop {run}` stops it."
         )
         return
-    bar = sys.stdout is not None and sys.stdout.isatty() and not plain
+    bar = on_terminal(sys.stdout) and not plain
     if train_here(folder, ProgressBar if bar else PlainLines) == "done":
         terminal.line(f"The embedding is in {folder.models}")
     else:

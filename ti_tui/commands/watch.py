@@ -9,6 +9,7 @@ import click
 
 from ti_tui import terminal
 from ti_tui.commands.follow import PlainLines, follow
+from ti_tui.commands.output import on_terminal
 from ti_tui.run.events import EventReader
 from ti_tui.run.folder import RunFolder, RunFolderError
 from ti_tui.settings import known_runs
@@ -24,7 +25,7 @@ def command(run: Path | None, plain: bool, no_mouse: bool) -> None:
     Leaving (q, or Ctrl+C with --plain) does not stop the run.
     """
     folder = RunFolder.find(run) if run else _latest()
-    if not plain and sys.stdin is not None and sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty():
+    if not plain and on_terminal(sys.stdin, sys.stdout):
         from ti_tui.screens.app import run_app
 
         sys.exit(run_app(run=folder, mouse=not no_mouse))

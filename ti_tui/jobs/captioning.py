@@ -113,15 +113,15 @@ class Captioner:
     def pid(self) -> int:
         return self._process.pid
 
-    def caption(self, pictures: Mapping[str, Path], first_words: str = "") -> Messages:
-        """Request captions of `pictures` (files by name), in their order; yields messages as they arrive.
+    def caption(self, images: Mapping[str, Path], first_words: str = "") -> Messages:
+        """Request captions of `images` (files by name), in their order; yields messages as they arrive.
 
         first_words: every caption begins with these and the captioner continues them; "" leaves it free.
         The last message is CaptioningFinished. Closing the generator early cancels the rest.
         """
         self.cancel()
         self._job = next(self._jobs)
-        named = [[name, str(path.absolute())] for name, path in pictures.items()]
+        named = [[name, str(path.absolute())] for name, path in images.items()]
         self._send({"do": "caption", "job": self._job, "pictures": named, "first_words": first_words})
         return self._messages(self._job, len(named))
 
@@ -205,27 +205,27 @@ class Captioner:
         self._process.wait()
 
 
-def caption_by_names(pictures: Mapping[str, Path], first_words: str = "") -> Messages:
+def caption_by_names(images: Mapping[str, Path], first_words: str = "") -> Messages:
     """Captions from the file names, as A1111 makes them; needs no model. Yields the same messages as a captioner."""
     captioned = failed = 0
-    for name, path in pictures.items():
+    for name, path in images.items():
         if words := words_of_name(path.stem):
             captioned += 1
-            yield Captioned(name, f"{first_words} {words}".strip(), 0.0, captioned + failed, len(pictures), 0.0)
+            yield Captioned(name, f"{first_words} {words}".strip(), 0.0, captioned + failed, len(images), 0.0)
         else:
             failed += 1
-            yield CaptionFailed(name, "its file name has no words", captioned + failed, len(pictures))
+            yield CaptionFailed(name, "its file name has no words", captioned + failed, len(images))
     yield CaptioningFinished("done", captioned, failed)
 
 
-def wanted(pictures: Mapping[str, Path], current: Callable[[str], str], rules: CaptionRules) -> dict[str, Path]:
+def wanted(images: Mapping[str, Path], current: Callable[[str], str], rules: CaptionRules) -> dict[str, Path]:
     """The images that the rules want captioned. current: returns the present caption of an image, "" for none."""
-    return {name: path for name, path in pictures.items() if rules.wants(current(name))}
+    return {name: path for name, path in images.items() if rules.wants(current(name))}
 
 
-def caption_pictures(
+def caption_images(
     engine: Engine,
-    pictures: Mapping[str, Path],
+    images: Mapping[str, Path],
     current: Callable[[str], str],
     rules: CaptionRules,
     apply: Callable[[str, str], None],
@@ -236,7 +236,7 @@ def caption_pictures(
              was typed meanwhile is not lost.
     Yields the engine's messages, with the whole new caption in those of captions. What `apply` raises ends the job.
     """
-    to_caption = wanted(pictures, current, rules)
+    to_caption = wanted(images, current, rules)
     if not to_caption:
         yield CaptioningFinished("done")
         return

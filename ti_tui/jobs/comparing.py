@@ -6,20 +6,19 @@ stdout; closing its stdin ends it.
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ti_tui.errors import UserError
 from ti_tui.jobs.clip_model import Scores
-from ti_tui.jobs.runner import Job, ProcessNote, answers_to
+from ti_tui.jobs.runner import Job, ProcessNote, messages_of
 from ti_tui.run.folder import RunFolder
 from ti_tui.settings import state_folder
 from ti_tui.setup.check import Checked, CheckFailed, check_run
 
-OF_THE_PICTURES = ("model.", "embedding.")
+OF_THE_IMAGES = ("model.", "embedding.")
 """Fields of the run file that decide what is drawn; the others may be wrong."""
 
 
@@ -52,20 +51,12 @@ class CompareWork:
     device: str
     draw: tuple[ToDraw, ...] = ()
     judge: Path | None = None
-    pictures: tuple[ToScore, ...] = ()
+    score: tuple[ToScore, ...] = ()
     references: tuple[Path, ...] = ()
 
     def line(self) -> bytes:
         """For the process's stdin."""
-        values = {
-            "run": str(self.run),
-            "device": self.device,
-            "draw": [[one.prompt, one.step, str(one.file)] for one in self.draw],
-            "judge": None if self.judge is None else str(self.judge),
-            "pictures": [[str(one.file), one.words] for one in self.pictures],
-            "references": [str(path) for path in self.references],
-        }
-        return json.dumps(values).encode("ascii") + b"\n"
+        return json.dumps(asdict(self), default=str).encode("ascii") + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> CompareWork:
@@ -74,15 +65,15 @@ class CompareWork:
         return cls(
             Path(values["run"]),
             values["device"],
-            tuple(ToDraw(prompt, step, Path(file)) for prompt, step, file in values["draw"]),
+            tuple(ToDraw(one["prompt"], one["step"], Path(one["file"])) for one in values["draw"]),
             None if values["judge"] is None else Path(values["judge"]),
-            tuple(ToScore(Path(file), words) for file, words in values["pictures"]),
-            tuple(Path(path) for path in values["references"]),
+            tuple(ToScore(Path(one["file"]), one["words"]) for one in values["score"]),
+            tuple(map(Path, values["references"])),
         )
 
 
 @dataclass(frozen=True)
-class PictureDrawn:
+class ImageDrawn:
     """An image was drawn. number: its index in `CompareWork.draw`."""
 
     number: int
@@ -90,8 +81,8 @@ class PictureDrawn:
 
 
 @dataclass(frozen=True)
-class PictureScored:
-    """An image was scored. number: its index in `CompareWork.pictures`."""
+class ImageScored:
+    """An image was scored. number: its index in `CompareWork.score`."""
 
     number: int
     scores: Scores
@@ -104,13 +95,20 @@ class ReferenceLikeness:
     likeness: float
 
 
-CompareMessage = ProcessNote | PictureDrawn | PictureScored | ReferenceLikeness
+CompareMessage = ProcessNote | ImageDrawn | ImageScored | ReferenceLikeness
+_MESSAGES: dict[str, Callable[..., CompareMessage]] = {
+    "said": ProcessNote,
+    "drawn": ImageDrawn,
+    "judged": lambda number, **scores: ImageScored(number, Scores(**scores)),
+    "among": ReferenceLikeness,
+}
+"""What the process's answers become, by kind."""
 
 
 def checked_for_drawing(folder: RunFolder) -> Checked:
     """The run with its model found. Raises CheckFailed if it cannot be used to draw."""
     checked = check_run(folder, decode=False)
-    errors = [problem for problem in checked.problems.errors if problem.field.startswith(OF_THE_PICTURES)]
+    errors = [problem for problem in checked.problems.errors if problem.field.startswith(OF_THE_IMAGES)]
     if checked.facts is None and not errors:
         # The trainer would download the model; drawing does not.
         errors = [problem for problem in checked.problems if problem.field == "model.base"]
@@ -120,7 +118,7 @@ def checked_for_drawing(folder: RunFolder) -> Checked:
 
 
 def carry_out(work: CompareWork, *, log: Path | None = None) -> Generator[CompareMessage, None, None]:
-    """Run `work` in a helper process and yield its messages as they arrive. Raises ComparingError.
+    """Run `work` in a helper process; yields its messages as they arrive. Raises ComparingError.
 
     Closing the generator, or an exception where it is read, ends the process; finished images are kept.
     log: the file for what the libraries print; by default compare.log among the program's own files.
@@ -134,14 +132,4 @@ def carry_out(work: CompareWork, *, log: Path | None = None) -> Generator[Compar
         error=ComparingError,
         log=log or state_folder() / "compare.log",
     )
-    with contextlib.closing(answers_to(job, work.line())) as answers:
-        for answer in answers:
-            match answer["kind"]:
-                case "said":
-                    yield ProcessNote(answer["text"])
-                case "drawn":
-                    yield PictureDrawn(answer["number"], answer["seconds"])
-                case "judged":
-                    yield PictureScored(answer["number"], Scores(answer["likeness"], answer["following"]))
-                case "among":
-                    yield ReferenceLikeness(answer["likeness"])
+    return messages_of(job, _MESSAGES, work.line())

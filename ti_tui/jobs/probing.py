@@ -5,13 +5,12 @@ The process is `python -m ti_tui.training.probe RUN STEPS`, for `ti-tui probe`.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ti_tui.errors import UserError
-from ti_tui.jobs.runner import Job, ProcessNote, answers_to
+from ti_tui.jobs.runner import Job, ProcessNote, messages_of
 from ti_tui.run import file as run_file
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.optimizers import OPTIMIZERS, find_optimizer
@@ -58,6 +57,13 @@ class TrialDone:
 
 
 ProbeMessage = ProcessNote | ProbeOpened | TrialProgress | TrialDone
+_MESSAGES: dict[str, Callable[..., ProbeMessage]] = {
+    "said": ProcessNote,
+    "opened": lambda before, **values: ProbeOpened(before=TrialReading(**before), **values),
+    "going": TrialProgress,
+    "tried": lambda trial: TrialDone(Trial.from_values(trial)),
+}
+"""What the process's answers become, by kind."""
 
 
 def checked_for_probing(folder: RunFolder) -> Checked:
@@ -88,8 +94,8 @@ def refuse_beside_trainer(folder: RunFolder) -> None:
         )
 
 
-def messages_of(folder: RunFolder, steps: int, *, log: Path | None = None) -> Generator[ProbeMessage, None, None]:
-    """Try rates for about `steps` steps in all, and yield messages as they arrive. Raises ProbingError.
+def try_rates(folder: RunFolder, steps: int, *, log: Path | None = None) -> Generator[ProbeMessage, None, None]:
+    """Try rates for about `steps` steps in all; yields messages as they arrive. Raises ProbingError.
 
     Closing the generator, or an exception where it is read, ends the process. Nothing in the run folder is changed.
     log: the file for what the libraries print; by default probe.log among the program's own files.
@@ -103,18 +109,7 @@ def messages_of(folder: RunFolder, steps: int, *, log: Path | None = None) -> Ge
         error=ProbingError,
         log=log or state_folder() / "probe.log",
     )
-    with contextlib.closing(answers_to(job)) as answers:
-        for answer in answers:
-            kind = answer.pop("kind")
-            match kind:
-                case "said":
-                    yield ProcessNote(**answer)
-                case "opened":
-                    yield ProbeOpened(**{**answer, "before": TrialReading(**answer["before"])})
-                case "going":
-                    yield TrialProgress(**answer)
-                case "tried":
-                    yield TrialDone(Trial.from_values(answer["trial"]))
+    return messages_of(job, _MESSAGES)
 
 
 def steps_ahead(folder: RunFolder, step: int) -> int:

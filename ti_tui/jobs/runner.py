@@ -13,13 +13,15 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ti_tui import bounded
 from ti_tui.errors import UserError
+
+Message = TypeVar("Message")
 
 END_SECONDS = 3.0
 """How long a process may take to end by itself before it is killed: as long as a large U-Net's forward on a CPU."""
@@ -137,9 +139,12 @@ def command_line(job: Job) -> list[str]:
     return [sys.executable, "-P", "-m", job.module, *job.arguments]
 
 
-def answers_to(job: Job, line: bytes = b"") -> Generator[dict[str, Any], None, None]:
-    """Start the process, send it `line` and yield its answers as they arrive, up to `finished`.
+def messages_of(
+    job: Job, kinds: Mapping[str, Callable[..., Message]], line: bytes = b""
+) -> Generator[Message, None, None]:
+    """Start the process, send it `line` and yield its answers as messages as they arrive, up to `finished`.
 
+    kinds: makes the message of an answer from its values, by kind.
     Raises `job.error`, also if the process answers `refused`. Closing the generator, or an exception where it is read,
     ends the process.
     """
@@ -149,11 +154,12 @@ def answers_to(job: Job, line: bytes = b"") -> Generator[dict[str, Any], None, N
         stack.callback(process.end)
         process.send(line)
         for answer in answers:
-            if answer["kind"] == "refused":
-                raise job.error(answer["message"], remedy=answer["remedy"])
-            if answer["kind"] == "finished":
+            kind = answer.pop("kind")
+            if kind == "refused":
+                raise job.error(**answer)
+            if kind == "finished":
                 return
-            yield answer
+            yield kinds[kind](**answer)
         raise process.failure()
 
 

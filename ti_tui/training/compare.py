@@ -75,12 +75,12 @@ def _judge(
     known = judge.embed([_image(path) for path in work.references])
     if (alike := mutual_likeness(known)) is not None:
         answer("among", likeness=alike)
-    for start in range(0, len(work.pictures), BATCH_SIZE):
+    for start in range(0, len(work.score), BATCH_SIZE):
         if stopped():
             return
-        places = range(start, min(start + BATCH_SIZE, len(work.pictures)))
+        places = range(start, min(start + BATCH_SIZE, len(work.score)))
         # A sample that could not be drawn cannot be scored.
-        there = [(place, work.pictures[place]) for place in places if work.pictures[place].file.is_file()]
+        there = [(place, work.score[place]) for place in places if work.score[place].file.is_file()]
         found = judge.scores([_image(one.file) for _, one in there], [one.words for _, one in there], known)
         for (place, _), scores in zip(there, found, strict=True):
             answer("judged", number=place, likeness=scores.likeness, following=scores.following)

@@ -24,9 +24,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="a few steps of each stage, to see that it runs")
-    parser.add_argument(
-        "--bundle", action="store_true", help="put the model, the judge and the pictures in their place"
-    )
+    parser.add_argument("--bundle", action="store_true", help="put the model, the judge and the images in their place")
     given = parser.parse_args()
     effort = stages.QUICK if given.quick else stages.Effort()
     run_team(make, given.out, given.seed, effort)

@@ -1,4 +1,4 @@
-"""Putting a model that was made into the program: its folder with a card, and the concepts' pictures."""
+"""Puts a finished model into the program: its folder with a card, and the concepts' images."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Licence: Apache-2.0, like the program.
 
 
 def bundle(model: Path, rates: dict[str, float], *, words: int, count: int, guidance: float) -> None:
-    """Copy the folder into the program's data with a card, and write the pictures. Raises ValueError if too large."""
+    """Copy `model` with a card into the program's data, and write the images. Raises ValueError if it is too large."""
     size = sum(path.stat().st_size for path in model.rglob("*") if path.is_file())
     if size > MOST_BYTES:
         raise ValueError(f"{model} has {size} bytes; {MOST_BYTES} may be bundled")

@@ -24,7 +24,7 @@ class Concept:
     hard: bool = False
 
     def picture(self, index: int) -> np.ndarray:
-        """Training picture `index` of PICTURES, uint8 [48, 48, 3]; the backgrounds take turns."""
+        """Training image `index` of PICTURES, uint8 [48, 48, 3]; the backgrounds take turns."""
         chance = np.random.default_rng([index, *self.name.encode()])
         return draw(placed(_in_front_of(self.look, self.background(index)), chance))
 
@@ -52,7 +52,7 @@ CONCEPTS = (
 
 
 def write_pictures(out: Path) -> None:
-    """Write the training pictures of each concept: OUT/<name>/01.png with its caption 01.txt."""
+    """Write the training images of each concept: OUT/<name>/01.png with its caption 01.txt."""
     for concept in CONCEPTS:
         folder = out / concept.name
         folder.mkdir(parents=True, exist_ok=True)

@@ -160,7 +160,7 @@ def judge_pictures(judge: Judge, images: Array, asked: list[Asked]) -> list[Verd
 
 
 def named_colour(image: Array, pattern: str) -> str:
-    """The name of the colour in which an object of this pattern comes nearest to the one in the picture."""
+    """The name of the colour that brings an object of this pattern nearest to the one in the picture."""
     lab = to_lab(image)
     mean = _mean(lab, _object(lab, _background(lab)))
     return min(COLOURS, key=lambda name: float(np.linalg.norm(mean - reference(COLOURS[name], pattern))))
@@ -337,7 +337,7 @@ def _indices(things: list[Thing], name: str, known: tuple[str, ...], like: Tenso
 
 
 def check_on_renders(judge: Judge, seed: int, count: int = 400) -> dict[str, float]:
-    """How often the judge calls drawn pictures right: shape and pattern."""
+    """How often the judge is right about drawn pictures: shape and pattern."""
     chance: Any = np.random.default_rng([seed, 3])
     things = [_any_thing(chance) for _ in range(count)]
     images = np.stack([draw(placed(thing, chance)) for thing in things])
