@@ -101,7 +101,14 @@ def write_with(path: Path, write: Callable[[Path], None], *, patient: bool = Tru
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
 
-    tried(path, once, patient=patient)
+    def twice() -> None:
+        try:
+            once()
+        except FileNotFoundError:
+            # Who cleans up after a killed process took the temporary file for one of its.
+            once()
+
+    tried(path, twice, patient=patient)
 
 
 def write_folder(path: Path, files: Mapping[str, bytes]) -> None:

@@ -13,6 +13,7 @@ import click
 
 from ti_tui import terminal
 from ti_tui.commands import show
+from ti_tui.embeddings.run_files import clear_leftovers
 from ti_tui.errors import UserError
 from ti_tui.formatting import printable
 from ti_tui.paths import user_path
@@ -140,6 +141,8 @@ def command(
             each=each,
             progress=progress,
         )
+        if folder.file.is_file():
+            clear_leftovers(folder)
         if masks == "faces" and made.face_masks and folder.file.is_file():
             change_field(folder.file, "dataset.masks", True)
     show.problems(made.problems, err=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -220,13 +219,9 @@ def is_reported(folder: RunFolder, kind: EventKind, step: int) -> bool:
 
 
 def clear_leftovers(folder: RunFolder) -> None:
-    """Delete the temporary files of a killed trainer. Only the holder of the run's lease may."""
+    """Delete the temporary files of killed processes. Only the holder of the run's lease may."""
     for place in (folder.models, folder.samples, *folder.samples.glob("step*"), folder.cache, folder.events.parent):
         atomic.recover_folders(place)
     with contextlib.suppress(OSError):
-        for path in [*folder.root.glob(f".{folder.status_file.name}.*.tmp"), *folder.requests.glob(".*.taken")]:
+        for path in [*folder.root.glob(".*.tmp"), *folder.requests.glob(".*.taken")]:
             path.unlink(missing_ok=True)
-        for path in folder.root.glob(".lock.*.tmp"):
-            # A younger one may be of a trainer that is just being refused.
-            if path.stat().st_mtime < time.time() - lease.SILENT_SECONDS:
-                path.unlink(missing_ok=True)

@@ -238,6 +238,9 @@ def _put(path: Path, content: bytes) -> float | None:
             os.link(candidate, path)
         except FileExistsError:
             return now
+        except FileNotFoundError:
+            # The holder cleans up, and took it for a killed process's.
+            return now
         except OSError:
             return None if _create_exclusively(path, content) else now
         return None

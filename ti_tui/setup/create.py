@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shutil
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from ti_tui.dataset.picture_choices import PictureChoices
 from ti_tui.dataset.prepare import Prepared, prepare
 from ti_tui.dataset.survey import SurveyCache
 from ti_tui.embeddings.files import READABLE
+from ti_tui.embeddings.run_files import clear_leftovers
 from ti_tui.run import file as run_file
 from ti_tui.run.folder import RunFolder, RunFolderError
 from ti_tui.run.model import ModelFacts, find_model, inspect_model, with_prediction
@@ -91,8 +91,11 @@ def create_run(
                 dataset["images"] = f"img/{prepared.folders[0].name}"
             run = run_file.from_values({"format": FORMAT, **values, "dataset": dataset}, folder.file)
             run_file.save(run, folder.file)
-            with contextlib.suppress(OSError):
+            clear_leftovers(folder)
+            try:
                 (folder.root / HALF_MADE).unlink()
+            except OSError as error:
+                raise atomic.cannot_write(folder.root / HALF_MADE, error) from error
     except BaseException:
         if not resumed:
             _undo(folder, existed=existed)
@@ -112,9 +115,9 @@ def is_taken(root: Path) -> bool:
 def is_half_made(root: Path) -> bool:
     """Whether a process was killed while it made a run at `root`."""
     names = {entry.name for entry in root.iterdir()} if root.is_dir() else set()
-    # The lock comes first.
+    # The lock comes first, then the mark.
     return HALF_MADE in names or (
-        bool(names) and all(re.fullmatch(r"lock\.json|\.lock\.\w+\.tmp", name) for name in names)
+        bool(names) and all(re.fullmatch(r"lock\.json|\.(lock|\.half-made)\.\w+\.tmp", name) for name in names)
     )
 
 
