@@ -16,7 +16,7 @@ from PIL import Image
 from tests.fixtures.tiny_blip import KINDS, old_layout, shared
 from ti_tui.captioning import models
 from ti_tui.captioning.models import Cancelled, LoadedModel, device_with_room
-from ti_tui.captioning.worker import LONG_SIDE, Worker, load_picture
+from ti_tui.captioning.worker import LONG_SIDE, Worker, load_image
 from ti_tui.captions.models import CaptionerError, CaptionerModel, check_captioner
 from ti_tui.run.hardware import Hardware
 
@@ -30,7 +30,7 @@ def blip(tmp_path_factory: pytest.TempPathFactory) -> CaptionerModel:
 
 @pytest.fixture
 def images(photos: Path) -> list[Image.Image]:
-    return [load_picture(photos / name) for name in ("coffee.jpg", "astronaut.jpg")]
+    return [load_image(photos / name) for name in ("coffee.jpg", "astronaut.jpg")]
 
 
 def never() -> bool:
@@ -183,7 +183,7 @@ def test_when_a_cards_memory_runs_out_it_takes_smaller_steps_and_then_the_cpu(
 
 def test_large_pictures_are_reduced_before_the_captioner_gets_them(tmp_path: Path) -> None:
     Image.new("RGBA", (3000, 1500), (255, 0, 0, 0)).save(tmp_path / "large.png")
-    image = load_picture(tmp_path / "large.png")
+    image = load_image(tmp_path / "large.png")
     assert image.size == (LONG_SIDE, LONG_SIDE // 2) and image.mode == "RGB"
     assert image.getpixel((0, 0)) == (255, 255, 255)
 

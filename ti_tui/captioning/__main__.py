@@ -25,10 +25,10 @@ from ti_tui.jobs.runner import OFFLINE
 
 @dataclass(frozen=True)
 class CaptionJob:
-    """Pictures to caption: (name, file) each."""
+    """Images to caption: (name, file) each."""
 
     number: int
-    pictures: tuple[tuple[str, Path], ...]
+    images: tuple[tuple[str, Path], ...]
     first_words: str
 
 
@@ -69,9 +69,9 @@ class CaptionRequests:
     def _take(self, request: dict[str, Any]) -> None:
         number = int(request["job"])
         if request["do"] == "caption":
-            pictures = tuple((str(name), Path(path)) for name, path in request["pictures"])
+            images = tuple((str(name), Path(path)) for name, path in request["pictures"])
             with self._change:
-                self._waiting.append(CaptionJob(number, pictures, str(request["first_words"])))
+                self._waiting.append(CaptionJob(number, images, str(request["first_words"])))
                 self._change.notify()
             return
         with self._change:
@@ -98,7 +98,7 @@ def serve(pipe: Pipe, folder: Path, device: Device) -> None:
     worker = Worker(model, device, pipe.answer, requests.cancelled)
     while True:
         job = requests.next_job()
-        worker.run(job.number, job.pictures, job.first_words)
+        worker.run(job.number, job.images, job.first_words)
 
 
 def main(folder: str, device: str) -> NoReturn:

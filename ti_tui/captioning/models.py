@@ -22,8 +22,8 @@ from ti_tui.run.model_folder import COPY_AGAIN
 MOST_TOKENS = 40
 BEAMS = 3
 CARD_BATCH = 4
-"""Pictures at once on a card. On a CPU one: four at once gain 8 % (BLIP base, measured), and report
-progress less often."""
+"""Images in a batch on a card. On a CPU one: batches of four gain 8 % (BLIP base, measured), and report progress less
+often."""
 LARGE_PARAMETERS = 1_000_000_000
 """From this size on, a card takes one image at a time."""
 LEAST_CARD_BYTES = 1_500_000_000

@@ -37,9 +37,9 @@ class Worker:
         self._model = LoadedModel(model, device, lambda text: answer("said", text=text))
         answer("loaded", device=self._model.place, seconds=time.monotonic() - began)
 
-    def run(self, job: int, pictures: Sequence[tuple[str, Path]], first_words: str) -> None:
+    def run(self, job: int, files: Sequence[tuple[str, Path]], first_words: str) -> None:
         """Caption the images in turn. Raises CaptionerError if the captioner cannot continue at all."""
-        left = list(pictures)
+        left = list(files)
         while left and not self._cancelled():
             together = left[: self._model.batch]
             left = left[len(together) :]
@@ -49,12 +49,12 @@ class Worker:
                 break
         self._answer("finished", job=job, cancelled=self._cancelled())
 
-    def _caption(self, job: int, pictures: Sequence[tuple[str, Path]], first_words: str) -> None:
+    def _caption(self, job: int, files: Sequence[tuple[str, Path]], first_words: str) -> None:
         began = time.monotonic()
         images: dict[str, Image.Image] = {}
-        for name, path in pictures:
+        for name, path in files:
             try:
-                images[name] = load_picture(path)
+                images[name] = load_image(path)
             except DatasetError as error:
                 self._answer("failed", job=job, name=name, reason=error.message)
         if not images:
@@ -74,7 +74,7 @@ class Worker:
             self._answer("captioned", job=job, name=name, text=text, seconds=seconds)
 
 
-def load_picture(path: Path) -> Image.Image:
+def load_image(path: Path) -> Image.Image:
     """The whole image, upright, RGB, at most LONG_SIDE pixels long. Raises DatasetError with the reason in words."""
     # A pipe or a device would block forever.
     if not path.is_file():

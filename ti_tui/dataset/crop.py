@@ -86,7 +86,7 @@ def box_in(size: PixelSize, crop: Crop) -> Box:
 
 
 def load_upright(path: Path) -> Image.Image:
-    """The whole picture, upright, in RGB. Raises DatasetError with the reason in words."""
+    """The whole image, upright, in RGB. Raises DatasetError with the reason in words."""
     with warnings.catch_warnings(action="ignore"):
         image = _load_upright(path)
         try:

@@ -151,16 +151,14 @@ def _read(path: Path) -> str:
     try:
         return bounded.read_text(path, bounded.TOML_LIMIT)
     except FileNotFoundError:
-        raise RunFileError(
-            [Problem("error", "there is no run file here", file=path, remedy="Make one with `ti-tui init`.")]
-        ) from None
+        message, remedy = "there is no run file here", "Make one with `ti-tui init`."
     except UnicodeDecodeError as error:
-        message = f"is not UTF-8 text (byte {error.start})"
-        raise RunFileError([Problem("error", message, file=path, remedy="Save it as UTF-8.")]) from None
+        message, remedy = f"is not UTF-8 text (byte {error.start})", "Save it as UTF-8."
     except bounded.TooLarge as error:
-        raise RunFileError([Problem("error", f"is not a run file: {error}", file=path)]) from None
+        message, remedy = f"is not a run file: {error}", ""
     except OSError as error:
-        raise RunFileError([Problem("error", f"cannot be read: {error.strerror}", file=path)]) from None
+        message, remedy = f"cannot be read: {error.strerror}", ""
+    raise RunFileError([Problem("error", message, file=path, remedy=remedy)])
 
 
 def _syntax_problem(error: tomllib.TOMLDecodeError, path: Path) -> Problem:

@@ -54,8 +54,8 @@ class ImageJudge:
         worded = sorted({prompt for prompt in prompts if prompt.strip()})
         read = dict(zip(worded, self.read(worded), strict=True))
         return [
-            Scores(float(like), float(picture @ read[prompt]) if prompt in read else None)
-            for like, picture, prompt in zip(likeness, seen, prompts, strict=True)
+            Scores(float(like), float(image @ read[prompt]) if prompt in read else None)
+            for like, image, prompt in zip(likeness, seen, prompts, strict=True)
         ]
 
     @torch.inference_mode()

@@ -67,13 +67,13 @@ def eval_items(
 
 
 def _part(
-    pictures: Sequence[EvalSource], seed: int, count: int, timesteps: tuple[int, int], *, held: bool
+    sources: Sequence[EvalSource], seed: int, count: int, timesteps: tuple[int, int], *, held: bool
 ) -> Iterator[EvalItem]:
     low, high = timesteps
     # A stride near the golden section, coprime to the count: each image gets both low and high timesteps.
     stride = next((s for s in range(max(1, round(count * 0.618)), count) if math.gcd(s, count) == 1), 1)
     for index in range(count):
-        latents, prompt, weights = pictures[index % len(pictures)]
+        latents, prompt, weights = sources[index % len(sources)]
         noise = draw(seed_for(seed, "noise", index), tuple(latents.mean.shape), 0.0).noise
         place = (index * stride % count + 0.5) / count
         timestep = int(low + place * (high - low))

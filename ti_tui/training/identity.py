@@ -89,9 +89,9 @@ def dataset_hash(checked: Checked) -> str:
     """SHA-256 over the content, caption and repeats of every image, in order."""
     total = hashlib.sha256()
     for scan in (checked.pictures, checked.regularisation):
-        for picture in scan.pictures if scan else ():
-            total.update(f"{file_hash(picture.path)}|{picture.repeats}|{picture.caption}\n".encode())
+        for image in scan.pictures if scan else ():
+            total.update(f"{file_hash(image.path)}|{image.repeats}|{image.caption}\n".encode())
             # A mask in the image's transparency is already part of the image's hash.
-            if checked.run.dataset.masks and (mask := mask_file(picture.path)):
+            if checked.run.dataset.masks and (mask := mask_file(image.path)):
                 total.update(f"mask {file_hash(mask)}\n".encode())
     return total.hexdigest()

@@ -206,20 +206,18 @@ def _masks(checked: Checked, latents: LatentsByImage, scale: int) -> dict[tuple[
     return found
 
 
-def _size_of(picture: TrainingImage, checked: Checked) -> tuple[int, int]:
+def _size_of(image: TrainingImage, checked: Checked) -> tuple[int, int]:
     dataset, facts = checked.run.dataset, checked.facts
     if not dataset.buckets or facts is None:
         return dataset.resolution, dataset.resolution
-    return bucket_for(picture.width, picture.height, dataset.resolution, step=facts.multiple)
+    return bucket_for(image.width, image.height, dataset.resolution, step=facts.multiple)
 
 
 def _image_order(checked: Checked, plan: Plan) -> ImageOrder:
     run, pictures = checked.run, checked.pictures
     assert pictures is not None
     return ImageOrder(
-        repeats=[
-            0 if place in checked.held_out else picture.repeats for place, picture in enumerate(pictures.pictures)
-        ],
+        repeats=[0 if place in checked.held_out else image.repeats for place, image in enumerate(pictures.pictures)],
         regularisation=len(checked.regularisation.pictures) if checked.regularisation else 0,
         templates=len(checked.templates),
         flip=run.dataset.flip,
