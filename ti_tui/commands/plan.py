@@ -10,6 +10,7 @@ import click
 from ti_tui import terminal
 from ti_tui.commands import show
 from ti_tui.formatting import start_in_words
+from ti_tui.results.run_settings import named_reasons
 from ti_tui.run.events import EventReader
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.hardware import find_hardware
@@ -38,7 +39,7 @@ def command(run: Path) -> None:
     terminal.line(f"model: {checked.facts.describe()}")
     _show_steps(checked, plan)
     terminal.line("decided:")
-    show.table(list(plan.reasons.items()))
+    show.table(named_reasons(plan.reasons))
     _show_scheme(plan.scheme)
 
 

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from shlex import quote
-from textwrap import fill
 
 import click
 
@@ -75,7 +74,7 @@ def command(run: Path, steps: int, applying: bool) -> None:
     chosen = choose(plain, opened.before, goes_on=opened.step > 0)
     if chosen is None:
         terminal.line()
-        _say(
+        show.paragraph(
             f"No proposal: after {show.number(opened.steps, 'step')} no rate had a gain that differs from chance. "
             + (
                 "The remaining rates refine too little for such a short trial: keep them, or try --steps 600."
@@ -89,9 +88,9 @@ def command(run: Path, steps: int, applying: bool) -> None:
     _print_proposal(recipe.scheme.scheme(), scheme, opened.step, warmup)
     if applying or _confirmed(folder):
         whole = apply(folder, scheme, opened.step)
-        _say(f"Written into {folder.file}: {whole.total_steps} steps in all.")
+        show.paragraph(f"Written into {folder.file}: {whole.total_steps} steps in all.")
     else:
-        _say(
+        show.paragraph(
             f"To use it: `ti-tui probe {quote(str(run))} --apply` (this repeats the trials), or paste it into the "
             "scheme field of the wizard or the dashboard, read as for N steps."
         )
@@ -138,7 +137,7 @@ class _Line(terminal.RewrittenLine):
 
     def say(self, text: str) -> None:
         self.clear()
-        terminal.line(fill(printable(text), WIDTH, break_long_words=False, break_on_hyphens=False), err=True)
+        show.paragraph(text, err=True)
 
     def replace(self, text: str) -> None:
         if self._live:
@@ -186,7 +185,7 @@ def _print_trials(opened: ProbeOpened, trials: Sequence[Trial], start: str) -> N
         mark = ">" if trial is chosen else " "
         terminal.line(f"{mark} {_row(trial, steps)}  {note or ('chosen' if trial is chosen else '')}".rstrip())
     terminal.line()
-    _say(
+    show.paragraph(
         "gain: how much smaller the eval loss is than before the trial. norm: of the median vector, relative to the "
         "median word. prompt: prompt-following; 1 is as with the initial vectors."
     )
@@ -212,10 +211,6 @@ def _print_proposal(now: Scheme, scheme: Scheme, step: int, warmup: Warmup | Non
     if scheme.warmup_steps:
         terminal.line(f"  with a warm-up of {show.number(scheme.warmup_steps, 'step')}")
     terminal.line()
-    _say(f"The run now has {format_scheme(now.segments)}.")
+    show.paragraph(f"The run now has {format_scheme(now.segments)}.")
     if warmup is not None:
-        _say(warmup.describe())
-
-
-def _say(text: str) -> None:
-    terminal.line(fill(text, WIDTH, break_long_words=False, break_on_hyphens=False))
+        show.paragraph(warmup.describe())

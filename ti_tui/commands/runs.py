@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -91,7 +90,8 @@ def _compare(folders: Sequence[RunFolder]) -> None:
     width = terminal_width()
     names = SettingDifference("", tuple(run.name for run in runs))
     for rows, text in (([names, *outcomes], ""), (settings, differ_in_words(settings))):
-        _print_wrapped(text, width)
+        if text:
+            show.paragraph(text, width)
         for place, block in enumerate(_blocks(len(runs), rows, width)):
             # Each block after the first repeats the names of its runs.
             again = [names] if place and rows is settings else []
@@ -99,12 +99,7 @@ def _compare(folders: Sequence[RunFolder]) -> None:
                 terminal.line(line)
             terminal.line()
     for text in not_comparable(runs):
-        _print_wrapped(text, width)
-
-
-def _print_wrapped(text: str, width: int) -> None:
-    if text:
-        terminal.line(textwrap.fill(printable(text), width, break_long_words=False, break_on_hyphens=False))
+        show.paragraph(text, width)
 
 
 def _blocks(count: int, rows: Sequence[SettingDifference], width: int) -> Iterator[range]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import textwrap
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -59,4 +60,10 @@ def table(rows: Sequence[tuple[str, str]], *, indent: int = 2) -> None:
         terminal.line(f"{' ' * indent}{name:<{width}}  {value}")
 
 
-__all__ = ["location", "number", "problems", "seconds", "size", "table", "waiting_for"]
+def paragraph(text: str, width: int = 80, *, err: bool = False) -> None:
+    """Print `text` in lines of at most `width` columns; long words, such as paths, stay whole."""
+    filled = textwrap.fill(printable(text), width, break_long_words=False, break_on_hyphens=False)
+    terminal.line(filled, err=err)
+
+
+__all__ = ["location", "number", "paragraph", "problems", "seconds", "size", "table", "waiting_for"]

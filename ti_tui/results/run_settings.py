@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,9 @@ from ti_tui.run.file import toml_text
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.recipe import TABLES, RunFile, SchemeTable
 from ti_tui.run.scheme import format_scheme
+
+_REASON_NAMES = {"beside": "overhead", "holds": "memory use"}
+"""Names of the plan's reasons where their keys, which logs hold, are no names for people."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ def settings_of(recipe: RunFile) -> list[RunSetting]:
             shown = "" if required else _text(name, default)
             found.append(RunSetting(name, _text(name, value), shown, not required and value == default, help_text))
     return found
+
+
+def named_reasons(reasons: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The plan's reasons with names for people."""
+    return [(_REASON_NAMES.get(key, key), reason) for key, reason in reasons.items()]
 
 
 def differences(runs: Sequence[tuple[RunFolder, RunFile]]) -> list[SettingDifference]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ti_tui.results.report.markup import Html, table, tag
-from ti_tui.results.run_settings import RunSetting, settings_of
+from ti_tui.results.run_settings import RunSetting, named_reasons, settings_of
 from ti_tui.run.history import RunHistory
 from ti_tui.run.recipe import RunFile
 
@@ -22,11 +22,10 @@ def settings_section(recipe: RunFile, history: RunHistory) -> Html:
         _table(chosen, defaults=True),
     ]
     if history.reasons:
-        decided = [[name, reason] for name, reason in history.reasons.items()]
         parts += [
             tag("h3", "Decided by auto"),
             tag("p", "When the trainer last started, on its machine.", class_="says"),
-            table(["what", "what it became, and why"], decided),
+            table(["what", "what it became, and why"], named_reasons(history.reasons)),
         ]
     if history.plan:
         plan = [[name, "not known" if value is None else value] for name, value in history.plan.items()]
