@@ -155,6 +155,14 @@ def test_a_log_that_cannot_be_written_says_so_in_words(tmp_path: Path) -> None:
         writer.write("end", outcome="done")
 
 
+def test_a_run_that_begins_again_has_one_evaluation_of_its_initial_vectors() -> None:
+    samples = Event(1.0, "sample", {"step": 0, "files": []})
+    begun = [Event(0.0, "run", {"step": 0}), Event(1.0, "eval", {"step": 0, "loss": 0.2}), samples]
+    again = [Event(2.0, "run", {"step": 0}), Event(3.0, "eval", {"step": 0, "loss": 0.2})]
+    # Samples that are there are not drawn again.
+    assert as_one_run([*begun, *again]) == [begun[0], samples, *again]
+
+
 names = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20)
 plain = (
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | names

@@ -259,7 +259,13 @@ def as_one_run(events: Iterable[Event]) -> list[Event]:
     for event in events:
         back = goes_back_to(event, at)
         if back is not None:
-            kept = [old for old in kept if old.kind not in TAKEN_BACK or (step_of(old) or 0) <= back]
+            # A run that begins again measures its initial vectors again.
+            again = ("eval", 0) if back == 0 else None
+            kept = [
+                old
+                for old in kept
+                if old.kind not in TAKEN_BACK or ((step_of(old) or 0) <= back and (old.kind, step_of(old)) != again)
+            ]
             at = back
         step = step_of(event)
         if event.kind == "step" and step is not None:
