@@ -107,15 +107,15 @@ def test_a_missing_file_is_an_empty_one(tmp_path: Path) -> None:
     assert EventReader(tmp_path / "none").read_new() == []
 
 
-def test_a_million_lines_are_read_in_pieces_and_only_once(tmp_path: Path) -> None:
+def test_many_lines_are_read_in_pieces_and_only_once(tmp_path: Path) -> None:
     path = tmp_path / "e.jsonl"
     line = b'{"t":1795403584.8,"kind":"step","step":1,"loss":0.1}\n'
-    path.write_bytes(line * 1_000_000)
+    path.write_bytes(line * 300_000)
     reader = EventReader(path)
     largest, count = 0, 0
     while events := reader.read_new():
         largest, count = max(largest, len(events)), count + len(events)
-    assert count == 1_000_000
+    assert count == 300_000
     assert largest < 150_000
     started = time.perf_counter()
     assert reader.read_new() == []

@@ -25,7 +25,8 @@ from ti_tui.run.folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("forked_processes")
 ROOT = Path(__file__).parents[2]
-KILLS = 20
+KILLS = 8
+"""Where they fall is chance; `python -m tools.crash_points` goes through every change to a file."""
 
 
 def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -51,21 +52,19 @@ def wait_for_step(folder: RunFolder, step: int, process: subprocess.Popen[bytes]
     raise AssertionError(f"step {step} was not reached: {folder.log.read_text() if folder.log.exists() else ''}")
 
 
-def test_a_run_killed_at_twenty_random_instants_ends_with_the_same_bits(
-    make_run: MakeRun, train: Callable[..., int]
-) -> None:
+def test_a_run_killed_at_random_instants_ends_with_the_same_bits(make_run: MakeRun, train: Callable[..., int]) -> None:
     settings = {
         "dataset.resolution": 32, "training.batch_size": 2, "training.accumulation": 1, "save.every_steps": 1,
         "sample.every_steps": 40, "sample.prompts": ["[name] --s 1"],
     }  # fmt: skip
-    whole, killed = (make_run(name=name, scheme="0.05:20, 0.01:130", **settings) for name in ("whole", "killed"))
+    whole, killed = (make_run(name=name, scheme="0.05:20, 0.01:50", **settings) for name in ("whole", "killed"))
     assert train(whole) == 0
     seed = int.from_bytes(os.urandom(4))
     outcome = launch("-m", "tests.fixtures.killer", str(killed.root), str(KILLS), str(seed))
     assert outcome.returncode == 0, f"seed {seed}: {outcome.stderr}"
     report = json.loads(outcome.stdout.splitlines()[-1])
     assert report["kills"] == KILLS and report["status"] == 0, f"seed {seed}: {report}"
-    assert killed.checkpoints() == whole.checkpoints() == list(range(1, 151))
+    assert killed.checkpoints() == whole.checkpoints() == list(range(1, 71))
     for step in whole.checkpoints():
         ours, theirs = (load_file(folder.state(step) / "vectors.safetensors") for folder in (killed, whole))
         assert torch.equal(ours["rows0"], theirs["rows0"]), f"seed {seed}, step {step}"
@@ -77,11 +76,9 @@ def test_a_run_killed_at_twenty_random_instants_ends_with_the_same_bits(
         )
     for path in whole.models.iterdir():
         assert path.read_bytes() == (killed.models / path.name).read_bytes()
-    assert {path.parent.name for path in killed.samples.rglob("01.png")} == {
-        f"step{step:08d}" for step in (0, 40, 80, 120, 150)
-    }
+    assert {path.parent.name for path in killed.samples.rglob("01.png")} == {f"step{step:08d}" for step in (0, 40, 70)}
     steps = [event["step"] for event in as_one_run(EventReader(killed.events).read_all()) if event.kind == "step"]
-    assert steps == list(range(1, 151))
+    assert steps == list(range(1, 71))
     leftovers = [path for path in killed.root.rglob("*") if path.name.endswith((".tmp", ".old"))]
     assert len([path for path in leftovers if path.parent == killed.states]) == 0
 
@@ -172,12 +169,14 @@ def test_accelerate_gives_the_rows_of_one_process_with_the_same_effective_batch(
     assert start["processes"] == processes and start["plan"]["effective_batch"] == 4
 
 
-def test_processes_make_room_together_when_one_of_them_is_short_of_memory(
+def test_processes_start_at_the_rows_of_the_first_and_make_room_together(
     make_run: MakeRun, train: Callable[..., int]
 ) -> None:
-    single, double = make_run(name="single"), make_run(name="double")
+    """The second process makes other rows of the same words, and has room for one image at a time."""
+    settings = {"embedding.start": "cross"}
+    single, double = make_run(name="single", **settings), make_run(name="double", **settings)
     assert train(single) == 0
-    outcome = accelerate("--multi_gpu", "tests.fixtures.short_of_memory", double)
+    outcome = accelerate("--multi_gpu", "tests.fixtures.odd_process", double)
     assert outcome.returncode == 0, outcome.stderr
     np.testing.assert_allclose(result(single).in_order()[0], result(double).in_order()[0], rtol=1e-3, atol=1e-4)
     warnings = [event["message"] for event in EventReader(double.events).read_all() if event.kind == "warning"]

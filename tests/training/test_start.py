@@ -16,7 +16,6 @@ from torch import Tensor
 
 from tests.conftest import MakeRun, edit, result
 from tests.fixtures.tiny_models import WORDS
-from tests.training.test_processes import accelerate
 from tests.training.test_training import Train, events, open_trainer
 from ti_tui.dataset.templates import NAME
 from ti_tui.run.folder import RunFolder
@@ -146,17 +145,6 @@ def test_the_start_does_not_matter_to_a_run_that_goes_on(make_run: MakeRun, trai
     assert train(parts) == 0
     assert not [event for event in events(parts, "warning") if "changed since" in event["message"]]
     np.testing.assert_array_equal(result(whole).in_order()[0], result(parts).in_order()[0])
-
-
-@pytest.mark.usefixtures("forked_processes")
-def test_every_process_starts_at_the_rows_of_the_first(make_run: MakeRun, train: Train) -> None:
-    settings: dict[str, Any] = {"embedding.start": "cross", "training.batch_size": 1}
-    single = make_run(name="single", **settings, **{"training.accumulation": 4})
-    assert train(single) == 0
-    double = make_run(name="double", **settings, **{"training.accumulation": 2})
-    outcome = accelerate("--multi_gpu", "tests.fixtures.odd_start", double)
-    assert outcome.returncode == 0, outcome.stderr
-    np.testing.assert_allclose(result(single).in_order()[0], result(double).in_order()[0], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("start", ["mean", "cross"])

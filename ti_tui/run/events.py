@@ -259,17 +259,14 @@ def as_one_run(events: Iterable[Event]) -> list[Event]:
     for event in events:
         back = goes_back_to(event, at)
         if back is not None:
-            # A run that begins again measures its initial vectors again.
-            again = ("eval", 0) if back == 0 else None
-            kept = [
-                old
-                for old in kept
-                if old.kind not in TAKEN_BACK or ((step_of(old) or 0) <= back and (old.kind, step_of(old)) != again)
-            ]
+            kept = [old for old in kept if old.kind not in TAKEN_BACK or (step_of(old) or 0) <= back]
             at = back
         step = step_of(event)
         if event.kind == "step" and step is not None:
             at = step
+        if event.kind == "eval" and step == 0:
+            # A run that begins again measures its initial vectors again.
+            kept = [old for old in kept if old.kind != "eval" or step_of(old) != 0]
         kept.append(event)
     return kept
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,9 +71,13 @@ def save_state(folder: RunFolder, state: CheckpointState) -> Path:
         OPTIMIZER: optimizer.getvalue(),
         REST: json.dumps(rest, default=str).encode(),
     }
-    sums = [f"{hashlib.sha256(one).hexdigest()}  {name}\n" for name, one in content.items()]
-    atomic.write_folder(target, {**content, SUMS: "".join(sums).encode()})
+    atomic.write_folder(target, {**content, SUMS: sums_of(content)})
     return target
+
+
+def sums_of(content: Mapping[str, bytes]) -> bytes:
+    """The hashes of files by name, as `sha256sum` writes them."""
+    return "".join(f"{hashlib.sha256(one).hexdigest()}  {name}\n" for name, one in content.items()).encode()
 
 
 def load_state(folder: RunFolder, step: int) -> CheckpointState:
