@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import MakeRun
+from tests.conftest import MakeRun, edit
 from tests.training.running import Train, events, stop_at_step
 from ti_tui import atomic
 from ti_tui.run.folder import RunFolder
@@ -135,6 +135,22 @@ def test_a_run_that_waits_for_room_can_be_stopped_and_has_lost_nothing(on_disk: 
     assert done.returncode == 0, done.stderr
     assert trainer.wait(60) == 0
     assert on_disk.checkpoints()[-1] == at
+
+
+@pytest.mark.usefixtures("forked_processes")
+def test_what_is_saved_for_want_of_room_goes_with_the_next_checkpoint(on_disk: RunFolder, disk: Disk) -> None:
+    edit(on_disk, "every_steps = 1\n", "every_steps = 60\n")
+    trainer = subprocess.Popen([sys.executable, "-m", "ti_tui.training", str(on_disk.root)], cwd=ROOT)
+    wait_until(lambda: step(on_disk) >= 3, "it trains")
+    disk.fill()
+    wait_until(lambda: bool(on_disk.checkpoints()), "the last step is saved")
+    (extra,) = on_disk.checkpoints()
+    assert 3 <= extra < 60
+    disk.empty()
+    wait_until(lambda: on_disk.checkpoints() == [60], "the next checkpoint takes its place")
+    assert not on_disk.embedding("zkz", extra).exists() and on_disk.embedding("zkz", 60).exists()
+    trainer.send_signal(signal.SIGTERM)
+    assert trainer.wait(60) == 0
 
 
 @pytest.mark.usefixtures("forked_processes")

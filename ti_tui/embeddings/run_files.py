@@ -165,29 +165,28 @@ def check_hashes(path: Path) -> None:
             raise ValueError(f"{name} has changed since it was written")
 
 
-def drop_old(
-    folder: RunFolder, keep: int, token: str, forms: Sequence[EmbeddingForm], *, best: int | None = None
-) -> None:
+def drop_old(folder: RunFolder, keep: int, token: str, *, best: int | None = None) -> None:
     """Delete all but the last `keep` checkpoints (0: keep all) and the one at step `best`, with their embeddings."""
     if not keep:
         return
     for step in folder.checkpoints()[:-keep]:
         if step != best:
-            _drop(folder, step, token, forms)
+            drop(folder, step, token)
 
 
-def drop_after(folder: RunFolder, step: int, token: str, forms: Sequence[EmbeddingForm]) -> None:
+def drop_after(folder: RunFolder, step: int, token: str) -> None:
     """Delete checkpoints after `step`: undone steps must neither be resumed from nor look like results."""
     for later in folder.checkpoints():
         if later > step:
-            _drop(folder, later, token, forms)
+            drop(folder, later, token)
 
 
-def _drop(folder: RunFolder, step: int, token: str, forms: Sequence[EmbeddingForm]) -> None:
+def drop(folder: RunFolder, step: int, token: str) -> None:
+    """Delete a checkpoint and its embedding files."""
     shutil.rmtree(folder.state(step), ignore_errors=True)
-    for form in forms:
+    for suffix in SUFFIXES.values():
         with contextlib.suppress(OSError):
-            folder.embedding(token, step, SUFFIXES[form]).unlink(missing_ok=True)
+            folder.embedding(token, step, suffix).unlink(missing_ok=True)
 
 
 def keep_best(folder: RunFolder, token: str, step: int, forms: Sequence[EmbeddingForm]) -> list[Path]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 from collections.abc import Collection
 from pathlib import Path
 
 from ti_tui import bounded
 from ti_tui.embeddings import files as embedding_files
 from ti_tui.embeddings.install import embeddings_folder, install
+from ti_tui.embeddings.run_files import drop
 from ti_tui.embeddings.subprocess_reader import read_in_subprocess
 from ti_tui.errors import UserError
 from ti_tui.run import file as run_file
@@ -42,11 +41,7 @@ def delete_checkpoint(folder: RunFolder, step: int) -> None:
     steps = folder.checkpoints()
     if folder.trainer() is not None and steps and step == steps[-1]:
         raise UserError("the trainer may go back to the newest checkpoint", remedy="Wait for the next one.")
-    token = run_file.load(folder.file).embedding.token
-    shutil.rmtree(folder.state(step), ignore_errors=True)
-    for suffix in embedding_files.SUFFIXES.values():
-        with contextlib.suppress(OSError):
-            folder.embedding(token, step, suffix).unlink(missing_ok=True)
+    drop(folder, step, run_file.load(folder.file).embedding.token)
 
 
 def install_checkpoint(folder: RunFolder, step: int | None, into: Path, name: str, *, force: bool = False) -> Path:

@@ -68,12 +68,17 @@ class CheckpointWriter:
     def drop_old(self) -> None:
         """Delete all but the last `save.keep` checkpoints and the best."""
         run, folder = self._session.checked.run, self._session.checked.folder
-        run_files.drop_old(folder, run.save.keep, run.embedding.token, run.save.formats, best=self.best)
+        run_files.drop_old(folder, run.save.keep, run.embedding.token, best=self.best)
+
+    def drop(self, step: int) -> None:
+        """Delete one checkpoint, which is then not the best either."""
+        run_files.drop(self._session.checked.folder, step, self._session.checked.run.embedding.token)
+        self._mark_best()
 
     def drop_later(self) -> None:
         """Delete the checkpoints of undone steps."""
         run, folder = self._session.checked.run, self._session.checked.folder
-        run_files.drop_after(folder, self._session.step, run.embedding.token, run.save.formats)
+        run_files.drop_after(folder, self._session.step, run.embedding.token)
         self.best = None
 
     def reconcile(self) -> None:

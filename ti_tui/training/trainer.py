@@ -55,6 +55,7 @@ class Trainer:
         self._stop_signalled = stop_requested
         self._stopping = False
         self._paused = False
+        self._extra_save: int | None = None
         self._save_requested = False
         self._sample_requested = False
         self._ended_by: Verdict | None = None
@@ -125,13 +126,15 @@ class Trainer:
         return "done"
 
     def _wait_for_room(self) -> None:
-        """Save, while the reserve's room is free, and see whether the disk has room again."""
+        """See whether the disk has room again; if not, save while the reserve's room is free."""
         if self.session.processes.is_main:
-            self._save_if_new()
             if self._room.resume():
                 self._report.phase("training")
                 self._report.warn("the disk has room again: training goes on")
                 return
+            if self.session.step not in (0, *self.session.checked.folder.checkpoints()):
+                self._writer.write()
+                self._extra_save = self.session.step
         time.sleep(RETRY_SECONDS)
 
     def close(self) -> None:
@@ -265,6 +268,10 @@ class Trainer:
         self._save_requested = False
         if self.session.processes.is_main:
             self._writer.write()
+            if self._extra_save is not None and self._extra_save != self.session.step:
+                # It was due to a full disk only.
+                self._writer.drop(self._extra_save)
+            self._extra_save = None
             self._writer.drop_old()
         self.session.processes.wait()
 

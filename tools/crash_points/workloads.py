@@ -24,7 +24,7 @@ class Workload:
 
     result(place) is what must be the same after any interruption and a second run.
     lost(place) says what was confirmed before the interruption and is gone after it.
-    without_extra_saves(result) leaves out what a save on a full disk adds, and what it makes older than `save.keep`.
+    without_extra_saves(result) leaves out what a save on a full disk, which is deleted later, adds to the log.
     repeatable: it is run a second time although the first one ended well.
     waits: a disk that is full for a while must not end it.
     """
@@ -219,9 +219,7 @@ def _run_tree(place: Path) -> dict[str, Any]:
 
 
 def _without_extra_saves(trained: dict[str, Any]) -> dict[str, Any]:
-    last = f"step{STEPS:08d}"
-    own = {name: content for name, content in trained.items() if last in name or "step" not in name}
-    return own | {"events": [one for one in trained["events"] if one[0] != "checkpoint"]}
+    return trained | {"events": [one for one in trained["events"] if one[0] != "checkpoint"]}
 
 
 def _trained(place: Path) -> dict[str, Any]:
