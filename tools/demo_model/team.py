@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -64,7 +65,9 @@ def run_team(work: Callable[..., None], *arguments: Any) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_member, (size, port, work, arguments), nprocs=size)
+    # A fork need not import torch again; nothing has been computed here that its threads could have locked.
+    start = "fork" if sys.platform == "linux" else "spawn"
+    torch.multiprocessing.start_processes(_member, (size, port, work, arguments), nprocs=size, start_method=start)
 
 
 def _member(rank: int, size: int, port: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
