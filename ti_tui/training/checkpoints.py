@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -51,21 +51,16 @@ class CheckpointState:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
+IN_REST = [one.name for one in fields(CheckpointState) if one.name not in {"rows", "optimizer"}]
+"""What stands in state.json."""
+
+
 def save_state(folder: RunFolder, state: CheckpointState) -> Path:
     """Write `state` to RUN/state/step.../; a kill at any instant leaves older ones intact. Raises CannotWrite."""
     target = folder.state(state.step)
     optimizer = io.BytesIO()
     torch.save(state.optimizer, optimizer)
-    rest = {
-        "form": FORM,
-        "step": state.step,
-        "loss": state.loss,
-        "loss_scale": state.loss_scale,
-        "recipe": state.recipe,
-        "retry": state.retry,
-        "evaluation": state.evaluation,
-        "metadata": state.metadata,
-    }
+    rest = {"form": FORM, **{name: getattr(state, name) for name in IN_REST}}
     content = {
         VECTORS: save({f"rows{index}": row.contiguous() for index, row in enumerate(state.rows)}),
         OPTIMIZER: optimizer.getvalue(),
@@ -89,8 +84,8 @@ def load_state(folder: RunFolder, step: int) -> CheckpointState:
         tensors = load_file(path / VECTORS)
         optimizer = torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True)
         rows = [tensors[f"rows{index}"] for index in range(len(tensors))]
-        more = {key: rest[key] for key in ("loss", "recipe", "retry", "evaluation", "metadata") if key in rest}
-        return CheckpointState(int(rest["step"]), rows, optimizer, rest["loss_scale"], **more)
+        known = {name: rest[name] for name in IN_REST if name in rest}
+        return CheckpointState(**known | {"step": int(rest["step"])}, rows=rows, optimizer=optimizer)
     except Exception as error:
         raise CheckpointError(f"the checkpoint {path} is damaged: {first_line(error)}") from None
 
