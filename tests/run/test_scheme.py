@@ -113,6 +113,23 @@ def test_smooth_shapes_go_from_the_first_rate_to_the_last() -> None:
     assert cosine.rate_at(50) == pytest.approx(0.055)
 
 
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("0.05:10 0.02:20", "Put commas between the parts: `0.05:10, 0.02:20`."),
+        ("0.05:10, 0.02:20 0.01:5 0.001:9", "Put commas between the parts: `0.02:20, 0.01:5, 0.001:9`."),
+        ("0,005:100", "Did you mean `0.005:100`, with a decimal point?"),
+        ("0.05:10, 0,005:100", "Did you mean `0.005:100`, with a decimal point?"),
+        ("0.05:10 steps", "Write it like `0.005:200`."),
+    ],
+)
+@pytest.mark.parametrize("reading", ["for", "until"])
+def test_common_slips_are_named(text: str, remedy: str, reading: SchemeReading) -> None:
+    with pytest.raises(SchemeError) as caught:
+        parse(text, reading)
+    assert caught.value.remedy == remedy
+
+
 def test_a_step_outside_the_scheme_is_an_error() -> None:
     scheme = parse("0.05:10", "for")
     for step in (-1, 10):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -160,6 +161,11 @@ def parse(text: str, reading: SchemeReading, *, total_steps: int | None = None) 
     for position, part in enumerate(parts, start=1):
         shown = part if len(part) <= LONGEST_SHOWN else f"{part[:LONGEST_SHOWN]}..."
         name = f"part {position} of the scheme, `{shown}`"
+        if part.isdigit() and position < len(parts) and re.match(r"\d+:", parts[position]):
+            meant = f"{part}.{parts[position]}"
+            raise SchemeError(
+                f"{name}, has no number of steps", remedy=f"Did you mean `{meant}`, with a decimal point?"
+            )
         rate, number = _split(part, name)
         if number is None:
             if position != len(parts):
@@ -277,9 +283,10 @@ def _split(part: str, name: str) -> tuple[float, int | None]:
     try:
         number = int(number_text) if "e" not in number_text.lower() else int(float(number_text))
     except (ValueError, OverflowError):
-        raise SchemeError(
-            f"{name}: `{number_text}` is not a whole number of steps", remedy="Write it like `0.005:200`."
-        ) from None
+        pieces = part.split()
+        several = len(pieces) > 1 and all(":" in piece for piece in pieces)
+        remedy = f"Put commas between the parts: `{', '.join(pieces)}`." if several else "Write it like `0.005:200`."
+        raise SchemeError(f"{name}: `{number_text}` is not a whole number of steps", remedy=remedy) from None
     if number < 1:
         raise SchemeError(f"{name}: the number of steps must be at least 1")
     return rate, number

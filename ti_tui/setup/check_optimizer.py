@@ -26,7 +26,7 @@ def check_rates(run: RunFile, problems: Problems) -> None:
         return
     message = f"a learning rate of {top:g} will ruin the vectors immediately"
     tell = problems.error if top > IMPOSSIBLE_RATE else problems.warning
-    tell(message, field="scheme.segments", remedy="0.05 is already high.")
+    tell(message, field="scheme.segments", remedy="Write rate:steps, such as 0.005:200; 0.05 is already high.")
 
 
 def check_optimizer(training: TrainingTable, problems: Problems) -> None:
