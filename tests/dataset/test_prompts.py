@@ -160,6 +160,16 @@ def test_a_token_that_is_a_word_is_refused_with_another_name(clip: PromptTokeniz
     assert "no room for words" in problem.message
 
 
+@pytest.mark.parametrize(
+    ("token", "special"),
+    [("z(kz", "("), ("{zkz}", "{"), ("--help", "-"), ("-zkz", "-"), ("AND", "AND"), ("__metadata__", "__metadata__")],
+)
+def test_a_token_that_no_prompt_can_call_is_refused(token: str, special: str, clip: PromptTokenizer) -> None:
+    (problem,) = check_token(token, 4, clip)
+    assert problem.severity == "error" and problem.field == "embedding.token" and repr(special) in problem.message
+    assert not check_token("zkz-AND_2", 4, clip)
+
+
 def test_captions_that_hold_the_token_or_a_word_around_it_are_told() -> None:
     found = check_captions(
         [picture("a zkz in snow", "1.png"), picture("zkzs house", "2.png")], "zkz", ["[name], [filewords]"]

@@ -12,11 +12,21 @@ from ti_tui.formatting import listed
 from ti_tui.run.problems import Problems
 from ti_tui.run.sample_prompts import SamplePromptError, parse_sample_prompt
 
+SPECIAL = re.compile(r"[(){}]|^-|^(AND|BREAK|__metadata__)$")
+"""Parts of a token that A1111, Forge and ComfyUI read as emphasis, alternatives or keywords, sample prompts as options
+(`--d`), and the diffusers file as its header."""
+
 
 def check_token(token: str, vectors: int, tokenizer: PromptTokenizer) -> Problems:
-    """Check that the token is not one of the model's own words, and that its vectors fit into a prompt."""
+    """Check that a prompt can call the token, which is none of the model's words, and has room for its vectors."""
     problems = Problems()
-    if tokenizer.is_word(token):
+    if special := SPECIAL.search(token):
+        problems.error(
+            f"no prompt can call {token!r}: {special.group()!r} has a meaning of its own there",
+            field="embedding.token",
+            remedy="Use letters, digits, - and _, with a letter first.",
+        )
+    elif tokenizer.is_word(token):
         problems.error(
             f"{token!r} is already a word of the model: diffusers refuses it, other programs replace the word",
             field="embedding.token",
