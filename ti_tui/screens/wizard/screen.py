@@ -28,12 +28,11 @@ if TYPE_CHECKING:
     from ti_tui.dataset.photograph_checks import SurveyedFile
 
 PICKED = {
-    "embedding.init": frozenset({".safetensors", ".pt", ".bin", ".png", ".webp"}),
     "template_file": frozenset({".txt"}),
     "model.base": frozenset({".safetensors", ".ckpt"}),
-    "model.vae": frozenset({".safetensors", ".ckpt", ".pt"}),
+    "model.vae": frozenset({".safetensors", ".ckpt", ".pt", ".bin"}),
 }
-"""Suffixes of the files that can be picked for a field; for other fields a folder is picked."""
+"""Suffixes of the files that can be picked for a field, besides those of embeddings; for others a folder is picked."""
 NUMBERS = range(1, len(STEPS) + 1)
 ONLY_IN: dict[str, tuple[StepId, ...]] = {
     "advanced": ("parameters",),
@@ -141,6 +140,7 @@ class WizardScreen(DraftScreen):
 
     def action_pick(self) -> None:
         from ti_tui.dataset.picture_file import SUFFIXES
+        from ti_tui.embeddings.files import READABLE
         from ti_tui.screens.dialogs import PathPicker, start_of
 
         pane = self.open_pane
@@ -162,6 +162,8 @@ class WizardScreen(DraftScreen):
                 field.entry.focus()
 
         start, suffixes = start_of(self.draft.text(name)), PICKED.get(name, frozenset())
+        if name == "embedding.init":
+            suffixes = frozenset(READABLE)
         counted = SUFFIXES if name == "photographs" else frozenset()
         self.app.push_screen(PathPicker(row.spec.label, start, suffixes=suffixes, counted=counted), picked)
 
