@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ti_tui.formatting import wrapped
+import pytest
+
+from ti_tui.formatting import figure, wrapped
 
 
 def test_a_text_is_broken_between_words_and_a_name_stays_whole() -> None:
@@ -14,3 +16,19 @@ def test_a_text_is_broken_between_words_and_a_name_stays_whole() -> None:
 def test_what_is_longer_than_a_line_is_cut_by_cells() -> None:
     assert wrapped("see /a/long/path.txt", 8) == ["see", "/a/long/", "path.txt"]
     assert wrapped("写真写真", 4) == ["写真", "写真"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.125, "0.125"),
+        (2.5, "2.5"),
+        (40, "40"),
+        (999.4, "999"),
+        (999.9, "1000"),
+        (13234.0, "13200"),
+        (1e9, "1000000000"),
+    ],
+)
+def test_a_figure_has_no_exponent(value: float, text: str) -> None:
+    assert figure(value) == text

@@ -27,6 +27,12 @@ def size(count: float) -> str:
     return f"{count:.0f} B"
 
 
+def figure(value: float, digits: int = 3) -> str:
+    """A positive number with a few significant digits, without an exponent: `0.125`, `2.5`, `13200`."""
+    rounded = float(f"{value:.{digits}g}")
+    return f"{rounded:.0f}" if rounded >= 10**digits else f"{rounded:.{digits}g}"
+
+
 def number(count: int, noun: str) -> str:
     """`1 image`, `3 images`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

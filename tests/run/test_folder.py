@@ -21,6 +21,7 @@ from ti_tui.run import lease, requests
 from ti_tui.run.folder import RunFolder, RunFolderError, Status, step_name, step_of
 from ti_tui.run.lease import RunLocked
 from ti_tui.run.process import ProcessId, start_detached
+from ti_tui.settings import remember_run
 
 
 @pytest.fixture
@@ -44,6 +45,25 @@ def test_a_folder_that_is_there_already_is_kept(folder: RunFolder) -> None:
 def test_a_run_is_found_by_its_folder_or_its_file(folder: RunFolder) -> None:
     assert RunFolder.find(folder.root).root == folder.root
     assert RunFolder.find(folder.file).root == folder.root
+
+
+def test_a_known_run_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    roots = [tmp_path / parent / name for parent, name in (("a", "zkz"), ("a", "twice"), ("b", "twice"))]
+    for root in roots:
+        root.mkdir(parents=True)
+        (root / "run.toml").touch()
+        remember_run(root)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert RunFolder.find("zkz").root == roots[0]
+    with pytest.raises(RunFolderError, match="2 runs are named twice") as caught:
+        RunFolder.find("twice")
+    assert str(roots[1]) in caught.value.remedy
+    # What is here comes first, and a path is no name.
+    (tmp_path / "here" / "zkz").mkdir()
+    for path in ("zkz", "./other/zkz", "unknown"):
+        with pytest.raises(RunFolderError, match=r"holds no run\.toml"):
+            RunFolder.find(path)
 
 
 def test_what_is_no_run_is_told(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from ti_tui.paths import user_path
 from ti_tui.run import lease
 from ti_tui.run.lease import Held
 from ti_tui.run.process import ProcessId
+from ti_tui.settings import known_runs
 
 Phase = Literal[
     "starting", "loading", "caching", "training", "sampling", "saving", "paused", "done", "stopped", "failed"
@@ -91,10 +92,17 @@ class RunFolder:
 
     @classmethod
     def find(cls, path: Path | str) -> RunFolder:
-        """The run that `path` means: its folder or its run.toml. Raises RunFolderError."""
+        """The run that `path` means: its folder, its run.toml, or the name of a known run. Raises RunFolderError."""
         given = user_path(path)
         folder = cls(given.parent if given.name == "run.toml" else given)
         if not folder.file.is_file():
+            named = [root for root in known_runs() if str(given) == root.name and not given.exists()]
+            if len(named) == 1:
+                return cls(named[0])
+            if named:
+                raise RunFolderError(
+                    f"{len(named)} runs are named {given}", remedy=f"Give a folder: {', '.join(map(str, named))}."
+                )
             if given.is_file():
                 raise RunFolderError(f"{given} is not a run", remedy="Give the run's folder, or its run.toml.")
             raise RunFolderError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ti_tui.dataset.templates import BUILT_IN, FILEWORDS, NAME, fill
-from ti_tui.formatting import number, size
+from ti_tui.formatting import figure, number, size
 from ti_tui.run.hardware import GIB
 from ti_tui.run.memory_fit import recompute_in_words
 from ti_tui.run.plan import Plan
@@ -134,5 +134,4 @@ def _batch(name: str, plan: Plan) -> str:
 def _epochs(steps: int, plan: Plan) -> str:
     if not steps:
         return ""
-    epochs: Any = steps / plan.epoch_steps
-    return f"= {epochs:.3g} epochs, "
+    return f"= {figure(steps / plan.epoch_steps)} epochs, "

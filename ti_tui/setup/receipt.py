@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ti_tui.dataset.crop_boxes import AUTO
 from ti_tui.dataset.manifest import MaskOrigin
 from ti_tui.dataset.scan import name_in
-from ti_tui.formatting import location, number, size, start_in_words
+from ti_tui.formatting import figure, location, number, size, start_in_words
 from ti_tui.run.hardware import GIB
 from ti_tui.run.memory_fit import recompute_in_words
 from ti_tui.run.plan import Plan
@@ -114,7 +114,7 @@ def _scheme(run: RunFile, plan: Plan | None) -> ReceiptLine:
     scheme = run.scheme.scheme()
     first, last = scheme.segments[0].learning_rate, scheme.segments[-1].learning_rate
     rates = f"{first:g} to {last:g}" if first != last else f"{first:g}"
-    epochs = f" = {scheme.total_steps / plan.epoch_steps:.4g} epochs" if plan else ""
+    epochs = f" = {figure(scheme.total_steps / plan.epoch_steps, 4)} epochs" if plan else ""
     shape = f", {scheme.shape}" if scheme.shape != "segments" else ""
     warm = f", warm-up {scheme.warmup_steps} steps" if scheme.warmup_steps else ""
     steps = number(scheme.total_steps, "step")
