@@ -254,6 +254,23 @@ def test_install_knows_a_run_by_its_id_and_keeps_what_it_replaces(tmp_path: Path
     assert kept() == {name: ("b", 20), f"{name}.bak": ("a", 30), f"{name}.bak2": ("b", 10)}, "run a's is never lost"
 
 
+def test_a_copied_run_that_went_on_with_other_rates_is_another_run(tmp_path: Path) -> None:
+    folder = tmp_path / "embeddings"
+    folder.mkdir()
+
+    def put(scheme: str, step: int) -> Path:
+        source = tmp_path / f"{step}.safetensors"
+        write(replace(SD1, step=step, metadata={RUN_ID: "a", "scheme": scheme}), source, "safetensors")
+        return install(source, folder, name="zkz")
+
+    put("0.05:10, 0.01:60", 50)
+    # Rates ahead may change; those behind are as they were trained.
+    put("0.05:10, 0.01:45, 0.002:100", 67)
+    with pytest.raises(AlreadyThere):
+        put("0.05:10, 0.02:60", 60)
+    assert read(folder / "zkz.safetensors").step == 67
+
+
 def test_install_makes_no_folder_that_is_not_there(tmp_path: Path) -> None:
     write(SD1, tmp_path / "z.safetensors", "safetensors")
     with pytest.raises(EmbeddingError, match="there is no folder"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,20 @@ def test_many_lines_are_read_in_pieces_and_only_once(tmp_path: Path) -> None:
 @given(st.binary(max_size=300))
 def test_any_bytes_can_be_read(content: bytes) -> None:
     assert isinstance(list(parse_lines(content.split(b"\n"))), list)
+
+
+def test_a_line_without_an_end_is_passed_over_in_bounded_memory(tmp_path: Path) -> None:
+    path = tmp_path / "e.jsonl"
+    with path.open("wb") as file:
+        file.write(b'{"t":1,"kind":"a"}\n')
+        file.truncate(300 << 20)
+        file.seek(0, os.SEEK_END)
+        file.write(b'\n{"t":2,"kind":"b"}\n')
+    tracemalloc.start()
+    kinds = [event.kind for event in EventReader(path).read_all()]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert kinds == ["a", "b"] and peak < 40 << 20
 
 
 def test_a_line_longer_than_a_piece_is_still_read(tmp_path: Path) -> None:

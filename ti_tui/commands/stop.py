@@ -33,6 +33,7 @@ def command(run: Path, seconds: float) -> None:
     if seconds <= 0:
         terminal.line("Stop requested.")
         return
+    terminal.line(f"Stop requested; waiting for process {trainer.pid} to save and end ...", err=True)
     end = time.monotonic() + seconds
 
     def gone() -> bool:

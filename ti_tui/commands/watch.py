@@ -30,9 +30,10 @@ def command(run: Path | None, plain: bool, no_mouse: bool) -> None:
 
         sys.exit(run_app(run=folder, mouse=not no_mouse))
     status = folder.current_status()
-    if status is None:
+    if status is not None:
+        terminal.line(f"{folder.root}: {status.phase} at step {status.step} of {status.total_steps}")
+    elif not folder.events.exists():
         raise RunFolderError(f"{folder.root} was never trained", remedy=f"Start it with `ti-tui train {folder.root}`.")
-    terminal.line(f"{folder.root}: {status.phase} at step {status.step} of {status.total_steps}")
     try:
         follow(EventReader(folder.events), PlainLines(), lambda: folder.trainer() is not None)
     except KeyboardInterrupt:

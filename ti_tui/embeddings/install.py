@@ -6,10 +6,11 @@ from pathlib import Path
 
 from ti_tui import atomic
 from ti_tui.bounded import TooLarge, read_bytes
-from ti_tui.embeddings.files import LARGEST_BYTES, RUN_ID, EmbeddingError
+from ti_tui.embeddings.files import LARGEST_BYTES, RUN_ID, Embedding, EmbeddingError
 from ti_tui.embeddings.subprocess_reader import read_in_subprocess
 from ti_tui.errors import UserError
 from ti_tui.paths import user_path
+from ti_tui.run.scheme import SchemeError, parse
 
 
 class AlreadyThere(EmbeddingError):
@@ -64,17 +65,34 @@ def install(source: Path, folder: Path, *, name: str = "", force: bool = False) 
 
 
 def same_run(first: Path, second: Path) -> bool:
-    """Whether two files are from the same run of ti_tui, so that the later may replace the earlier."""
-    run = _run_id(second)
-    return run != "" and _run_id(first) == run
+    """Whether two files are from the same run of ti_tui, so that the later may replace the earlier.
 
-
-def _run_id(path: Path) -> str:
-    """The run that made an embedding file; "" if the file does not say."""
+    A copied run folder has the id of its original; from where it went on with other rates it is another run.
+    """
     try:
-        return read_in_subprocess(path).metadata.get(RUN_ID, "")
+        one, other = read_in_subprocess(first), read_in_subprocess(second)
     except UserError:
-        return ""
+        return False
+    run = one.metadata.get(RUN_ID, "")
+    steps = min(one.step or 0, other.step or 0)
+    return run != "" and run == other.metadata.get(RUN_ID) and _rates(one, steps) == _rates(other, steps)
+
+
+def _rates(embedding: Embedding, steps: int) -> list[tuple[float, int]]:
+    """What the first `steps` steps were trained with: (rate, steps). Empty if the file does not say."""
+    try:
+        segments = parse(embedding.metadata.get("scheme", ""), "for").segments
+    except SchemeError:
+        return []
+    found: list[tuple[float, int]] = []
+    for segment in segments:
+        taken = min(segment.steps, steps)
+        steps -= taken
+        if found and found[-1][0] == segment.learning_rate:
+            taken += found.pop()[1]
+        if taken:
+            found.append((segment.learning_rate, taken))
+    return found
 
 
 def _backup(target: Path) -> Path:

@@ -35,7 +35,7 @@ MOST_STEPS = 1 << 62
 LARGEST_NUMBER = 1e300
 
 FLUSH_SECONDS = 1.0
-CHUNK_BYTES = 1 << 22
+CHUNK_BYTES = LONGEST_LINE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,14 @@ class LineReader:
                 chunk = file.read(limit_bytes)
                 end = chunk.rfind(b"\n") + 1
                 if end == 0 and len(chunk) == limit_bytes:
-                    chunk += file.readline()
+                    chunk += file.readline(LONGEST_LINE)
                     end = len(chunk) if chunk.endswith(b"\n") else 0
+                    if end == 0 and len(chunk) >= LONGEST_LINE:
+                        # No event: it is passed over, up to its end or to that of the file.
+                        while (piece := file.readline(CHUNK_BYTES)) and not piece.endswith(b"\n"):
+                            pass
+                        self.offset = file.tell()
+                        return [b""]
         except OSError:
             return []
         self.offset += end

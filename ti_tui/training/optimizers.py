@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ti_tui.errors import first_line
 from ti_tui.run.optimizers import OPTIMIZERS
 from ti_tui.run.problems import Problem, ProblemsError
 from ti_tui.run.recipe import TrainingTable
@@ -39,7 +40,7 @@ def make_optimizer(
     except Exception as error:
         problem = Problem(
             "error",
-            f"{training.optimizer} does not take these arguments: {(str(error) or repr(error)).splitlines()[0]}",
+            f"{training.optimizer} does not take these arguments, {training.optimizer_arguments}: {first_line(error)}",
             "training.optimizer_arguments",
         )
         raise ProblemsError([problem]) from None

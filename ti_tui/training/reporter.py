@@ -88,7 +88,7 @@ class Reporter:
         if self._held is not None:
             self._held.check()
         if self.main and not self._folder.file.exists():
-            raise RunGone(f"{self._folder.root} was deleted or moved: its run.toml is gone")
+            raise RunGone(f"{self._folder.root} was deleted or moved, or its disk is gone: there is no run.toml")
 
     def take_requests(self) -> list[Request]:
         """Take the waiting requests; the spool is read a few times a second at most.
