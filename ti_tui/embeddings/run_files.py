@@ -183,10 +183,11 @@ def drop_after(folder: RunFolder, step: int, token: str) -> None:
 
 def drop(folder: RunFolder, step: int, token: str) -> None:
     """Delete a checkpoint and its embedding files."""
-    shutil.rmtree(folder.state(step), ignore_errors=True)
+    # The state goes last: as long as it is there, who is interrupted here can be made up for.
     for suffix in SUFFIXES.values():
         with contextlib.suppress(OSError):
             folder.embedding(token, step, suffix).unlink(missing_ok=True)
+    shutil.rmtree(folder.state(step), ignore_errors=True)
 
 
 def keep_best(folder: RunFolder, token: str, step: int, forms: Sequence[EmbeddingForm]) -> list[Path]:
