@@ -5,6 +5,7 @@ from __future__ import annotations
 import pkgutil
 import shutil
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -123,6 +124,23 @@ def test_a_folder_with_damaged_checkpoints_is_looked_at_without_harm(
         (folder.state(2) / "SHA256SUMS").unlink(missing_ok=True)
         reconcile_if_idle(folder)
     assert folder.checkpoints() == [2, 4] and not folder.embedding("zkz", 4).exists()
+
+
+def test_the_deletion_of_an_old_checkpoint_is_finished_after_a_kill(
+    make_run: MakeRun, train: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, folder = (make_run(scheme="0.05:8", name=name, **SETTINGS) for name in ("whole", "killed"))
+    assert train(whole) == 0
+
+    def killed(*_given: Any, **_more: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run_files, "shutil", SimpleNamespace(rmtree=killed))
+        with pytest.raises(Killed):
+            train(folder)
+    assert train(folder) == 0
+    assert tree(folder) == tree(whole)
 
 
 def kill_at(patched: pytest.MonkeyPatch, where: str, call: int) -> None:

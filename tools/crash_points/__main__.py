@@ -215,6 +215,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.crash_points", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("workloads", nargs="*", help="init, prepare, train, captions, settings; all by default")
     parser.add_argument("--every", type=int, default=1, help="take each N-th operation")
+    parser.add_argument("--first", type=int, default=1, help="begin with this operation")
     parser.add_argument("--only", type=int, default=0, help="take one operation")
     parser.add_argument("--sample", type=int, default=0, help="take so many cases of each workload by chance")
     parser.add_argument("--seed", type=int, default=None)
@@ -237,6 +238,7 @@ def main(arguments: list[str]) -> int:
                 continue
             count, whole = undisturbed(workload, scratch)
             chosen = cases(workload, count, given.every, given.sample, chance)
+            chosen = [case for case in chosen if case.operation >= given.first]
             if given.only:
                 chosen = [case for case in chosen if case.operation == given.only]
             began, failed = time.monotonic(), 0
