@@ -182,11 +182,13 @@ def drop_after(folder: RunFolder, step: int, token: str) -> None:
 
 
 def drop(folder: RunFolder, step: int, token: str) -> None:
-    """Delete a checkpoint and its embedding files."""
-    # The state goes last: as long as it is there, who is interrupted here can be made up for.
-    for suffix in SUFFIXES.values():
-        with contextlib.suppress(OSError):
+    """Delete a checkpoint and its embedding files; what cannot be deleted now is with the next checkpoint."""
+    # The state goes last: as long as it is there, the others are found again.
+    try:
+        for suffix in SUFFIXES.values():
             folder.embedding(token, step, suffix).unlink(missing_ok=True)
+    except OSError:
+        return
     shutil.rmtree(folder.state(step), ignore_errors=True)
 
 
