@@ -172,6 +172,19 @@ def test_a_run_that_cannot_save_at_all_ends_with_status_3(on_disk: RunFolder, di
     assert trainer.wait(60) == 0
 
 
+def test_links_in_a_strangers_run_lead_to_no_write_or_deletion_outside(
+    make_run: MakeRun, train: Train, tmp_path: Path
+) -> None:
+    folder = make_run(**EVERY_STEP)
+    (tmp_path / "thesis").write_text("mine")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / ".draft.tmp").write_text("mine")
+    (folder.states / ".reserve").symlink_to(tmp_path / "thesis")
+    (folder.samples / "step00000001").symlink_to(tmp_path / "home")
+    assert train(folder) == 0
+    assert (tmp_path / "thesis").read_text() == (tmp_path / "home" / ".draft.tmp").read_text() == "mine"
+
+
 @pytest.mark.parametrize(("number", "status"), [(errno.EIO, 0), (errno.EROFS, 3)])
 def test_an_error_that_may_pass_is_tried_again_and_another_ends_the_run(
     make_run: MakeRun, train: Train, monkeypatch: pytest.MonkeyPatch, number: int, status: int

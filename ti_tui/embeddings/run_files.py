@@ -223,7 +223,9 @@ def is_reported(folder: RunFolder, kind: EventKind, step: int) -> bool:
 def clear_leftovers(folder: RunFolder) -> None:
     """Delete the temporary files of killed processes. Only the holder of the run's lease may."""
     for place in (folder.models, folder.samples, *folder.samples.glob("step*"), folder.cache, folder.events.parent):
-        atomic.recover_folders(place)
+        # A stranger's folder may have a link there, and nothing outside the run is deleted.
+        if not place.is_symlink():
+            atomic.recover_folders(place)
     with contextlib.suppress(OSError):
         for path in [*folder.root.glob(".*.tmp"), *folder.requests.glob(".*.taken")]:
             path.unlink(missing_ok=True)

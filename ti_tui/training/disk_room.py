@@ -90,12 +90,14 @@ class DiskRoom:
     def _reserve(self, free: int) -> bool:
         """Make the reserve if it is not there; False if fewer than `free` bytes are."""
         try:
-            if self._path.exists() and self._path.stat().st_size >= self._bytes:
+            if self._path.is_file() and not self._path.is_symlink() and self._path.stat().st_size >= self._bytes:
                 return True
             disk = os.statvfs(self._path.parent) if hasattr(os, "statvfs") else None
             if disk is not None and disk.f_bavail * disk.f_frsize < free:
                 return False
-            with self._path.open("wb") as file:
+            # A run folder from elsewhere could have a link here: it is replaced, never written through.
+            self._release()
+            with self._path.open("xb") as file:
                 if hasattr(os, "posix_fallocate"):
                     os.posix_fallocate(file.fileno(), 0, self._bytes)
                 else:
