@@ -113,7 +113,7 @@ MAY_READ_BARE = {
     "ti_tui.bounded": "the bounded readers",
     "ti_tui.run.events": "one line at a time, its values checked",
     "ti_tui.run.weight_shapes": "a zip file whose pickle is looked through first",
-    "ti_tui.embeddings.files": "a .pt file that is looked through first",
+    "ti_tui.embeddings.torch_files": "a .pt file that is looked through first",
     "ti_tui.training.weights": "a .ckpt file whose shapes were read first; weights only",
     "ti_tui.training.checkpoints": "a run's own states; weights only",
     "ti_tui.training.latents": "a run's own cache; what is damaged is made again",

@@ -324,7 +324,7 @@ def test_embeddings_convert_and_install(make_run: MakeRun, train: Callable[..., 
     folder = make_run(scheme="0.01:1", **{"save.formats": ["safetensors"]})
     assert train(folder) == 0
     source = folder.embedding("zkz", None)
-    for form, name in (("a1111-pt", "zkz.pt"), ("diffusers", "zkz.diffusers.safetensors")):
+    for form, name in (("a1111-pt", "zkz.pt"), ("diffusers", "zkz.diffusers.bin")):
         converted = ti_tui("embeddings", "convert", source, "--to", form)
         assert converted.returncode == 0 and (folder.models / name).exists()
         refused(ti_tui("embeddings", "convert", source, "--to", form), "exists")

@@ -24,7 +24,7 @@ from tests.run.test_history import anything, values
 from tests.screens.conftest import MakeHistory, history, home  # noqa: F401
 from ti_tui.cli import cli
 from ti_tui.embeddings import files
-from ti_tui.embeddings.files import Embedding
+from ti_tui.embeddings.files import Embedding, EmbeddingForm
 from ti_tui.formatting import printable
 from ti_tui.results.report import chart, curves
 from ti_tui.results.report.markup import VOID, tag
@@ -193,8 +193,9 @@ def test_the_lines_for_diffusers_draw_with_the_embedding(
         assert image.size[0] > 0
 
 
+@pytest.mark.parametrize("form", ["safetensors", "a1111-pt"])
 def test_the_lines_for_sdxl_give_each_text_encoder_its_vectors(
-    tmp_path: Path, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch, form: EmbeddingForm
 ) -> None:
     from transformers import CLIPTextConfig
 
@@ -203,10 +204,9 @@ def test_the_lines_for_sdxl_give_each_text_encoder_its_vectors(
     ]
     folder = plain_run(tmp_path / "xl", model={"base": str(models["sdxl"]), "clip_skip": 1})
     rows = [np.ones((2, width), np.float32) for width in widths]
-    files.write(
-        Embedding.from_rows(rows, token="zkz", step=1, metadata={}), folder.embedding("zkz", None), "safetensors"
-    )
-    lines = diffusers_lines(folder.embedding("zkz", None), folder, run_file.load(folder.file), "sdxl")
+    path = folder.embedding("zkz", None, files.SUFFIXES[form])
+    files.write(Embedding.from_rows(rows, token="zkz", step=1, metadata={}), path, form)
+    lines = diffusers_lines(path, folder, run_file.load(folder.file), "sdxl")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(lines.replace("'a photo of zkz'", "'a photo of zkz', num_inference_steps=1"), names)

@@ -189,7 +189,7 @@ def test_the_result_loads_in_diffusers_and_changes_the_picture(make_run: MakeRun
     folder = make_run(scheme="0.3:10", **{"save.formats": ["safetensors", "a1111-pt", "diffusers"]})
     assert train(folder) == 0
     pictures = {}
-    for suffix, token in ((".safetensors", "zkz"), (".pt", None), (".diffusers.safetensors", None)):
+    for suffix, token in ((".safetensors", "zkz"), (".pt", None), (".diffusers.bin", None)):
         pipe = StableDiffusionPipeline.from_pretrained(_model_of(folder), safety_checker=None)
         pipe.set_progress_bar_config(disable=True)
 

@@ -300,7 +300,7 @@ def test_only_the_last_checkpoints_are_kept_when_asked(make_run: MakeRun, train:
     assert sorted(path.name for path in folder.models.iterdir()) == sorted(
         f"zkz{step}{suffix}"
         for step in ("", "-best", "-step00000005", "-step00000006")
-        for suffix in (".safetensors", ".pt", ".diffusers.safetensors")
+        for suffix in (".safetensors", ".pt", ".diffusers.bin")
     )
 
 

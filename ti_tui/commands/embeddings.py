@@ -24,7 +24,8 @@ from ti_tui.run.model import ModelError, ModelFacts, find_model, inspect_model
 ENDINGS: dict[EmbeddingForm, tuple[str, ...]] = {
     "safetensors": (".safetensors",),
     "a1111-pt": (".pt", ".bin"),
-    "diffusers": (".safetensors",),
+    "diffusers": (".bin", ".pt"),
+    "onetrainer": (".safetensors",),
 }
 FILE = click.Path(path_type=Path)
 WIDTH = 80
@@ -107,14 +108,17 @@ def convert(source: Path, target: Path | None, form: EmbeddingForm | None, token
 @click.option("--force", is_flag=True, help="Replace a different file of the same name.")
 def install(source: Path, folder: Path, name: str, force: bool) -> None:
     """Copy SOURCE into FOLDER: an embeddings folder, or the main folder of A1111, Forge or ComfyUI."""
-    files.read(source)
+    embedding = files.read(source)
     target = install_file(source, folder, name=name, force=force)
     terminal.line(f"Installed {target}")
+    for note in embedding.notes:
+        _note(note)
 
 
 def _form_of(target: Path) -> EmbeddingForm:
-    if target.name.endswith(files.SUFFIXES["diffusers"]):
-        return "diffusers"
+    for form in ("diffusers", "onetrainer"):
+        if target.name.endswith(files.SUFFIXES[form]):
+            return form
     return "a1111-pt" if target.suffix in {".pt", ".bin"} else "safetensors"
 
 

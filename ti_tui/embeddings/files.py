@@ -1,14 +1,16 @@
-"""Embeddings and their file formats: kohya/ti_tui safetensors, A1111 .pt and PNG, diffusers, OneTrainer, SDXL."""
+"""Embeddings and their file formats: kohya/ti_tui safetensors, A1111 .pt and PNG, diffusers, OneTrainer, SDXL.
+
+Which program reads which form, and by which rule, is in tests/embeddings/reader_rules.py.
+"""
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import struct
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,17 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ti_tui import atomic, bounded
-from ti_tui.embeddings import pictures
+from ti_tui.embeddings import pictures, torch_files
 from ti_tui.errors import UserError
 from ti_tui.paths import user_path
 
-EmbeddingForm = Literal["safetensors", "a1111-pt", "diffusers"]
+EmbeddingForm = Literal["safetensors", "a1111-pt", "diffusers", "onetrainer"]
 FORMS: tuple[EmbeddingForm, ...] = get_args(EmbeddingForm)
 SUFFIXES: dict[EmbeddingForm, str] = {
     "safetensors": ".safetensors",
     "a1111-pt": ".pt",
-    "diffusers": ".diffusers.safetensors",
+    "diffusers": ".diffusers.bin",
+    "onetrainer": ".onetrainer.safetensors",
 }
+EARLIER_SUFFIXES = (".diffusers.safetensors",)
+"""Endings of files that older versions wrote."""
 LARGEST_BYTES = 100_000_000
 UNREADABLE = (
     OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, ArithmeticError, MemoryError,
@@ -37,6 +42,10 @@ READABLE = (".safetensors", ".pt", ".bin", ".ckpt", ".png", ".webp")
 
 ONLY, CLIP_L, CLIP_G = "emb_params", "clip_l", "clip_g"
 """Keys of each text encoder's vectors: one for SD 1 and 2 (kohya's key), two for SDXL."""
+ONETRAINER = "emp_params"
+"""OneTrainer's key for SD 1 and 2, as it spells it."""
+OUTPUTS = "_out"
+"""Ending of OneTrainer's keys for vectors that replace the text encoder's output instead of its input."""
 RUN_ID = "run_id"
 """In the metadata: which run of ti_tui made the file."""
 
@@ -126,7 +135,7 @@ def read(path: Path) -> Embedding:
             case ".safetensors":
                 return _from_tensors(*read_safetensors(path), path)
             case ".pt" | ".bin" | ".ckpt":
-                return _from_content(_read_pickle(path), path)
+                return _from_pickle(path)
             case ".png" | ".webp":
                 return _from_content(_as_arrays(pictures.read_data(path)), path, form="A1111 image")
     except EmbeddingError as error:
@@ -149,14 +158,16 @@ def write(embedding: Embedding, path: Path, form: EmbeddingForm) -> None:
     safetensors: key `emb_params`, or `clip_l` and `clip_g` (kohya, A1111, Forge, ComfyUI, InvokeAI; diffusers
                  with `token=`), with metadata.
     a1111-pt:    A1111's own dict; for SDXL a dict with `clip_l` and `clip_g`, as A1111 reads it.
-    diffusers:   the token as the key, so that diffusers finds it by itself; SDXL as in `safetensors`.
+    diffusers:   A1111's dict too. Of the forms that diffusers finds the token in, InvokeAI's probe takes only this
+                 one: in a table with the token as its key it reads the number of vectors as their width.
+    onetrainer:  key `emp_params`, or `clip_l` and `clip_g`, with metadata.
     """
-    if form == "a1111-pt":
-        atomic.write_bytes(path, _pickle(embedding))
+    if form in ("a1111-pt", "diffusers"):
+        atomic.write_bytes(path, torch_files.pickled(_a1111_content(embedding)))
         return
     tensors = dict(embedding.vectors)
-    if form == "diffusers" and len(tensors) == 1:
-        tensors = {embedding.token or path.stem.partition(".")[0]: next(iter(tensors.values()))}
+    if form == "onetrainer" and ONLY in tensors:
+        tensors = {ONETRAINER: tensors[ONLY]}
     metadata = {"format": "pt", **_described(embedding)}
     atomic.write_bytes(path, _safetensors(tensors, metadata))
 
@@ -164,7 +175,7 @@ def write(embedding: Embedding, path: Path, form: EmbeddingForm) -> None:
 def with_suffix(path: Path, form: EmbeddingForm) -> Path:
     """`path` with the ending of the format `form`."""
     stem = path.name
-    for suffix in sorted((*SUFFIXES.values(), *READABLE), key=len, reverse=True):
+    for suffix in sorted((*SUFFIXES.values(), *EARLIER_SUFFIXES, *READABLE), key=len, reverse=True):
         if stem.lower().endswith(suffix):
             stem = stem[: -len(suffix)]
             break
@@ -188,15 +199,25 @@ def _described(embedding: Embedding) -> dict[str, str]:
 
 def _from_tensors(tensors: Mapping[str, Vectors], metadata: dict[str, str], path: Path, form: str = "") -> Embedding:
     """Recognise the format by the keys."""
-    names = set(tensors)
     step = int(metadata["step"]) if metadata.get("step", "").isdigit() else None
     token = metadata.get("token", "")
-    outputs = sorted(name for name in names if name.endswith("_out"))
+    outputs = [name for name in tensors if name.endswith(OUTPUTS) and name.removesuffix(OUTPUTS) in _INPUTS]
+    names = tensors.keys() - set(outputs)
+    if outputs and not names:
+        raise EmbeddingError(
+            f"{path} holds only an output embedding ({', '.join(sorted(outputs))}): OneTrainer's vectors after the"
+            " text encoder, which no prompt of another program can use",
+            remedy="In OneTrainer, switch `Output embedding` off for this embedding and train it again.",
+        )
     notes = ("its output embedding (OneTrainer's vectors after the text encoder) is not used",) if outputs else ()
     if {CLIP_L, CLIP_G} <= names:
         found = {CLIP_L: tensors[CLIP_L], CLIP_G: tensors[CLIP_G]}
         return Embedding(_matrices(found), token, step, metadata, form or "SDXL (clip_l, clip_g)", notes)
-    for key, by in ((ONLY, "kohya / ti_tui"), ("emp_params", "OneTrainer")):
+    if half := names & {CLIP_L, CLIP_G}:
+        (present,) = half
+        lacks = CLIP_G if present == CLIP_L else CLIP_L
+        raise EmbeddingError(f"{path} holds vectors for one of SDXL's two text encoders: {lacks} is missing")
+    for key, by in ((ONLY, "kohya / ti_tui"), (ONETRAINER, "OneTrainer")):
         if key in names:
             return Embedding(_matrices({ONLY: tensors[key]}), token, step, metadata, form or f"{by} ({key})", notes)
     if len(names) == 1:
@@ -206,6 +227,18 @@ def _from_tensors(tensors: Mapping[str, Vectors], metadata: dict[str, str], path
     raise EmbeddingError(
         f"{path} is not an embedding: it contains {len(names)} tensors ({shown}{', ...' if len(names) > 4 else ''})"
     )
+
+
+_INPUTS = {ONLY, CLIP_L, CLIP_G, ONETRAINER}
+
+
+def _from_pickle(path: Path) -> Embedding:
+    embedding = _from_content(torch_files.read_pickle(path, LARGEST_BYTES, EmbeddingError), path)
+    if not torch_files.refused_by_a1111(path):
+        return embedding
+    note = "A1111 refuses it: newer versions of PyTorch write entries into it that A1111 does not know;"
+    mend = f"`ti-tui embeddings convert {path.name} --to a1111-pt --force` writes it without them"
+    return replace(embedding, notes=(*embedding.notes, f"{note} {mend}"))
 
 
 def _from_content(content: Any, path: Path, form: str = "") -> Embedding:
@@ -291,63 +324,21 @@ def _safetensors(tensors: Mapping[str, Vectors], metadata: dict[str, str]) -> by
     return struct.pack("<Q", len(text)) + text + content
 
 
-def _read_pickle(path: Path) -> Any:
-    import pickle
-
-    import torch
-
-    if zipfile.is_zipfile(path):
-        bounded.check_stored_zip(path, LARGEST_BYTES)
-    try:
-        # Early A1111 files contain a ParameterDict, a plain container of tensors.
-        with torch.serialization.safe_globals([torch.nn.ParameterDict]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = str(error).partition("Unsupported global: GLOBAL ")[2].split(" ")[0]
-        raise EmbeddingError(
-            f"{path} contains code ({named or 'not named'}) and is not opened: an embedding needs none",
-            remedy="Get it as .safetensors.",
-        ) from None
-    except Exception:
-        raise EmbeddingError(f"{path} is not a PyTorch file, or is damaged") from None
-
-    def arrays(value: Any) -> Any:
-        if isinstance(value, torch.nn.ParameterDict):
-            return {key: arrays(item) for key, item in value.items()}
-        if isinstance(value, torch.Tensor):
-            # A tensor may say that it repeats one number a billion times.
-            if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-                raise EmbeddingError(f"{path} has a tensor that is larger than what is stored of it")
-            return value.detach().to(torch.float32).numpy()
-        if isinstance(value, dict):
-            return {key: arrays(item) for key, item in value.items()}
-        return value
-
-    return arrays(content)
-
-
-def _pickle(embedding: Embedding) -> bytes:
-    import torch
-
-    tensors = {name: torch.from_numpy(array.copy()) for name, array in embedding.vectors.items()}
-    content: dict[str, Any]
-    if len(tensors) == 1:
-        content = {
-            "string_to_token": {"*": A1111_PLACEHOLDER_ID},
-            "string_to_param": {"*": next(iter(tensors.values()))},
-            "name": embedding.token,
-            "step": embedding.step or 0,
-            "sd_checkpoint": embedding.metadata.get("base_model_sha256", "")[:10] or None,
-            "sd_checkpoint_name": embedding.metadata.get("base_model") or None,
-            # A1111 and ComfyUI pass over keys that they do not know.
-            **({RUN_ID: embedding.metadata[RUN_ID]} if RUN_ID in embedding.metadata else {}),
-        }
-    else:
-        # Only tensors: A1111 expects every value in such a file to be one.
-        content = dict(tensors)
-    written = io.BytesIO()
-    torch.save(content, written)
-    return written.getvalue()
+def _a1111_content(embedding: Embedding) -> dict[str, Any]:
+    """What A1111 writes: its table for SD 1 and 2. For SDXL only tensors, since it takes every value for one."""
+    if len(embedding.vectors) > 1:
+        return dict(embedding.vectors)
+    known = embedding.metadata
+    return {
+        "string_to_token": {"*": A1111_PLACEHOLDER_ID},
+        "string_to_param": {"*": embedding.vectors[ONLY]},
+        "name": embedding.token,
+        "step": embedding.step or 0,
+        "sd_checkpoint": known.get("base_model_sha256", known.get("sd_checkpoint", ""))[:10] or None,
+        "sd_checkpoint_name": known.get("base_model", known.get("sd_checkpoint_name")) or None,
+        # A1111 and ComfyUI pass over keys that they do not know.
+        **({RUN_ID: known[RUN_ID]} if RUN_ID in known else {}),
+    }
 
 
 def _as_arrays(value: Any) -> Any:

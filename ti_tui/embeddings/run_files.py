@@ -14,7 +14,7 @@ from typing import Any
 
 from ti_tui import atomic, bounded
 from ti_tui.embeddings import files
-from ti_tui.embeddings.files import SUFFIXES, Embedding, EmbeddingForm, Vectors
+from ti_tui.embeddings.files import EARLIER_SUFFIXES, SUFFIXES, Embedding, EmbeddingForm, Vectors
 from ti_tui.embeddings.health import Health
 from ti_tui.embeddings.vocabulary import norms_of
 from ti_tui.errors import UserError
@@ -185,7 +185,7 @@ def drop(folder: RunFolder, step: int, token: str) -> None:
     """Delete a checkpoint and its embedding files; what cannot be deleted now is with the next checkpoint."""
     # The state goes last: as long as it is there, the others are found again.
     try:
-        for suffix in SUFFIXES.values():
+        for suffix in (*SUFFIXES.values(), *EARLIER_SUFFIXES):
             folder.embedding(token, step, suffix).unlink(missing_ok=True)
     except OSError:
         return

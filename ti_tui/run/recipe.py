@@ -240,7 +240,7 @@ class SaveTable(Table):
         0, "Save every so many epochs as well; 0 does not.", label="Save every", unit="epochs", ge=0
     )
     keep: int = _field(0, "Keep only the last so many checkpoints; 0 keeps all.", label="Keep checkpoints", ge=0)
-    formats: list[Literal["safetensors", "a1111-pt", "diffusers"]] = _field(
+    formats: list[Literal["safetensors", "a1111-pt", "diffusers", "onetrainer"]] = _field(
         lambda: ["safetensors", "a1111-pt"], "Forms of the embedding that are written.", min_length=1
     )
     install_to: str = _field(

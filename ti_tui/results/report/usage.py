@@ -65,10 +65,13 @@ def diffusers_lines(file: Path, folder: RunFolder, recipe: RunFile, family: str)
         "",
         f"pipe = {kind}.{'from_single_file' if single else 'from_pretrained'}({model!r})",
     ]
-    if family == "sdxl" and file.suffix == ".safetensors":
-        lines = ["from safetensors.torch import load_file", *lines]
+    if family == "sdxl":
+        library, call = "from safetensors.torch import load_file", f"load_file({str(file)!r})"
+        if file.suffix != ".safetensors":
+            library, call = "import torch", f"torch.load({str(file)!r}, weights_only=True)"
+        lines = [library, *lines]
         lines += [
-            f"vectors = load_file({str(file)!r})",
+            f"vectors = {call}",
             f'pipe.load_textual_inversion(vectors["clip_l"], token={token!r})',
             f'pipe.load_textual_inversion(vectors["clip_g"], token={token!r},',
             "                             text_encoder=pipe.text_encoder_2, tokenizer=pipe.tokenizer_2)",
