@@ -20,6 +20,11 @@ TEXT_LIMIT = 64 * MIB
 TOML_LIMIT = 4 * MIB
 """More than any run file, theme or settings file holds; tomllib takes a second for each MiB."""
 
+YAML_LIMIT = MIB // 4
+"""Characters; the parser takes seconds for each MiB."""
+MOST_ALIASES = 64
+MOST_MERGED = 20_000
+
 
 class TooLarge(ValueError):
     """A file is larger than anything of its kind."""
@@ -120,6 +125,42 @@ def parse_toml(text: str) -> dict[str, Any]:
     except (ValueError, OverflowError) as error:
         # An integer of thousands of digits, a date that does not exist.
         raise tomllib.TOMLDecodeError(str(error)) from None
+
+
+def parse_yaml(text: str, limit: int = YAML_LIMIT) -> Any:
+    """`yaml.safe_load` of a short text, that raises ValueError and nothing else. limit: characters."""
+    import yaml
+
+    if len(text) > limit:
+        raise TooLarge(f"it is longer than {limit / 2**10:g} KiB")
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        """A few bytes of aliases and merges can ask for gigabytes."""
+
+        aliases = merged = 0
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            self.aliases += self.check_event(yaml.AliasEvent)
+            if self.aliases > MOST_ALIASES:
+                raise ValueError(f"it has more than {MOST_ALIASES} aliases")
+            return super().compose_node(parent, index)
+
+        def flatten_mapping(self, node: Any) -> None:
+            super().flatten_mapping(node)
+            self.merged += len(node.value)
+            if self.merged > MOST_MERGED:
+                raise ValueError("its aliases are merged too often")
+
+    try:
+        return yaml.load(text, Loader)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except yaml.MarkedYAMLError as error:
+        place = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
+        raise ValueError(f"{error.problem or error.context}{place}") from None
+    except (yaml.YAMLError, TypeError, OverflowError, AttributeError) as error:
+        # Dates that do not exist, keys that are lists.
+        raise ValueError(str(error)) from None
 
 
 def read_toml(path: Path | str, limit: int = TOML_LIMIT) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from ti_tui.errors import UserError
 COMMANDS: dict[str, str] = {
     "demo": "Try the whole workflow on a tiny model that is included.",
     "init": "Make a run: its folder, its images, its run file.",
+    "import": "Read the settings of another trainer (kohya, OneTrainer, diffusers, ...).",
     "caption": "Write captions, with a captioner or from file names.",
     "prepare": "Crop and resize photographs into a run, or update them.",
     "check": "Check a run or photographs for mistakes before training.",
@@ -32,6 +33,8 @@ COMMANDS: dict[str, str] = {
     "paths": "Show where ti_tui keeps its files.",
 }
 """What each command does. Its code is `command` in the module of the same name in ti_tui.commands."""
+MODULES = {"import": "import_settings"}
+"""Modules of commands whose names no module should have."""
 
 
 class _ReaderEnded(Exception):
@@ -47,7 +50,7 @@ class LazyCommands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"ti_tui.commands.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"ti_tui.commands.{MODULES.get(cmd_name, cmd_name)}").command
         command.short_help = COMMANDS[cmd_name]
         return command
 

@@ -83,18 +83,20 @@ def command(
             raise RunFileError([Problem("error", f"{setting!r} has no value", "--set", "Write --set training.seed=7.")])
         with_value(values, name.strip(), text.strip())
 
+    choices = PictureChoices(repeats=repeats, subfolders=subfolders, left_out=leave_out, forced="all", masks=masks)
+    make_run(run, images, values, choices, class_word=class_word)
+
+
+def make_run(
+    run: Path, images: Path, values: dict[str, dict[str, Any]], choices: PictureChoices, *, class_word: str | None
+) -> None:
+    """Make the run and print what was made; see `create_run`."""
+
     def progress(done: int, total: int) -> None:
         if done == total or done % 10 == 0:
             terminal.line(f"  prepared {done} of {total}", err=True)
 
-    made = create_run(
-        run,
-        images,
-        values,
-        PictureChoices(repeats=repeats, subfolders=subfolders, left_out=leave_out, forced="all", masks=masks),
-        class_word=class_word,
-        progress=progress,
-    )
+    made = create_run(run, images, values, choices, class_word=class_word, progress=progress)
     show.problems(made.prepared.problems, err=True)
     captions = f", {made.prepared.captions} with captions" if made.prepared.captions else ""
     terminal.line(f"Made {made.folder.root}: {show.number(made.prepared.images, 'image')}{captions}.")

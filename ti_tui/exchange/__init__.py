@@ -1,0 +1,1 @@
+"""Settings of other trainers: read into the settings of a run, and written from them. No torch."""

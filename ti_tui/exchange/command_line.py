@@ -1,0 +1,154 @@
+"""Reads the training command of a shell or batch script, without running anything."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ti_tui.exchange.mapping import Program
+
+LONGEST_COMMAND = 64_000
+_SCRIPT = re.compile(r"(?:^|[\s/\\\"'=])((?:sdxl_)?train_textual_inversion(?:_XTI)?|textual_inversion(?:_sdxl)?)\.py\b")
+_COMMENT = re.compile(r"\s*(#|::|@?rem\b)", re.IGNORECASE)
+_ASSIGNMENT = (
+    re.compile(r"\s*(?:export\s+|declare\s+|local\s+)?([A-Za-z_]\w*)=(.*)$"),
+    re.compile(r"\s*@?set\s+(?:/a\s+)?\"?([A-Za-z_]\w*)=([^\"]*)\"?\s*$", re.IGNORECASE),
+    re.compile(r"\s*\$(?:env:)?([A-Za-z_]\w*)\s*=\s*(.*)$"),
+)
+_VARIABLE = re.compile(r"\$\{(\w+)(?::?-([^}]*))?\}|\$env:(\w+)|\$(\w+)|%(\w+)%|!(\w+)!")
+_BATCH = re.compile(r"(?im)^\s*@?(echo off|set\s|rem\b|::|setlocal|call\s|pause\b)|\^\s*$|%\w+%|`\s*$")
+
+
+@dataclass(frozen=True)
+class CommandOption:
+    """An option of a command; value: a text, several, or True for a flag."""
+
+    name: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class TrainingCommand:
+    """A training command. launcher: the options of `accelerate launch` before the script."""
+
+    program: Program
+    script: str
+    options: tuple[CommandOption, ...]
+    launcher: tuple[CommandOption, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def sdxl(self) -> bool:
+        return "sdxl" in self.script
+
+
+def names_a_script(text: str) -> bool:
+    """Whether a line that is no comment names a training script for textual inversion."""
+    return any(_SCRIPT.search(line) for line in text.splitlines() if not _COMMENT.match(line))
+
+
+def parse(text: str) -> TrainingCommand:
+    """The first training command in a script. Raises ValueError if it cannot be read."""
+    batch = bool(_BATCH.search(text))
+    variables: dict[str, str] = {}
+    found: TrainingCommand | None = None
+    more = 0
+    for line in _whole_lines(text):
+        filled = _filled(line, variables, batch)
+        assigned = next((match for pattern in _ASSIGNMENT if (match := pattern.match(line))), None)
+        if _SCRIPT.search(filled) and (assigned is None or "--" in filled):
+            if found is None:
+                found = _command(filled, batch=batch)
+            more += 1
+        elif assigned:
+            name = assigned[1].lower() if batch else assigned[1]
+            variables[name] = _unquoted(_filled(assigned[2], variables, batch))
+    if found is None:
+        raise ValueError("there is no training command for textual inversion in it")
+    if more > 1:
+        return replace(found, notes=(*found.notes, f"the first of {more} training commands is read"))
+    return found
+
+
+def _whole_lines(text: str) -> Iterator[str]:
+    """Lines with those that continue them (after \\, ^ or `), without comments."""
+    whole = ""
+    for line in text.splitlines():
+        if _COMMENT.match(line):
+            continue
+        body = line.rstrip()
+        goes_on = body.endswith(("\\", "^", "`")) and not body.endswith(("\\\\", "^^"))
+        whole = f"{whole} {body[:-1] if goes_on else body}"
+        if len(whole) > LONGEST_COMMAND:
+            raise ValueError(f"a command is longer than {LONGEST_COMMAND} characters")
+        if not goes_on:
+            yield whole
+            whole = ""
+    yield whole
+
+
+def _command(line: str, *, batch: bool) -> TrainingCommand:
+    lexer = shlex.shlex(line.lstrip().lstrip("!"), posix=True, punctuation_chars=";&|")
+    lexer.whitespace_split = True
+    lexer.commenters = "" if batch else "#"
+    if batch:
+        # In a batch file \ belongs to paths, and ' to words.
+        lexer.escape, lexer.quotes = "", '"'
+    words = list(lexer)
+    place = next((index for index, word in enumerate(words) if _SCRIPT.search(word)), None)
+    if place is None:
+        raise ValueError("the script stands in quotes or a comment")
+    ends = [index for index, word in enumerate(words) if word and set(word) <= set(";&|")]
+    begin = max((index + 1 for index in ends if index < place), default=0)
+    end = min((index for index in ends if index > place), default=len(words))
+    match = _SCRIPT.search(words[place])
+    assert match is not None
+    given, loose = options(words[place + 1 : end])
+    launcher, _ = options(words[begin:place])
+    notes = [f"{word!r} belongs to no option" for word in loose[:5]]
+    program: Program = "kohya" if "train_" in match[1] else "diffusers"
+    return TrainingCommand(program, f"{match[1]}.py", given, launcher, tuple(notes))
+
+
+def options(words: Iterable[str]) -> tuple[tuple[CommandOption, ...], list[str]]:
+    """The options among `words`, the last of each name as argparse takes it; and words that belong to none."""
+    found: dict[str, list[str]] = {}
+    loose: list[str] = []
+    current: list[str] | None = None
+    for word in words:
+        if re.match(r"--[A-Za-z]", word):
+            name, equals, value = word[2:].partition("=")
+            current = [value] if equals else []
+            found[name.replace("-", "_")] = current
+        elif current is not None:
+            current.append(word)
+        elif not word.startswith("-"):
+            loose.append(word)
+    made = (
+        CommandOption(name, True if not given else given[0] if len(given) == 1 else given)
+        for name, given in found.items()
+    )
+    return tuple(made), loose
+
+
+def _filled(text: str, variables: dict[str, str], batch: bool) -> str:
+    """`text` with the variables that the script has set; others stay as they are written."""
+
+    def value(match: re.Match[str]) -> str:
+        name = next(group for group in (match[1], match[3], match[4], match[5], match[6]) if group)
+        known = variables.get(name.lower() if batch else name)
+        if known is None:
+            return match[2] if match[2] is not None else match[0]
+        return known
+
+    return _VARIABLE.sub(value, text)[: 4 * LONGEST_COMMAND]
+
+
+def _unquoted(text: str) -> str:
+    text = text.strip().rstrip(";").strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        return text[1:-1]
+    return re.sub(r"\s+#.*$", "", text)

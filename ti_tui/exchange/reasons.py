@@ -1,0 +1,23 @@
+"""Why fields of other trainers are left out, and what happens instead. The tables of all programs use these."""
+
+from __future__ import annotations
+
+ALWAYS_CACHED = "latents are always cached, in memory or on disk"
+AUGMENTATION = "images are cropped once, and mirrored if flip is on"
+BUCKETS = "with buckets on, each image keeps its shape at about the same area, in the model's own steps"
+CAPTION_CHANGES = "captions are used as they are; the template puts them into prompts"
+CONCEPTS = "crops, captions and masks are chosen in the run"
+DROPOUT = "captions are never dropped; a template without [filewords] does not use them"
+DRAWING = "samples are drawn one after the other by the trainer"
+HUB = "nothing is uploaded"
+LAUNCHER = "one process on one device; see README.md for several GPUs"
+LOGGING = "events are written to RUN/log, and shown by ti-tui watch and report"
+MEMORY = "the memory plan decides it: ti-tui plan RUN"
+NOISE = "noise is plain, with noise_offset as the only addition"
+ONLY_VECTORS = "only the vectors of the token are trained"
+OF_XFORMERS = "xformers where it is installed, else sdpa, which gives the same"
+OTHER_MODELS = "this part is not in SD 1, SD 2 or SDXL"
+SAMPLER = "samples are drawn with DPM++ 2M"
+SPEED = "the memory plan and the device decide it: ti-tui plan RUN"
+STATES = "every checkpoint is an exact state, and training resumes from it by itself"
+TOLD_BY_MODEL = "the model file says it"
