@@ -1,9 +1,11 @@
-"""Writes docs/run-file.md and docs/glossary.md from the program's own tables: `python -m tools.write_docs`."""
+"""Writes docs/run-file.md, glossary.md and import.md from the program's own tables: `python -m tools.write_docs`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from ti_tui.exchange.mapping import Counterpart
+from ti_tui.exchange.programs import FIELDS, PROGRAMS
 from ti_tui.glossary import GLOSSARY
 from ti_tui.run.field_values import accepted_values
 from ti_tui.run.recipe import TABLES
@@ -28,10 +30,52 @@ each choice are in [training.md](training.md).
 This page is made from `ti_tui/glossary.py` (`python -m tools.write_docs`).
 """
 
+IMPORT = """# Settings of other trainers
+
+    ti-tui import FILE            # what becomes of each field, and what a run would need
+    ti-tui import FILE RUN        # makes the run, as `ti-tui init` does
+    ti-tui import FILE RUN --images ~/photos/anna --model ~/models/realisticVision.safetensors
+
+FILE may be
+
+- kohya's: the JSON of the window (kohya_ss), a config TOML, a dataset TOML, or a `.sh`, `.bat` or `.ps1` with the
+  command `train_textual_inversion.py` or `sdxl_train_textual_inversion.py`;
+- OneTrainer's JSON, with its concepts and samples in it or in files beside it;
+- a script with the command of diffusers' `textual_inversion.py` or `textual_inversion_sdxl.py`;
+- the YAML of invoke-training, of ai-toolkit, or of the original textual inversion;
+- the `settings-*.json` that A1111 writes into a log folder.
+
+Its content says what it is, not its name. Nothing in it is run, and files that it names are read only if they are here.
+A path that is not here is said, with the option that gives another: `--images`, `--model`, `--set table.field=value`.
+
+## The table
+
+Each field that is set in FILE stands in the table once: `same`, `changed` (and how) or `left out` (and why). Fields
+that are empty are listed below it, and so is what that program takes for fields that are not in the file. `--json`
+prints all of it for scripts.
+
+What is put together of several fields:
+
+- Epochs, repeats, images and batch size become steps; rate, steps, scheduler and warm-up become a scheme. Where no
+  shape of a scheme is the same, the curve is drawn in 24 segments.
+- A batch on several devices becomes an accumulation with the same effective batch.
+- Prompts get `[name]` for the token, and options (`--n --w --h --d --l --s`) for what the file says of all of them.
+- The optimizer keeps those arguments that ours takes. Without a weight decay in the file, AdamW gets the 0.01 that
+  those programs give it (ours is 0 otherwise).
+
+## The fields
+
+This list is made from the program's own tables (`python -m tools.write_docs`).
+"""
+
 
 def pages() -> dict[Path, str]:
     """The text of each page by its path."""
-    return {DOCS / "run-file.md": run_file_page(), DOCS / "glossary.md": glossary_page()}
+    return {
+        DOCS / "run-file.md": run_file_page(),
+        DOCS / "glossary.md": glossary_page(),
+        DOCS / "import.md": import_page(),
+    }
 
 
 def glossary_page() -> str:
@@ -57,6 +101,28 @@ def run_file_page() -> str:
             parts.append(f"| `{key}` | {accepted_values(info)} | {default} | {meaning} |")
         parts.append("")
     return "\n".join(parts)
+
+
+def import_page() -> str:
+    """Every field of the other programs with what it is here."""
+    parts = [IMPORT]
+    for program, rows in FIELDS.items():
+        parts.append(f"### {PROGRAMS[program]}\n\n| field | here | how |\n|---|---|---|")
+        parts += [f"| `{row.name}` | `{row.ours}` | {_how(row)} |" for row in rows if row.ours]
+        parts.append("\n| left out | because |\n|---|---|")
+        reasons: dict[str, list[str]] = {}
+        for row in rows:
+            if row.left_out:
+                reasons.setdefault(row.note, []).append(f"`{row.name}`")
+        parts += [f"| {', '.join(names)} | {note} |" for note, names in reasons.items()]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _how(row: Counterpart) -> str:
+    if row.note:
+        return row.note
+    return "same" if row.part is None and row.convert is None else f"with others: {row.part}" if row.part else "changed"
 
 
 def _default(value: object) -> str:

@@ -202,20 +202,18 @@ def _recognised(kind: str, data: Any) -> tuple[Program, str] | None:
     if not isinstance(data, dict):
         return None
     keys = {str(key) for key in data}
+    if found := _of_tables(data, keys):
+        return found
     inner = {str(key) for value in data.values() if isinstance(value, dict) for key in value}
-    if kind == "JSON":
-        if "embedding_name" in keys or {"learn_rate", "steps"} <= keys:
-            return "a1111", "log of settings"
-        if keys & {"training_method", "base_model_name", "output_model_destination"}:
-            return "onetrainer", "training settings"
-        if "pretrained_model_name_or_path" in keys or len(keys & KOHYA_SIGNS) >= 2:
-            return "kohya", "settings of the GUI"
-        return _of_tables(data, keys)
-    if "pretrained_model_name_or_path" in keys | inner or len((keys | inner) & KOHYA_SIGNS) >= 2:
-        return "kohya", "config file"
-    if isinstance(data.get("datasets"), list):
-        return "kohya", "dataset config"
-    return _of_tables(data, keys)
+    gui = kind == "JSON"
+    if gui and ("embedding_name" in keys or {"learn_rate", "steps"} <= keys):
+        return "a1111", "log of settings"
+    if gui and keys & {"training_method", "base_model_name", "output_model_destination"}:
+        return "onetrainer", "training settings"
+    names = keys | inner
+    if "pretrained_model_name_or_path" in names or len(names & KOHYA_SIGNS) >= 2:
+        return "kohya", "settings of the GUI" if gui else "config file"
+    return ("kohya", "dataset config") if isinstance(data.get("datasets"), list) else None
 
 
 def _of_tables(data: dict[Any, Any], keys: set[str]) -> tuple[Program, str] | None:

@@ -3,6 +3,7 @@ and `prompts` settle those that go together."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,9 @@ from ti_tui.exchange.mapping import UNSET, Counterpart, NoCounterpart, Part
 from ti_tui.exchange.values import coerced, is_empty, is_off, shown
 
 Fate = Literal["same", "changed", "left out", "not set"]
+SPELLING = "written differently here"
+SECRET = re.compile(r"(api_?key|(hub|huggingface|hf)_token|password|secret)", re.IGNORECASE)
+"""Names of fields whose values are not printed."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,11 @@ class Contribution:
     def name(self) -> str:
         return self.source.name
 
+    @property
+    def place(self) -> str:
+        """The table in which it stands; "" for the outermost."""
+        return self.source.name.rpartition(".")[0]
+
 
 @dataclass
 class Gathered:
@@ -81,6 +90,8 @@ class Gathered:
 
     def add(self, item: ForeignField, row: Counterpart | None, *, default: bool = False) -> None:
         """Take in a field by its row in the program's table; None if it is not there."""
+        if SECRET.search(item.key) and not is_off(item.value):
+            item = replace(item, value="(not shown)")
         if not default and is_empty(item.value):
             self.rows.append(ImportedField(item.name, shown(item.value), "", "not set"))
             return
@@ -117,6 +128,11 @@ class Gathered:
 
     def _tell(self, item: ForeignField, fate: Fate, ours: str = "", note: str = "", default: bool = False) -> None:
         self.rows.append(ImportedField(item.name, shown(item.value), ours, fate, note, default))
+
+    def assume(self, theirs: str, value: Any, ours: str, taken: Any) -> None:
+        """Set a field to what follows from a default of the program."""
+        self.set(ours, taken)
+        self._tell(ForeignField(theirs, theirs, value), "changed", self.show(ours), "that program's default", True)
 
     def set(self, name: str, value: Any, *, by: str = "") -> None:
         """Set a run file field to a value that is known to be valid."""
@@ -164,8 +180,12 @@ class Gathered:
                 self.settle(entry, "left out", note="nothing here follows from it")
         rows = [entry.row if isinstance(entry, Contribution) else entry for entry in self.rows]
         told = [row for row in rows if row is not None]
-        yield from (row for row in told if not row.default)
-        yield from (replace(row, fate="changed") for row in told if row.default and row.ours and row.fate != "left out")
+        for row in told:
+            if not row.default:
+                yield replace(row, note=row.note or SPELLING) if row.fate == "changed" else row
+        for row in told:
+            if row.default and row.ours and row.fate != "left out":
+                yield replace(row, fate="changed", note="that program's default")
 
 
 def _without_counterpart(value: Any, row: Counterpart | None) -> tuple[Fate, str, str]:

@@ -17,9 +17,10 @@ Part = Literal[
     "style templates", "family", "clip skip", "batch", "accumulation", "processes", "rate", "steps", "epochs",
     "epochs before steps", "scheduler", "cycles", "power", "lowest rate", "lowest share", "scheduler arguments",
     "warm-up", "warm-up percent", "rate times batch", "optimizer", "optimizer arguments", "optimizer argument",
-    "precision", "save every", "save unit", "sample every", "sample unit", "keep steps", "prompts", "prompt file",
-    "prompt enabled", "width", "height", "negative", "seed", "random seed", "guidance", "drawing steps",
-    "samples of a prompt", "loss", "huber delta", "mse", "mae", "huber", "min-SNR", "min-SNR gamma",
+    "precision", "save every", "backup every", "backup unit", "save unit", "sample every", "sample unit",
+    "keep steps", "prompts", "prompt file", "prompt enabled", "width", "height", "negative", "seed", "random seed",
+    "guidance", "drawing steps", "samples of a prompt", "loss", "huber delta", "mse", "mae", "huber", "min-SNR",
+    "min-SNR gamma",
 ]  # fmt: skip
 """What several fields of a program say together; see `Gathered`."""
 
@@ -42,7 +43,7 @@ UNSET = _Unset()
 class Counterpart:
     """A field of another trainer and what it is here.
 
-    name:     its dotted name; `*` stands for any place in a list.
+    name:     its dotted name; `*` stands for any place in a list, `**` at the end for all else in that table.
     ours:     the run file field that it ends up in, or one of `setup.fields.OWN`; "" for none.
     part:     what it contributes, if several fields decide together.
     convert:  their value to ours; raises NoCounterpart. None: the same value, of the type that ours has.

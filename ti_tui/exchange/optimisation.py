@@ -5,7 +5,7 @@ from __future__ import annotations
 from ti_tui.exchange.gathering import Contribution, Gathered
 from ti_tui.exchange.mapping import NoCounterpart, Part
 from ti_tui.exchange.optimizer_names import DECAY_OF_ADAMW, TAKEN, is_exact
-from ti_tui.exchange.values import coerced, shown
+from ti_tui.exchange.values import coerced, is_off, literal, shown
 from ti_tui.run.file import problem_with
 
 LARGEST_BATCH = 64
@@ -56,7 +56,7 @@ def optimizer(g: Gathered) -> None:
         g.set("training.optimizer", found.value, by=found.name)
         exact = is_exact(found.source.value, found.value)
         g.settle(found, "same" if found.source.value == found.value else "changed", g.show("training.optimizer"),
-                 "" if exact else "the nearest that there is here")  # fmt: skip
+                 "its name here" if exact else "the nearest that there is here")  # fmt: skip
     elif found is not None:
         g.settle(found, "left out", note=f"{g.setters['training.optimizer']} decides")
     name = str(g.fields.get("training.optimizer", "adamw"))
@@ -69,8 +69,12 @@ def optimizer(g: Gathered) -> None:
     for one in g.all_of("optimizer argument"):
         key = one.source.key.rpartition(".")[2].removeprefix("adam_").replace("epsilon", "eps")
         text, ok = _argument(g, name, key, one.value, taken)
-        alone = f"{name} here has no argument {key}" if not ok else "an argument of the optimizer"
-        g.settle(one, "changed" if ok else "left out", text if ok else "", alone)
+        if ok:
+            g.settle(one, "changed", text, "an argument of the optimizer")
+        else:
+            off = is_off(one.value)
+            why = "off here too" if off else f"{name} here has no argument {key}"
+            g.settle(one, "same" if off else "left out", note=why)
     first, second = taken.pop("beta1", None), taken.pop("beta2", None)
     if first is not None or second is not None:
         taken["betas"] = [0.9 if first is None else first, 0.999 if second is None else second]
@@ -81,11 +85,12 @@ def optimizer(g: Gathered) -> None:
         g.set("training.optimizer_arguments", taken)
     adamw = name in ("adamw", "adamw8bit") and g.source.program != "a1111"
     if adamw and g.source.complete and "training.weight_decay" not in g.fields:
-        g.set("training.weight_decay", DECAY_OF_ADAMW)
+        g.assume("weight_decay", DECAY_OF_ADAMW, "training.weight_decay", DECAY_OF_ADAMW)
 
 
 def _argument(g: Gathered, name: str, key: str, value: object, taken: dict[str, object]) -> tuple[str, bool]:
     """Take an argument of the optimizer `name`; how it is written here, and whether it is taken."""
+    value = literal(value) if isinstance(value, str) else value
     if key == "weight_decay":
         try:
             g.set("training.weight_decay", coerced("training.weight_decay", value))
@@ -203,5 +208,6 @@ def _every(g: Gathered, found: Contribution, name: str) -> None:
 
 _EVERY: tuple[tuple[str, Part, Part], ...] = (
     ("save", "save every", "save unit"),
+    ("save", "backup every", "backup unit"),
     ("sample", "sample every", "sample unit"),
 )

@@ -5,11 +5,27 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from ti_tui.exchange import kohya
+from ti_tui.exchange import a1111, ai_toolkit, diffusers_scripts, invoke_training, kohya, ldm, onetrainer
 from ti_tui.exchange.mapping import Counterpart, Program
 
-PROGRAMS: dict[Program, str] = {"kohya": "kohya (sd-scripts and its GUI)"}
-FIELDS: dict[Program, tuple[Counterpart, ...]] = {"kohya": kohya.FIELDS}
+PROGRAMS: dict[Program, str] = {
+    "kohya": "kohya (sd-scripts and its GUI)",
+    "onetrainer": "OneTrainer",
+    "invoke-training": "invoke-training",
+    "ai-toolkit": "ai-toolkit",
+    "diffusers": "diffusers (textual_inversion.py)",
+    "a1111": "A1111",
+    "ldm": "the original textual inversion",
+}
+FIELDS: dict[Program, tuple[Counterpart, ...]] = {
+    "kohya": kohya.FIELDS,
+    "onetrainer": onetrainer.FIELDS,
+    "invoke-training": invoke_training.FIELDS,
+    "ai-toolkit": ai_toolkit.FIELDS,
+    "diffusers": diffusers_scripts.FIELDS,
+    "a1111": a1111.FIELDS,
+    "ldm": ldm.FIELDS,
+}
 BY_LAST_PART: frozenset[Program] = frozenset({"kohya"})
 """Programs that do not look at the tables in which their fields stand."""
 
@@ -18,7 +34,11 @@ def counterpart(program: Program, key: str) -> Counterpart | None:
     """The row of a field in a program's table; `key` is its dotted name, with `*` for places in lists."""
     table = _table(program)
     last = key.rpartition(".")[2]
-    return table.get(key) or (table.get(last) if program in BY_LAST_PART else None)
+    if found := table.get(key) or (table.get(last) if program in BY_LAST_PART else None):
+        return found
+    parts = key.split(".")
+    wider = (".".join([*parts[:length], "**"]) for length in range(len(parts) - 1, 0, -1))
+    return next((table[name] for name in wider if name in table), None)
 
 
 def named_elsewhere(word: str) -> dict[str, list[tuple[Program, str]]]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ti_tui.exchange.foreign_file import NotSettings, read_text
-from ti_tui.exchange.gathering import Contribution, Gathered
+from ti_tui.exchange.gathering import Gathered
 from ti_tui.exchange.mapping import NoCounterpart, Part
 from ti_tui.exchange.paths_in_files import found_path
 from ti_tui.exchange.values import is_off, number, whole
@@ -29,8 +29,7 @@ def sample_prompts(g: Gathered) -> None:
         if not texts:
             g.settle(found, "left out", note=said or "there is no prompt in it")
             continue
-        lines += readable
-        found.value = readable
+        lines += [_with_options(g, line, found.place) for line in readable]
         note = "; ".join(filter(None, (said, f"{lost} of its lines cannot be read as a prompt" if lost else "")))
         alike = texts == ([found.source.value] if isinstance(found.source.value, str) else found.source.value)
         same = alike and readable == texts
@@ -42,7 +41,7 @@ def sample_prompts(g: Gathered) -> None:
             for each in g.all_of(part):
                 g.settle(each, "left out", note="there is no sample prompt in the file")
         return
-    lines = [_with_options(g, line) for line in lines[:MOST_PROMPTS]]
+    lines = lines[:MOST_PROMPTS]
     several = g.first("samples of a prompt")
     if several is not None:
         lines = _repeated(lines, min(int(several.value), 8), g)
@@ -77,10 +76,10 @@ def _lines(text: str) -> list[str]:
 
 def _line(g: Gathered, text: str) -> str | None:
     """A prompt with [name] for the token, as the file spells it; None if it cannot be read."""
-    token = str(g.value("token", "") or g.fields.get("embedding.token", ""))
     named = PLACEHOLDERS.sub("[name]", text[:LONGEST_PROMPT])
-    if token:
-        named = re.sub(rf"(?<!\w){re.escape(token)}(?!\w)", "[name]", named)
+    for token in (str(g.value("token", "")), str(g.fields.get("embedding.token", ""))):
+        if token:
+            named = re.sub(rf"(?<!\w){re.escape(token)}(?!\w)", "[name]", named)
     try:
         parse_sample_prompt(named)
     except SamplePromptError:
@@ -88,13 +87,17 @@ def _line(g: Gathered, text: str) -> str | None:
     return named
 
 
-def _with_options(g: Gathered, line: str) -> str:
-    """The line with the options that the file gives for all prompts, where it has none of its own."""
+def _with_options(g: Gathered, line: str, place: str) -> str:
+    """The line with the options that the file gives for it or for all prompts, where it has none of its own.
+
+    place: the table in which the prompt stands; options in it or around it are its own.
+    """
     options: dict[str, Any] = {}
     for part, key, convert in _CONVERSIONS:
-        found: Contribution | None = next(iter(g.parts.get(part, ())), None)
-        if found is None:
+        around = [found for found in g.parts.get(part, ()) if f"{place}.".startswith(f"{found.place}.".lstrip("."))]
+        if not around:
             continue
+        found = max(around, key=lambda each: len(each.place))
         try:
             value: Any = str(found.value).strip() if convert is str else convert(found.value)
         except NoCounterpart as error:

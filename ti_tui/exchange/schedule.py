@@ -50,8 +50,10 @@ def schedule(g: Gathered) -> None:
         g.set("scheme.shape", scheme.shape)
     if scheme.warmup_steps:
         g.set("scheme.warmup_steps", scheme.warmup_steps)
-    g.settle(rate, "changed", g.show("scheme.segments"), "a rate and its steps make a segment")
-    g.settle(found["steps"], "changed", g.show("scheme.segments"), "a rate and its steps make a segment")
+    together = "a rate and its steps make a segment"
+    scaled = note if found["rate times batch"] else together
+    g.settle(rate, "changed", g.show("scheme.segments"), scaled)
+    g.settle(found["steps"], "changed", g.show("scheme.segments"), together)
     named = found["scheduler"]
     if named is not None:
         alike = exact and str(named.value).lower() in ("constant", "cosine", "linear")

@@ -34,8 +34,9 @@ def token(g: Gathered) -> None:
             g.settle(found, "left out", note=f"{shown(name)} cannot be a token here: give --token WORD")
         else:
             g.set("embedding.token", word, by=found.name)
+            alike = word == found.value
             note = "the token, from the name" if part == "output name" else "without what prompts read otherwise"
-            g.settle(found, "same" if word == found.value else "changed", g.show("embedding.token"), note)
+            g.settle(found, "same" if alike else "changed", g.show("embedding.token"), "" if alike else note)
     if "embedding.token" not in g.fields:
         g.needs["embedding.token"] = "--token WORD"
 
@@ -140,11 +141,12 @@ def _weights(g: Gathered, part: Part, option: str) -> None:
     elif path := found_path(theirs, g.folder):
         g.set(name, str(path), by=found.name)
         g.settle(found, "same", g.show(name))
-    elif is_hub_id(theirs):
+    elif part == "model" and is_hub_id(theirs):
         g.set(name, theirs, by=found.name)
         g.settle(found, "same", g.show(name))
     else:
-        why = "a web address: download it and" if "://" in theirs else "there is no such file here:"
+        web = "://" in theirs or is_hub_id(theirs)
+        why = "it is on the web: download it and" if web else "there is no such file here:"
         g.settle(found, "left out", note=f"{why} give {option}")
 
 
@@ -170,7 +172,7 @@ def template(g: Gathered) -> None:
         note = "the caption follows the token: a photo of [name], [filewords]" if word == "captions" else "by name"
         g.settle(found, "same" if alike else "changed", g.show("dataset.template"), "" if alike else note)
     elif "dataset.template" not in g.fields and g.source.complete and g.source.program in ("kohya", "onetrainer"):
-        g.set("dataset.template", "captions")
+        g.assume("captions", "of each image", "dataset.template", "captions")
 
 
 def resolution(g: Gathered) -> None:

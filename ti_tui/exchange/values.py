@@ -133,11 +133,11 @@ def arguments(value: Any) -> dict[str, Any]:
         name, equals, given = part.partition("=")
         if not equals or not name.strip().isidentifier():
             raise NoCounterpart(f"{shown(part)} is not of the form name=value")
-        found[name.strip()] = _literal(given.strip().strip("\"'"))
+        found[name.strip()] = literal(given.strip().strip("\"'"))
     return found
 
 
-def _literal(given: str) -> Any:
+def literal(given: str) -> Any:
     """The value that Python code would have: a number, True, a list; else the text."""
     try:
         value = ast.literal_eval(given[:200])
