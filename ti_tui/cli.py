@@ -33,8 +33,11 @@ COMMANDS: dict[str, str] = {
     "paths": "Show where ti_tui keeps its files.",
 }
 """What each command does. Its code is `command` in the module of the same name in ti_tui.commands."""
-MODULES = {"import": "import_settings"}
-"""Modules of commands whose names no module should have."""
+
+
+def command_module(name: str) -> str:
+    """The module of a command. `import` is a keyword, so its module is called import_settings, and export's alike."""
+    return f"ti_tui.commands.{f'{name}_settings' if name in ('import', 'export') else name}"
 
 
 class _ReaderEnded(Exception):
@@ -50,7 +53,7 @@ class LazyCommands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"ti_tui.commands.{MODULES.get(cmd_name, cmd_name)}").command
+        command: click.Command = importlib.import_module(command_module(cmd_name)).command
         command.short_help = COMMANDS[cmd_name]
         return command
 

@@ -122,7 +122,11 @@ def import_page() -> str:
 def _how(row: Counterpart) -> str:
     if row.note:
         return row.note
-    return "same" if row.part is None and row.convert is None else f"with others: {row.part}" if row.part else "changed"
+    if row.part and row.ours.startswith("scheme."):
+        return "part of the scheme"
+    if row.part and row.ours == "sample.prompts":
+        return "part of the prompts"
+    return "same" if row.convert is None or row.part else "written differently"
 
 
 def _default(value: object) -> str:

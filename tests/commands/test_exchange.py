@@ -64,7 +64,7 @@ def test_with_a_run_it_is_made_as_by_init(command: Command, settings_file: Path,
     run = run_file.load(RunFolder(tmp_path / "run").file)
     assert [(item.learning_rate, item.steps) for item in run.scheme.segments] == [(0.01, 6)]
     assert (run.embedding.token, run.embedding.vectors, run.training.seed) == ("zkz", 2, 9)
-    assert len(list((tmp_path / "run").glob("img/*/*[gG]"))) == 4
+    assert len(list((tmp_path / "run").glob("img/*/*.png"))) == 4
 
 
 def test_what_is_missing_is_asked_for_before_a_run_is_made(command: Command, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ OF_THE_RATE: tuple[Part, ...] = (
     "rate", "steps", "epochs", "epochs before steps", "scheduler", "cycles", "power", "lowest rate", "lowest share",
     "scheduler arguments", "warm-up", "warm-up percent", "rate times batch", "repeats of an epoch",
 )  # fmt: skip
-Curve = Callable[[float], float]
+RateCurve = Callable[[float], float]
 
 
 def schedule(g: Gathered) -> None:
@@ -150,7 +150,7 @@ def _scheme(
 
 def _shape(
     g: Gathered, found: dict[Part, Contribution | None], name: str, arguments: dict[str, Any], rate: float
-) -> tuple[SchemeShape, Curve | None, float, str]:
+) -> tuple[SchemeShape, RateCurve | None, float, str]:
     """Our shape of their scheduler, or its curve; the rate that it ends at (0 for none); and what changes."""
     cycles = float(g.value("cycles", arguments.get("num_cycles", 1)) or 1)
     power = float(g.value("power", arguments.get("power", 1)) or 1)
@@ -159,7 +159,7 @@ def _shape(
     last = lowest if 0 < lowest < rate else 0.0
     floor = last / rate
 
-    def above(curve: Curve) -> Curve:
+    def above(curve: RateCurve) -> RateCurve:
         return lambda done: floor + (1 - floor) * curve(done)
 
     match name:
@@ -224,7 +224,7 @@ def _of_rules(rules: str, rate: float, steps: int) -> Scheme:
     return parse(text, "until", total_steps=steps)
 
 
-def _approximated(curve: Curve, rate: float, steps: int) -> tuple[Segment, ...]:
+def _approximated(curve: RateCurve, rate: float, steps: int) -> tuple[Segment, ...]:
     """`curve` (of the share of steps that is done, from 0 to 1) times `rate`, as segments."""
     pieces = min(PIECES, steps)
     ends = [round(steps * (piece + 1) / pieces) for piece in range(pieces)]
