@@ -16,7 +16,7 @@ from ti_tui.errors import UserError
 COMMANDS: dict[str, str] = {
     "demo": "Try the whole workflow on a tiny model that is included.",
     "init": "Make a run: its folder, its images, its run file.",
-    "import": "Read the settings of another trainer (kohya, OneTrainer, diffusers, ...).",
+    "import": "Read the settings of another trainer, such as kohya.",
     "caption": "Write captions, with a captioner or from file names.",
     "prepare": "Crop and resize photographs into a run, or update them.",
     "check": "Check a run or photographs for mistakes before training.",
