@@ -152,7 +152,7 @@ def judged(checked: Any, concept: str, seed: int, steps: int) -> Outcome:
         # Asked a second time: the trainer asks every 20 steps, and these are checkpoints in between.
         evaluator.history = []
         found = evaluator.evaluate(step, session.rows)
-        [(_, rank)] = ranks([found])
+        [rank] = ranks([found])
         rates = judge_vectors(None if step == 0 else rows[0].numpy(), concept, seed)
         nothing = math.nan
         checkpoints.append(
@@ -163,7 +163,7 @@ def judged(checked: Any, concept: str, seed: int, steps: int) -> Outcome:
                 found.loss,
                 found.score or 0.0,
                 found.follows or 0.0,
-                rank,
+                rank.value,
                 losses.get(step, nothing),
                 smooth.get(step, nothing),
             )

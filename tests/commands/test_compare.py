@@ -58,7 +58,8 @@ def test_the_previews_of_a_run_become_one_picture_and_nothing_else_changes(run: 
     )
     *table, last, modules = done.stdout.splitlines()
     assert table[0].split()[0] == "step" and table[0].split()[-1] == "images"
-    assert [line.split()[0] for line in table[1:]] == ["0", "3", "6"]
+    assert [line.split()[0] for line in table[1:4]] == ["0", "3", "6"]
+    assert table[4].startswith("best: step ") and "the highest" in table[4] and len(table) == 5
     assert table[2].endswith("sample/step00000003")
     assert last == f"Wrote {run.samples / 'compare.png'}"
     assert not set(modules.split()) & {"torch", "textual", "transformers", "diffusers", "accelerate"}
@@ -107,7 +108,7 @@ def test_scores_stand_beside_those_of_the_start_and_are_found_once(run: RunFolde
     first = ti_tui("compare", run.root, "--clip", clip, "--steps", "3,6")
     assert first.returncode == 0, first.stderr
     rows = [line.split() for line in first.stdout.splitlines()]
-    assert [word for word in rows[0] if word != "eval"] == ["step", "likeness", "prompt", "images"]
+    assert [word for word in rows[0] if word not in ("gain", "rank")] == ["step", "likeness", "prompt", "images"]
     for row in rows[1:3]:
         # A score, and how far it is from that of step 0, which is not shown itself.
         assert row[-4][0] in "+-" and row[-2][0] in "+-"

@@ -163,6 +163,7 @@ def test_a_trained_run_becomes_one_page_that_needs_nothing_else(trained: RunFold
     assert "trained to its end: 6 steps in" in short["run"]
     assert re.search(r"-?\d+( ± \d+)? % on training images, -?\d+( ± \d+)? % on held-out images", short["gain"])
     assert "model/zkz-best.safetensors" in short["best"] and "model/zkz.safetensors" in short["final"]
+    assert re.search(r"rank -?\d+\.\d %, the highest|gain -\d+\.\d % \(.*, the highest", short["best"])
     assert "report.html" in short["page"]
 
     parsed = checked(written.read_text())

@@ -51,10 +51,10 @@ def test_the_list_says_what_came_out_of_each_run(history: MakeHistory, home: Pat
     history(120, "failed", name="bert")
     plain_run(home / "runs" / "new")
     lines = runs(home / "runs")
-    assert lines[0].split() == ["run", "state", "steps", "gain", "verdict", "best", "a", "step"]
+    assert lines[0].split() == ["run", "state", "steps", "gain", "verdict", "best", "(rank)", "a", "step"]
     told = {line.split()[0].rpartition("/")[2]: line.split()[1:] for line in lines[1:]}
-    assert told["anna"] == ["done", "340", "38", "%", "learned", "300", "0.48", "s"]
-    assert told["bert"] == ["failed", "120", "of", "3790", "25", "%", "learning", "100", "0.48", "s"]
+    assert told["anna"] == ["done", "340", "38", "%", "learned", "300", "(35.6", "%)", "0.48", "s"]
+    assert told["bert"] == ["failed", "120", "of", "3790", "25", "%", "learning", "100", "(21.1", "%)", "0.48", "s"]
     assert told["new"] == ["not", "started"]
 
 
@@ -81,7 +81,7 @@ def test_two_runs_stand_side_by_side_with_the_settings_that_differ(
         "eval loss",
         "gain",
         "verdict",
-        "best step",
+        "best step (rank)",
         "norm",
         "peak memory",
     ):

@@ -202,7 +202,7 @@ def test_a_grid_of_many_steps_stays_readable(tmp_path: Path) -> None:
 
 def test_headings_say_how_far_a_score_is_from_that_of_the_start() -> None:
     start = Scores(0.591, 0.251)
-    heading = Heading(100, gain=0.312, scores=Scores(0.7124, 0.243), against=start)
-    assert heading.lines("woman") == ["eval +31 %", "likeness 0.712 +0.121", "prompt 0.243 -0.008"]
+    heading = Heading(100, gain=0.312, rank=0.298, scores=Scores(0.7124, 0.243), against=start)
+    assert heading.lines("woman") == ["gain +31 %", "rank 29.8 %", "likeness 0.712 +0.121", "prompt 0.243 -0.008"]
     assert Heading(0, scores=start).lines("woman") == ['"woman"', "likeness 0.591", "prompt 0.251"]
     assert Heading(0).lines("") == ["the start"] and Heading(7).lines("woman") == []

@@ -405,7 +405,8 @@ def test_checkpoints_are_ranked_by_the_mean_with_their_neighbours() -> None:
     # Each counts twice in its own mean.
     history = exact([0.1, 0.1, 0.3, 0.1, 0.2])
     expected = [(0, 0.1), (20, 0.15), (40, 0.2), (60, 0.175), (80, 0.5 / 3)]
-    assert list(ranks(history)) == [(step, pytest.approx(rank)) for step, rank in expected]
+    assert [(one.step, one.value) for one in ranks(history)] == [(step, pytest.approx(rank)) for step, rank in expected]
+    assert [one.evaluations for one in ranks(history)] == [2, 3, 3, 3, 2]
 
 
 def test_a_lucky_jump_makes_no_best_checkpoint() -> None:
@@ -417,5 +418,6 @@ def test_ranks_count_the_part_of_a_prompt_that_is_followed_and_leave_losses_as_t
     follows = [None, 0.9, None, 0.375, None, None]
     found = list(ranks(exact([0.2] * 5 + [-0.4], follows=follows)))
     # 0.375 is half of what is enough; it holds until it is measured again. What gained nothing is not made better.
-    assert [rank for _, rank in found] == pytest.approx([0.2, 0.2, 0.2, 0.1, 0.025, -0.2])
-    assert list(ranks([Evaluation(0, 0.1), *exact([0.2])])) == [(0, 0.2)]
+    assert [rank.value for rank in found] == pytest.approx([0.2, 0.2, 0.2, 0.1, 0.025, -0.2])
+    assert [rank.factor for rank in found] == [1.0, 1.0, 1.0, 0.5, 0.5, 0.5]
+    assert [(one.step, one.value) for one in ranks([Evaluation(0, 0.1), *exact([0.2])])] == [(0, 0.2)]

@@ -19,10 +19,12 @@ from textual.css.stylesheet import Stylesheet
 from ti_tui.dataset.parallel import Room
 from ti_tui.dataset.picture_quality import Measured, measure
 from ti_tui.run.device_monitor import DeviceMonitor, DeviceReading
+from ti_tui.run.evaluations import Evaluation
 from ti_tui.run.file import from_values, save
 from ti_tui.run.folder import RunFolder, Status
 from ti_tui.run.hardware import GIB, Hardware
 from ti_tui.run.process import ProcessId
+from ti_tui.run.verdicts import best_of
 
 BEGAN = 1_700_000_000.0
 CARD = Hardware("cuda", "RTX 2060", 6 * GIB, int(5.6 * GIB), bf16=False)
@@ -178,9 +180,14 @@ def history(home: Path) -> MakeHistory:
         four_colours(folder.images / "1_zkz woman" / "0001.png", 0)
         noise = random.Random(1)
         events: list[dict[str, Any]] = []
+        found: list[Evaluation] = []
 
         def add(t: float, kind: str, **values: Any) -> None:
             events.append({"t": BEGAN + t, "kind": kind, **values})
+
+        def evaluate(t: float, step: int) -> None:
+            add(t, "eval", **evaluated(step))
+            found.append(Evaluation.from_values(evaluated(step)))  # type: ignore[arg-type]
 
         plan = {
             "device": "cuda", "device_name": "RTX 2060", "precision": "fp16", "batch_size": 4, "accumulation": 6,
@@ -188,12 +195,12 @@ def history(home: Path) -> MakeHistory:
         }  # fmt: skip
         add(0, "phase", phase="loading", message="checking the model")
         add(1, "run", step=0, total_steps=total, epoch_steps=1.0, images=23, family="sd1", plan=plan, reasons={})
-        add(1.5, "eval", **evaluated(0))
+        evaluate(1.5, 0)
         for step in range(1, steps + 1):
             loss = 0.08 + 0.09 * math.exp(-step / 120) + noise.random() * 0.05
             add(step * 0.5, "step", step=step, loss=loss, rate=0.002, gradient_norm=0.1, seconds=0.48)
             if step % 20 == 0:
-                add(step * 0.5, "eval", **evaluated(step))
+                evaluate(step * 0.5, step)
             if step == 20:
                 add(step * 0.5, "verdict", step=step, verdict="learning", reason='6 % less error than "woman"')
             if step == 280 and verdict:
@@ -207,7 +214,8 @@ def history(home: Path) -> MakeHistory:
                 add(step * 0.5, "sample", step=step, files=[sample], prompts=["a photo of [name] --d 1"])
                 add(
                     step * 0.5, "checkpoint", step=step, state="", files=[f"model/{file.name}"], loss=loss,
-                    eval_loss=evaluated(step)["loss"], norms=[[0.6 + step / 1000]], best=step, health=[health(step)],
+                    eval_loss=evaluated(step)["loss"], norms=[[0.6 + step / 1000]],
+                    best=best_of(found, range(100, step + 1, 100)), health=[health(step)],
                 )  # fmt: skip
         add(steps * 0.5, "memory", used_bytes=int(4.1 * GIB), peak_bytes=int(4.4 * GIB), step=steps)
         if warning:

@@ -334,7 +334,8 @@ def test_a_verdict_stands_with_its_reason_and_what_to_do(history: MakeHistory, v
         text = words(pilot)
         assert f"{verdict} at step 280: " in text and REASONS[verdict][:40] in text
         assert advice in re.sub(r"\s+", " ", text)
-        assert re.search(r"★ +300 +0\.1057 +\+37 %", text), "the best checkpoint has a star, and its gain"
+        assert re.search(r"★ +300 +\+37 % +\+30 % +82 % +35\.6 %", text), "the best checkpoint has a star, and its rank"
+        assert "★ 300: gain 35.6 % (with held-out images," in text and "rank 35.6 %, the highest" in text
 
     drive(steps, run=history(verdict=verdict))
 

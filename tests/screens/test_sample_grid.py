@@ -69,7 +69,7 @@ def test_steps_scroll_sideways_and_the_best_one_has_a_star(history: MakeHistory)
         assert seen(pilot) == "‹ 180 210 240 270 ›"
         await pilot.press("home")
         await until(pilot, lambda: seen(pilot) == "0 30 60 90★ ›")
-        assert "initial" in words(pilot) and "eval +9 %" in words(pilot)
+        assert "initial" in words(pilot) and "gain +9 %" in words(pilot)
         await pilot.press("right", "right", "right", "right")
         await until(pilot, lambda: seen(pilot) == "‹ 30 60 90★ 120 ›")
         await pilot.press("end")

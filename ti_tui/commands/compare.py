@@ -32,6 +32,7 @@ from ti_tui.paths import is_there, user_path
 from ti_tui.results.comparison import Comparison, gain_at, read_history, recorded_samples, thinned, training_pictures
 from ti_tui.results.gallery import Gallery, ScoreBook, made_of, mean_scores, spread_out, subject_word, to_judge
 from ti_tui.results.grid import Heading, Words, draw_grid, save_grid
+from ti_tui.results.ranking import checkpoint_ranks, why_best
 from ti_tui.run import file as run_file
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.hardware import find_hardware
@@ -115,7 +116,7 @@ def command(
     plan = _carry_out(folder, recipe, plan, device, judge, book, spread_out(training))
     shown = plan.everything.at(plan.steps)
     headings = _headings(recipe, history, plan, book)
-    notes = _notes(recipe, plan, headings, book)
+    notes = (*_star_notes(history, plan), *_notes(recipe, plan, headings, book))
     title = f"{recipe.embedding.token}   {printable(folder.name)}   the same prompts and seeds at each step"
     image = draw_grid(shown, headings, training, Words(title, subject_word(recipe), notes))
     save_grid(image, target, _about(folder, recipe, shown, headings))
@@ -276,17 +277,24 @@ def _headings(recipe: RunFile, history: RunHistory, plan: ComparePlan, book: Sco
             return None
         return mean_scores(book.get(picture) for (_, at), picture in pictures.items() if at == step)
 
-    base = scores_at(plan.base)
+    base, ranked = scores_at(plan.base), checkpoint_ranks(history)
     return [
         Heading(
             step,
             best=step == history.best_step,
             gain=gain_at(history, step) if step else None,
+            rank=ranked[step].value if step in ranked else None,
             scores=scores_at(step),
             against=None if step == plan.base else base,
         )
         for step in plan.steps
     ]
+
+
+def _star_notes(history: RunHistory, plan: ComparePlan) -> tuple[str, ...]:
+    """Why the best step is the best, if it is shown."""
+    why = why_best(history) if history.best_step in plan.steps else ""
+    return (f"best: step {history.best_step}: {why}.",) if why else ()
 
 
 def _notes(recipe: RunFile, plan: ComparePlan, headings: Sequence[Heading], book: ScoreBook | None) -> tuple[str, ...]:
@@ -329,12 +337,12 @@ def _about(folder: RunFolder, recipe: RunFile, shown: Comparison, headings: Sequ
 
 def _print_table(folder: RunFolder, shown: Comparison, headings: Sequence[Heading]) -> None:
     """Print a line for each step: its scores, and where its images are."""
-    rows = [("step", "eval", "likeness", "prompt", "images")]
+    rows = [("step", "gain", "rank", "likeness", "prompt", "images")]
     for heading in headings:
         paths = [shown.pictures[key] for prompt in shown.prompts if (key := (prompt, heading.step)) in shown.pictures]
-        step = f"{heading.step}{' best' if heading.best else ''}"
-        rows.append((step, heading.gained, heading.likeness, heading.following, _place_of(folder, paths)))
-    used = [column for column in range(5) if any(row[column] for row in rows[1:])]
+        step, place = f"{heading.step}{' best' if heading.best else ''}", _place_of(folder, paths)
+        rows.append((step, heading.gained, heading.ranked, heading.likeness, heading.following, place))
+    used = [column for column in range(6) if any(row[column] for row in rows[1:])]
     shown_cells = [[row[column] for column in used] for row in rows]
     for line in lines_of(shown_cells, natural_widths(shown_cells), right=(0,)):
         terminal.line(line)

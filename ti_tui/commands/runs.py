@@ -26,7 +26,7 @@ from ti_tui.run import file as run_file
 from ti_tui.run.folder import RunFolder
 from ti_tui.settings import known_runs
 
-HEADS = ("run", "state", "steps", "gain", "verdict", "best", "a step", "updated")
+HEADS = ("run", "state", "steps", "gain", "verdict", "best (rank)", "a step", "updated")
 RIGHT = (3, 5, 6)
 """Columns of numbers."""
 LEAST_PATH, LEAST_COLUMN, MOST_COLUMN = 14, 14, 40
@@ -78,7 +78,7 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
         steps_in_words(outcome),
         percent(outcome.gain),
         verdict.name if verdict is not None else "",
-        str(outcome.best_step) if outcome.best_step is not None else "",
+        outcome.best_in_words,
         pace_in_words(outcome.seconds_per_step),
         f"{show.seconds(max(0.0, time.time() - status.updated))} ago" if status is not None else "",
     )

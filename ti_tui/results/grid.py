@@ -37,6 +37,7 @@ FONTS = ("DejaVuSans.ttf", "LiberationSans-Regular.ttf", "NotoSans-Regular.ttf",
 class Heading:
     """The heading of a column.
 
+    rank:    what ★ goes by; None for a step without a checkpoint.
     scores:  means over the column.
     against: the scores that they are compared with; None for the column itself.
     """
@@ -44,6 +45,7 @@ class Heading:
     step: int
     best: bool = False
     gain: float | None = None
+    rank: float | None = None
     scores: Scores | None = None
     against: Scores | None = None
 
@@ -62,9 +64,14 @@ class Heading:
         """`+12 %`; "" if unknown."""
         return percent(self.gain, sign=True)
 
+    @property
+    def ranked(self) -> str:
+        """`11.8 %`; "" if unknown."""
+        return percent(self.rank, digits=1)
+
     def lines(self, start: str) -> list[str]:
         """The lines under the step. start: what step 0 shows, in words."""
-        named = (("eval", self.gained), ("likeness", self.likeness), ("prompt", self.following))
+        named = (("gain", self.gained), ("rank", self.ranked), ("likeness", self.likeness), ("prompt", self.following))
         shown = [f"{name} {text}" for name, text in named if text]
         return [f'"{start}"' if start else "the start", *shown] if self.step == 0 else shown
 

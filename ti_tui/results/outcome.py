@@ -9,6 +9,7 @@ from pathlib import Path
 from ti_tui.embeddings.files import FORMS, SUFFIXES
 from ti_tui.formatting import number, percent
 from ti_tui.results.comparison import gain_at
+from ti_tui.results.ranking import checkpoint_ranks
 from ti_tui.run.evaluations import Evaluation
 from ti_tui.run.folder import RunFolder, Status
 from ti_tui.run.outline import Outline, read_outline
@@ -76,6 +77,14 @@ class Outcome:
     @property
     def best_step(self) -> int | None:
         return self.outline.history.best_step
+
+    @property
+    def best_in_words(self) -> str:
+        """The best step and its rank, `80 (34.1 %)`; "" if no checkpoint was evaluated."""
+        if self.best_step is None:
+            return ""
+        rank = checkpoint_ranks(self.outline.history).get(self.best_step)
+        return f"{self.best_step} ({percent(rank.value, digits=1)})" if rank is not None else str(self.best_step)
 
     @property
     def gain(self) -> float | None:

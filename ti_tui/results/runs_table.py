@@ -62,7 +62,7 @@ def outcome_rows(runs: Sequence[ComparedRun]) -> list[SettingDifference]:
         ("gain", lambda run: percent(run.outcome.gain, _error(run, "gain_error"))),
         ("gain, held out", _held),
         ("verdict", _verdict),
-        ("best step", lambda run: "" if run.outcome.best_step is None else str(run.outcome.best_step)),
+        ("best step (rank)", lambda run: run.outcome.best_in_words),
         ("norm", lambda run: run.outcome.length),
         ("peak memory", lambda run: f"{run.outcome.peak_bytes / GIB:.1f} GiB" if run.outcome.peak_bytes else ""),
     ]

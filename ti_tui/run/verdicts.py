@@ -139,25 +139,46 @@ def judge(history: Sequence[Evaluation], initial: str, before: Verdict | None = 
     return Verdict(history[-1].step, VerdictName.LEARNING, f"{percent(history[-1].gain)} less error than {initial}")
 
 
+@dataclass(frozen=True)
+class Rank:
+    """What a checkpoint is ranked by: its gain times prompt-following.
+
+    gain:        of trained and held-out images (`Evaluation.score`), averaged with the evaluations beside it, so that
+                 one lucky evaluation does not make a best checkpoint.
+    evaluations: how many of them it is averaged over.
+    follows:     prompt-following as last measured; None before.
+    """
+
+    step: int
+    gain: float
+    evaluations: int = 1
+    follows: float | None = None
+
+    @property
+    def factor(self) -> float:
+        """How prompt-following counts: fully from ENOUGH_FOLLOWING on."""
+        return 1.0 if self.follows is None else min(1.0, self.follows / ENOUGH_FOLLOWING)
+
+    @property
+    def value(self) -> float:
+        return self.gain * self.factor if self.gain > 0 else self.gain
+
+
 def best_of(history: Sequence[Evaluation], steps: Sequence[int]) -> int | None:
     """The step, of the checkpoints at `steps`, whose evaluation ranks highest; None if none of them was evaluated."""
     wanted = set(steps)
-    ranked = [(rank, step) for step, rank in ranks(history) if step in wanted]
+    ranked = [(rank.value, rank.step) for rank in ranks(history) if rank.step in wanted]
     return max(ranked)[1] if ranked else None
 
 
-def ranks(history: Sequence[Evaluation]) -> Iterator[tuple[int, float]]:
-    """(step, rank) of each evaluation: its gain times prompt-following.
-
-    The gain is averaged with its neighbours, so that one lucky evaluation does not make a best checkpoint.
-    """
+def ranks(history: Sequence[Evaluation]) -> Iterator[Rank]:
+    """The rank of each evaluation that has a gain, in order."""
     known = [one for one in history if one.score is not None]
-    followed = 1.0
+    followed: float | None = None
     for place, one in enumerate(known):
         followed = followed if one.follows is None else one.follows
         near = [other.score or 0.0 for other in known[max(0, place - 1) : place + 2]]
-        gain = statistics.fmean([*near, one.score or 0.0])
-        yield one.step, gain * min(1.0, followed / ENOUGH_FOLLOWING) if gain > 0 else gain
+        yield Rank(one.step, statistics.fmean([*near, one.score or 0.0]), len(near), followed)
 
 
 def _diverging(history: Sequence[Evaluation], initial: str) -> _Found:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ti_tui.formatting import clock, number, percent, seconds, start_in_words
-from ti_tui.results.comparison import gain_at
 from ti_tui.results.outcome import DAY, Outcome, ResultFiles, decimal, pace_in_words, reason_in_words
+from ti_tui.results.ranking import why_best
 from ti_tui.results.report.chart import LOOKS
 from ti_tui.results.report.markup import Html, tag
 from ti_tui.run.hardware import GIB
@@ -111,10 +111,7 @@ def _figures(outcome: Outcome, files: ResultFiles) -> list[tuple[str, object]]:
     if found is not None and found.held_gain is not None:
         figures.append(("gain, held-out images", percent(found.held_gain, found.held_gain_error)))
     if outcome.best_step is not None:
-        gain = percent(gain_at(history, outcome.best_step))
-        below = f"gain {gain}" if gain else ""
-        if files.best is None:
-            below = "its file is gone"
+        below = why_best(history, brief=True) if files.best is not None else "its file is gone"
         figures.append(("best checkpoint", [f"step {outcome.best_step}", tag("small", below) if below else None]))
     if found is not None and outcome.gain is None:
         figures.append(("eval loss", decimal(found.loss)))

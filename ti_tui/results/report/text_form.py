@@ -7,8 +7,8 @@ import textwrap
 from pathlib import Path
 
 from ti_tui.formatting import location, number, percent, printable, size, start_in_words
-from ti_tui.results.comparison import gain_at
 from ti_tui.results.outcome import decimal, pace_in_words, reason_in_words
+from ti_tui.results.ranking import why_best
 from ti_tui.results.report.page import Report
 from ti_tui.results.report.summary import state_in_words
 
@@ -37,9 +37,9 @@ def short_form(report: Report, page: Path, page_bytes: int) -> list[str]:
     if gains := _gains(report):
         rows.append(("gain", gains))
     if outcome.best_step is not None:
-        gain = percent(gain_at(report.history, outcome.best_step))
         where = f", {_shown(files.best)}" if files.best else ", whose file is gone"
-        rows.append(("best", f"step {outcome.best_step}{f' with {gain}' if gain else ''}{where}"))
+        why = why_best(report.history)
+        rows.append(("best", f"step {outcome.best_step}{where}{f': {why}' if why else ''}"))
     if files.final is not None:
         rows.append(("final", _shown(files.final)))
     elif files.last is not None and files.last != files.best:

@@ -10,11 +10,11 @@ from ti_tui.formatting import clock, printable, seconds, wrapped
 from ti_tui.monitoring.followed_run import FollowedRun
 from ti_tui.run.device_monitor import DeviceReading
 from ti_tui.run.hardware import GIB
-from ti_tui.run.history import CheckpointRow, RunHistory
+from ti_tui.run.history import RunHistory
 from ti_tui.run.scheme import Scheme
 from ti_tui.run.smoothing import smooth_curve
 from ti_tui.screens.dashboard import verdict_lines
-from ti_tui.widgets.canvas import LEAST_WIDTH, Line, Piece, cut, marked, spread
+from ti_tui.widgets.canvas import LEAST_WIDTH, Line, Piece, marked, spread
 from ti_tui.widgets.chart import Axis, Curve, chart, nice_axis, spark
 
 STATES = {
@@ -232,21 +232,6 @@ def about(view: View, width: int, log: Sequence[tuple[float, str]], rows: int) -
             break
         shown = [*entry, *shown]
     return [*lines, *shown]
-
-
-def checkpoint_heading(width: int) -> Line:
-    """The headings of the columns of `checkpoint`."""
-    return [(cut(f"  {'step':>7}  {'eval':>7} {'gain':>7} {'norm':>6}  installed", width), "muted")]
-
-
-def checkpoint(row: CheckpointRow, gain: str, *, best: bool, installed: bool, last: bool) -> list[Piece]:
-    """One checkpoint as columns of fixed width. gain: as text."""
-
-    def number(value: float | None, form: str) -> str:
-        return (format(value, form) if abs(value) < 1000 else f"{value:.0e}") if value is not None else "-"
-
-    text = f"{row.step:>7}  {number(row.eval_loss, '.4f'):>7} {gain or '-':>7} {number(row.norm, '.2f'):>6}"
-    return [("★" if best else " ", "accent b"), (text, "b" if last else ""), ("  ✓" if installed else "", "success")]
 
 
 def result(view: View, file: str, width: int) -> list[Line]:

@@ -269,7 +269,7 @@ class SampleGrid(Vertical, can_focus=True):
         if step == 0:
             return "initial"
         gain = percent(gain_at(self._history, step), sign=True)
-        return gain and f"eval {gain}"
+        return gain and f"gain {gain}"
 
 
 def _scrolled(first: int, chosen: int, seen: int, count: int) -> int:

@@ -97,7 +97,7 @@ class CompareScreen(AppAccess, Screen[None]):
         if self.in_grid:
             return (
                 "The samples, always drawn with the same prompts and seeds: a row for each prompt, a column for each "
-                "step, training images at the right. ★ is the best checkpoint; `eval` is the gain of the eval loss. "
+                "step, training images at the right, gains below the steps. ★ is the best checkpoint. "
                 "Arrows move and scroll; + and - make the images larger and smaller; enter shows the chosen step "
                 "large. `ti-tui compare` saves the grid as one image."
             )

@@ -16,17 +16,19 @@ from textual.widgets import OptionList, Rule, Static
 from textual.widgets.option_list import Option
 from textual.worker import get_current_worker
 
-from ti_tui.formatting import location, percent, printable
+from ti_tui.formatting import location, printable
+from ti_tui.results.ranking import checkpoint_ranks
 from ti_tui.run.device_monitor import DeviceMonitor, DeviceReading
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.history import CheckpointRow
 from ti_tui.screens.base import fit_key_line
-from ti_tui.screens.dashboard import lines, verdict_lines
+from ti_tui.screens.dashboard import checkpoint_lines, lines, verdict_lines
+from ti_tui.screens.dashboard.checkpoint_lines import CheckpointLine
 from ti_tui.screens.dashboard.health import HealthScreen
 from ti_tui.screens.dashboard.lines import View
 from ti_tui.screens.dashboard.samples import sample_at, step_for, training_image
 from ti_tui.screens.dashboard.steering import SteeringScreen
-from ti_tui.widgets.canvas import Canvas
+from ti_tui.widgets.canvas import Canvas, Piece
 from ti_tui.widgets.key_line import KeyLine
 from ti_tui.widgets.picture import PictureView
 
@@ -99,6 +101,7 @@ class DashboardScreen(SteeringScreen):
             with Vertical(id="saves"):
                 yield Canvas(id="heading")
                 yield OptionList(id="checkpoints")
+                yield Canvas(id="why")
                 yield Static("", id="file", markup=False)
             with Horizontal(id="samples"):
                 for name in ("then", "now", "real"):
@@ -106,7 +109,6 @@ class DashboardScreen(SteeringScreen):
         yield KeyLine()
 
     def on_mount(self) -> None:
-        self.query_one("#heading", Canvas).draw([lines.checkpoint_heading(44)])
         self.query_one("#real", PictureView).show(training_image(self.followed.folder), "a training image")
         self._reconcile()
         self.look_again()
@@ -232,32 +234,39 @@ class DashboardScreen(SteeringScreen):
 
     def _show_checkpoints(self) -> None:
         rows = self.followed.rows
-        listed = (rows, self.followed.installed, self.followed.history.best_step)
+        history = self.followed.history
+        box = self.query_one("#checkpoints", OptionList)
+        # The highlighted row is as wide as the list, with a cell of padding at both sides.
+        width = self.query_one("#saves").size.width - 2
+        listed = (rows, self.followed.installed, history.best_step, len(history.evaluations), width)
         if listed == self._listed:
             return
-        box = self.query_one("#checkpoints", OptionList)
         at, before = box.highlighted, self._shown_steps
         follows = at is None or at == 0
         chosen_step = before[at] if at is not None and at < len(before) else None
         self._listed, self._shown_steps = listed, [row.step for row in rows]
-        box.set_options([Option(self._option(row, last=i == 0)) for i, row in enumerate(rows)])
+        ranked = checkpoint_ranks(history)
+        told = [
+            CheckpointLine(
+                row,
+                history.evaluation_at(row.step),
+                ranked.get(row.step),
+                best=row.step == history.best_step,
+                installed=row.step in self.followed.installed,
+            )
+            for row in rows
+        ]
+        columns = checkpoint_lines.columns(width, told)
+        self.query_one("#heading", Canvas).draw([[(" ", ""), *checkpoint_lines.heading(columns)]])
+        box.set_options(
+            [Option(_content(checkpoint_lines.checkpoint(one, columns, last=i == 0))) for i, one in enumerate(told)]
+        )
+        most = 1 if self.has_class("-short") else 3
+        self.query_one("#why", Canvas).draw(checkpoint_lines.star_lines(history, self._shown_steps, width, most))
         if rows:
             known = chosen_step in self._shown_steps and not follows
             box.highlighted = self._shown_steps.index(chosen_step) if known and chosen_step is not None else 0
         self._show_samples()
-
-    def _option(self, row: CheckpointRow, *, last: bool) -> Content:
-        history = self.followed.history
-        pieces = lines.checkpoint(
-            row,
-            percent(found.gain, sign=True) if (found := history.evaluation_at(row.step)) is not None else "",
-            best=row.step == history.best_step,
-            installed=row.step in self.followed.installed,
-            last=last,
-        )
-        return Content.assemble(
-            *((text, " ".join(f"${s}" if len(s) > 1 else "bold" for s in style.split())) for text, style in pieces)
-        )
 
     def _show_samples(self) -> None:
         history = self.followed.history
@@ -338,3 +347,10 @@ class DashboardScreen(SteeringScreen):
     def action_read(self) -> None:
         self._read_warnings = len(self.followed.history.warnings)
         self._show_notices()
+
+
+def _content(pieces: list[Piece]) -> Content:
+    """A line for a list: style names become Textual's."""
+    return Content.assemble(
+        *((text, " ".join(f"${s}" if len(s) > 1 else "bold" for s in style.split())) for text, style in pieces)
+    )
