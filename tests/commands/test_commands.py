@@ -185,6 +185,7 @@ def test_init_refuses_and_leaves_nothing_behind(tmp_path: Path, photos: Path, mo
         (init(run, photos, models["sd1"], "--set", "embedding.start=cros"), "Did you mean cross?"),
         (init(run, photos, models["sd1"], "--vectors", "99"), "99 is not a whole number from 1 to 75"),
         (init(run, photos, models["sd1"], "--scheme", "0.05:x"), "is not a whole number of steps"),
+        (init(run, photos, models["sd1"], "--set", "embedding.token=cat"), "is already a word of the model"),
         (init(photos / "inside", photos, models["sd1"]), "inside the folder of photographs"),
     ):
         refused(outcome, says)

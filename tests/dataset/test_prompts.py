@@ -170,6 +170,19 @@ def test_a_token_that_no_prompt_can_call_is_refused(token: str, special: str, cl
     assert not check_token("zkz-AND_2", 4, clip)
 
 
+@pytest.mark.parametrize("token", ["📷", "café", "CAFÉ"])
+def test_a_word_of_the_model_is_known_in_any_script(token: str, clip: PromptTokenizer) -> None:
+    (problem,) = check_token(token, 4, clip)
+    assert problem.severity == "error" and "already a word" in problem.message
+
+
+@pytest.mark.parametrize("token", ["zkz🫠", "zkz!", "z'kz"])
+def test_a_token_of_other_characters_than_those_of_words_is_warned_about(token: str, clip: PromptTokenizer) -> None:
+    (problem,) = check_token(token, 4, clip)
+    assert problem.severity == "warning" and problem.field == "embedding.token"
+    assert not check_token("zköz_2-ж", 4, clip)
+
+
 def test_captions_that_hold_the_token_or_a_word_around_it_are_told() -> None:
     found = check_captions(
         [picture("a zkz in snow", "1.png"), picture("zkzs house", "2.png")], "zkz", ["[name], [filewords]"]

@@ -210,6 +210,26 @@ def test_a_value_that_is_none_is_said_below_its_field_and_kept(home: Path, photo
     drive(steps)
 
 
+def test_a_token_is_judged_while_it_is_typed_and_without_a_model(home: Path) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("alt+3")
+        await until(pilot, lambda: "Class word" in words(pilot))
+        for token, says in {
+            "cat": "'cat' is already a word of the model",
+            "📷": "is already a word of the model",
+            "z'kz": "is not a letter, a digit, - or _",
+            "two words": "'two words' is not one word of letters, digits, - and _",
+            **dict.fromkeys(("--help", "(", "z)kz", "AND", "__metadata__"), "no prompt can call"),
+        }.items():
+            await type_text(pilot, token)
+            await until(pilot, lambda says=says: says in words(pilot))  # type: ignore[misc]
+            await pilot.press("ctrl+u")
+        await type_text(pilot, "zkz")
+        await until(pilot, lambda: "not a word of the model" in words(pilot))
+
+    drive(steps)
+
+
 def test_fields_are_found_by_a_word_of_their_explanation(home: Path) -> None:
     async def steps(pilot: Pilot[None]) -> None:
         await pilot.press("alt+4")

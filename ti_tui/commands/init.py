@@ -97,7 +97,7 @@ def make_run(
             terminal.line(f"  prepared {done} of {total}", err=True)
 
     made = create_run(run, images, values, choices, class_word=class_word, progress=progress)
-    show.problems(made.prepared.problems, err=True)
+    show.problems(made.problems, err=True)
     captions = f", {made.prepared.captions} with captions" if made.prepared.captions else ""
     terminal.line(f"Made {made.folder.root}: {show.number(made.prepared.images, 'image')}{captions}.")
     if made.prepared.masks:

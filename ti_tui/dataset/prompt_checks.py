@@ -15,6 +15,7 @@ from ti_tui.run.sample_prompts import SamplePromptError, parse_sample_prompt
 SPECIAL = re.compile(r"[(){}]|^-|^(AND|BREAK|__metadata__)$")
 """Parts of a token that A1111, Forge and ComfyUI read as emphasis, alternatives or keywords, sample prompts as options
 (`--d`), and the diffusers file as its header."""
+UNUSUAL = re.compile(r"[^\w-]")
 
 
 def check_token(token: str, vectors: int, tokenizer: PromptTokenizer) -> Problems:
@@ -31,6 +32,12 @@ def check_token(token: str, vectors: int, tokenizer: PromptTokenizer) -> Problem
             f"{token!r} is already a word of the model: diffusers refuses it, other programs replace the word",
             field="embedding.token",
             remedy=f"Choose another, such as {_free_name(token, tokenizer)}.",
+        )
+    elif unusual := UNUSUAL.search(token):
+        problems.warning(
+            f"{token!r}: {unusual.group()!r} is not a letter, a digit, - or _",
+            field="embedding.token",
+            remedy="Some programs may not find such a token in a prompt.",
         )
     if vectors >= tokenizer.room:
         problems.error(

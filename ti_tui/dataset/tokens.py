@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -78,11 +79,7 @@ class PromptTokenizer:
     @classmethod
     def clip(cls, *, length: int = 77, pad: str = END) -> PromptTokenizer:
         """The tokenizer of every published SD 1, SD 2 and SDXL text encoder; it ships with ti_tui."""
-        packed = resources.files("ti_tui").joinpath("data/clip/merges.txt.gz").read_bytes()
-        merges = [_pair(line) for line in gzip.decompress(packed).decode("utf-8").split("\n")]
-        letters = _byte_letters()
-        words = [*letters, *(f"{letter}</w>" for letter in letters), *(a + b for a, b in merges), START, END]
-        return cls({word: number for number, word in enumerate(words)}, merges, length=length, pad=pad)
+        return _clip(length, pad)
 
     @classmethod
     def from_folder(cls, folder: Path, *, length: int = 77, pad: str = END) -> PromptTokenizer:
@@ -138,7 +135,10 @@ class PromptTokenizer:
 
     def is_word(self, text: str) -> bool:
         """Whether `text` is one entry of the vocabulary, as a word or as the beginning of a word."""
-        return text.lower() in self._vocab or f"{text.lower()}</w>" in self._vocab
+        # The vocabulary is written in byte letters, in which é and emoji look different.
+        pieces = self._tokenizer.pre_tokenizer.pre_tokenize_str(self._tokenizer.normalizer.normalize_str(text))
+        entry = pieces[0][0] if len(pieces) == 1 else ""
+        return entry in self._vocab or f"{entry}</w>" in self._vocab
 
     def encode(self, prompt: str, vectors: int, vocabulary: int) -> Encoded:
         """Ids of `prompt` with each [name] expanded into `vectors` ids from `vocabulary` on."""
@@ -154,6 +154,15 @@ class PromptTokenizer:
         padded = [self.start, *kept, self.end]
         padded += [self.pad] * (self.length - len(padded))
         return Encoded(tuple(padded), len(ids), self.room, whole_token)
+
+
+@cache
+def _clip(length: int, pad: str) -> PromptTokenizer:
+    packed = resources.files("ti_tui").joinpath("data/clip/merges.txt.gz").read_bytes()
+    merges = [_pair(line) for line in gzip.decompress(packed).decode("utf-8").split("\n")]
+    letters = _byte_letters()
+    words = [*letters, *(f"{letter}</w>" for letter in letters), *(a + b for a, b in merges), START, END]
+    return PromptTokenizer({word: number for number, word in enumerate(words)}, merges, length=length, pad=pad)
 
 
 def find_tokenizer(

@@ -90,7 +90,7 @@ def check_recipe(run: RunFile, folder: RunFolder, *, pictures: Scan | None = Non
     """
     problems = Problems()
     facts = _check_model(run, folder, problems)
-    tokenizers = _find_tokenizers(run, folder, facts, problems)
+    tokenizers = find_tokenizers(run, folder, facts, problems)
     if pictures is None:
         pictures = _scan(run.dataset.images, folder, "dataset.images", problems, decode=decode)
         if pictures is not None and run.dataset.masks:
@@ -114,8 +114,8 @@ def check_recipe(run: RunFile, folder: RunFolder, *, pictures: Scan | None = Non
             f"SDXL is made for 1024 pixels; at {run.dataset.resolution} it learns little",
             field="dataset.resolution", remedy="Write 1024, or 768 if memory is short.",
         )  # fmt: skip
+    problems.add(judge_token(run, tokenizers))
     if tokenizers and facts is not None:
-        problems.add(check_token(run.embedding.token, run.embedding.vectors, tokenizers[0]))
         words = len(tokenizers[0].words(run.embedding.init)) if init is None else 0
         if words > run.embedding.vectors and run.embedding.start != "mean":
             problems.info(
@@ -196,9 +196,15 @@ def _check_model(run: RunFile, folder: RunFolder, problems: Problems) -> ModelFa
     return facts
 
 
-def _find_tokenizers(
+def judge_token(run: RunFile, tokenizers: tuple[PromptTokenizer, ...]) -> Problems:
+    """Problems with the token and the number of its vectors; judged by CLIP's vocabulary if no tokenizer is known."""
+    return check_token(run.embedding.token, run.embedding.vectors, (*tokenizers, PromptTokenizer.clip())[0])
+
+
+def find_tokenizers(
     run: RunFile, folder: RunFolder, facts: ModelFacts | None, problems: Problems
 ) -> tuple[PromptTokenizer, ...]:
+    """The tokenizer of each text encoder; none while the model is not known, or after a problem."""
     if facts is None:
         return ()
     encoders = families()[facts.family]["text_encoders"]

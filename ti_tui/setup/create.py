@@ -18,8 +18,10 @@ from ti_tui.embeddings.run_files import clear_leftovers
 from ti_tui.run import file as run_file
 from ti_tui.run.folder import RunFolder, RunFolderError
 from ti_tui.run.model import ModelFacts, find_model, inspect_model, with_prediction
+from ti_tui.run.problems import Problems
 from ti_tui.run.recipe import FORMAT, RunFile
 from ti_tui.settings import remember_run
+from ti_tui.setup.check import CheckFailed, find_tokenizers, judge_token
 
 HALF_MADE = ".half-made"
 """A file in a run folder that is being made."""
@@ -30,12 +32,13 @@ ALL_THAT_CAN_BE_USED = PictureChoices(forced="all")
 
 @dataclass(frozen=True)
 class Created:
-    """A new run, what was found about its images, and its model (None: a hub id that is not downloaded yet)."""
+    """A new run, its images, its model (None: a hub id that is not downloaded yet), and what is odd about them."""
 
     folder: RunFolder
     run: RunFile
     prepared: Prepared
     facts: ModelFacts | None
+    problems: Problems
 
 
 def create_run(
@@ -65,6 +68,7 @@ def create_run(
     run = run_file.from_values({"format": FORMAT, **values, "dataset": dataset}, folder.file)
     path = find_model(run.model.base, folder.root)
     facts = with_prediction(inspect_model(path), run.model.prediction) if path is not None else None
+    problems = _judge_token(run, folder, facts)
     existed, resumed = folder.root.exists(), is_half_made(folder.root)
     try:
         with folder.lock():
@@ -101,7 +105,17 @@ def create_run(
             _undo(folder, existed=existed)
         raise
     remember_run(folder.root)
-    return Created(folder, run, prepared, facts)
+    problems.add(prepared.problems)
+    return Created(folder, run, prepared, facts, problems)
+
+
+def _judge_token(run: RunFile, folder: RunFolder, facts: ModelFacts | None) -> Problems:
+    """Problems with the token, after which the run's folders are named. Raises CheckFailed if it cannot be used."""
+    # A tokenizer that cannot be read is reported by the check of the run.
+    problems = judge_token(run, find_tokenizers(run, folder, facts, Problems()))
+    if problems.errors:
+        raise CheckFailed(problems.errors)
+    return problems
 
 
 def is_taken(root: Path) -> bool:

@@ -33,7 +33,7 @@ def note(name: str, draft: Draft, findings: Findings) -> str:
         case "model.base":
             return checked.facts.describe() if checked and checked.facts else ""
         case "embedding.token":
-            return "not a word of the model" if checked and checked.tokenizers and value else ""
+            return "not a word of the model" if checked and value else ""
         case "embedding.init":
             return _init(str(value or ""), checked)
         case "embedding.start":

@@ -71,6 +71,12 @@ class DirectoriesPane(FormPane):
             + [[(" " * 17, ""), (line[:26], ""), (line[26:], "muted")] for line in lines[1:]]
         )
 
+    def show_row(self, row: FieldRow) -> None:
+        super().show_row(row)
+        if row.spec.name == "embedding.token" and self.draft.text(row.spec.name):
+            # Everything is named after the token: what is wrong with it is shown while it is typed.
+            row.flag()
+
     def explanation(self) -> str:
         if self.query_one("#found").has_focus:
             return "enter uses this embeddings folder."
