@@ -43,6 +43,7 @@ class ModelSource:
         """Text encoder `index` (SDXL has two), frozen. Raises ModelError unless every tensor is matched."""
         from accelerate import init_empty_weights
         from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+        from transformers.initialization import no_init_weights
 
         if self.facts.single_file:
             values, tensors = single_file.text_tensors(self._single(), self.facts, index)
@@ -50,7 +51,7 @@ class ModelSource:
             folder = self.facts.path / ("text_encoder" if index == 0 else "text_encoder_2")
             values = bounded.read_json(folder / "config.json")
             tensors = _folder_tensors(folder)
-        with _config_errors(self.facts.path, "text encoder"), init_empty_weights():
+        with _config_errors(self.facts.path, "text encoder"), init_empty_weights(), no_init_weights():
             config = CLIPTextConfig(**{**values, "eos_token_id": self.end_id})
             model = (CLIPTextModelWithProjection if index == 1 else CLIPTextModel)(config)
         return _filled(
@@ -61,6 +62,7 @@ class ModelSource:
         """The U-Net, frozen. Raises ModelError unless every tensor is matched."""
         from accelerate import init_empty_weights
         from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+        from transformers.initialization import no_init_weights
 
         if self.facts.single_file:
             values = single_file.unet_config(self._single(), self.facts)
@@ -68,7 +70,7 @@ class ModelSource:
         else:
             values = bounded.read_json(self.facts.path / "unet" / "config.json")
             tensors = _folder_tensors(self.facts.path / "unet", self.ahead)
-        with _config_errors(self.facts.path, "U-Net"), init_empty_weights():
+        with _config_errors(self.facts.path, "U-Net"), init_empty_weights(), no_init_weights():
             model = UNet2DConditionModel.from_config(values)
         unet = _filled(model, tensors, dtype, what="U-Net", path=self.facts.path)
         if self.ahead is not None:
@@ -79,9 +81,10 @@ class ModelSource:
         """The VAE, frozen: the separate one, or the model's. Raises ModelError unless every tensor is matched."""
         from accelerate import init_empty_weights
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+        from transformers.initialization import no_init_weights
 
         values, tensors, path = self._vae_parts()
-        with _config_errors(path, "VAE"), init_empty_weights():
+        with _config_errors(path, "VAE"), init_empty_weights(), no_init_weights():
             model = AutoencoderKL.from_config(values)
         return _filled(model, _new_attention_names(tensors), dtype, what="VAE", path=path)
 
