@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,8 @@ import torch
 from PIL import Image
 
 from tests.conftest import MakeRun, edit
+from tests.fixtures.terminal import Terminal
+from tests.fixtures.terminal import ti_tui as command_line
 from ti_tui.cli import COMMANDS
 from ti_tui.embeddings import files
 from ti_tui.run.events import EventReader
@@ -92,24 +93,10 @@ def test_the_main_job_from_photographs_to_an_embedding(tmp_path: Path, photos: P
 
 def test_a_terminal_gets_a_progress_bar(make_run: MakeRun) -> None:
     folder = make_run(scheme="0.01:3")
-    seen = bytearray()
-
-    def read(descriptor: int) -> bytes:
-        content = os.read(descriptor, 4096)
-        seen.extend(content)
-        return content
-
-    with Path(os.devnull).open("w") as nothing:
-        keep = os.dup(1)
-        os.dup2(nothing.fileno(), 1)
-        try:
-            status = pty.spawn([sys.executable, "-m", "ti_tui", "train", str(folder.root)], read)
-        finally:
-            os.dup2(keep, 1)
-            os.close(keep)
-    assert os.waitstatus_to_exitcode(status) == 0
-    text = seen.decode(errors="replace")
-    assert "3/3" in text and "━" in text and "The embedding is in" in text
+    with Terminal(command_line("train", str(folder.root))) as terminal:
+        assert terminal.wait_for_end(120) == 0
+        terminal.read(0.2)
+        assert "3/3" in terminal.text and "━" in terminal.text and "The embedding is in" in terminal.text
 
 
 def test_detach_stop_and_go_on(make_run: MakeRun) -> None:

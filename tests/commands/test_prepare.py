@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,7 @@ from PIL import Image
 
 from tests.commands.test_commands import refused, ti_tui
 from tests.conftest import MakeRun, edit
-from tests.fixtures import bad_pictures
-from tests.fixtures.bad_pictures import photo
+from tests.fixtures.bad_pictures import Bad, photo
 from ti_tui.commands import show
 from ti_tui.run.file import load
 
@@ -142,9 +142,11 @@ def test_mistakes_on_the_command_line_are_told(source: Path, tmp_path: Path) -> 
     assert not run.exists()
 
 
-def test_bad_photographs_are_told_and_end_with_2(tmp_path: Path) -> None:
+def test_bad_photographs_are_told_and_end_with_2(
+    tmp_path: Path, make_bad_pictures: Callable[[Path], list[Bad]]
+) -> None:
     folder = tmp_path / "bad"
-    made = bad_pictures.make(folder)
+    made = make_bad_pictures(folder)
     outcome = ti_tui("check", folder)
     assert outcome.returncode == 2 and "Traceback" not in outcome.stdout + outcome.stderr
     for one in made:

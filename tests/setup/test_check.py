@@ -29,7 +29,7 @@ def problems(folder: RunFolder) -> list[Problem]:
     ],
 )
 def test_the_optimizer_itself_says_what_it_does_not_take(
-    make_run: MakeRun, arguments: dict[str, object], said: str
+    make_run: MakeRun, forked_processes: None, arguments: dict[str, object], said: str
 ) -> None:
     found = problems(make_run(**{"training.optimizer_arguments": arguments}))
     if not said:

@@ -14,6 +14,7 @@ from PIL import Image
 from tests.fixtures.bad_pictures import photo
 from ti_tui import atomic
 from ti_tui.dataset.prepare import prepare
+from ti_tui.dataset.survey import SurveyCache
 from ti_tui.run.folder import RunFolderError
 from ti_tui.setup.create import HALF_MADE, create_run, is_half_made, is_taken
 
@@ -67,41 +68,50 @@ def tree(root: Path) -> dict[str, Any]:
     return found | {"dataset.json": record}
 
 
-def make(root: Path, photographs: Path) -> None:
-    values = {"model": {"base": "owner/model"}, "dataset": {"resolution": 64}, "embedding": {"token": "zkz"}}
-    create_run(root, photographs, {**values, "scheme": {"segments": [{"learning_rate": 0.01, "steps": 5}]}})
-
-
 def test_init_killed_anywhere_is_finished_by_the_same_init(
-    photographs: Path, tmp_path: Path, kill: Callable[[int], list[str]], monkeypatch: pytest.MonkeyPatch
+    photographs: Path,
+    tmp_path: Path,
+    kill: Callable[[int], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    measured: SurveyCache,
 ) -> None:
+    values = {"model": {"base": "owner/model"}, "dataset": {"resolution": 64}, "embedding": {"token": "zkz"}}
+    values["scheme"] = {"segments": [{"learning_rate": 0.01, "steps": 5}]}
+
+    def make(root: Path) -> None:
+        create_run(root, photographs, values, memory=measured)
+
     written = kill(1000)
-    make(tmp_path / "whole", photographs)
+    make(tmp_path / "whole")
     whole = tree(tmp_path / "whole")
     assert {"0004.png", "0004.txt", "0003-mask.png", "dataset.json"} <= set(written[: written.index("run.toml")])
     for number in range(written.index("run.toml") + 1):
         root = tmp_path / f"killed-{number}" / "run"
         kill(number)
         with pytest.raises(Killed):
-            make(root, photographs)
+            make(root)
         monkeypatch.undo()
         assert is_half_made(root) == root.exists() and not is_taken(root), number
-        make(root, photographs)
+        make(root)
         assert tree(root) == whole, number
         assert not is_half_made(root) and is_taken(root)
     with pytest.raises(RunFolderError, match="exists and is not empty"):
-        make(root, photographs)
+        make(root)
     # Killed after its last write.
     (root / HALF_MADE).touch()
-    make(root, photographs)
+    make(root)
     assert tree(root) == whole
 
 
 def test_prepare_killed_anywhere_is_finished_by_the_same_prepare(
-    photographs: Path, tmp_path: Path, kill: Callable[[int], list[str]], monkeypatch: pytest.MonkeyPatch
+    photographs: Path,
+    tmp_path: Path,
+    kill: Callable[[int], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    measured: SurveyCache,
 ) -> None:
     def prepared(root: Path) -> None:
-        prepare(photographs, root / "img", name="zkz", resolution=64, record=root)
+        prepare(photographs, root / "img", name="zkz", resolution=64, record=root, memory=measured)
 
     prepared(tmp_path / "new")
     (photographs / "rocket.txt").write_text("another caption")

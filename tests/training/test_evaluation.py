@@ -26,11 +26,11 @@ def said(folder: RunFolder) -> list[tuple[str, dict]]:
 
 @pytest.mark.parametrize("stops", [(2, 7), (5,)])
 def test_a_resumed_run_has_the_evaluations_and_verdicts_of_an_uninterrupted_one(
-    make_run: MakeRun, train: Train, stops: tuple[int, ...]
+    make_run: MakeRun, train: Train, trained: MakeRun, stops: tuple[int, ...]
 ) -> None:
     settings = {"evaluation.every_steps": 1, "evaluation.hold_out": 1, "save.every_steps": 4}
-    whole, parts = (make_run(name=name, scheme="0.05:12", **settings) for name in ("whole", "parts"))
-    assert train(whole) == 0
+    whole = trained(name="whole", scheme="0.05:12", **settings)
+    parts = make_run(name="parts", scheme="0.05:12", **settings)
     for step in stops:
         stop_at_step(parts, step, train)
     # As a kill would leave it: the newest checkpoint is gone, what was done since is in the log only.
@@ -74,7 +74,7 @@ def test_the_first_evaluation_is_the_start_and_every_other_is_compared_with_it(m
 def test_a_rate_of_a_hundred_times_is_called_diverging_and_ends_the_run_if_it_may(
     make_run: MakeRun, train: Train
 ) -> None:
-    folder = make_run(scheme="5:10, 2:20, 1:60", **{"evaluation.early_stop": "stop"})
+    folder = make_run(scheme="5:10, 2:20, 1:60", **{"evaluation.every_steps": "auto", "evaluation.early_stop": "stop"})
     assert train(folder) == 0
     (verdict,) = events(folder, "verdict")
     assert verdict["verdict"] == "diverging" and verdict["step"] <= 50 and "the rate is too high" in verdict["reason"]
@@ -84,7 +84,9 @@ def test_a_rate_of_a_hundred_times_is_called_diverging_and_ends_the_run_if_it_ma
 
 
 def test_a_rate_of_a_thousandth_is_called_not_learning(make_run: MakeRun, train: Train) -> None:
-    folder = make_run(scheme="0.00005:10, 0.00002:20, 0.00001:60", **{"save.every_steps": 0})
+    folder = make_run(
+        scheme="0.00005:10, 0.00002:20, 0.00001:60", **{"evaluation.every_steps": "auto", "save.every_steps": 0}
+    )
     assert train(folder) == 0
     last = events(folder, "verdict")[-1]
     assert last["verdict"] == "not learning" and last["step"] <= 90 and last["cause"] == "rate too low"
@@ -118,7 +120,7 @@ def test_the_best_checkpoint_stays_when_only_the_last_ones_are_kept(
     from ti_tui.training import checkpoint_writer
 
     monkeypatch.setattr(checkpoint_writer, "best_of", lambda _history, steps: min(steps))
-    folder = make_run(scheme="0.01:8", **{"save.every_steps": 2, "save.keep": 1})
+    folder = make_run(scheme="0.01:8", **{"evaluation.every_steps": "auto", "save.every_steps": 2, "save.keep": 1})
     assert train(folder) == 0
     assert folder.checkpoints() == [2, 8]
     assert folder.best("zkz").read_bytes() == folder.embedding("zkz", 2).read_bytes()

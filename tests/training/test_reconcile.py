@@ -42,50 +42,54 @@ class Killed(BaseException):
     """Ends a trainer as a kill does: nothing catches it."""
 
 
-WHERE = {
-    "ti_tui.embeddings.run_files.export": 3,
-    "ti_tui.embeddings.run_files.keep_best": 1,
-    "ti_tui.training.checkpoint_writer.CheckpointWriter._report_checkpoint": 3,
-    "ti_tui.embeddings.run_files.drop_old": 3,
-    "ti_tui.training.sample_images.SampleRenderer.draw_one": 4,
-    "ti_tui.training.trainer.Trainer._report_samples": 2,
-}
+WHERE = [
+    ("ti_tui.embeddings.run_files.export", 3),
+    ("ti_tui.embeddings.run_files.keep_best", 1),
+    ("ti_tui.training.checkpoint_writer.CheckpointWriter._report_checkpoint", 3),
+    ("ti_tui.embeddings.run_files.drop_old", 3),
+    ("ti_tui.training.sample_images.SampleRenderer.draw_one", 4),
+    ("ti_tui.training.trainer.Trainer._report_samples", 2),
+]
 """Where a trainer is killed, and at which call."""
 
 
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize(("where", "call"), WHERE)
 def test_a_resumed_run_has_all_that_an_undisturbed_one_has(
-    make_run: MakeRun, train: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+    trained: MakeRun, train: Callable[..., int], monkeypatch: pytest.MonkeyPatch, where: str, call: int
 ) -> None:
-    folder = make_run(scheme="0.05:8", **SETTINGS)
-    assert train(folder) == 0
+    folder = trained(scheme="0.05:8", **SETTINGS)
     whole, events = tree(folder), told(folder)
     assert {("checkpoint", 4), ("sample", 4), ("checkpoint", 8)} <= events
-    for where, call in WHERE.items():
-        for path in (folder.states, folder.models, folder.samples):
-            shutil.rmtree(path)
-        folder.events.unlink()
-        with monkeypatch.context() as patched:
-            kill_at(patched, where, call)
-            with pytest.raises(Killed):
-                train(folder)
-        (folder.models / ".x.safetensors.0123abcd.tmp").write_bytes(b"half")
-        (folder.root / ".status.json.0123abcd.tmp").write_bytes(b"half")
-        assert tree(folder) != whole, where
-        assert train(folder) == 0
-        assert tree(folder) == whole, where
-        assert told(folder) == events, where
+    for path in (folder.states, folder.models, folder.samples):
+        shutil.rmtree(path)
+    folder.events.unlink()
+    with monkeypatch.context() as patched:
+        kill_at(patched, where, call)
+        with pytest.raises(Killed):
+            train(folder)
+    (folder.models / ".x.safetensors.0123abcd.tmp").write_bytes(b"half")
+    (folder.root / ".status.json.0123abcd.tmp").write_bytes(b"half")
+    assert tree(folder) != whole
+    assert train(folder) == 0
+    assert tree(folder) == whole
+    assert told(folder) == events
 
 
 @pytest.mark.parametrize(
     ("where", "call"), [("run_files.export", 3), ("run_files.keep_best", 2), ("run_files.checkpoint_event", 3)]
 )
 def test_who_looks_at_a_killed_run_sees_all_that_its_checkpoints_hold(
-    make_run: MakeRun, train: Callable[..., int], monkeypatch: pytest.MonkeyPatch, where: str, call: int
+    make_run: MakeRun,
+    trained: MakeRun,
+    train: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    call: int,
 ) -> None:
     """Without torch, and without taking anything away; the run then ends as if nobody had looked."""
     formats = {"save.formats": ["safetensors", "a1111-pt"]}
-    whole = make_run(scheme="0.05:8", name="whole", **SETTINGS, **formats)
-    assert train(whole) == 0
+    whole = trained(scheme="0.05:8", name="whole", **SETTINGS, **formats)
     folder = make_run(scheme="0.05:8", **SETTINGS, **formats)
     with monkeypatch.context() as patched:
         kill_at(patched, f"ti_tui.embeddings.{where}", call)
@@ -112,11 +116,8 @@ def test_who_looks_at_a_killed_run_sees_all_that_its_checkpoints_hold(
     assert told(folder) == told(whole)
 
 
-def test_a_folder_with_damaged_checkpoints_is_looked_at_without_harm(
-    make_run: MakeRun, train: Callable[..., int]
-) -> None:
-    folder = make_run(scheme="0.05:4", **SETTINGS)
-    assert train(folder) == 0
+def test_a_folder_with_damaged_checkpoints_is_looked_at_without_harm(trained: MakeRun) -> None:
+    folder = trained(scheme="0.05:4", **SETTINGS)
     folder.embedding("zkz", 4).unlink()
     (folder.state(4) / "vectors.safetensors").write_bytes(b"x")
     for content in ("[]", '{"evaluation": 1}', '{"evaluation": {"history": [1]}, "metadata": 3}'):
@@ -127,10 +128,10 @@ def test_a_folder_with_damaged_checkpoints_is_looked_at_without_harm(
 
 
 def test_the_deletion_of_an_old_checkpoint_is_finished_after_a_kill(
-    make_run: MakeRun, train: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+    make_run: MakeRun, trained: MakeRun, train: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, folder = (make_run(scheme="0.05:8", name=name, **SETTINGS) for name in ("whole", "killed"))
-    assert train(whole) == 0
+    whole = trained(scheme="0.05:8", name="whole", **SETTINGS)
+    folder = make_run(scheme="0.05:8", name="killed", **SETTINGS)
 
     def killed(*_given: Any, **_more: Any) -> None:
         raise Killed

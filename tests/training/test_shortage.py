@@ -38,7 +38,8 @@ def vectors(folder: RunFolder) -> Any:
 def test_training_goes_on_in_the_memory_there_is_with_the_same_result(
     make_run: MakeRun, share: float, said: str
 ) -> None:
-    whole, folder = make_run(name="whole"), make_run()
+    short = {"scheme": "0.01:2", "save.every_steps": 2}
+    whole, folder = make_run(name="whole", **short), make_run(**short)
     trainer = open_trainer(whole)
     with LimitedMemory() as memory:
         assert trainer.run() == "done"
@@ -48,13 +49,14 @@ def test_training_goes_on_in_the_memory_there_is_with_the_same_result(
         assert trainer.run() == "done"
     assert limited.shortages and any(said in message for message in warnings(folder))
     assert all(message.endswith("the result is the same") for message in warnings(folder))
-    assert len(events(folder, "step")) == len(events(whole, "step")) == 6
+    assert len(events(folder, "step")) == len(events(whole, "step")) == 2
     np.testing.assert_allclose(vectors(folder), vectors(whole), rtol=1e-3, atol=1e-4)
 
 
 def test_a_step_that_ran_out_of_memory_is_computed_from_the_exact_state(make_run: MakeRun) -> None:
     """The shortage comes in the middle of a step, in backward; with micro-batches of one nothing can differ."""
-    whole, folder = make_run(name="whole", **{"training.batch_size": 1}), make_run(**{"training.batch_size": 1})
+    short = {"scheme": "0.01:2", "save.every_steps": 2, "training.batch_size": 1}
+    whole, folder = make_run(name="whole", **short), make_run(**short)
     assert open_trainer(whole).run() == "done"
     trainer, calls = open_trainer(folder), []
 

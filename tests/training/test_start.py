@@ -149,10 +149,9 @@ def test_the_start_does_not_matter_to_a_run_that_goes_on(make_run: MakeRun, trai
 
 @pytest.mark.parametrize("start", ["mean", "cross"])
 def test_mean_and_cross_of_no_words_are_told_with_the_way_out(
-    make_run: MakeRun, train: Train, models: dict[str, Path], start: str
+    make_run: MakeRun, train: Train, trained: MakeRun, models: dict[str, Path], start: str
 ) -> None:
-    first = make_run(name="first", scheme="0.01:1")
-    assert train(first) == 0
+    first = trained(name="first", scheme="0.01:1")
     for init, says in (
         ("", f"{start} needs words to start from"),
         ("  ", f"{start} needs words to start from"),

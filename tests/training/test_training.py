@@ -76,14 +76,12 @@ def test_every_family_and_form_trains_and_gives_vectors_of_its_widths(
     assert start["prediction"] == ("v_prediction" if model.startswith("sd2") else "epsilon")
 
 
-def test_folder_and_single_file_train_to_the_same_bits(make_run: MakeRun, train: Train) -> None:
-    folders = [
-        make_run(model, name=f"run{index}") for index, model in enumerate(["sd1", "sd1.safetensors", "sd1.ckpt"])
-    ]
-    assert [train(folder) for folder in folders] == [0, 0, 0]
-    first, *others = [result(folder).in_order()[0] for folder in folders]
-    for other in others:
-        np.testing.assert_array_equal(first, other)
+def test_folder_and_single_file_train_to_the_same_bits(make_run: MakeRun, train: Train, trained: MakeRun) -> None:
+    first = result(trained(name="first")).in_order()[0]
+    for model in ("sd1.safetensors", "sd1.ckpt"):
+        folder = make_run(model, name=model)
+        assert train(folder) == 0
+        np.testing.assert_array_equal(first, result(folder).in_order()[0])
 
 
 def test_only_the_rows_change_and_every_frozen_tensor_stays_bit_identical(make_run: MakeRun) -> None:
@@ -145,6 +143,7 @@ def test_effective_batch_4_is_the_same_as_1x4_and_2x2(make_run: MakeRun, train: 
     for batch, accumulation in ((4, 1), (1, 4), (2, 2)):
         folder = make_run(
             name=f"run{batch}",
+            scheme="0.01:3",
             **{"training.batch_size": batch, "training.accumulation": accumulation, "dataset.template": "captions"},
         )
         assert train(folder) == 0
@@ -198,6 +197,7 @@ def test_n_steps_are_k_steps_and_the_rest_bit_for_bit(make_run: MakeRun, train: 
         "training.accumulation": 1,
         "dataset.flip": True,
         "dataset.template": "captions",
+        "evaluation.every_steps": 2,
     }
     whole, parts = make_run(name="whole", **settings), make_run(name="parts", **settings)
     assert train(whole) == 0
@@ -273,18 +273,16 @@ def test_a_resumed_run_may_be_computed_in_another_way_but_not_with_other_weights
     assert said.startswith("changed since step 5: unet_bits;")
 
 
-def test_another_number_of_vectors_cannot_go_on(make_run: MakeRun, train: Train) -> None:
-    folder = make_run(scheme="0.01:2")
-    assert train(folder) == 0
+def test_another_number_of_vectors_cannot_go_on(train: Train, trained: MakeRun) -> None:
+    folder = trained(scheme="0.01:2")
     edit(folder, "vectors = 2", "vectors = 3")
     assert train(folder) == 2
     message = events(folder, "error")[-1]["message"]
     assert "embedding.vectors" in message and "has 2 vectors of width 64, the run 3" in message
 
 
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(make_run: MakeRun, train: Train) -> None:
-    whole, folder = make_run(name="whole"), make_run()
-    assert train(whole) == 0 and train(folder) == 0
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(train: Train, trained: MakeRun) -> None:
+    whole, folder = trained(name="whole"), trained()
     (folder.state(6) / "vectors.safetensors").write_bytes(b"broken")
     assert train(folder) == 0
     assert any("is damaged" in event["message"] for event in events(folder, "warning"))
@@ -293,7 +291,12 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(make_run: MakeRu
 
 def test_only_the_last_checkpoints_are_kept_when_asked(make_run: MakeRun, train: Train) -> None:
     folder = make_run(
-        **{"save.every_steps": 1, "save.keep": 2, "save.formats": ["safetensors", "a1111-pt", "diffusers"]}
+        **{
+            "save.every_steps": 1,
+            "save.keep": 2,
+            "save.formats": ["safetensors", "a1111-pt", "diffusers"],
+            "evaluation.every_steps": 3,
+        }
     )
     assert train(folder) == 0
     assert folder.checkpoints() == [5, 6]
@@ -417,9 +420,9 @@ def test_bf16_and_fp16_train_with_fp32_rows(make_run: MakeRun, train: Train) -> 
 def test_an_overflow_lowers_the_loss_scale_and_uses_up_no_step(make_run: MakeRun) -> None:
     folder = make_run(scheme="0.05:2, 0.01:2", **{"training.precision": "fp16"})
     trainer = open_trainer(folder)
-    trainer.session.progress.loss_scale.factor = 2.0**40
+    trainer.session.progress.loss_scale.factor = 2.0**28
     assert trainer.run() == "done"
-    assert trainer.session.progress.loss_scale.factor < 2.0**40
+    assert trainer.session.progress.loss_scale.factor < 2.0**28
     assert [event["rate"] for event in events(folder, "step")] == [0.05, 0.05, 0.01, 0.01]
     assert not events(folder, "warning")
 
@@ -434,10 +437,9 @@ def test_an_overflow_lowers_the_loss_scale_and_uses_up_no_step(make_run: MakeRun
     ids=["torch", "cublas", "cpu"],
 )
 def test_out_of_memory_makes_smaller_micro_batches_with_the_same_result(
-    make_run: MakeRun, train: Train, monkeypatch: pytest.MonkeyPatch, error: Exception
+    make_run: MakeRun, trained: MakeRun, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    whole, folder = make_run(name="whole"), make_run()
-    assert train(whole) == 0
+    whole, folder = trained(name="whole"), make_run()
     trainer = open_trainer(folder)
     predict = Model.predict
 
@@ -473,10 +475,11 @@ def test_recomputing_gives_the_same_gradient(make_run: MakeRun) -> None:
     ids=lambda settings: next(iter(settings)),
 )
 def test_ways_that_compute_the_same_train_to_the_same_rows(
-    make_run: MakeRun, train: Train, family: str, settings: dict[str, Any]
+    make_run: MakeRun, train: Train, trained: MakeRun, family: str, settings: dict[str, Any]
 ) -> None:
-    plain, other = make_run(family, name="plain"), make_run(family, name="other", **settings)
-    assert train(plain) == train(other) == 0
+    plain = trained(family, name="plain", scheme="0.01:3")
+    other = make_run(family, name="other", scheme="0.01:3", **settings)
+    assert train(other) == 0
     for mine, theirs in zip(result(other).in_order(), result(plain).in_order(), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)
 
@@ -488,10 +491,6 @@ def test_plain_attention_gives_the_same_gradient(make_run: MakeRun) -> None:
         gradients_of(trainer)
         gradients.append(trainer.session.rows[0].grad.clone())
     torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-7)
-
-
-PLAIN: list[np.ndarray] = []
-"""The vectors of a run without any choice, trained once."""
 
 
 @pytest.mark.parametrize(
@@ -513,16 +512,12 @@ PLAIN: list[np.ndarray] = []
     ids=lambda settings: next(iter(settings)),
 )
 def test_every_choice_changes_the_result_and_is_repeatable(
-    make_run: MakeRun, train: Train, settings: dict[str, Any]
+    make_run: MakeRun, train: Train, trained: MakeRun, settings: dict[str, Any]
 ) -> None:
-    short = {"scheme": "0.01:3", "evaluation.every_steps": 0}
-    if not PLAIN:
-        plain = make_run(name="plain", **short)
-        assert train(plain) == 0
-        PLAIN.append(result(plain).in_order()[0])
-    first, second = make_run(name="a", **short, **settings), make_run(name="b", **short, **settings)
+    plain = trained(name="plain", scheme="0.01:2")
+    first, second = (make_run(name=name, scheme="0.01:2", **settings) for name in ("first", "second"))
     assert train(first) == train(second) == 0
-    assert not np.array_equal(PLAIN[0], result(first).in_order()[0])
+    assert not np.array_equal(result(plain).in_order()[0], result(first).in_order()[0])
     np.testing.assert_array_equal(result(first).in_order()[0], result(second).in_order()[0])
 
 
@@ -600,10 +595,10 @@ def test_masks_weigh_the_loss_place_by_place(make_run: MakeRun) -> None:
     assert trainers[0].session.data.mask_of(image) is None
 
 
-def test_a_mask_of_all_is_no_mask(make_run: MakeRun, train: Train) -> None:
-    plain, masked = make_run(name="plain"), make_run(name="masked")
+def test_a_mask_of_all_is_no_mask(make_run: MakeRun, train: Train, trained: MakeRun) -> None:
+    plain, masked = trained(name="plain"), make_run(name="masked")
     with_masks(masked, lambda mask: mask.fill(255))
-    assert train(plain) == train(masked) == 0
+    assert train(masked) == 0
     np.testing.assert_allclose(result(plain).in_order()[0], result(masked).in_order()[0], rtol=1e-5, atol=1e-7)
 
 
@@ -687,9 +682,9 @@ def test_latents_are_encoded_once_and_found_again_by_content(make_run: MakeRun, 
         latents.encode = original
 
 
-def test_latents_can_be_kept_in_memory_only(make_run: MakeRun, train: Train) -> None:
-    disk, memory = make_run(name="disk"), make_run(name="memory", **{"training.cache_latents": "memory"})
-    assert train(disk) == train(memory) == 0
+def test_latents_can_be_kept_in_memory_only(make_run: MakeRun, train: Train, trained: MakeRun) -> None:
+    disk, memory = trained(name="disk"), make_run(name="memory", **{"training.cache_latents": "memory"})
+    assert train(memory) == 0
     assert not memory.cache.exists()
     np.testing.assert_array_equal(result(disk).in_order()[0], result(memory).in_order()[0])
 
@@ -740,7 +735,9 @@ def test_the_pooled_text_of_sdxl_is_that_of_the_prompts_end(make_run: MakeRun) -
     torch.testing.assert_close(session.model.text.encode(ids).pooled, expected)
 
 
-def test_the_eval_loss_is_taken_on_the_same_set_and_does_not_touch_training(make_run: MakeRun, train: Train) -> None:
+def test_the_eval_loss_is_taken_on_the_same_set_and_does_not_touch_training(
+    make_run: MakeRun, train: Train, trained: MakeRun
+) -> None:
     """Two runs that differ in what they train with have the same eval set; a rate of nearly 0 changes no loss."""
     watched = make_run(scheme="0.000000001:4", name="watched", **{"evaluation.every_steps": 1})
     assert train(watched) == 0
@@ -749,8 +746,8 @@ def test_the_eval_loss_is_taken_on_the_same_set_and_does_not_touch_training(make
     assert values == pytest.approx([values[0]] * 5, abs=2e-6)
     losses = [event["loss"] for event in events(watched, "step")]
     assert max(losses) - min(losses) > 0.01, "the train loss moves although nothing is learned"
-    on, off = (make_run(name=f"run{every}", **{"evaluation.every_steps": every}) for every in (1, 0))
-    assert train(on) == train(off) == 0
+    on, off = make_run(name="on", **{"evaluation.every_steps": 1}), trained(name="off")
+    assert train(on) == 0
     assert not events(off, "eval")
     np.testing.assert_array_equal(result(on).in_order()[0], result(off).in_order()[0])
 
@@ -797,9 +794,8 @@ def test_a_run_goes_on_exactly_after_a_step_was_undone(
     assert same(whole, parts)
 
 
-def test_a_spoiled_checkpoint_is_left_for_the_one_before_it(make_run: MakeRun, train: Train) -> None:
-    folder = make_run()
-    assert train(folder) == 0
+def test_a_spoiled_checkpoint_is_left_for_the_one_before_it(train: Train, trained: MakeRun) -> None:
+    folder = trained()
     path = folder.state(6) / "vectors.safetensors"
     sums = path.with_name(SUMS).read_text()
     before = file_hash(path)
@@ -812,10 +808,9 @@ def test_a_spoiled_checkpoint_is_left_for_the_one_before_it(make_run: MakeRun, t
 
 
 def test_whatever_goes_wrong_the_steps_that_were_done_are_kept(
-    make_run: MakeRun, train: Train, monkeypatch: pytest.MonkeyPatch
+    make_run: MakeRun, train: Train, trained: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, folder = make_run(name="whole"), make_run(**{"save.every_steps": 0})
-    assert train(whole) == 0
+    whole, folder = trained(name="whole"), make_run(**{"save.every_steps": 0})
     inputs = Data.inputs
 
     def breaks(data: Data, number: int, *given: Any) -> Inputs:
@@ -858,7 +853,7 @@ def test_a_scheme_shortened_to_a_past_step_ends_the_run_with_what_it_has(make_ru
     ],
 )
 def test_changed_optimizer_settings_hold_for_a_resumed_run(
-    make_run: MakeRun, train: Train, old: str, new: str, key: str, value: Any
+    make_run: MakeRun, train: Train, forked_processes: None, old: str, new: str, key: str, value: Any
 ) -> None:
     folder = make_run()
     stop_at_step(folder, 2, train)
@@ -880,7 +875,9 @@ def test_every_offered_optimizer_starts(make_run: MakeRun, train: Train, optimiz
     assert train(make_run(scheme="0.01:1", **{"training.optimizer": optimizer})) == 0
 
 
-def test_arguments_that_an_optimizer_does_not_take_are_told(make_run: MakeRun, train: Train) -> None:
+def test_arguments_that_an_optimizer_does_not_take_are_told(
+    make_run: MakeRun, train: Train, forked_processes: None
+) -> None:
     folder = make_run(**{"training.optimizer_arguments": {"momentumm": 0.9}})
     assert train(folder) == 2
     assert "training.optimizer_arguments: adamw does not take" in events(folder, "error")[-1]["message"]
