@@ -15,8 +15,8 @@ DOCS = Path(__file__).parents[1] / "docs"
 RUN_FILE = """# The run file
 
 `RUN/run.toml` is the complete recipe of a run: everything that is needed to repeat it. `ti-tui init` writes it with
-every field explained, `ti-tui check` finds all its mistakes at once, the trainer never changes it. Relative paths count
-from the file. Its first line is `format = 1`.
+every field explained, `ti-tui check` finds all its mistakes at once, and the trainer changes only its rates, when it is
+told to. Relative paths count from the file. Its first line is `format = 1`.
 
 This page is made from the program's own table of fields (`python -m tools.write_docs`).
 """

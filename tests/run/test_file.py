@@ -25,7 +25,8 @@ from ti_tui.run.file import (
     with_value,
 )
 from ti_tui.run.problems import Problem
-from ti_tui.run.recipe import TABLES, RunFile
+from ti_tui.run.recipe import TABLES, RunFile, is_recorded
+from ti_tui.run.scheme import Scheme, Segment
 from ti_tui.run.toml_lines import key_lines
 
 HERE = Path("run.toml")
@@ -145,7 +146,33 @@ def test_the_file_explains_each_field_in_a_comment() -> None:
     text = to_toml(parse_run_file(SMALLEST, HERE))
     for table in TABLES.values():
         for info in table.model_fields.values():
-            assert info.description and info.description in text
+            assert info.description and (info.description in text) != is_recorded(info)
+
+
+def test_earlier_rates_stand_in_the_file_only_where_there_are_any() -> None:
+    run = parse_run_file(SMALLEST, HERE)
+    past = Scheme((Segment(0.01, 90), Segment(0.001, 1)), 5, "cosine")
+    changed = run.with_scheme(past.continued(40, (Segment(0.002, 10),)))
+    text = to_toml(changed)
+    assert "earlier" not in to_toml(run) and "\nearlier = [" in text
+    assert parse_run_file(text, HERE) == changed
+
+
+@pytest.mark.parametrize(
+    ("earlier", "says"),
+    [
+        ("[{ until = 0, segments = [{ learning_rate = 0.1, steps = 5 }] }]", "item 1: until 0 is not valid."),
+        ("[{ segments = [{ learning_rate = 0.1, steps = 5 }] }]", "item 1: until is missing."),
+        ("[{ until = 6, segments = [{ learning_rate = 0.1, steps = 5 }] }]", "an earlier scheme of 5 steps"),
+        ("[{ until = 9999, segments = [{ learning_rate = 0.1, steps = 9999 }] }]", "earlier rates until the steps"),
+        ("3", "3 is not valid."),
+    ],
+)
+def test_earlier_rates_that_are_wrong_are_refused_with_their_line(earlier: str, says: str) -> None:
+    with pytest.raises(RunFileError) as raised:
+        parse_run_file(f"{SMALLEST}\n[scheme]\nearlier = {earlier}\n", HERE)
+    (problem,) = raised.value.problems
+    assert problem.field == "scheme.earlier" and says in problem.message and problem.line
 
 
 def test_save_and_load_round_trip(tmp_path: Path) -> None:
@@ -183,7 +210,16 @@ values = st.fixed_dictionaries(
                     min_size=1,
                     max_size=5,
                 )
-            }
+            },
+            optional={
+                "earlier": st.lists(
+                    st.fixed_dictionaries(
+                        {"segments": st.just([{"learning_rate": 0.5, "steps": 1}])},
+                        optional={"shape": st.just("cosine"), "warmup_steps": st.just(1)},
+                    ).map(lambda values: {"until": 1, **values}),
+                    max_size=1,
+                )
+            },
         ),
         "sample": st.fixed_dictionaries({}, optional={"prompts": st.lists(texts, max_size=4)}),
     }
@@ -202,7 +238,9 @@ def test_the_line_of_every_field_is_where_it_stands(made: dict[str, Any]) -> Non
     text = to_toml(from_values({"format": 1, **made}, HERE))
     lines, rows = key_lines(text), text.split("\n")
     for table, model in TABLES.items():
-        for key in model.model_fields:
+        for key, info in model.model_fields.items():
+            if is_recorded(info) and f"{table}.{key}" not in lines:
+                continue
             assert rows[lines[f"{table}.{key}"] - 1].startswith(f"{key} = ")
 
 

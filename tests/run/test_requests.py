@@ -11,6 +11,7 @@ import pytest
 
 from ti_tui.run import requests
 from ti_tui.run.folder import RunFolder
+from ti_tui.run.scheme import Segment
 
 
 @pytest.fixture
@@ -35,6 +36,28 @@ def test_names_of_requests_sort_by_time_and_say_what_is_asked(folder: RunFolder)
     number, kind, end = path.name.split("-")
     assert len(number) == 20 and number.isdigit() and kind == "scheme" and end.endswith(".json") and len(end) == 11
     assert json.loads(path.read_text()).keys() == {"kind", "t"}
+
+
+def test_a_change_of_the_rates_is_kept_until_it_is_in_the_run_file(folder: RunFolder) -> None:
+    ahead = (Segment(0.01, 3), Segment(0.001, 2))
+    path = requests.submit(folder, "scheme", step=7, segments=ahead)
+    os.utime(path, (1000, 1000))
+    requests.clear(folder, before=time.time())
+    (taken,) = requests.take(folder)
+    assert (taken.kind, taken.step, taken.segments) == ("scheme", 7, ahead)
+    # Its trainer was killed here: the next one gets it, and nobody takes it twice.
+    assert requests.take(folder) == []
+    assert requests.left_over(folder) == [taken]
+    requests.finish(taken)
+    assert requests.left_over(folder) == [] and list(folder.requests.iterdir()) == []
+
+
+@pytest.mark.parametrize("segments", ["3", "[[]]", '[{"learning_rate": -1, "steps": 2}]', '[{"steps": 2}]'])
+def test_a_change_that_cannot_be_read_is_moved_aside(folder: RunFolder, segments: str) -> None:
+    (folder.requests / "1-scheme-a.json").write_text(f'{{"kind": "scheme", "t": 1, "segments": {segments}}}')
+    (folder.requests / ".0-scheme-a.json.7.taken").write_text("[]")
+    assert requests.take(folder) == [] and requests.left_over(folder) == []
+    assert {path.suffix for path in folder.requests.iterdir()} == {".bad"}
 
 
 @pytest.mark.parametrize(

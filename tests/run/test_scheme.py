@@ -9,11 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ti_tui.run.recipe import SchemeTable
 from ti_tui.run.scheme import (
     PRESETS,
+    EarlierScheme,
     Scheme,
     SchemeError,
     SchemeReading,
+    SchemeShape,
     Segment,
     format_scheme,
     parse,
@@ -330,11 +333,72 @@ def test_what_is_ahead_of_a_step_and_how_it_is_changed() -> None:
         assert not ahead or scheme.continued(step, ahead) == scheme
 
 
-def test_a_warm_up_stays_in_a_continued_scheme_as_far_as_it_fits() -> None:
-    scheme, ahead = Scheme((Segment(0.1, 10),), warmup_steps=5, shape="cosine"), (Segment(0.01, 3),)
+def test_a_change_inside_a_warm_up_keeps_the_ramp_that_was_trained() -> None:
+    scheme, ahead = Scheme((Segment(0.1, 10),), warmup_steps=5), (Segment(0.01, 3),)
     assert scheme.continued(8, ahead) == Scheme((Segment(0.1, 8), Segment(0.01, 3)), 5)
-    assert scheme.continued(3, ahead) == Scheme((Segment(0.1, 3), Segment(0.01, 3)), 3)
     assert scheme.continued(0, ahead) == Scheme(ahead, 0)
+    changed = scheme.continued(3, ahead)
+    assert [changed.rate_at(step) for step in range(6)] == [scheme.rate_at(step) for step in range(3)] + [0.01] * 3
+
+
+_PARTS = st.lists(st.builds(Segment, st.floats(1e-6, 1), st.integers(1, 30)), min_size=1, max_size=4)
+
+
+@given(
+    st.sampled_from(["segments", "constant", "cosine", "linear"]),
+    _PARTS,
+    st.integers(0, 40),
+    st.lists(st.tuples(st.integers(0, 50), st.integers(0, 30), _PARTS), min_size=1, max_size=4),
+)
+def test_changes_keep_every_rate_behind_them_and_hold_from_the_step_they_are_taken_at(
+    shape: SchemeShape, parts: list[Segment], warmup: int, changes: list[tuple[int, int, list[Segment]]]
+) -> None:
+    scheme, step = Scheme(tuple(parts), min(warmup, parts[0].steps), shape), 0
+    for typed, late, ahead in changes:
+        typed_at = min(step + typed, scheme.total_steps)
+        step = min(typed_at + late, scheme.total_steps)
+        typed_rates = [segment.learning_rate for segment in ahead for _ in range(segment.steps)]
+        if typed_at + len(typed_rates) <= step:
+            with pytest.raises(SchemeError, match=f"and the run is at step {step}"):
+                scheme.steered(typed_at, ahead, step)
+            continue
+        changed = scheme.steered(typed_at, ahead, step)
+        assert [changed.rate_at(at) for at in range(step)] == [scheme.rate_at(at) for at in range(step)]
+        later = [changed.rate_at(at) for at in range(step, changed.total_steps)]
+        assert changed.total_steps == typed_at + len(typed_rates)
+        if step >= changed.warmup_steps:
+            assert later == typed_rates[step - typed_at :]
+        # What a resumed trainer and the run file make of it.
+        assert changed.after(changed, step) == changed
+        assert SchemeTable.from_scheme(changed).scheme() == changed
+        scheme = changed
+
+
+def test_a_smooth_shape_that_is_changed_keeps_its_curve_behind_the_change() -> None:
+    scheme = Scheme((Segment(0.005, 1999), Segment(0.0001, 1)), shape="cosine")
+    changed = scheme.steered(900, (Segment(0.001, 500),), 1000)
+    assert changed.rate_at(999) == scheme.rate_at(999) == pytest.approx(0.00255, abs=1e-5)
+    assert changed.rate_at(1000) == 0.001 and changed.total_steps == 1400
+    assert changed.next_change(500) == (1000, 0.001) and changed.next_change(1200) is None
+    steps, rates = changed.points()
+    assert rates[steps.index(1000)] == scheme.rate_at(999) and rates[steps.index(1001)] == 0.001
+    # Proposed are the curve's own rates, not its first one.
+    offered = scheme.proposal_after(1000)
+    middles = [1125, 1375, 1625, 1875]
+    assert [part.learning_rate for part in offered] == [float(f"{scheme.rate_at(step):.2g}") for step in middles]
+    assert sum(part.steps for part in offered) == 1000
+    assert changed.proposal_after(1200) == (Segment(0.001, 200),)
+
+
+def test_earlier_rates_that_do_not_fit_are_refused() -> None:
+    past = Scheme((Segment(0.1, 5),))
+    with pytest.raises(SchemeError, match="earlier scheme of 5 steps"):
+        EarlierScheme(6, past)
+    for untils in ((3, 3), (4, 2), (0,)):
+        with pytest.raises(SchemeError, match="earlier rates until"):
+            Scheme((Segment(0.1, 5),), earlier=tuple(EarlierScheme(until, past) for until in untils))
+    with pytest.raises(SchemeError, match="earlier rates until the steps 5"):
+        Scheme((Segment(0.1, 4),), earlier=(EarlierScheme(5, past),))
 
 
 def test_segments_are_read_from_the_values_they_were_written_as() -> None:

@@ -18,9 +18,9 @@ from tests.screens.driving import drive, until, words
 from ti_tui.cli import cli
 from ti_tui.embeddings import files
 from ti_tui.embeddings.files import Embedding
-from ti_tui.run.file import load
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.requests import take
+from ti_tui.run.scheme import Segment
 from ti_tui.screens.dashboard.screen import DashboardScreen
 from ti_tui.screens.dialogs import QuestionDialog
 
@@ -105,13 +105,14 @@ def test_the_rates_ahead_can_be_changed_and_those_behind_stay(history: MakeHisto
         await pilot.press("ctrl+u", *"0.0005:100")
         await until(pilot, lambda: "440 steps in all, -3350" in words(pilot))
         await pilot.press("enter")
-        await until(pilot, lambda: "Rates changed: 440 steps in all." in words(pilot))
+        await until(pilot, lambda: "The rates change after this step: 440 steps in all." in words(pilot))
 
+    before = run.file.read_text()
     drive(steps, run=run)
-    assert asked(run) == ["scheme"]
-    segments = load(run.file).scheme.segments
-    assert [(s.learning_rate, s.steps) for s in segments][-2:] == [(0.002, 50), (0.0005, 100)]
-    assert sum(segment.steps for segment in segments) == 440
+    # The trainer writes it into the run file, at the step where it takes it.
+    (request,) = take(run)
+    assert (request.kind, request.step, request.segments) == ("scheme", 340, (Segment(0.0005, 100),))
+    assert run.file.read_text() == before
 
 
 def test_a_warning_stays_until_it_was_read(history: MakeHistory) -> None:

@@ -14,25 +14,28 @@ from ti_tui.errors import UserError
 from ti_tui.run import file as run_file
 from ti_tui.run import requests
 from ti_tui.run.folder import RunFolder
-from ti_tui.run.scheme import Scheme, SchemeError, parse
+from ti_tui.run.scheme import Scheme, parse
 
 
 def change_scheme(folder: RunFolder, step: int, text: str, *, now: int, ahead_steps: int = 0) -> Scheme:
-    """Write the rates from `step` on into the run file, and tell the trainer. Raises UserError.
+    """Change the rates from `step` on; returns the whole scheme as it will be. Raises UserError.
 
+    A trainer takes the change after its current step and writes it into the run file; without one it is written here.
     now:         the current step of the run; steps since `step` count as part of the new rates.
     ahead_steps: steps that the trainer may take before it reads the request: a scheme that ends earlier is refused.
     """
     run = run_file.load(folder.file)
-    scheme = run.scheme.scheme().continued(step, parse(text, "for").segments)
-    if scheme.total_steps <= now + ahead_steps:
-        raise SchemeError(
-            f"these rates end at step {scheme.total_steps}, and the run is at step {now}",
-            remedy="Add steps, or stop the run to end it here.",
-        )
-    run_file.save(run.with_scheme(scheme), folder.file)
+    ahead = parse(text, "for").segments
+    old = run.scheme.scheme()
+    old.steered(step, ahead, now + ahead_steps)
+    scheme = old.steered(step, ahead, now)
     if folder.trainer() is not None:
-        requests.submit(folder, "scheme")
+        request = requests.submit(folder, "scheme", step=step, segments=ahead)
+        # A trainer that ended just now has left the request.
+        if folder.trainer() is not None or not request.exists():
+            return scheme
+        request.unlink(missing_ok=True)
+    run_file.save(run.with_scheme(scheme), folder.file)
     return scheme
 
 

@@ -53,6 +53,8 @@ def _accepts(annotation: Any, metadata: Iterable[Any]) -> list[str]:
         return ["text in quotes"]
     if origin is dict:
         return ["a table in braces, such as { betas = [0.9, 0.99] }"]
+    if "until" in getattr(annotation, "model_fields", {}):
+        return ["an earlier scheme { until = 120, segments = [...] }"]
     return ["a segment { learning_rate = 0.005, steps = 200 }"]
 
 

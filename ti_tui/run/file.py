@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from ti_tui import atomic, bounded
 from ti_tui.run.field_values import accepted_values, choices_of
 from ti_tui.run.problems import Problem, Problems, ProblemsError, nearest
-from ti_tui.run.recipe import FORMAT, TABLES, RunFile, SchemeTable, Table, TrainingTable
+from ti_tui.run.recipe import FORMAT, TABLES, RunFile, SchemeTable, Table, TrainingTable, is_recorded
 from ti_tui.run.scheme import SchemeError
 from ti_tui.run.toml_lines import key_lines
 
@@ -132,6 +132,8 @@ def to_toml(run: RunFile) -> str:
         values = getattr(run, name)
         lines = [f"[{name}]"]
         for key, info in table.model_fields.items():
+            if is_recorded(info) and not getattr(values, key):
+                continue
             lines.append(f"# {info.description}{_takes(info)}")
             lines.append(f"{key} = {toml_text(getattr(values, key))}")
         blocks.append("\n".join(lines) + "\n")
@@ -236,6 +238,10 @@ def _field_problem(name: str, index: int | None, inner: list[Any], detail: Any, 
     place = f"item {index + 1}: " if index is not None else ""
     value = _shown(detail["input"])
     info = TABLES[table].model_fields[key]
+    if is_recorded(info):
+        part = ".".join(str(one) for one in inner if isinstance(one, str))
+        said = f"{place}{part} is missing." if kind == "missing" else f"{place}{part} {value} is not valid."
+        return Problem("error", said, name, "ti_tui writes this field itself: restore it, or delete it.")
     if name == "scheme.segments" and index is not None:
         return _segment_problem(name, place, inner, kind, value)
     if index is not None and isinstance(detail["input"], str) and (choices := choices_of(info)):
@@ -284,7 +290,8 @@ def _across_fields(data: dict[str, Any]) -> Problems:
         try:
             scheme.scheme()
         except SchemeError as error:
-            problems.error(error.message, field="scheme.warmup_steps", remedy=error.remedy)
+            name = "scheme.earlier" if "earlier" in error.message else "scheme.warmup_steps"
+            problems.error(error.message, field=name, remedy=error.remedy)
     training = _valid(TrainingTable, data.get("training", {}))
     if training and training.min_timestep >= training.max_timestep:
         message = f"{training.min_timestep} is not below max_timestep ({training.max_timestep})"

@@ -5,12 +5,14 @@ The form, the help, the review, the comments in run files and the docs are all m
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 from ti_tui.run.optimizers import OPTIMIZERS
-from ti_tui.run.scheme import DEFAULT_SCHEME, Scheme, Segment, segment_values
+from ti_tui.run.scheme import DEFAULT_SCHEME, EarlierScheme, Scheme, SchemeShape, Segment, segment_values
 
 FORMAT = 1
 
@@ -20,9 +22,18 @@ ArgumentValue = bool | int | float | str | list[bool | int | float]
 
 
 def _field(
-    default: Any, help: str, *, label: str = "", unit: str = "", basic: bool = False, path: bool = False, **bounds: Any
+    default: Any,
+    help: str,
+    *,
+    label: str = "",
+    unit: str = "",
+    basic: bool = False,
+    path: bool = False,
+    recorded: bool = False,
+    **bounds: Any,
 ) -> Any:
-    extra: Any = {"label": label, "unit": unit, "basic": basic, "path": path}
+    """A field. recorded: the program writes it, no form shows it, and a run file without it is the usual one."""
+    extra: Any = {"label": label, "unit": unit, "basic": basic, "path": path} | ({"recorded": True} if recorded else {})
     if callable(default):
         return Field(default_factory=default, description=help, json_schema_extra=extra, **bounds)
     return Field(default, description=help, json_schema_extra=extra, **bounds)
@@ -132,6 +143,15 @@ class SegmentItem(Table):
     steps: int = Field(ge=1, le=1_000_000, description="For how many optimizer steps it holds.")
 
 
+class EarlierItem(Table):
+    """A scheme that holds until a step, because the run was changed there."""
+
+    until: int = Field(ge=1, description="The number of first steps that it holds for.")
+    segments: list[SegmentItem] = Field(min_length=1, description="As in [scheme].")
+    warmup_steps: int = Field(0, ge=0, description="As in [scheme].")
+    shape: SchemeShape = Field("segments", description="As in [scheme].")
+
+
 class SchemeTable(Table):
     """The learning rate over the run."""
 
@@ -142,20 +162,35 @@ class SchemeTable(Table):
         min_length=1,
     )
     warmup_steps: int = _field(0, "Ramp at the start, inside the first segment.", unit="steps", ge=0)
-    shape: Literal["segments", "constant", "cosine", "linear"] = _field(
+    shape: SchemeShape = _field(
         "segments", "segments: each rate as written; the others go from the first rate to the last."
+    )
+    earlier: list[EarlierItem] = _field(
+        list,
+        "Rates before the run was changed while it trained: each scheme holds until its step, instead of the above.",
+        recorded=True,
     )
 
     def scheme(self) -> Scheme:
-        """The scheme of this table. Raises SchemeError if the warm-up does not fit."""
-        segments = tuple(Segment(item.learning_rate, item.steps) for item in self.segments)
-        return Scheme(segments, self.warmup_steps, self.shape)
+        """The scheme of this table. Raises SchemeError if the warm-up or an earlier scheme does not fit."""
+        earlier = tuple(EarlierScheme(item.until, _plain_scheme(item)) for item in self.earlier)
+        return replace(_plain_scheme(self), earlier=earlier)
 
     @classmethod
     def from_scheme(cls, scheme: Scheme) -> SchemeTable:
         """The table that holds `scheme`."""
-        segments = [SegmentItem(**values) for values in segment_values(scheme.segments)]
-        return cls(segments=segments, warmup_steps=scheme.warmup_steps, shape=scheme.shape)
+        earlier = [EarlierItem(until=one.until, **_plain_values(one.scheme)) for one in scheme.earlier]
+        return cls(**_plain_values(scheme), earlier=earlier)
+
+
+def _plain_scheme(table: SchemeTable | EarlierItem) -> Scheme:
+    segments = tuple(Segment(item.learning_rate, item.steps) for item in table.segments)
+    return Scheme(segments, table.warmup_steps, table.shape)
+
+
+def _plain_values(scheme: Scheme) -> dict[str, Any]:
+    segments = [SegmentItem(**values) for values in segment_values(scheme.segments)]
+    return {"segments": segments, "warmup_steps": scheme.warmup_steps, "shape": scheme.shape}
 
 
 class TrainingTable(Table):
@@ -320,3 +355,8 @@ TABLES: dict[str, type[Table]] = {
     "sample": SampleTable,
     "evaluation": EvaluationTable,
 }
+
+
+def is_recorded(info: FieldInfo) -> bool:
+    """Whether the program writes this field itself, so that no form shows it."""
+    return isinstance(info.json_schema_extra, dict) and bool(info.json_schema_extra.get("recorded"))

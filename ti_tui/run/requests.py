@@ -6,36 +6,47 @@ import contextlib
 import os
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from ti_tui import atomic, bounded
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.process import ProcessId
+from ti_tui.run.scheme import SchemeError, Segment, segment_values, segments_from_values
 
 RequestKind = Literal[
     "stop",  # save an exact checkpoint and end
     "save",  # save a checkpoint after this step
     "sample",  # draw samples after this step
-    "scheme",  # read [scheme] of the run file again, for the remaining steps
+    "scheme",  # change the rates of the remaining steps, and write them into the run file
 ]
 KINDS: frozenset[str] = frozenset(get_args(RequestKind))
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request, and when it was made (unix seconds)."""
+    """A request, and when it was made (unix seconds).
+
+    segments: of a "scheme" request, the rates from `step` on. Without them, those of the run file are meant.
+    path:     the taken file of a "scheme" request; it is deleted when the change is in the run file (`finish`).
+    """
 
     kind: RequestKind
     t: float
+    step: int = 0
+    segments: tuple[Segment, ...] = ()
+    path: Path | None = None
 
 
-def submit(folder: RunFolder, kind: RequestKind) -> Path:
+def submit(folder: RunFolder, kind: RequestKind, *, step: int = 0, segments: Sequence[Segment] = ()) -> Path:
     """Make a request; the trainer takes it after its current step. Raises CannotWrite."""
-    now = time.time()
+    values: dict[str, Any] = {"kind": kind, "t": time.time()}
+    if segments:
+        values |= {"step": step, "segments": segment_values(segments)}
     path = folder.requests / f"{time.time_ns():020d}-{kind}-{uuid.uuid4().hex[:6]}.json"
-    atomic.write_json(path, {"kind": kind, "t": now})
+    atomic.write_json(path, values)
     return path
 
 
@@ -68,23 +79,50 @@ def take(folder: RunFolder) -> list[Request]:
             os.rename(folder.requests / name, mine)
         except OSError:
             continue
-        try:
-            values = bounded.read_json(mine)
-            kind, t = values["kind"], float(values["t"])
-            if kind not in KINDS:
-                raise ValueError(kind)
-            taken.append(Request(kind, t))
-            mine.unlink(missing_ok=True)
-        except (OSError, ValueError, KeyError, TypeError):
-            os.replace(mine, folder.requests / f"{name}.bad")
+        request = _read(mine, folder.requests / f"{name}.bad")
+        if request is not None:
+            taken.append(request)
+            if request.kind != "scheme":
+                mine.unlink(missing_ok=True)
     return taken
 
 
+def finish(request: Request) -> None:
+    """Delete the file of a request whose change is in the run file."""
+    if request.path is not None:
+        request.path.unlink(missing_ok=True)
+
+
+def left_over(folder: RunFolder) -> list[Request]:
+    """Changes of the rates that an earlier trainer took and did not finish. Only for the holder of the run's lock."""
+    paths = sorted(folder.requests.glob(".*-scheme-*.json.*.taken"))
+    found = [_read(path, path.with_suffix(".bad")) for path in paths]
+    return [request for request in found if request is not None]
+
+
+def _read(path: Path, aside: Path) -> Request | None:
+    """The request in a file; one that is none is moved to `aside`."""
+    try:
+        values = bounded.read_json(path)
+        kind, t = values["kind"], float(values["t"])
+        if kind not in KINDS:
+            raise ValueError(kind)
+        segments = segments_from_values(values.get("segments", ()))
+        return Request(kind, t, int(values.get("step", 0)), segments, path if kind == "scheme" else None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, SchemeError):
+        with contextlib.suppress(OSError):
+            os.replace(path, aside)
+        return None
+
+
 def clear(folder: RunFolder, *, before: float) -> None:
-    """Drop requests made before the time `before` (unix seconds), which were meant for an earlier trainer."""
+    """Drop requests made before the time `before` (unix seconds), which were meant for an earlier trainer.
+
+    Changes of the rates stay: they are of the run (`left_over`).
+    """
     for entry in list(folder.requests.glob("*.json")):
         with contextlib.suppress(OSError):
-            if _is_request(entry.name) and entry.stat().st_mtime < before:
+            if _is_request(entry.name) and "-scheme-" not in entry.name and entry.stat().st_mtime < before:
                 entry.unlink()
 
 

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 from ti_tui.errors import UserError
@@ -16,6 +17,8 @@ SchemeShape = Literal["segments", "constant", "cosine", "linear"]
 LONGEST_SHOWN = 30
 MOST_STEPS = 1_000_000
 """The most steps of a segment."""
+SMOOTH_PARTS = 4
+"""In how many segments of fixed rates the rest of a smooth shape is proposed for a change."""
 
 
 class SchemeError(UserError):
@@ -44,11 +47,15 @@ class Scheme:
 
     The shape "segments" holds each rate for its steps. The other shapes go from the first rate over all steps to the
     last segment's rate (0 if there is only one segment).
+
+    earlier: schemes that hold for the first steps instead, where a run was changed while it trained: each until its
+             step, the oldest first. They make the rates behind a change the ones that were trained.
     """
 
     segments: tuple[Segment, ...]
     warmup_steps: int = 0
     shape: SchemeShape = "segments"
+    earlier: tuple[EarlierScheme, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.segments:
@@ -57,6 +64,12 @@ class Scheme:
             raise SchemeError(
                 f"a warm-up of {self.warmup_steps} steps does not fit into the first segment "
                 f"({self.segments[0].steps} steps)"
+            )
+        untils = [0, *(one.until for one in self.earlier)]
+        if any(later <= before for before, later in pairwise(untils)) or untils[-1] > self.total_steps:
+            raise SchemeError(
+                f"earlier rates until the steps {', '.join(map(str, untils[1:]))}",
+                remedy=f"These steps must grow, and be at most the scheme's {self.total_steps}.",
             )
 
     @property
@@ -84,6 +97,9 @@ class Scheme:
 
         Raises ValueError if `step` is outside [0, total_steps).
         """
+        for one in self.earlier:
+            if 0 <= step < one.until:
+                return one.scheme.rate_at(step)
         rate = self._rate_without_warmup(step)
         if step < self.warmup_steps:
             rate *= (step + 1) / (self.warmup_steps + 1)
@@ -91,6 +107,12 @@ class Scheme:
 
     def next_change(self, step: int) -> tuple[int, float] | None:
         """(step, rate) of the next segment after `step`, or None in the last one and for smooth shapes."""
+        for one in self.earlier:
+            if 0 <= step < one.until:
+                change = one.scheme.next_change(step)
+                if change is None or change[0] >= one.until:
+                    change = (one.until, self.rate_at(one.until)) if one.until < self.total_steps else None
+                return change
         if self.shape != "segments":
             return None
         index = self.segment_at(step)
@@ -106,8 +128,20 @@ class Scheme:
             if end > step
         )
 
+    def proposal_after(self, step: int) -> tuple[Segment, ...]:
+        """Segments for the steps after `step`, to be edited: those of the scheme, or a smooth shape in a few parts."""
+        left = self.total_steps - step
+        if self.shape == "segments" or left < 1:
+            return self.segments_after(step)
+        ends = [step + round(left * part / SMOOTH_PARTS) for part in range(SMOOTH_PARTS + 1)]
+        return tuple(
+            Segment(float(f"{max(self.rate_at((start + end) // 2), 1e-9):.2g}"), end - start)
+            for start, end in pairwise(ends)
+            if end > start
+        )
+
     def continued(self, step: int, ahead: Sequence[Segment]) -> Scheme:
-        """This scheme for its first `step` steps, then the segments `ahead`; the result has the shape "segments"."""
+        """This scheme for its first `step` steps, to the same rates, then the segments `ahead`."""
         past = [
             replace(segment, steps=min(segment.steps, step - end + segment.steps))
             for segment, end in zip(self.segments, self.ends, strict=True)
@@ -116,7 +150,33 @@ class Scheme:
         if past and past[-1].learning_rate == ahead[0].learning_rate:
             ahead = (replace(ahead[0], steps=past.pop().steps + ahead[0].steps), *ahead[1:])
         segments = (*past, *ahead)
-        return Scheme(segments, min(self.warmup_steps, segments[0].steps) if step else 0)
+        return Scheme(segments, min(self.warmup_steps, segments[0].steps) if step else 0).after(self, step)
+
+    def after(self, past: Scheme, step: int) -> Scheme:
+        """This scheme from `step` on, with the rates of `past` before it. It must have at least `step` steps."""
+        kept = tuple(one for one in past.earlier if one.until < step)
+        later = tuple(one for one in self.earlier if one.until > step)
+        last = next((one.scheme for one in past.earlier if one.until >= step), replace(past, earlier=()))
+        for earlier in (self.earlier, (*kept, *later)):
+            scheme = replace(self, earlier=earlier)
+            if all(scheme.rate_at(at) == past.rate_at(at) for at in range(step)):
+                return scheme
+        return replace(self, earlier=(*kept, EarlierScheme(step, last), *later))
+
+    def steered(self, typed_at: int, ahead: Sequence[Segment], step: int) -> Scheme:
+        """`continued` at `step`, with segments that someone typed when the run was at step `typed_at`.
+
+        They count from there, so steps since then use them up. Raises SchemeError if none are left.
+        """
+        start = max(step, typed_at)
+        left = Scheme(tuple(ahead)).segments_after(start - typed_at)
+        if not left:
+            end = typed_at + sum(segment.steps for segment in ahead)
+            raise SchemeError(
+                f"these rates end at step {end}, and the run is at step {step}",
+                remedy="Add steps, or stop the run to end it here.",
+            )
+        return self.continued(start, left)
 
     def points(self, most: int = 400) -> tuple[list[float], list[float]]:
         """Steps (from 1) and rates for a plot: both ends of each segment, and about `most` points between."""
@@ -124,6 +184,7 @@ class Scheme:
         steps = {1, total, *self.ends, *(end + 1 for end in self.ends if end < total)}
         steps |= {min(total, max(1, round(total ** (i / most)))) for i in range(most + 1)}
         steps |= set(range(1, min(self.warmup_steps, most) + 2))
+        steps |= {step for one in self.earlier for step in (one.until, one.until + 1)}
         ordered = sorted(step for step in steps if 1 <= step <= total)
         return [float(step) for step in ordered], [max(self.rate_at(step - 1), 1e-9) for step in ordered]
 
@@ -140,6 +201,18 @@ class Scheme:
                 done = step / self.total_steps
                 left = 1 - done if self.shape == "linear" else (1 + math.cos(math.pi * done)) / 2
                 return last + (first - last) * left
+
+
+@dataclass(frozen=True)
+class EarlierScheme:
+    """A scheme that a run had before it was changed. until: number of the run's first steps that it holds for."""
+
+    until: int
+    scheme: Scheme
+
+    def __post_init__(self) -> None:
+        if self.scheme.total_steps < self.until:
+            raise SchemeError(f"an earlier scheme of {self.scheme.total_steps} steps cannot hold until {self.until}")
 
 
 def parse(text: str, reading: SchemeReading, *, total_steps: int | None = None) -> Scheme:
@@ -260,8 +333,8 @@ def step_rules(scheme: Scheme) -> str:
     `library/train_util.py`, diffusers `get_piecewise_constant_schedule`.
     Raises SchemeError for a shape or warm-up that these rules cannot express.
     """
-    if scheme.shape != "segments" or scheme.warmup_steps:
-        raise SchemeError("kohya's step_rules can only express segments without warm-up")
+    if scheme.shape != "segments" or scheme.warmup_steps or scheme.earlier:
+        raise SchemeError("kohya's step_rules can only express segments without warm-up or earlier schemes")
     first = scheme.segments[0].learning_rate
     rules = [
         f"{segment.learning_rate / first:.12g}:{end}"

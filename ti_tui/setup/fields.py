@@ -112,13 +112,15 @@ OWN: dict[str, FieldSpec] = {spec.name: spec for spec in (PHOTOGRAPHS, RUN_FOLDE
 
 @cache
 def recipe_fields() -> dict[str, FieldSpec]:
-    """Every field of the run file by its dotted name, in the file's order."""
+    """Every field of the run file that people set, by its dotted name, in the file's order."""
     from ti_tui.run.field_values import accepted_values
-    from ti_tui.run.recipe import TABLES
+    from ti_tui.run.recipe import TABLES, is_recorded
 
     fields = {}
     for table, model in TABLES.items():
         for key, info in model.model_fields.items():
+            if is_recorded(info):
+                continue
             extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
             kind, choices = _kind(info.annotation, is_path=bool(extra.get("path")))
             name = f"{table}.{key}"

@@ -38,6 +38,7 @@ class CheckpointState:
     recipe:      identity.recipe(): the settings that must be unchanged for a resumed run to be exact.
     evaluation:  Evaluator.state(): the history that verdicts are made from.
     metadata:    of the embedding file; empty in checkpoints of older versions.
+    scheme:      the rates so far and ahead, as the table [scheme]; empty in checkpoints of older versions.
     """
 
     step: int
@@ -49,6 +50,7 @@ class CheckpointState:
     retry: dict[str, int] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
+    scheme: dict[str, Any] = field(default_factory=dict)
 
 
 IN_REST = [one.name for one in fields(CheckpointState) if one.name not in {"rows", "optimizer"}]

@@ -30,6 +30,7 @@ from ti_tui.training.norms import Norms
 from ti_tui.training.objective import NoiseSchedule
 from ti_tui.training.optimizers import LossScale, make_optimizer
 from ti_tui.training.processes import Processes
+from ti_tui.training.rate_changes import keep_trained
 from ti_tui.training.reporter import Reporter
 from ti_tui.training.session import Model, Progress, Session
 from ti_tui.training.weights import ReadAhead
@@ -285,6 +286,7 @@ def _resume(session: Session, report: Reporter, *, repair: bool) -> None:
         )
     if not session.restore(state):
         report.warn("the optimizer is not the one of the checkpoint: its moments start from zero")
+    keep_trained(session, state, report, read_only=not repair)
     total = session.plan.total_steps
     if state.step > total:
         report.warn(

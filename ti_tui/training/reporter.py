@@ -40,6 +40,7 @@ class Reporter:
         self._trained = False
         self._written = 0.0
         self._last_take = 0.0
+        self._took = False
         if main:
             requests.clear(folder, before=psutil.Process().create_time())
             self._write_status()
@@ -100,7 +101,10 @@ class Reporter:
             return []
         self._last_take = now
         self.check_place()
-        taken = requests.take(self._folder)
+        # What the trainer before this one was told too late, but only once.
+        taken = [] if self._took else requests.left_over(self._folder)
+        self._took = True
+        taken += requests.take(self._folder)
         for request in taken:
             self.event("request", request=request.kind, message="taken")
         return taken

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ti_tui.embeddings.files import RUN_ID, Embedding
 from ti_tui.run.plan import Plan
+from ti_tui.run.recipe import SchemeTable
 from ti_tui.run.verdicts import RUNAWAY, VerdictName
 from ti_tui.setup.check import Checked
 from ti_tui.training.checkpoints import CheckpointState
@@ -79,7 +80,7 @@ class Progress:
 class Session:
     """Everything that a trainer or a probe works with.
 
-    plan:      what every `auto` became; its scheme is replaced when the one in the run file changes.
+    plan:      what every `auto` became; its scheme is replaced when the rates are changed.
     renderer:  draws the samples.
     evaluator: measures the eval loss; None if evaluations are off.
     recipe:    the settings that must be unchanged for a resumed run to be exact.
@@ -133,6 +134,7 @@ class Session:
             {"tries": progress.tries, "failed_at": progress.failed_at},
             {} if self.evaluator is None else self.evaluator.state(),
             self.metadata,
+            SchemeTable.from_scheme(self.plan.scheme).model_dump(),
         )
 
     def restore(self, state: CheckpointState) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -13,13 +12,11 @@ from accelerate import Accelerator
 from ti_tui import terminal
 from ti_tui.embeddings.run_files import is_reported
 from ti_tui.formatting import start_in_words
-from ti_tui.run.file import load
 from ti_tui.run.hardware import GIB
-from ti_tui.run.problems import ProblemsError
 from ti_tui.run.sample_prompts import parse_sample_prompt
-from ti_tui.run.scheme import format_scheme
 from ti_tui.run.verdicts import Verdict
 from ti_tui.setup.check import Checked
+from ti_tui.training import rate_changes
 from ti_tui.training.checkpoint_writer import CheckpointWriter
 from ti_tui.training.device import memory_used, watch_peak
 from ti_tui.training.disk_room import RETRY_SECONDS, DiskRoom
@@ -171,7 +168,11 @@ class Trainer:
 
     def _answer_requests(self) -> None:
         """Handle what was requested since the last step, in the same way in all processes of the run."""
-        requested: list[str] = [request.kind for request in self._report.take_requests()]
+        taken = self._report.take_requests()
+        for request in taken:
+            if request.kind == "scheme":
+                rate_changes.take_change(self.session, request, self._report)
+        requested: list[str] = [request.kind for request in taken]
         if self._stop_signalled():
             requested.append("stop")
         if self._room.paused:
@@ -182,29 +183,7 @@ class Trainer:
         self._save_requested = self._save_requested or "save" in requested
         self._sample_requested = self._sample_requested or "sample" in requested
         if "scheme" in requested:
-            self._read_scheme_again()
-
-    def _read_scheme_again(self) -> None:
-        session = self.session
-        try:
-            scheme = load(session.checked.folder.file).scheme.scheme()
-        except ProblemsError as error:
-            self._report.warn(f"the changed scheme is not used: {error.problems[0]}")
-            return
-        if scheme.total_steps <= session.step:
-            self._report.warn(
-                f"the changed scheme ends at step {scheme.total_steps}, already passed: the run ends here"
-            )
-        session.plan = replace(session.plan, scheme=scheme)
-        session.metadata["scheme"] = format_scheme(scheme.segments)
-        self._report.event(
-            "request",
-            request="scheme",
-            message=f"new scheme: {scheme.total_steps} steps in all",
-            step=session.step,
-            total_steps=scheme.total_steps,
-        )
-        self._report.position(session.step, scheme.total_steps)
+            rate_changes.read_again(self.session, self._report)
 
     def _stop_now(self) -> bool:
         # Several processes can only stop together, at the end of a step.

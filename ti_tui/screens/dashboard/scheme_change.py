@@ -12,6 +12,9 @@ from ti_tui.widgets.canvas import Canvas, marked
 from ti_tui.widgets.chart import scheme_chart
 from ti_tui.widgets.controls import EditingFinished, TextLine
 
+_KEPT = " The steps trained so far are kept."
+_SMOOTH = " They replace the rest of the curve, here by its mean rates."
+
 
 class SchemeChange(FormDialog[str | None]):
     """Returns the text of the remaining rates, or None."""
@@ -19,11 +22,11 @@ class SchemeChange(FormDialog[str | None]):
     def __init__(self, scheme: Scheme, step: int) -> None:
         super().__init__(
             f"Learning rates from step {step} on",
-            "rate:steps pairs, each for N steps. The steps trained so far are kept.",
+            "rate:steps pairs, each for N steps." + (_SMOOTH if scheme.shape in {"cosine", "linear"} else _KEPT),
             keys="enter change   esc back",
         )
         self._scheme, self._step = scheme, step
-        self._before = format_scheme(scheme.segments_after(step))
+        self._before = format_scheme(scheme.proposal_after(step))
 
     def body(self) -> ComposeResult:
         yield TextLine(self._before or "0.001:500")

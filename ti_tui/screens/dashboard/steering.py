@@ -150,7 +150,8 @@ class SteeringScreen(AppAccess, WorkerErrors, Screen[None]):
             soon = round(SOON_SECONDS / pace) if pace and self.followed.going else 0
             with self._errors_shown():
                 scheme = change_scheme(self.followed.folder, step, text, now=now, ahead_steps=soon)
-                self._say(f"Rates changed: {scheme.total_steps} steps in all.")
+                when = "after this step" if self.followed.going else "now"
+                self._say(f"The rates change {when}: {scheme.total_steps} steps in all.")
                 self.look_again()
 
         self.app.push_screen(SchemeChange(self.followed.scheme, step), changed)
