@@ -6,9 +6,11 @@ import codecs
 import re
 import stat
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from ti_tui import atomic, bounded
+from ti_tui.dataset import caption_tables
 from ti_tui.paths import leads_out
 from ti_tui.run.problems import Problem
 
@@ -42,11 +44,13 @@ class CaptionFile:
 
 def read_caption(picture: Path) -> CaptionFile:
     """The caption of a picture: the first line of its caption file that is not empty, cleaned. Never raises."""
-    present = [path for suffix in SUFFIXES if _is_regular(path := picture.with_suffix(suffix))]
+    # photo.txt, then photo.jpg.txt, then what `caption_tables` knows.
+    names = [picture.with_suffix(suffix) for suffix in SUFFIXES]
+    names += [picture.with_name(picture.name + suffix) for suffix in SUFFIXES]
+    present = [path for path in names if _is_regular(path)]
     if not present:
-        return CaptionFile()
+        return _from_other_programs(picture)
     path, name = present[0], _shown(present[0].name)
-    notes: list[Problem] = []
     if leads_out(path, path.parent):
         # Another's folder could otherwise bring any file of this machine into the prompts.
         return CaptionFile(
@@ -54,15 +58,16 @@ def read_caption(picture: Path) -> CaptionFile:
             path,
             (Problem("warning", f"its caption {name} is a link to a file outside the folder; it is not read"),),
         )
+    notes: list[Problem] = []
+    if len(present) > 1:
+        notes.append(Problem("info", f"it has {name} and {_shown(present[1].name)}; {name} is used"))
+    elif path != picture.with_suffix(SUFFIXES[0]):
+        notes.append(Problem("info", f"its caption is read from {name}, and saved as {SUFFIXES[0]}"))
     try:
         with bounded.open_regular(path) as file:
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
         return CaptionFile("", path, (Problem("warning", f"its caption {name} cannot be read: {error.strerror}"),))
-    if len(present) > 1:
-        notes.append(Problem("info", f"it has {name} and {_shown(present[1].name)}; {name} is used"))
-    elif path.suffix != SUFFIXES[0]:
-        notes.append(Problem("info", f"its caption is read from {name}, and saved as {SUFFIXES[0]}"))
     if len(content) > MOST_BYTES:
         content = content[:MOST_BYTES]
         notes.append(Problem("warning", f"its caption {name} is larger than {MOST_BYTES // 1_000_000} MB"))
@@ -73,6 +78,22 @@ def read_caption(picture: Path) -> CaptionFile:
         notes.append(Problem("info", f"its caption {name} starts with a byte-order mark; it is removed"))
     elif b"\0" in content:
         notes.append(Problem("info", f"its caption {name} looks like UTF-16 without a byte-order mark; read as such"))
+    return _cleaned(text, path, notes)
+
+
+def _from_other_programs(picture: Path) -> CaptionFile:
+    """The caption of a picture without a caption file, from what other programs write beside it or for its folder."""
+    beside = ((path, caption_tables.caption_beside(path)) for path in caption_tables.files_beside(picture))
+    tables = ((table.path, table.caption(picture)) for table in caption_tables.tables_for(picture.parent))
+    for path, caption in chain(beside, tables):
+        if caption:
+            note = Problem("info", f"its caption is read from {_shown(path.name)}, and saved as {SUFFIXES[0]}")
+            return _cleaned(caption, path, [note])
+    return CaptionFile()
+
+
+def _cleaned(text: str, path: Path, notes: list[Problem]) -> CaptionFile:
+    name = _shown(path.name)
     text, left_out = without_invisible(text)
     if left_out:
         notes.append(Problem("info", f"{left_out} in its caption {name}; removed"))

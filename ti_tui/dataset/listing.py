@@ -18,6 +18,8 @@ from ti_tui.run.problems import Problems
 MOST_FOLDERS = 2_000
 """At most this many sub-folders are searched, in case a home folder or a whole disk was given by mistake."""
 
+KOHYA_IMAGES = "img"
+"""The folder of the training images in a project of kohya_ss."""
 _REPEATS = re.compile(r"([0-9]{1,3})_(.+)")
 """kohya's folder names. More digits are a date or a year, not repeats."""
 _NOT_PICTURES = re.compile(r"-(mask|masklabel|condlabel)$")
@@ -46,15 +48,27 @@ def raise_unless_folder(folder: Path) -> None:
 
 
 def places(folder: Path, *, subfolders: bool = False) -> Iterator[PictureFolder]:
-    """`folder` itself and kohya's folders `<repeats>_<name>` in it. subfolders: also every other folder below it."""
+    """`folder` itself and kohya's folders `<repeats>_<name>` in it. subfolders: also every other folder below it.
+
+    Where there are none, those in its `img`: kohya_ss keeps `img`, `reg`, `log` and `model` in a project's folder.
+    """
     own = _REPEATS.fullmatch(folder.name)
     repeats = _repeats_of(folder)
     yield PictureFolder(folder, repeats)
     if subfolders:
         yield from (PictureFolder(inner, _repeats_of(inner, repeats)) for inner in _below(folder))
     elif not own:
-        inner = [p for p in folder.iterdir() if _REPEATS.fullmatch(p.name) and stat.S_ISDIR(_mode(p))]
-        yield from (PictureFolder(entry, _repeats_of(entry)) for entry in sorted(inner, key=natural_key))
+        inner = _kohya_folders(folder) or _kohya_folders(folder / KOHYA_IMAGES)
+        yield from (PictureFolder(entry, _repeats_of(entry)) for entry in inner)
+
+
+def _kohya_folders(folder: Path) -> list[Path]:
+    """The folders `<repeats>_<name>` in `folder`, in natural order."""
+    try:
+        inner = [path for path in folder.iterdir() if _REPEATS.fullmatch(path.name) and stat.S_ISDIR(_mode(path))]
+    except OSError:
+        return []
+    return sorted(inner, key=natural_key)
 
 
 def pictures_in(folder: Path, problems: Problems, field: str, *, unreadable: bool = False) -> list[Path]:
@@ -92,9 +106,10 @@ def pictures_in(folder: Path, problems: Problems, field: str, *, unreadable: boo
 
 
 def captions_without_picture(folder: Path) -> list[Path]:
-    """Caption files in `folder` without another file of the same stem."""
+    """Caption files in `folder` without another file of the same stem, or of the name before their ending."""
     entries = _visible(folder)
-    stems = {path.stem for path in entries if path.suffix.lower() not in caption_files.SUFFIXES}
+    others = [path for path in entries if path.suffix.lower() not in caption_files.SUFFIXES]
+    stems = {path.stem for path in others} | {path.name for path in others}
     return [path for path in entries if path.suffix.lower() in caption_files.SUFFIXES and path.stem not in stems]
 
 

@@ -15,6 +15,7 @@ from typing import Literal
 
 from PIL import Image
 
+from ti_tui.dataset.caption_tables import tables_for
 from ti_tui.dataset.crop_boxes import Face, PixelSize, same_shape
 from ti_tui.dataset.faces import FaceFinder
 from ti_tui.dataset.listing import (
@@ -264,6 +265,7 @@ def _report_folder(
             )
         if (more := len(orphans) - MOST_NAMED) > 0:
             problems.info(f"{more} more caption files without a photograph", field=field, kind="orphan")
+        _report_tables(place.folder, files, problems, field)
         for path, why in masks_not_used(place.folder)[:MOST_NAMED]:
             problems.info(f"{shown(path)} {why}", field=field, subject=path, kind="orphan")
     if not files and not problems.errors:
@@ -275,6 +277,19 @@ def _report_folder(
         )
     elif below:
         problems.info(f"{below} more photographs in sub-folders are not used", field=field, kind="below")
+
+
+def _report_tables(folder: Path, files: list[SurveyedFile], problems: Problems, field: str) -> None:
+    """Report files with captions for the whole folder that cannot be read, or that name other images."""
+    stems = {photograph.path.stem for photograph in files}
+    for table in tables_for(folder):
+        if table.path.parent != folder:
+            continue
+        if table.problem:
+            problems.warning(f"{shown(table.path)} {table.problem}", field=field, subject=table.path, kind="caption")
+        elif count := table.without_picture(stems):
+            text = f"{shown(table.path)} has {count} captions of images that are not here"
+            problems.info(text, field=field, subject=table.path, kind="orphan")
 
 
 def _conversions(measured: list[Measured]) -> Iterator[str]:
