@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "watch": "Follow a run, running or finished.",
     "compare": "Put checkpoints side by side: same prompts, same seeds.",
     "report": "Write a page about a run: curves, samples, how to use it.",
+    "log": "Write a run's log for TensorBoard or Weights & Biases.",
     "stop": "Save a running training and stop it.",
     "runs": "List runs with their results, or compare some of them.",
     "embeddings": "Inspect, convert and install embedding files.",

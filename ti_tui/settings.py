@@ -17,6 +17,8 @@ KNOWN_RUNS = 200
 RECENT_FOLDERS = 12
 
 Images = Literal["auto", "half", "sixel", "kitty", "off"]
+TRACKERS = ("tensorboard", "wandb")
+"""Programs that a run's log can also be written for."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,9 @@ class Settings:
     runs_folder:     where new runs are made by default; "~" is the home folder
     keys:            key for each binding id, like {"wizard.next": "ctrl+n"}
     captioner:       folder or hub id of the model that writes captions; "" looks for one in the hub's cache
+    log_to:          programs that every run's log is also written for, like ["tensorboard"]
+    on_end, on_verdict, on_error: shell commands that are run when a run ends, gets a new verdict, or fails; the facts
+                     are in environment variables TI_TUI_...
     """
 
     theme: str = "quiet"
@@ -39,6 +44,10 @@ class Settings:
     runs_folder: str = "~/runs"
     keys: dict[str, str] = field(default_factory=dict)
     captioner: str = ""
+    log_to: list[str] = field(default_factory=list)
+    on_end: str = ""
+    on_verdict: str = ""
+    on_error: str = ""
 
 
 def config_folder() -> Path:
@@ -168,6 +177,13 @@ def _wrong(key: str, value: object) -> str:
             return "" if _is_text(value) else 'Write a folder in quotes, like "~/runs".'
         case "captioner":
             return "" if _is_text(value) else 'Write a folder in quotes, like "~/models/blip".'
+        case "log_to":
+            known = isinstance(value, list) and all(name in TRACKERS for name in value)
+            return "" if known else f"Write a list of these, in quotes: {', '.join(TRACKERS)}."
+        case "on_end" | "on_verdict" | "on_error":
+            return (
+                "" if _is_text(value) else f"Write a command in quotes, like {key} = 'notify-send \"$TI_TUI_MESSAGE\"'."
+            )
         case _:
             return "" if _is_text(value) else f'Write a name in quotes, like {key} = "quiet".'
 

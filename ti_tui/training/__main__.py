@@ -17,12 +17,14 @@ from typing import Any, NoReturn
 
 from ti_tui import terminal
 from ti_tui.errors import UserError
+from ti_tui.run import requests
 from ti_tui.run.file import lines_of
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.hardware import find_hardware
 from ti_tui.run.plan import choose_precision
 from ti_tui.run.problems import Problems, ProblemsError
 from ti_tui.setup.check import Checked, check_run
+from ti_tui.trackers.start import start_beside
 from ti_tui.training.reporter import Reporter
 
 
@@ -42,9 +44,12 @@ def main(path: str) -> int:
     try:
         folder = RunFolder.find(path)
         if not is_main:
+            if hasattr(signal, "SIGUSR1"):
+                signal.signal(signal.SIGUSR1, signal.SIG_IGN)
             return train(folder, Reporter(folder, main=False), stop)
         with folder.lock(say=terminal.error) as held:
             folder.create()
+            _save_on_signal(folder)
             return train(folder, Reporter(folder, held=held), stop)
     except UserError as error:
         terminal.error(error)
@@ -57,6 +62,8 @@ def train(folder: RunFolder, report: Reporter, stop: threading.Event) -> int:
         checked.raise_errors()
         report.position((folder.checkpoints() or [0])[-1], checked.run.scheme.scheme().total_steps)
         _quiet()
+        if report.main:
+            start_beside(folder, checked.run.save.log_to, checked.run.embedding.token)
         # The heavy imports come after the checks, so that bad input is reported within a second.
         with _garbage_collection_off():
             from ti_tui.training.models import read_unet_ahead
@@ -92,6 +99,17 @@ def train(folder: RunFolder, report: Reporter, stop: threading.Event) -> int:
         traceback.print_exc()
         report.end("failed", f"{type(error).__name__}: {error}. The details are in {folder.log}")
         return 3
+
+
+def _save_on_signal(folder: RunFolder) -> None:
+    """SIGUSR1 asks for a checkpoint, as `s` in the dashboard does."""
+
+    def request_save(_signal: int, _frame: FrameType | None) -> None:
+        with contextlib.suppress(UserError):
+            requests.submit(folder, "save")
+
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, request_save)
 
 
 def _expected_dtype(checked: Checked) -> Any:

@@ -1,0 +1,1 @@
+"""Tells other programs about a run: TensorBoard, Weights & Biases, and commands of the user. No torch."""
