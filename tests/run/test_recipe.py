@@ -40,7 +40,7 @@ def test_every_field_has_a_description_and_what_a_form_needs(table: str) -> None
     for info in TABLES[table].model_fields.values():
         assert info.description
         assert isinstance(info.json_schema_extra, dict)
-        assert info.json_schema_extra.keys() == {"label", "unit", "basic", "path"}
+        assert info.json_schema_extra.keys() - {"recorded"} == {"label", "unit", "basic", "path"}
 
 
 def test_marks_of_a_field_reach_the_form() -> None:
