@@ -17,6 +17,7 @@ COMMANDS: dict[str, str] = {
     "demo": "Try the whole workflow on a tiny model that is included.",
     "init": "Make a run: its folder, its images, its run file.",
     "import": "Read the settings of another trainer, such as kohya.",
+    "export": "Write the settings of a run for another trainer.",
     "caption": "Write captions, with a captioner or from file names.",
     "prepare": "Crop and resize photographs into a run, or update them.",
     "check": "Check a run or photographs for mistakes before training.",

@@ -292,6 +292,29 @@ def _show_events(path: Path) -> None:
     _ = (outcome.length, outcome.message, outcome.seconds, outcome.verdict, outcome.best_step, outcome.gain)
 
 
+def _import_settings(path: Path) -> None:
+    from ti_tui.exchange.importing import import_settings
+
+    import_settings(path).draft().to_toml()
+
+
+KOHYA = json.dumps(
+    {"pretrained_model_name_or_path": "a/b", "token_string": "zkz", "init_word": "woman", "learning_rate": "1e-3",
+     "max_train_steps": 100, "lr_scheduler": "cosine", "lr_warmup": 10, "optimizer_args": "betas=0.9,0.99",
+     "sample_prompts": "zkz --w 64", "additional_parameters": "--noise_offset 0.1", "max_resolution": "512,768"}
+).encode()  # fmt: skip
+COMMAND = b"""A=x
+accelerate launch train_textual_inversion.py \\
+  --token_string="zkz" --learning_rate $A --optimizer_args "a=1" b=2
+"""
+JOB = b"""config:
+  process:
+    - embedding: &e {trigger: zkz, tokens: 4}
+      train: {steps: 10, lr: 5e-5, optimizer_params: {<<: *e, weight_decay: 1e-2}}
+      sample: {prompts: ["[trigger]"], width: 64}
+"""
+
+
 def _show_run_file(path: Path) -> None:
     from ti_tui.run import file as run_file
 
@@ -335,6 +358,7 @@ def readers() -> list[Reader]:
     change = {"batch": "a", "picture": "0001.png", "old": "x", "new": "y", "how": "typed", "t": 1.5}
     return [
         Reader("run-file", _show_run_file, [RUN_FILE], "run.toml"),
+        Reader("settings-of-others", _import_settings, [KOHYA, COMMAND, JOB], "settings"),
         Reader("events", _show_events, [EVENTS], "log/events.jsonl"),
         Reader("status", lambda path: RunFolder(path.parent).current_status(), [STATUS], "status.json"),
         Reader(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import MakeRun
 from ti_tui import cli
 from ti_tui.run import file as run_file
 from ti_tui.run.folder import RunFolder
@@ -88,3 +89,25 @@ def test_a_file_of_another_kind_is_refused_in_words(command: Command, tmp_path: 
     status, _, err = command("import", tmp_path / "x.json")
     assert status == 2
     assert "not the settings of a known trainer" in err
+
+
+def test_an_exported_kohya_config_makes_the_same_run(command: Command, make_run: MakeRun, tmp_path: Path) -> None:
+    folder = make_run(**{"evaluation.hold_out": 1, "training.seed": 5})
+    status, out, _ = command("export", folder.root, "--to", "kohya")
+    assert status == 0
+    assert "evaluation.hold_out = 1" in out and "train_textual_inversion.py --config_file" in out
+    status, _, _ = command("import", folder.exports / "kohya.toml", tmp_path / "again")
+    assert status == 0
+    assert (tmp_path / "again/run.toml").read_text() == folder.file.read_text()
+
+
+def test_export_replaces_nothing_and_follows_no_link(command: Command, make_run: MakeRun, tmp_path: Path) -> None:
+    folder = make_run()
+    assert command("export", folder.root, "--to", "diffusers", "--output", tmp_path / "out")[0] == 0
+    status, _, err = command("export", folder.root, "--to", "diffusers", "--output", tmp_path / "out")
+    assert status == 2 and "--force" in err
+    (tmp_path / "victim").mkdir()
+    folder.exports.symlink_to(tmp_path / "victim")
+    status, _, err = command("export", folder.root, "--to", "onetrainer")
+    assert status == 2 and "leads out of the run folder" in err
+    assert list((tmp_path / "victim").iterdir()) == []

@@ -112,7 +112,7 @@ def _own_line(g: Gathered, item: ForeignField, exact: dict[str, Any]) -> None:
     name = item.key.removeprefix("ti_tui:")
     try:
         value = value_of(name, str(item.value))
-        exact[name] = value if name == "scheme.segments" else coerced(name, value)
+        exact[name] = coerced(name, value)
     except (ProblemsError, NoCounterpart, SchemeError) as error:
         g.rows.append(ImportedField(item.name, str(item.value), "", "left out", str(error)))
         return

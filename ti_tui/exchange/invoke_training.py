@@ -20,7 +20,7 @@ from ti_tui.exchange.reasons import (
     STATES,
     TOLD_BY_MODEL,
 )
-from ti_tui.exchange.values import attention, count, number, one_of, positive, side, text, when_on, whole
+from ti_tui.exchange.values import attention, count, first_text, number, one_of, positive, side, text, when_on, whole
 
 PRECISION = one_of(
     {"no": "fp32", "fp16": "fp16", "bf16": "bf16", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16",
@@ -78,7 +78,7 @@ FIELDS: tuple[Counterpart, ...] = (
     same("validate_every_n_steps", "sample.every_steps"),
     same("validate_every_n_epochs", "sample.every_epochs"),
     joins("validation_prompts", "prompts", "sample.prompts"),
-    joins("negative_validation_prompts", "negative", "sample.prompts", lambda value: value[0] if value else UNSET),
+    joins("negative_validation_prompts", "negative", "sample.prompts", first_text),
     joins("num_validation_images_per_prompt", "samples of a prompt", "sample.prompts", whole),
     *always("cache_vae_outputs", ALWAYS_CACHED),
     *always("data_loader.center_crop data_loader.image_transforms.center_crop",

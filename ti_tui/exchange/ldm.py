@@ -6,14 +6,9 @@ from typing import Any
 
 from ti_tui.exchange.mapping import UNSET, Counterpart, changed, joins, lacks, same
 from ti_tui.exchange.reasons import AUGMENTATION, LAUNCHER, ONLY_VECTORS, SPEED, TOLD_BY_MODEL
-from ti_tui.exchange.values import count, flag, number, positive, text
+from ti_tui.exchange.values import count, first_text, flag, number, positive, side, text
 
 T = "model.params.personalization_config.params."
-
-
-def _first(value: Any) -> Any:
-    """The first of a list of texts."""
-    return text(value[0]) if isinstance(value, list) and value else text(value)
 
 
 def _style(value: Any) -> Any:
@@ -23,13 +18,13 @@ def _style(value: Any) -> Any:
 FIELDS: tuple[Counterpart, ...] = (
     joins("model.base_learning_rate", "rate", "scheme.segments", positive),
     joins("model.params.ckpt_path", "model", "model.base", text),
-    joins(f"{T}placeholder_strings", "token", "embedding.token", _first),
-    joins(f"{T}placeholder_tokens", "token", "embedding.token", _first),
-    joins(f"{T}initializer_words", "words", "embedding.init", _first),
+    joins(f"{T}placeholder_strings", "token", "embedding.token", first_text),
+    joins(f"{T}placeholder_tokens", "token", "embedding.token", first_text),
+    joins(f"{T}initializer_words", "words", "embedding.init", first_text),
     same(f"{T}num_vectors_per_token", "embedding.vectors", default=1),
     joins("model.params.embedding_manager_ckpt", "initial file", "embedding.init", text),
     joins("data.params.batch_size", "batch", "training.batch_size", count, default=1),
-    joins("data.params.train.params.size", "resolution", "dataset.resolution", default=512),
+    joins("data.params.train.params.size", "resolution", "dataset.resolution", side, default=512),
     joins("data.params.train.params.repeats", "repeats of an epoch", "scheme.segments", count),
     joins("data.params.train.params.data_root", "photographs", "photographs", text),
     joins("data.params.train.target", "template", "dataset.template", _style),

@@ -65,11 +65,12 @@ def _texts(g: Gathered, value: Any) -> tuple[list[str], str]:
             text = read_text(path)
         except NotSettings as error:
             return [], error.message
-        return _lines(text), f"read from {path.name}"
-    return _lines(text), ""
+        return prompt_lines(text), f"read from {path.name}"
+    return prompt_lines(text), ""
 
 
-def _lines(text: str) -> list[str]:
+def prompt_lines(text: str) -> list[str]:
+    """The prompts in kohya's text: one a line, without comments."""
     stripped = (line.strip() for line in text.split("\n")[:1000])
     return [line for line in stripped if line and not line.startswith("#")]
 

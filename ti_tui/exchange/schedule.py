@@ -219,7 +219,8 @@ def _of_rules(rules: str, rate: float, steps: int) -> Scheme:
     if len(parts) > 1000:
         raise SchemeError("it has more than 1000 step_rules")
     text = ", ".join(
-        f"{number(factor) * rate!r}{colon}{until}" for factor, colon, until in (part.partition(":") for part in parts)
+        f"{number(factor) * rate:.12g}{colon}{until}"
+        for factor, colon, until in (part.partition(":") for part in parts)
     )
     return parse(text, "until", total_steps=steps)
 

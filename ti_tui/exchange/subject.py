@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+from ti_tui.dataset.listing import places
 from ti_tui.exchange.gathering import Gathered
 from ti_tui.exchange.mapping import NoCounterpart, Part
 from ti_tui.exchange.paths_in_files import found_path, is_hub_id
@@ -70,8 +72,10 @@ def pictures(g: Gathered) -> None:
     """The folder of photographs, its repeats, masks and regularisation images; the model's file."""
     if g.given.images:
         g.own["photographs"] = g.given.images
-    for found in g.all_of("photographs"):
-        path = found_path(found.value, g.folder)
+    named = g.all_of("photographs")
+    whole = _common_folder([found_path(found.value, g.folder) for found in named])
+    for found in named:
+        path = whole or found_path(found.value, g.folder)
         if g.given.images:
             g.settle(found, "changed", g.show("photographs"), "--images decides")
         elif path is None:
@@ -80,9 +84,13 @@ def pictures(g: Gathered) -> None:
             g.settle(found, "left out", note="one folder is read; put all into one, as <repeats>_<name> if they differ")
         else:
             g.own["photographs"] = str(path)
-            g.settle(found, "same", g.show("photographs"))
+            alike = "" if whole is None else "the folder around all of them, whose names say the repeats"
+            g.settle(found, "changed" if alike else "same", g.show("photographs"), alike)
     if "photographs" not in g.own:
         g.needs["photographs"] = "--images FOLDER"
+    if whole is not None:
+        for each in g.all_of("repeats"):
+            g.settle(each, "changed", note="the name of the folder says the repeats")
     repeats = g.first("repeats")
     if repeats is not None:
         if 1 <= int(repeats.value) <= 999:
@@ -90,9 +98,10 @@ def pictures(g: Gathered) -> None:
             g.settle(repeats, "same", g.show("repeats"))
         else:
             g.settle(repeats, "left out", note="repeats go from 1 to 999")
+    around = _common_folder([found_path(found.value, g.folder) for found in g.all_of("regularisation")])
     regularisation = g.first("regularisation")
     if regularisation is not None:
-        if path := found_path(regularisation.value, g.folder):
+        if path := around or found_path(regularisation.value, g.folder):
             g.set("dataset.regularisation", str(path), by=regularisation.name)
             g.settle(regularisation, "same", g.show("dataset.regularisation"))
         else:
@@ -100,6 +109,19 @@ def pictures(g: Gathered) -> None:
             g.settle(regularisation, "left out", note=missing)
     for found in g.all_of("mask folder"):
         g.settle(found, "left out", note="masks are read beside the photographs: a-mask.png for a.jpg")
+
+
+def _common_folder(paths: list[Path | None]) -> Path | None:
+    """The folder around several folders of kohya's, if they are all that it holds of the kind."""
+    there = {path for path in paths if path is not None}
+    if len(there) < 2 or len({path.parent for path in there}) > 1 or None in paths:
+        return None
+    parent = next(iter(there)).parent
+    try:
+        inner = {place.folder for place in places(parent)} - {parent}
+    except OSError:
+        return None
+    return parent if inner == there else None
 
 
 def model(g: Gathered) -> None:

@@ -69,6 +69,11 @@ def text(value: Any) -> str:
     return str(value).strip()
 
 
+def first_text(value: Any) -> str:
+    """A text, or the first of a list of them. Raises NoCounterpart."""
+    return text(value[0]) if isinstance(value, list) and value else text(value)
+
+
 def positive(value: Any) -> Any:
     """A number above 0, or UNSET. Raises NoCounterpart."""
     if is_off(value):
@@ -150,12 +155,14 @@ def literal(given: str) -> Any:
 
 def coerced(name: str, value: Any) -> Any:
     """`value` with the type of the run file field `name`, checked. Raises NoCounterpart."""
+    if problem_with(name, value) is None:
+        return value
     table, _, key = name.partition(".")
     annotation = TABLES[table].model_fields[key].annotation
     kinds = {annotation, *(typing.get_args(part)[0] for part in typing.get_args(annotation) if typing.get_args(part))}
     if bool in kinds:
         value = boolean(value)
-    elif int in kinds and str(value) != "auto":
+    elif int in kinds:
         value = whole(False if isinstance(value, str) and is_off(value) else value)
     elif float in kinds:
         value = number(False if isinstance(value, str) and is_off(value) else value)

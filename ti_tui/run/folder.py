@@ -86,6 +86,7 @@ class RunFolder:
         self.states = self.root / "state"
         self.samples = self.root / "sample"
         self.cache = self.root / "cache"
+        self.exports = self.root / "export"
         self.requests = self.root / "requests"
         self.status_file = self.root / "status.json"
         self.lock_file = self.root / "lock.json"
