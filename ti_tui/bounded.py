@@ -20,8 +20,9 @@ TEXT_LIMIT = 64 * MIB
 TOML_LIMIT = 4 * MIB
 """More than any run file, theme or settings file holds; tomllib takes a second for each MiB."""
 
-YAML_LIMIT = MIB // 4
+YAML_LIMIT = 2**16
 """Characters; the parser takes seconds for each MiB."""
+DEEPEST_YAML = 60
 MOST_ALIASES = 64
 MOST_MERGED = 20_000
 
@@ -137,17 +138,22 @@ def parse_yaml(text: str, limit: int = YAML_LIMIT) -> Any:
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
         """A few bytes of aliases and merges can ask for gigabytes."""
 
-        aliases = merged = 0
+        aliases = merged = depth = 0
 
         def compose_node(self, parent: Any, index: Any) -> Any:
             self.aliases += self.check_event(yaml.AliasEvent)
             if self.aliases > MOST_ALIASES:
                 raise ValueError(f"it has more than {MOST_ALIASES} aliases")
-            return super().compose_node(parent, index)
+            self.depth += 1
+            if self.depth > DEEPEST_YAML:
+                raise ValueError("it is nested too deeply")
+            node = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
 
         def flatten_mapping(self, node: Any) -> None:
             super().flatten_mapping(node)
-            self.merged += len(node.value)
+            self.merged += len(node.value) if self.aliases else 0
             if self.merged > MOST_MERGED:
                 raise ValueError("its aliases are merged too often")
 
