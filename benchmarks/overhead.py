@@ -26,6 +26,7 @@ from ti_tui.run.folder import RunFolder
 from ti_tui.run.hardware import GIB, Hardware
 from ti_tui.run.model import ModelFacts
 from ti_tui.run.plan import make_plan
+from ti_tui.run.prediction import PredictionTruth
 from ti_tui.setup.create import create_run
 from ti_tui.setup.demo import pictures_of
 from ti_tui.training.reporter import Reporter
@@ -81,8 +82,8 @@ def log_seconds(place: Path, count: int = 20_000) -> float:
 def print_shares() -> None:
     """Predicted shares of the time at default settings on a card of 6 GB."""
     facts = {
-        "SD 1.5, 512": (ModelFacts(Path("m"), True, "sd1", "epsilon", (768,), 49408, True), 512),
-        "SDXL, 1024": (ModelFacts(Path("m"), True, "sdxl", "epsilon", (768, 1280), 49408, True), 1024),
+        "SD 1.5, 512": (ModelFacts(Path("m"), True, "sd1", PredictionTruth("epsilon"), (768,), 49408, True), 512),
+        "SDXL, 1024": (ModelFacts(Path("m"), True, "sdxl", PredictionTruth("epsilon"), (768, 1280), 49408, True), 1024),
     }
     card = Hardware("cuda", "card", 6 * GIB, int(5.7 * GIB), bf16=False)
     print(f"\n{'predicted at default settings':<32}{'images':>8}{'samples':>10}{'eval loss':>11}{'together':>10}")

@@ -166,12 +166,17 @@ def parse_yaml(text: str, limit: int = YAML_LIMIT) -> Any:
         raise ValueError(f"{error.problem or error.context}{place}") from None
     except (yaml.YAMLError, TypeError, OverflowError, AttributeError) as error:
         # Dates that do not exist, keys that are lists.
-        raise ValueError(str(error)) from None
+        raise ValueError(" ".join(str(error).split())) from None
 
 
 def read_toml(path: Path | str, limit: int = TOML_LIMIT) -> dict[str, Any]:
     """The content of a TOML file."""
     return parse_toml(read_bytes(path, limit).decode("utf-8-sig"))
+
+
+def read_yaml(path: Path | str) -> Any:
+    """The content of a YAML file."""
+    return parse_yaml(read_bytes(path, YAML_LIMIT).decode("utf-8-sig"))
 
 
 def _no_number(name: str) -> float:

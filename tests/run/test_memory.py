@@ -16,10 +16,11 @@ from ti_tui.run.memory import MIB, ComputeMode, MemoryPlan, Recompute, coefficie
 from ti_tui.run.memory_fit import smaller
 from ti_tui.run.model import ModelFacts
 from ti_tui.run.plan import Plan, make_plan
+from ti_tui.run.prediction import PredictionTruth
 from ti_tui.run.recipe import RunFile
 
-SD1 = ModelFacts(Path("m"), True, "sd1", "epsilon", (768,), 49408, True)
-SDXL = ModelFacts(Path("m"), True, "sdxl", "epsilon", (768, 1280), 49408, True)
+SD1 = ModelFacts(Path("m"), True, "sd1", PredictionTruth("epsilon"), (768,), 49408, True)
+SDXL = ModelFacts(Path("m"), True, "sdxl", PredictionTruth("epsilon"), (768, 1280), 49408, True)
 
 
 def card(gib: float) -> Hardware:

@@ -12,10 +12,11 @@ from ti_tui.run.hardware import GIB, Hardware
 from ti_tui.run.memory import ComputeMode, predict
 from ti_tui.run.memory_fit import Fit, find_fit, limit_of
 from ti_tui.run.model import ModelFacts
+from ti_tui.run.prediction import PredictionTruth
 from ti_tui.run.recipe import RunFile
 
-SD1 = ModelFacts(Path("m"), True, "sd1", "epsilon", (768,), 49408, True)
-TINY = ModelFacts(Path("m"), True, "sd1", "epsilon", (64,), 49408, True)
+SD1 = ModelFacts(Path("m"), True, "sd1", PredictionTruth("epsilon"), (768,), 49408, True)
+TINY = ModelFacts(Path("m"), True, "sd1", PredictionTruth("epsilon"), (64,), 49408, True)
 PINNED = {"batch_size": 1, "recompute": "off", "quantise": "off", "text_encoder": "device"}
 
 

@@ -11,9 +11,10 @@ import pytest
 from ti_tui.run.file import from_values
 from ti_tui.run.model import ModelFacts
 from ti_tui.run.overhead import Overhead, plan_overhead
+from ti_tui.run.prediction import PredictionTruth
 
-SD1 = ModelFacts(Path("m"), True, "sd1", "epsilon", (768,), 49408, True)
-TINY = ModelFacts(Path("m"), True, "sd1", "epsilon", (64,), 49408, True)
+SD1 = ModelFacts(Path("m"), True, "sd1", PredictionTruth("epsilon"), (768,), 49408, True)
+TINY = ModelFacts(Path("m"), True, "sd1", PredictionTruth("epsilon"), (64,), 49408, True)
 
 FORWARD = 0.46
 """Work of a forward pass in that of a training step."""

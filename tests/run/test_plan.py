@@ -14,8 +14,9 @@ from ti_tui.run.file import from_values
 from ti_tui.run.hardware import GIB, Hardware
 from ti_tui.run.model import ModelFacts
 from ti_tui.run.plan import Plan, make_plan
+from ti_tui.run.prediction import PredictionTruth
 
-TINY = ModelFacts(Path("m"), True, "sd1", "epsilon", (64,), 49408, True)
+TINY = ModelFacts(Path("m"), True, "sd1", PredictionTruth("epsilon"), (64,), 49408, True)
 CPU = Hardware("cpu", "a CPU", 8 * GIB, 6 * GIB, bf16=False)
 CARD = Hardware("cuda", "a card", 8 * GIB, 6 * GIB, bf16=False)
 NEW_CARD = Hardware("cuda", "a card", 8 * GIB, 6 * GIB, bf16=True)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests.conftest import MakeRun
+from ti_tui.commands import check, plan
+from ti_tui.run.file import load
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.hardware import missing_card
 from ti_tui.run.problems import Problem
@@ -65,6 +71,35 @@ def test_rates_that_ruin_the_vectors_are_told(make_run: MakeRun, rate: str, seve
 def test_an_optimizer_that_does_not_step_by_the_rate_may_have_a_large_one(make_run: MakeRun) -> None:
     folder = make_run(**{"scheme.segments": [{"learning_rate": 30.0, "steps": 6}], "training.optimizer": "sgd"})
     assert not check_run(folder).problems.errors
+
+
+def test_what_disagrees_about_the_prediction_type_is_told_by_check_and_plan(
+    make_run: MakeRun, models: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(models["sd1"], tmp_path / "m")
+    config = tmp_path / "m" / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "prediction_type": "v_prediction"}))
+    folder = make_run(**{"model.base": str(tmp_path / "m"), "model.prediction": "epsilon"})
+    (problem,) = problems(folder)
+    assert problem.field == "model.prediction" and problem.line is not None
+    assert "scheduler/scheduler_config.json says v_prediction" in problem.message
+    for command in (check.command, plan.command):
+        said = CliRunner().invoke(command, [str(folder.root)])
+        assert "prediction type: epsilon, by model.prediction in the run file" in said.output
+
+
+def test_a_model_of_another_kind_is_refused_before_the_start(
+    make_run: MakeRun, models: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = make_run()
+    shutil.copytree(models["sd1"], tmp_path / "m")
+    config = tmp_path / "m" / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps({"_class_name": "FlowMatchEulerDiscreteScheduler"}))
+    file = folder.file.read_text()
+    folder.file.write_text(file.replace(load(folder.file).model.base, str(tmp_path / "m")))
+    (problem,) = problems(folder)
+    assert problem.severity == "error" and problem.field == "model.base"
+    assert "FlowMatchEulerDiscreteScheduler" in problem.message
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")

@@ -15,13 +15,14 @@ from ti_tui.run.hardware import GIB, Hardware
 from ti_tui.run.model import ModelFacts
 from ti_tui.run.optimizers import OPTIMIZERS, OptimizerClass
 from ti_tui.run.plan import MAX_AUTO_EFFECTIVE, Plan, make_plan
+from ti_tui.run.prediction import PredictionTruth
 from ti_tui.setup import check_machine
 from ti_tui.setup.check import check_run
 
 RTX_2060 = Hardware("cuda", "RTX 2060", 6 * GIB, int(5.6 * GIB), bf16=False)
 RTX_4090 = Hardware("cuda", "RTX 4090", 24 * GIB, 23 * GIB, bf16=True)
-SD1 = ModelFacts(Path("m"), True, "sd1", "epsilon", (768,), 49408, True)
-SDXL = ModelFacts(Path("m"), True, "sdxl", "epsilon", (768, 1280), 49408, True)
+SD1 = ModelFacts(Path("m"), True, "sd1", PredictionTruth("epsilon"), (768,), 49408, True)
+SDXL = ModelFacts(Path("m"), True, "sdxl", PredictionTruth("epsilon"), (768, 1280), 49408, True)
 
 
 def plan(hardware: Hardware, images: int, facts: ModelFacts = SD1, resolution: int = 512, **training: object) -> Plan:

@@ -6,7 +6,9 @@ import json
 import shutil
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,9 +21,14 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from tests.fixtures.tiny_models import ldm_unet, ldm_vae, open_clip
 from ti_tui.errors import UserError
 from ti_tui.run.model import ModelError, ModelFacts, find_model, hub_files, inspect_model, is_whole
+from ti_tui.run.prediction import OtherObjective, PredictionTruth
+from ti_tui.run.sample_prompts import SamplePrompt
 from ti_tui.run.weight_shapes import WeightsError, read_shapes
-from ti_tui.training.models import ModelSource, detect_prediction
+from ti_tui.setup.demo import demo_values
+from ti_tui.training.models import ModelSource
+from ti_tui.training.sample_images import SampleRenderer
 from ti_tui.training.single_file import text_tensors, unet_config, unet_tensors, vae_config, vae_tensors
+from ti_tui.training.text import Context
 from ti_tui.training.weights import Checkpoint
 
 FAMILIES = {
@@ -48,8 +55,8 @@ def test_family_is_read_from_a_single_file(models: dict[str, Path], name: str) -
     assert file.single_file and not folder.single_file
     for field in ("family", "widths", "vocabulary", "positions", "scale", "multiple", "has_vae"):
         assert getattr(file, field) == getattr(folder, field), field
-    # SD 2 files do not say what they predict; their U-Net is asked at the start.
-    assert file.prediction == (None if name == "sd2-v" else "epsilon")
+    # These files do not say what they predict; their U-Net is asked at the start.
+    assert file.prediction is None
 
 
 @pytest.mark.parametrize("single", ["sd1.safetensors", "sd1.ckpt", "sd2-v.safetensors", "sdxl.safetensors"])
@@ -162,18 +169,96 @@ def test_another_vae_can_be_given(models: dict[str, Path], tmp_path: Path, form:
     assert all(torch.equal(value, expected[key]) for key, value in given.items())
 
 
-def test_what_an_sd2_file_predicts_is_told_by_its_answer_to_noise(models: dict[str, Path]) -> None:
-    facts = inspect_model(models["sd2-v.safetensors"])
-    unet = source(models["sd2-v.safetensors"]).unet(torch.float32)
-    assert detect_prediction(unet, facts) == "v_prediction"
+class Imagines(torch.nn.Module):
+    """A U-Net that has learned one image exactly, and answers with what the model of a prediction type would."""
 
-    class AnswersNoise(torch.nn.Module):
-        device, dtype = torch.device("cpu"), torch.float32
+    device, dtype = torch.device("cpu"), torch.float32
 
-        def forward(self, x: torch.Tensor, *_: Any, **__: Any) -> Any:
-            return type("Answer", (), {"sample": x * 0.97 + 0.1})()
+    def __init__(self, prediction: str, alphas: torch.Tensor, image: torch.Tensor | float = 0.0) -> None:
+        super().__init__()
+        self.prediction, self.alphas, self.image = prediction, alphas, image
 
-    assert detect_prediction(AnswersNoise(), facts) == "epsilon"
+    def forward(self, noisy: torch.Tensor, timestep: torch.Tensor, **conditions: Any) -> Any:
+        alpha = self.alphas[timestep.long()].reshape(-1, 1, 1, 1)
+        noise = (noisy - alpha.sqrt() * self.image) / (1 - alpha).sqrt()
+        velocity = alpha.sqrt() * noise - (1 - alpha).sqrt() * self.image
+        self.conditions = conditions
+        return SimpleNamespace(sample=noise if self.prediction == "epsilon" else velocity)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("zero_snr", [False, True])
+@pytest.mark.parametrize("name", ["sd1.safetensors", "sd2-v.safetensors", "sdxl.safetensors"])
+def test_what_a_model_predicts_is_told_by_its_answers_to_noise(
+    models: dict[str, Path], name: str, prediction: str, zero_snr: bool
+) -> None:
+    opened = source(models[name])
+    opened.facts = replace(opened.facts, truth=PredictionTruth(zero_snr=zero_snr))
+    unet = Imagines(prediction, opened.noise_schedule().alphas_cumprod, 0.1 * torch.ones(4, 1, 1))
+    assert opened.ask_prediction(unet) == prediction
+    assert opened.facts.truth.decided_by == "the U-Net's answer to noise"
+    assert ("added_cond_kwargs" in unet.conditions) == (name == "sdxl.safetensors")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_of_a_unet_that_answers_neither_the_familys_usual_type_is_taken(models: dict[str, Path], name: str) -> None:
+    opened = source(models[f"{name}.safetensors"])
+    assert opened.ask_prediction(opened.unet(torch.float32)) == FAMILIES[name][1]
+    assert "unclear" in opened.facts.truth.decided_by
+
+
+def test_a_unet_that_contradicts_the_files_is_told(models: dict[str, Path]) -> None:
+    opened = source(models["sd1"])
+    assert opened.ask_prediction(Imagines("v_prediction", opened.noise_schedule().alphas_cumprod)) == "epsilon"
+    assert "but the U-Net's answer to noise is v_prediction" in opened.facts.truth.doubts[0]
+
+
+def test_the_demos_model_answers_as_what_it_is() -> None:
+    opened = source(Path(str(demo_values()["model"]["base"])))
+    opened.facts = replace(opened.facts, truth=PredictionTruth())
+    assert opened.ask_prediction(opened.unet(torch.float32)) == "epsilon"
+    assert opened.facts.truth.decided_by == "the U-Net's answer to noise"
+
+
+@pytest.mark.parametrize("form", ["folder", "file"])
+def test_zero_terminal_snr_is_trained_and_sampled_with(models: dict[str, Path], tmp_path: Path, form: str) -> None:
+    """Of pure noise, the sampler's first step, nothing may remain in the sample."""
+    if form == "file":
+        tensors = {**load_file(models["sd1.safetensors"]), "v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}
+        path = tmp_path / "m.safetensors"
+        save_file(tensors, path)
+    else:
+        path = tmp_path / "sd1"
+        shutil.copytree(models["sd1"], path)
+        config = path / "scheduler" / "scheduler_config.json"
+        more = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+        config.write_text(json.dumps({**json.loads(config.read_text()), **more}))
+    opened = source(path)
+    schedule = opened.noise_schedule()
+    assert schedule.alphas_cumprod[-1] == 0 and opened.facts.truth.zero_snr
+    latents, noise = torch.ones(1, 4, 2, 2), torch.randn(1, 4, 2, 2)
+    assert torch.equal(schedule.noisy(latents, noise, torch.tensor([999])), noise)
+    assert torch.equal(schedule.target(latents, noise, torch.tensor([999])), -latents)
+    unet = Imagines("v_prediction", schedule.alphas_cumprod, torch.tensor([0.5, -0.5, 1.0, 0.0]).reshape(4, 1, 1))
+    asked: list[int] = []
+    unet.register_forward_pre_hook(lambda _module, given: asked.append(int(given[1])))
+    renderer = SampleRenderer(
+        unet=unet, text=EmptyText(), scheduler_values=opened.scheduler_values(), prediction="v_prediction",  # type: ignore[arg-type]
+        open_vae=lambda: None, size=(64, 64), scale=8, multiple=8, seed=0, token="zkz", model_hash="",
+    )  # fmt: skip
+    sample = renderer._denoise(SamplePrompt("a", steps=8, guidance=1.0))
+    assert asked[0] == 999
+    assert sample is not None and torch.allclose(sample, unet.image.expand_as(sample), atol=1e-2)
+
+
+class EmptyText:
+    """Stands for the text side: what a prompt says makes no difference to `Imagines`."""
+
+    def ids(self, texts: list[str]) -> list[str]:
+        return texts
+
+    def encode(self, texts: list[str]) -> Context:
+        return Context(torch.zeros(len(texts), 77, 64))
 
 
 def test_a_v_pred_mark_in_an_sdxl_file_is_heeded(models: dict[str, Path], tmp_path: Path) -> None:
@@ -271,7 +356,7 @@ def test_a_scheduler_that_predicts_something_else_is_refused(models: dict[str, P
     shutil.copytree(models["sd1"], copy)
     config = copy / "scheduler" / "scheduler_config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "prediction_type": "sample"}))
-    with pytest.raises(ModelError, match="its prediction type is 'sample'"):
+    with pytest.raises(OtherObjective, match="prediction_type is 'sample'"):
         inspect_model(copy)
 
 
@@ -310,7 +395,7 @@ def test_the_published_unets_configuration_is_read_from_their_shapes(family: str
         published = UNet2DConditionModel(sample_size=64, **PUBLISHED[family])
     tensors = {f"model.diffusion_model.{k}": v for k, v in ldm_unet(published.state_dict(), published.config).items()}
     widths = {"sd1": (768,), "sd2": (1024,), "sdxl": (768, 1280)}[family]
-    facts = ModelFacts(Path("x"), True, family, "epsilon", widths, 49408, True)  # type: ignore[arg-type]
+    facts = ModelFacts(Path("x"), True, family, PredictionTruth("epsilon"), widths, 49408, True)  # type: ignore[arg-type]
     config = unet_config(ShapesOnly(tensors), facts)
     for key in (*PUBLISHED[family], "layers_per_block", "down_block_types", "up_block_types", "mid_block_type"):
         ours, theirs = config[key], published.config[key]
@@ -328,7 +413,7 @@ def test_the_published_vaes_configuration_is_read_from_its_shapes() -> None:
             down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
         )  # fmt: skip
     tensors = {f"first_stage_model.{k}": v for k, v in ldm_vae(published.state_dict(), published.config).items()}
-    facts = ModelFacts(Path("x"), True, "sd1", "epsilon", (768,), 49408, True)
+    facts = ModelFacts(Path("x"), True, "sd1", PredictionTruth("epsilon"), (768,), 49408, True)
     config = vae_config(ShapesOnly(tensors), facts)
     for key in ("block_out_channels", "layers_per_block", "latent_channels", "norm_num_groups"):
         assert (
@@ -362,7 +447,7 @@ def test_what_else_published_files_hold_is_passed_over(models: dict[str, Path], 
 
 def test_the_last_of_sd2s_24_layers_is_left_out_and_a_file_without_it_is_kept_whole() -> None:
     """The U-Net was trained on the layer before the last; files converted from diffusers hold 23 already."""
-    facts = ModelFacts(Path("x"), True, "sd2", "epsilon", (64,), 100, True)
+    facts = ModelFacts(Path("x"), True, "sd2", PredictionTruth("epsilon"), (64,), 100, True)
     for layers in (24, 23):
         config = CLIPTextConfig(
             vocab_size=100, hidden_size=64, intermediate_size=64, num_hidden_layers=layers, num_attention_heads=1

@@ -53,6 +53,7 @@ def command(run: Path, resolution: int, person: bool, subfolders: bool) -> None:
         raise UserError(f"{show.number(errors, 'mistake')} to correct before this run can start")
     if checked.facts is not None:
         terminal.line(f"model: {checked.facts.describe()}")
+        terminal.line(f"prediction type: {checked.facts.truth.in_words()}")
     terminal.line("This run can start.")
 
 

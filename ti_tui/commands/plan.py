@@ -37,6 +37,7 @@ def command(run: Path) -> None:
         return
     plan = make_plan(recipe, checked.facts, checked.images, find_hardware(recipe.training.device))
     terminal.line(f"model: {checked.facts.describe()}")
+    terminal.line(f"prediction type: {checked.facts.truth.in_words()}")
     _show_steps(checked, plan)
     terminal.line("decided:")
     show.table(named_reasons(plan.reasons))

@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ti_tui import bounded
 from ti_tui.errors import UserError
 from ti_tui.paths import user_path
+from ti_tui.run import prediction
+from ti_tui.run.prediction import Prediction, PredictionTruth
 from ti_tui.run.recipe import Family
-from ti_tui.run.weight_shapes import Shapes, read_shapes
-
-Prediction = Literal["epsilon", "v_prediction"]
+from ti_tui.run.weight_shapes import Shapes, read_metadata, read_shapes
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 WEIGHTS = frozenset({".safetensors", ".ckpt", ".pt", ".pth", ".bin"})
@@ -49,8 +49,8 @@ class ModelError(UserError):
 class ModelFacts:
     """What is known about a model.
 
+    truth:      what the files say about the prediction type.
     widths:     width of each text encoder (one for SD 1 and 2, two for SDXL).
-    prediction: None if it cannot be read from the headers; the trainer then finds out with the weights.
     positions:  tokens in a prompt that the text encoder reads, start and end mark included.
     layers:     layers of the first text encoder.
     scale:      pixels per latent, in each direction.
@@ -60,7 +60,7 @@ class ModelFacts:
     path: Path
     single_file: bool
     family: Family
-    prediction: Prediction | None
+    truth: PredictionTruth
     widths: tuple[int, ...]
     vocabulary: int
     has_vae: bool
@@ -70,14 +70,19 @@ class ModelFacts:
     multiple: int = 64
 
     @property
+    def prediction(self) -> Prediction | None:
+        """None if the files do not say; the trainer then asks the U-Net."""
+        return self.truth.prediction
+
+    @property
     def family_name(self) -> str:
         return str(families()[self.family]["name"])
 
     def describe(self) -> str:
         """One line for people."""
         form = "single file" if self.single_file else "diffusers folder"
-        prediction = self.prediction or "prediction type read at the start"
-        return f"{self.family_name}, {prediction} ({form})"
+        kind = self.prediction or "prediction type asked of the U-Net at the start"
+        return f"{self.family_name}, {kind} ({form})"
 
 
 @cache
@@ -153,16 +158,13 @@ def _inspect_folder(path: Path) -> ModelFacts:
     channels = int(unet.get("in_channels", 4))
     _check_channels(channels, path)
     scheduler = _config(path / "scheduler", "scheduler_config.json")
-    prediction = scheduler.get("prediction_type", "epsilon")
-    if prediction not in ("epsilon", "v_prediction"):
-        raise ModelError(f"{path}: its prediction type is {prediction!r}; only epsilon and v_prediction can be trained")
     family: Family = "sdxl" if len(texts) > 1 else "sd2" if unet.get("use_linear_projection") else "sd1"
     scale = 2 ** (len(vae.get("block_out_channels", [0] * 4)) - 1)
     return ModelFacts(
         path=path,
         single_file=False,
         family=family,
-        prediction=prediction,
+        truth=prediction.of_folder(path, scheduler),
         widths=tuple(int(text["hidden_size"]) for text in texts),
         vocabulary=int(texts[0].get("vocab_size", 49408)),
         has_vae=True,
@@ -187,7 +189,7 @@ def _inspect_file(path: Path) -> ModelFacts:
         path=path,
         single_file=True,
         family=family,
-        prediction=_prediction_of(shapes, family),
+        truth=prediction.of_file(path, shapes, read_metadata(path)),
         widths=tuple(shapes[name][1] for name in tables if name),
         vocabulary=shapes[tables[0] or ""][0],
         has_vae=any(name.startswith("first_stage_model.encoder.") for name in shapes),
@@ -217,9 +219,7 @@ def _layers(shapes: Shapes, table: str) -> int:
 
 def with_prediction(facts: ModelFacts, wanted: str) -> ModelFacts:
     """`facts` with the prediction type of the run file, unless that is "auto"."""
-    return (
-        facts if wanted == "auto" else replace(facts, prediction="epsilon" if wanted == "epsilon" else "v_prediction")
-    )
+    return replace(facts, truth=facts.truth.chosen(wanted))
 
 
 def _family_of(shapes: Shapes, path: Path) -> Family:
@@ -260,13 +260,6 @@ _OTHER_FILES = (
     ("encoder.down.", "a VAE"),
     ("control_model.", "a ControlNet"),
 )
-
-
-def _prediction_of(shapes: Shapes, family: Family) -> Prediction | None:
-    # NoobAI's convention, which ComfyUI and Forge follow: an empty tensor of this name.
-    if "v_pred" in shapes:
-        return "v_prediction"
-    return None if family == "sd2" else "epsilon"
 
 
 def _check_channels(channels: int, path: Path) -> None:

@@ -83,6 +83,17 @@ def read_places(path: Path) -> dict[str, TensorLocation]:
     return _safetensors_places(path, path.stat().st_size)
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a .safetensors file; empty for other files, and for what is no text."""
+    try:
+        with bounded.open_regular(path) as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            metadata = bounded.parse_json(file.read(min(length, MAX_HEADER_BYTES)))["__metadata__"]
+        return {str(key): value for key, value in metadata.items() if isinstance(value, str)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
+        return {}
+
+
 def _safetensors_places(path: Path, size: int) -> dict[str, TensorLocation]:
     damaged = WeightsError(f"{path} is not a valid safetensors file", remedy="Copy or download it again.")
     if size < 8:

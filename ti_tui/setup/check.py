@@ -179,6 +179,11 @@ def _check_model(run: RunFile, folder: RunFolder, problems: Problems) -> ModelFa
     except UserError as error:
         problems.error(error.message, field="model.base", remedy=error.remedy)
         return None
+    for doubt in facts.truth.doubts:
+        problems.warning(
+            doubt, field="model.prediction",
+            remedy="If samples stay noise or grey, train with the other prediction type: epsilon or v_prediction.",
+        )  # fmt: skip
     if run.model.vae:
         _tried(lambda: check_vae(folder.path(run.model.vae)), "model.vae", problems)
     if run.model.clip_skip > facts.layers:

@@ -37,6 +37,7 @@ def recipe(checked: Checked, model_hash: str, plan: Plan) -> dict[str, Any]:
     )
     return {
         "model": model_hash,
+        "prediction": checked.facts.prediction if checked.facts else None,
         "vae": run.model.vae,
         "clip_skip": run.model.clip_skip,
         "dataset": dataset_hash(checked),

@@ -9,17 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ti_tui import bounded
 from ti_tui.errors import first_line
-from ti_tui.run.model import UNET, ModelError, ModelFacts, Prediction, check_vae, families, hub_files
+from ti_tui.run.model import UNET, ModelError, ModelFacts, check_vae, families, hub_files
+from ti_tui.run.prediction import Prediction
 from ti_tui.training import single_file
 from ti_tui.training.objective import NoiseSchedule
 from ti_tui.training.randomness import torch_stream
+from ti_tui.training.sample_images import conditions_for
+from ti_tui.training.text import Context
 from ti_tui.training.weights import Checkpoint, ReadAhead, Tensors
 
 IGNORED = ("position_ids", "logit_scale")
 """Endings of the names of tensors that old checkpoints hold and no model needs."""
+ASKED_SIZE = 16
+"""Side in latent pixels of the noise that a U-Net is asked about."""
 
 
 @dataclass
@@ -105,16 +111,26 @@ class ModelSource:
             values: dict[str, Any] = bounded.read_json(path)
         else:
             values = {**families()["noise"], **families()[self.facts.family]["scheduler"]}
-            if "ztsnr" in self._single():
+            if self.facts.truth.zero_snr:
                 values |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
         return {key: value for key, value in values.items() if not key.startswith("_")}
 
     def ask_prediction(self, unet: Any) -> Prediction:
-        """The prediction type: from the files, or from a test of the U-Net if they do not say."""
-        if self.facts.prediction is None:
-            self.facts = replace(self.facts, prediction=detect_prediction(unet, self.facts))
-        assert self.facts.prediction is not None
-        return self.facts.prediction
+        """The prediction type: from the files; from a test of the U-Net if they do not say; else the family's.
+
+        If the files say one and the U-Net clearly answers with the other, that becomes one of `facts.truth.doubts`.
+        """
+        answer, truth = detect_prediction(unet, self.facts, self.noise_schedule()), self.facts.truth
+        if truth.prediction is None:
+            usual: Prediction = families()[self.facts.family]["scheduler"]["prediction_type"]
+            place = "the U-Net's answer to noise" if answer else "what is usual, since the U-Net's answer is unclear"
+            truth = replace(truth, prediction=answer or usual, decided_by=place)
+        elif answer is not None and answer != truth.prediction:
+            doubt = f"{truth.prediction} is trained, by {truth.decided_by}, but the U-Net's answer to noise is {answer}"
+            truth = replace(truth, doubts=(*truth.doubts, doubt))
+        self.facts = replace(self.facts, truth=truth)
+        assert truth.prediction is not None
+        return truth.prediction
 
     def close(self) -> None:
         """Close the file; loaded networks stay."""
@@ -146,19 +162,34 @@ def _config_errors(path: Path, part: str) -> Iterator[None]:
         raise ModelError(f"{path}: the {part}'s configuration cannot be used: {first_line(error)}") from None
 
 
-def detect_prediction(unet: Any, facts: ModelFacts) -> Prediction:
-    """The prediction type of a U-Net, found from its prediction for pure noise at the last timestep.
+def detect_prediction(unet: Any, facts: ModelFacts, schedule: NoiseSchedule) -> Prediction | None:
+    """The prediction type of a U-Net, found from its answers to noise; None if they are neither's.
 
-    There the input is nearly all noise: an epsilon model returns its input (correlation near 1), a v model returns
-    minus the image that it imagines (correlation near 0).
+    For noise at the last timestep an epsilon model returns its input, a v model returns minus the image that it
+    imagines. For a little noise on grey both return the noise, which tells them from a network that learned neither.
     """
-    size = 16
-    noise = torch.randn((1, 4, size, size), generator=torch_stream(0)).to(unet.device, unet.dtype)
-    context = torch.zeros((1, facts.positions, sum(facts.widths)), device=unet.device, dtype=unet.dtype)
+    noise = torch.randn((1, 4, ASKED_SIZE, ASKED_SIZE), generator=torch_stream(0))
+    alphas = schedule.alphas_cumprod
+    last = len(alphas) - 1
+    much = _answer(unet, facts, noise, last)
+    little = _answer(unet, facts, noise * (1 - alphas[last // 4]).sqrt(), last // 4)
+    share = float((much * noise).sum() / noise.square().sum())
+    alike = float(torch.corrcoef(torch.stack([noise.flatten(), little.flatten()]))[0, 1])
+    if not alike > 0.5:
+        return None
+    return "epsilon" if share > 0.5 else "v_prediction"
+
+
+def _answer(unet: Any, facts: ModelFacts, latent: Tensor, timestep: int) -> Tensor:
+    """The U-Net's prediction for one latent without a prompt, in float32 on the CPU."""
+    hidden = torch.zeros((1, facts.positions, sum(facts.widths)))
+    pooled = torch.zeros((1, facts.widths[-1])) if facts.family == "sdxl" else None
+    side = ASKED_SIZE * facts.scale
+    conditions = conditions_for(Context(hidden, pooled), [(side, side)], unet)
     with torch.no_grad():
-        prediction = unet(noise, torch.tensor([999], device=unet.device), encoder_hidden_states=context).sample
-    both = torch.stack([noise.float().flatten(), prediction.float().flatten()])
-    return "epsilon" if torch.corrcoef(both)[0, 1] > 0.5 else "v_prediction"
+        at = torch.tensor([timestep], device=unet.device)
+        answer: Tensor = unet(latent.to(unet.device, unet.dtype), at, **conditions).sample
+    return answer.float().cpu()
 
 
 def download(hub_id: str) -> Path:

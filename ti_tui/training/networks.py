@@ -10,8 +10,8 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from ti_tui.run.hashes import weights_hash
-from ti_tui.run.model import Prediction
 from ti_tui.run.plan import Plan
+from ti_tui.run.prediction import Prediction
 from ti_tui.setup.check import Checked
 from ti_tui.training.compute_mode import set_compute_mode
 from ti_tui.training.device import DTYPES, set_attention, use_fast_arithmetic

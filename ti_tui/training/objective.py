@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ti_tui.run.model import Prediction
+from ti_tui.run.prediction import Prediction
 from ti_tui.run.recipe import TrainingTable
 from ti_tui.training.randomness import torch_stream
 

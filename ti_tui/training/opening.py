@@ -71,11 +71,16 @@ def open_session(
     )
     masks = _masks(checked, latents, facts.scale) if run.dataset.masks else {}
     text, unet = load_networks(checked, source, plan, device, report)
+    prediction = source.ask_prediction(unet)
+    for doubt in source.facts.truth.doubts:
+        if doubt not in facts.truth.doubts:
+            report.warn(doubt)
+    checked = replace(checked, facts=source.facts)
     tables = [encoder.get_input_embeddings().weight for encoder in text.encoders]
     model = Model(
         unet,
         text,
-        NoiseSchedule(source.noise_schedule().alphas_cumprod, source.ask_prediction(unet)).to(device),
+        NoiseSchedule(source.noise_schedule().alphas_cumprod, prediction).to(device),
         Norms.of(run.embedding.norm, tables, text.rows),
         device,
         channels_last=run.training.channels_last == "on",

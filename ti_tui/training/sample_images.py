@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ti_tui import atomic
 from ti_tui.dataset.templates import name_token
-from ti_tui.run.model import Prediction
+from ti_tui.run.prediction import Prediction
 from ti_tui.run.sample_prompts import SamplePrompt
 from ti_tui.training.latents import to_image, use_tiles
 from ti_tui.training.randomness import torch_stream

@@ -200,6 +200,7 @@ class Trainer:
             images=plan.images,
             family=session.checked.facts.family,
             prediction=session.model.schedule.prediction,
+            prediction_by=session.checked.facts.truth.decided_by,
             processes=session.processes.count,
             plan=plan.values(),
             reasons=plan.reasons,
