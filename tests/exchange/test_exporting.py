@@ -116,6 +116,8 @@ FIELDS = {
     "training__seed": st.integers(0, 2**63 - 1),
     "save__every_steps": st.sampled_from([0, 50, 100]),
     "save__every_epochs": st.sampled_from([0, 2]),
+    "save__log_to": st.sampled_from([[], ["wandb"], ["tensorboard", "wandb"]]),
+    "scheme__earlier": st.sampled_from([[], [{"until": 1, "segments": [{"learning_rate": 0.1, "steps": 9}]}]]),
     "save__keep": st.integers(0, 3),
     "sample__every_steps": st.sampled_from([0, 100]),
     "sample__prompts": st.lists(st.sampled_from(["[name]", "zkz --d 1", "#x", 'ä 😀 "q" --n \'']), max_size=2),

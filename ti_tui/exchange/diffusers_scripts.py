@@ -7,13 +7,14 @@ from ti_tui.exchange.reasons import (
     AUGMENTATION,
     HUB,
     LAUNCHER,
+    LOG_PLACE,
     LOGGING,
     OF_XFORMERS,
     SPEED,
     STATES,
     TOLD_BY_MODEL,
 )
-from ti_tui.exchange.values import attention, count, flag, one_of, positive, side, text, when_on, whole
+from ti_tui.exchange.values import attention, count, flag, one_of, positive, side, text, trackers, when_on, whole
 
 PRECISION = one_of({"no": "fp32", "fp16": "fp16", "bf16": "bf16", "fp32": "fp32", "fp8": UNSET})
 
@@ -62,7 +63,8 @@ FIELDS: tuple[Counterpart, ...] = (
     *lacks("save_as_full_pipeline no_safe_serialization", "the embedding alone is saved, in the forms of save.formats"),
     *lacks("resume_from_checkpoint", STATES),
     *lacks("revision variant push_to_hub hub_token hub_model_id", HUB),
-    *lacks("logging_dir report_to", LOGGING),
+    changed("report_to", "save.log_to", trackers, LOG_PLACE),
+    *lacks("logging_dir", LOGGING),
     *lacks("dataloader_num_workers allow_tf32 local_rank", SPEED, "-1"),
     *lacks("random_flip random_crop", AUGMENTATION),
     *lacks("accelerate.**", LAUNCHER, "1", "true"),

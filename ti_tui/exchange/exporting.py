@@ -46,6 +46,7 @@ WHY = {
     "scheme.segments": "its scheduler has no such segments",
     "scheme.shape": "its scheduler has no such shape",
     "scheme.warmup_steps": "its scheduler has no such warm-up",
+    "scheme.earlier": "rates before a change cannot be told apart there",
     "training.timesteps": "timesteps are drawn at random there",
     "sample.prompts": "its samples have no such options",
 }
@@ -101,9 +102,10 @@ def _lost(source: ExportSource, program: str, written: WrittenSettings) -> tuple
     fields: tuple[ForeignField, ...] = written.fields
     back = convert(ForeignSettings(source.folder.root / "export", known, "export", fields)).fields
     lost = []
-    for name, spec in recipe_fields().items():
+    usual = {name: spec.default for name, spec in recipe_fields().items() if name != "dataset.images"}
+    for name, default in {**usual, "scheme.earlier": []}.items():
         ours = source.value(name)
-        if name != "dataset.images" and back.get(name, spec.default) != ours:
+        if back.get(name, default) != ours:
             why = WHY.get(name, "there is no such field")
             lost.append(LostField(name, shown(ours) if name != "scheme.segments" else source.scheme_text, why))
     return tuple(lost)

@@ -57,7 +57,7 @@ class ImportedSettings:
 
     def draft(self) -> Draft:
         """A draft with these settings, for the wizard."""
-        draft = Draft(fields=dict(self.fields))
+        draft = Draft(fields={name: value for name, value in self.fields.items() if name in recipe_fields()})
         for name, text in self.own.items():
             draft.set(name, text)
         return draft
@@ -94,7 +94,7 @@ def convert(source: ForeignSettings, given: Given = NOTHING_GIVEN) -> ImportedSe
         g.needs.pop("scheme.segments", None)
     rows = tuple(g.finished())
     order = {name: place for place, name in enumerate(recipe_fields())}
-    fields = {name: g.fields[name] for name in sorted(g.fields, key=order.__getitem__)}
+    fields = {name: g.fields[name] for name in sorted(g.fields, key=lambda name: order.get(name, len(order)))}
     return ImportedSettings(source.file, source.program, source.form, rows, fields, g.own, g.needs, source.notes)
 
 

@@ -11,8 +11,9 @@ from ti_tui.exchange.reasons import (
     AUGMENTATION,
     BUCKETS,
     CAPTION_CHANGES,
+    CAPTIONS,
     HUB,
-    LOGGING,
+    LOG_PLACE,
     MEMORY,
     OF_XFORMERS,
     ONLY_VECTORS,
@@ -20,7 +21,19 @@ from ti_tui.exchange.reasons import (
     STATES,
     TOLD_BY_MODEL,
 )
-from ti_tui.exchange.values import attention, count, first_text, number, one_of, positive, side, text, when_on, whole
+from ti_tui.exchange.values import (
+    attention,
+    count,
+    first_text,
+    number,
+    one_of,
+    positive,
+    side,
+    text,
+    trackers,
+    when_on,
+    whole,
+)
 
 PRECISION = one_of(
     {"no": "fp32", "fp16": "fp16", "bf16": "bf16", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16",
@@ -80,6 +93,8 @@ FIELDS: tuple[Counterpart, ...] = (
     joins("validation_prompts", "prompts", "sample.prompts"),
     joins("negative_validation_prompts", "negative", "sample.prompts", first_text),
     joins("num_validation_images_per_prompt", "samples of a prompt", "sample.prompts", whole),
+    changed("report_to", "save.log_to", trackers, LOG_PLACE),
+    changed("output.report_to", "save.log_to", trackers, LOG_PLACE),
     *always("cache_vae_outputs", ALWAYS_CACHED),
     *always("data_loader.center_crop data_loader.image_transforms.center_crop",
             "a crop lies around a face, else around the detail, and is not drawn at random"),
@@ -90,11 +105,10 @@ FIELDS: tuple[Counterpart, ...] = (
     *lacks("data_loader.type data_loader.dataset.type", "a folder of photographs is read",
            "textual_inversion_sd_data_loader", "image_dir_dataset", "image_caption_dir_dataset"),
     *lacks("data_loader.dataset.keep_in_memory data_loader.dataloader_num_workers", MEMORY),
-    *lacks("data_loader.dataset.**", "captions are read from files beside the photographs"),
+    *lacks("data_loader.dataset.**", CAPTIONS),
     *lacks("data_loader.image_transforms.**", AUGMENTATION),
     *lacks("hf_variant hf_hub_token", HUB, "fp16"),
     *lacks("enable_cpu_offload_during_validation allow_mixed_precision_training", SPEED),
-    *lacks("report_to output.report_to", LOGGING),
     *lacks("output.** resume_from_checkpoint", STATES),
     *lacks("train_unet train_text_encoder", ONLY_VECTORS),
 )  # fmt: skip

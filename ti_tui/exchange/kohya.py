@@ -9,9 +9,11 @@ from ti_tui.exchange.reasons import (
     AUGMENTATION,
     BUCKETS,
     CAPTION_CHANGES,
+    CAPTIONS,
     DROPOUT,
     HUB,
     LAUNCHER,
+    LOG_PLACE,
     LOGGING,
     NOISE,
     OF_XFORMERS,
@@ -32,6 +34,7 @@ from ti_tui.exchange.values import (
     positive,
     side,
     text,
+    trackers,
     when_on,
     whole,
 )
@@ -117,10 +120,12 @@ FIELDS: tuple[Counterpart, ...] = (
     same("sample_every_n_steps", "sample.every_steps", default=0),
     same("sample_every_n_epochs", "sample.every_epochs"),
     joins("sample_prompts", "prompts", "sample.prompts"),
+    changed("log_with", "save.log_to", trackers, LOG_PLACE),
+    changed("use_wandb", "save.log_to", when_on(["wandb"]), LOG_PLACE),
     Counterpart("output_dir", "run_folder", note="the run folder is named by RUN"),
-    *lacks("caption_extension caption_extention", "captions are read from .txt and .caption", ".txt", ".caption"),
+    *lacks("caption_extension caption_extention", CAPTIONS, ".txt", ".caption"),
     *lacks("caption_prefix caption_suffix", "write it into the captions, or into a template file"),
-    *lacks("metadata_file in_json", "captions are read from files beside the photographs"),
+    *lacks("metadata_file in_json", CAPTIONS),
     *lacks("is_reg", "its folder holds regularisation images"),
     *lacks("max_token_length", "a prompt has 75 places; what is longer is cut, with a warning", "75"),
     *lacks("no_token_padding weighted_captions", "prompts are encoded as A1111 does"),
@@ -162,7 +167,7 @@ FIELDS: tuple[Counterpart, ...] = (
     *lacks("sample_sampler", SAMPLER, "dpm++ 2m", "dpmsolver++"),
     *always("sample_at_first", "samples are always drawn at the start"),
     *lacks(
-        "logging_dir log_with log_prefix log_tracker_name log_tracker_config log_config use_wandb "
+        "logging_dir log_prefix log_tracker_name log_tracker_config log_config "
         "wandb_api_key wandb_run_name console_log_level console_log_file console_log_simple",
         LOGGING,
     ),

@@ -10,10 +10,12 @@ from ti_tui.exchange.reasons import (
     ALWAYS_CACHED,
     AUGMENTATION,
     CAPTION_CHANGES,
+    CAPTIONS,
     DRAWING,
     DROPOUT,
     HUB,
     LAUNCHER,
+    LOG_PLACE,
     LOGGING,
     MEMORY,
     NOISE,
@@ -152,6 +154,7 @@ FIELDS: tuple[Counterpart, ...] = (
     joins("backup_after_unit", "backup unit", "save.every_epochs", text),
     joins("sample_after", "sample every", "sample.every_epochs", whole),
     joins("sample_after_unit", "sample unit", "sample.every_epochs", text),
+    changed("tensorboard", "save.log_to", when_on(["tensorboard"]), LOG_PLACE),
     changed("rolling_backup_count", "save.keep", count, "every checkpoint is a backup"),
     joins("samples.*.prompt", "prompts", "sample.prompts"),
     joins("samples.*.negative_prompt", "negative", "sample.prompts"),
@@ -165,7 +168,7 @@ FIELDS: tuple[Counterpart, ...] = (
     *lacks("samples.*.noise_scheduler sample_noise_scheduler", SAMPLER),
     *always("samples.*.enabled", "every prompt is drawn"),
     *lacks("samples.*.**", DRAWING, "1", "10.0"),
-    *lacks("concepts.*.text.prompt_source", "captions are read from files beside the photographs", "sample"),
+    *lacks("concepts.*.text.prompt_source", CAPTIONS, "sample"),
     *lacks("concepts.*.text.**", CAPTION_CHANGES, ",", "1", "full", "capslock, title, first, random"),
     *lacks("concepts.*.image.**", AUGMENTATION, "512"),
     *always("concepts.*.enabled", "photographs are left out in the run"),
@@ -185,7 +188,7 @@ FIELDS: tuple[Counterpart, ...] = (
     *always("image_caching latent_caching text_caching", ALWAYS_CACHED),
     *lacks("latent_caching_epochs cache_dir clear_cache_before_training only_cache", ALWAYS_CACHED, "1", "true"),
     *lacks(
-        "tensorboard tensorboard_expose tensorboard_always_on tensorboard_port validation validate_after "
+        "tensorboard_expose tensorboard_always_on tensorboard_port validation validate_after "
         "validate_after_unit",
         LOGGING,
     ),

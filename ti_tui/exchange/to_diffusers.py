@@ -65,6 +65,8 @@ def _options(source: ExportSource, place: Path) -> list[tuple[str, str]]:
         values.append(("enable_xformers_memory_efficient_attention", ""))
     every = run.save.every_steps or scheme.total_steps
     values += [("save_steps", str(every)), ("checkpointing_steps", str(every))]
+    if run.save.log_to:
+        values.append(("report_to", "all" if len(run.save.log_to) > 1 else run.save.log_to[0]))
     if run.save.keep:
         values.append(("checkpoints_total_limit", str(run.save.keep)))
     if run.sample.prompts and run.sample.every_steps:

@@ -29,7 +29,7 @@ def to_kohya(source: ExportSource, place: Path) -> WrittenSettings:
         "dataset": {"dataset_config": str(place / DATASET)},
         "embedding": _embedding(source, place),
         "training": _training(source) | _scheduler(source),
-        "saving": _saving(source),
+        "saving": _saving(source, place),
         "samples": _samples(source, place),
     }
     # What import finds in these files; the others are named, and read after them.
@@ -168,13 +168,15 @@ def _scheduler(source: ExportSource) -> dict[str, Any]:
     return values
 
 
-def _saving(source: ExportSource) -> dict[str, Any]:
+def _saving(source: ExportSource, place: Path) -> dict[str, Any]:
     save = source.run.save
     values: dict[str, Any] = {"save_model_as": "pt" if save.formats[0] == "a1111-pt" else "safetensors"}
     if save.every_steps:
         values["save_every_n_steps"] = save.every_steps
     if save.every_epochs:
         values["save_every_n_epochs"] = save.every_epochs
+    if save.log_to:
+        values |= {"log_with": "all" if len(save.log_to) > 1 else save.log_to[0], "logging_dir": str(place / "logs")}
     if save.keep and save.every_steps:
         values["save_last_n_steps"] = save.keep * save.every_steps
     elif save.keep and save.every_epochs:

@@ -73,6 +73,7 @@ def _config(source: ExportSource, place: Path) -> dict[str, Any]:
         "batch_size": source.batch_size,
         "gradient_accumulation_steps": source.accumulation,
         "optimizer": _optimizer(source),
+        "tensorboard": "tensorboard" in run.save.log_to,
         "clip_grad_norm": training.max_gradient_norm,
         "train_dtype": dtype,
         "unet": {"weight_dtype": dtype},

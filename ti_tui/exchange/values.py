@@ -93,7 +93,7 @@ def flag(value: Any) -> Any:
     return True if boolean(value) else UNSET
 
 
-def when_on(word: str) -> typing.Callable[[Any], Any]:
+def when_on(word: Any) -> typing.Callable[[Any], Any]:
     """A converter that gives `word` for true, and sets nothing for false."""
     return lambda value: word if boolean(value) else UNSET
 
@@ -115,6 +115,12 @@ def attention(value: Any) -> Any:
     word = one_of({"xformers": "xformers", "true": "xformers", "1": "xformers", "sdpa": "sdpa", "none": "plain",
                    "false": UNSET, "": UNSET, "0": UNSET})(value)  # fmt: skip
     return "sdpa" if word == "xformers" and importlib.util.find_spec("xformers") is None else word
+
+
+def trackers(value: Any) -> Any:
+    """The programs for which a log is written, of the words of accelerate's `report_to`. Raises NoCounterpart."""
+    known = {"tensorboard": ["tensorboard"], "wandb": ["wandb"], "all": ["tensorboard", "wandb"], "none": UNSET}
+    return one_of(known)(value)
 
 
 def side(value: Any) -> int:
