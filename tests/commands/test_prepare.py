@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -102,6 +103,31 @@ def test_init_says_that_masks_came_along(source: Path, tmp_path: Path, models: d
     assert outcome.returncode == 0, outcome.stderr
     assert "1 mask copied; set masks = true in [dataset] to use them." in outcome.stdout
     assert (tmp_path / "run" / "img" / "1_zkz" / "0002-mask.png").is_file()
+
+
+def test_init_takes_the_photographs_that_prepare_takes_and_ends_with_what_check_says(
+    source: Path, tmp_path: Path, models: dict[str, Path]
+) -> None:
+    shutil.copy(source / "coffee.jpg", source / "zz copy.jpg")
+    Image.new("RGB", (14, 25), "red").save(source / "tiny.gif")
+    asked = (
+        "--images", source, "--model", models["sd1"], "--token", "zkz", "--set", "dataset.resolution=256",
+        "--set", "evaluation.hold_out=3",
+    )  # fmt: skip
+    made = ti_tui("init", tmp_path / "run", *asked)
+    assert made.returncode == 0, made.stderr
+    assert made.stderr.count("It is left out unless it is forced.") == 2
+    ti_tui("prepare", source, tmp_path / "other")
+    count = len(list((tmp_path / "run" / "img").rglob("*.png")))
+    assert count == len(list((tmp_path / "other" / "img").rglob("*.png"))) == len(list(source.glob("*.jpg"))) - 1
+    said, checked = made.stderr + made.stdout, ti_tui("check", tmp_path / "run")
+    for line in checked.stdout.splitlines():
+        if line.startswith(("error", "warning", "note")):
+            assert line in said
+    forced = ti_tui("init", tmp_path / "all", *asked, "--force-all")
+    assert len(list((tmp_path / "all" / "img").rglob("*.png"))) == count + 2, forced.stderr
+    one = ti_tui("init", tmp_path / "one", *asked, "--force", "tiny.gif")
+    assert len(list((tmp_path / "one" / "img").rglob("*.png"))) == count + 1, one.stderr
 
 
 def test_init_makes_masks_of_faces_and_switches_them_on(photos: Path, tmp_path: Path, models: dict[str, Path]) -> None:

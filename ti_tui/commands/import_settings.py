@@ -73,7 +73,7 @@ def _make(found: ImportedSettings, run: Path) -> None:
         raise UserError("the file does not say everything that a run needs", where=str(found.file),
                         remedy=f"Give: {missing}")  # fmt: skip
     repeats = found.own.get("repeats")
-    choices = PictureChoices(repeats=int(repeats) if repeats else None, forced="all")
+    choices = PictureChoices(repeats=int(repeats) if repeats else None)
     make_run(run, Path(found.own["photographs"]), found.values(), choices, class_word=found.own.get("class_word"))
 
 

@@ -14,6 +14,7 @@ from ti_tui.paths import as_given
 from ti_tui.run.file import RunFileError, with_value
 from ti_tui.run.problems import Problem
 from ti_tui.run.scheme import PRESETS, Scheme, SchemeError, SchemeReading, parse, readings, segment_values
+from ti_tui.setup.check import check_run
 from ti_tui.setup.create import create_run
 
 
@@ -36,6 +37,8 @@ from ti_tui.setup.create import create_run
 @click.option("--class", "class_word", help="Class word in the name of the image folder; by default the initial words.")
 @click.option("--repeats", type=click.IntRange(1, 999), help="How often an epoch uses each image.")
 @click.option("--leave-out", multiple=True, metavar="NAME", help="A photograph to leave out; repeat as needed.")
+@click.option("--force", multiple=True, metavar="NAME", help="Use a photograph that is too small or a copy.")
+@click.option("--force-all", is_flag=True, help="Use all photographs that are too small or copies.")
 @click.option(
     "--masks",
     type=click.Choice(MASKS),
@@ -60,8 +63,8 @@ from ti_tui.setup.create import create_run
 )
 def command(
     run: Path, images: Path, model: str, token: str, init_: str, class_word: str | None, repeats: int | None,
-    leave_out: tuple[str, ...], masks: Masks, subfolders: bool, vectors: int | None, scheme: str | None,
-    read_as: SchemeReading | None, settings: tuple[str, ...],
+    leave_out: tuple[str, ...], force: tuple[str, ...], force_all: bool, masks: Masks, subfolders: bool,
+    vectors: int | None, scheme: str | None, read_as: SchemeReading | None, settings: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Make the run folder RUN, with prepared images and a run file.
 
@@ -83,21 +86,26 @@ def command(
             raise RunFileError([Problem("error", f"{setting!r} has no value", "--set", "Write --set training.seed=7.")])
         with_value(values, name.strip(), text.strip())
 
-    choices = PictureChoices(repeats=repeats, subfolders=subfolders, left_out=leave_out, forced="all", masks=masks)
+    choices = PictureChoices(
+        repeats=repeats, subfolders=subfolders, left_out=leave_out, forced="all" if force_all else force, masks=masks
+    )
     make_run(run, images, values, choices, class_word=class_word)
 
 
 def make_run(
     run: Path, images: Path, values: dict[str, dict[str, Any]], choices: PictureChoices, *, class_word: str | None
 ) -> None:
-    """Make the run and print what was made; see `create_run`."""
+    """Make the run and print what was made, and what `ti-tui check` says of it; see `create_run`."""
 
     def progress(done: int, total: int) -> None:
         if done == total or done % 10 == 0:
             terminal.line(f"  prepared {done} of {total}", err=True)
 
     made = create_run(run, images, values, choices, class_word=class_word, progress=progress)
-    show.problems(made.problems, err=True)
+    # The images were decoded a moment ago.
+    checked = check_run(made.folder, decode=False)
+    said = {problem.message for problem in made.problems}
+    show.problems([*made.problems, *(one for one in checked.problems if one.message not in said)], err=True)
     captions = f", {made.prepared.captions} with captions" if made.prepared.captions else ""
     terminal.line(f"Made {made.folder.root}: {show.number(made.prepared.images, 'image')}{captions}.")
     if made.prepared.masks:
@@ -105,7 +113,10 @@ def make_run(
         terminal.line(f"{show.number(made.prepared.masks, 'mask')} copied; {used}.")
     if made.facts is not None:
         terminal.line(f"Model: {made.facts.describe()}")
-    terminal.line(f"Next: ti-tui plan {run}, then ti-tui train {run}")
+    if errors := len(checked.problems.errors):
+        terminal.line(f"{show.number(errors, 'mistake')} to correct before this run can start; then ti-tui check {run}")
+    else:
+        terminal.line(f"Next: ti-tui plan {run}, then ti-tui train {run}")
 
 
 def _scheme(text: str, read_as: SchemeReading | None) -> Scheme:

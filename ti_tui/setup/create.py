@@ -26,9 +26,6 @@ from ti_tui.setup.check import CheckFailed, find_tokenizers, judge_token
 HALF_MADE = ".half-made"
 """A file in a run folder that is being made."""
 
-ALL_THAT_CAN_BE_USED = PictureChoices(forced="all")
-"""Even small photographs, and copies of others."""
-
 
 @dataclass(frozen=True)
 class Created:
@@ -45,7 +42,7 @@ def create_run(
     root: Path,
     images: Path,
     values: dict[str, dict[str, Any]],
-    choices: PictureChoices = ALL_THAT_CAN_BE_USED,
+    choices: PictureChoices | None = None,
     *,
     class_word: str | None = None,
     memory: SurveyCache | None = None,
@@ -78,7 +75,7 @@ def create_run(
             prepared = prepare(
                 images,
                 folder.images,
-                choices,
+                choices or PictureChoices(),
                 name=name,
                 resolution=run.dataset.resolution,
                 buckets=run.dataset.buckets,
