@@ -111,3 +111,13 @@ def test_export_replaces_nothing_and_follows_no_link(command: Command, make_run:
     status, _, err = command("export", folder.root, "--to", "onetrainer")
     assert status == 2 and "leads out of the run folder" in err
     assert list((tmp_path / "victim").iterdir()) == []
+
+
+def test_captions_are_exported_beside_or_without_the_settings(command: Command, make_run: MakeRun) -> None:
+    folder = make_run()
+    status, _, err = command("export", folder.root)
+    assert status == 2 and "give --to, --captions or both" in err
+    status, out, _ = command("export", folder.root, "--captions", "jsonl", "--to", "kohya")
+    assert status == 0 and "Wrote the captions: " in out and "To train: " in out
+    rows = [json.loads(line) for line in (folder.exports / "metadata.jsonl").read_text().splitlines()]
+    assert [row["text"] for row in rows] == ["a cup on a table"]

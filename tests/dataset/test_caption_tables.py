@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from ti_tui.dataset.caption_export import CAPTION_FORMS, CaptionForm, export_captions
 from ti_tui.dataset.caption_files import read_caption
 from ti_tui.dataset.listing import names_in
 from ti_tui.dataset.scan import scan
 from ti_tui.dataset.survey import survey
+from ti_tui.errors import UserError
 
 
 @pytest.fixture
@@ -122,6 +124,29 @@ def test_rows_without_an_image_are_counted_and_links_out_are_not_read(folder: Pa
     assert any("metadata.jsonl is a link to a file outside the folder" in message for message in told)
     assert any("meta_cap.json has 2 captions of images that are not here" in message for message in told)
     assert read_caption(folder / "a.png").caption == "a"
+
+
+@pytest.mark.parametrize("form", CAPTION_FORMS)
+def test_captions_come_back_from_every_form_that_they_are_exported_in(folder: Path, form: CaptionForm) -> None:
+    texts = {"a.png": 'a "cup", hot\u00e9', "b.png": "two, three"}
+    for name, text in texts.items():
+        (folder / name).with_suffix(".txt").write_text(text)
+    found = scan(folder)
+    place = folder.parent / "out"
+    files = export_captions(found, form, place)
+    with pytest.raises(UserError, match="already exists"):
+        export_captions(found, form, place)
+    export_captions(found, form, place, force=True)
+    for path in folder.glob("*.txt"):
+        path.unlink()
+    for path in files:
+        path.rename(folder / path.relative_to(place))
+    assert captions(folder) == {**texts, "c.png": ""}
+
+
+def test_without_captions_there_is_nothing_to_export(folder: Path) -> None:
+    with pytest.raises(UserError, match="no image in .* has a caption"):
+        export_captions(scan(folder), "jsonl", folder.parent / "out")
 
 
 def test_a_project_of_kohya_ss_is_read_by_its_img_folder(folder: Path) -> None:

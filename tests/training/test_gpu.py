@@ -37,6 +37,19 @@ def test_the_vae_leaves_the_card_before_training(make_run: MakeRun, train: Calla
     assert torch.cuda.memory_allocated() < memory[0]["peak_bytes"]
 
 
+def test_xformers_trains_to_about_the_rows_of_sdpa(make_run: MakeRun, train: Callable[..., int]) -> None:
+    pytest.importorskip("xformers", reason="xformers is not installed")
+    rows = []
+    for attention in ("sdpa", "xformers"):
+        folder = make_run(
+            name=attention, scheme="0.005:5", **{"training.device": "cuda", "training.attention": attention}
+        )
+        assert train(folder) == 0
+        rows.append(result(folder).in_order()[0].ravel())
+    cosine = float(np.dot(rows[0], rows[1]) / np.linalg.norm(rows[0]) / np.linalg.norm(rows[1]))
+    assert cosine > 0.99
+
+
 @pytest.mark.parametrize(
     "settings",
     [
