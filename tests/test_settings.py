@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ti_tui import settings
-from ti_tui.settings import Settings, chosen_theme, load_settings, recent_folders, remember_choice, remember_folder
+from ti_tui.settings import (
+    Settings,
+    chosen_theme,
+    load_settings,
+    recent_folders,
+    remember_choice,
+    remember_folder,
+    remember_theme,
+)
 
 
 def write(text: str | bytes) -> Path:
@@ -100,15 +108,24 @@ def test_a_choice_is_remembered() -> None:
 def test_the_theme_chosen_on_a_screen_wins_over_an_unchanged_config() -> None:
     write('theme = "paper"')
     assert chosen_theme(load_settings()[0]) == "paper"
-    remember_choice("theme", "ember")
+    remember_theme("ember")
     assert chosen_theme(load_settings()[0]) == "ember"
 
 
 def test_a_theme_configured_after_the_choice_wins() -> None:
-    remember_choice("theme", "ember")
+    remember_theme("ember")
     assert chosen_theme(load_settings()[0]) == "ember"
     write('theme = "fjord"')
     assert chosen_theme(load_settings()[0]) == "fjord"
+
+
+def test_few_colours_have_a_theme_of_their_own_unless_one_is_configured_or_chosen_there() -> None:
+    assert chosen_theme(Settings()) == "quiet" and chosen_theme(Settings(), few_colours=True) == "ansi"
+    assert chosen_theme(Settings(theme="paper"), few_colours=True) == "paper"
+    remember_theme("ember")
+    assert chosen_theme(Settings()) == "ember" and chosen_theme(Settings(), few_colours=True) == "ansi"
+    remember_theme("contrast", few_colours=True)
+    assert chosen_theme(Settings()) == "ember" and chosen_theme(Settings(), few_colours=True) == "contrast"
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"theme": 3}', '{"theme": {"value": 1}}', "[" * 100_000])
@@ -119,13 +136,13 @@ def test_damaged_memories_are_as_good_as_none(content: str) -> None:
     assert chosen_theme(Settings()) == "quiet"
     assert recent_folders() == []
     assert settings.known_runs() == []
-    remember_choice("theme", "ember")
+    remember_theme("ember")
     assert chosen_theme(Settings()) == "ember"
 
 
 def test_memories_that_cannot_be_written_are_no_error(tmp_path: Path) -> None:
     settings.state_folder().write_text("a file where the folder should be")
-    remember_choice("theme", "ember")
+    remember_theme("ember")
     remember_folder(tmp_path)
     settings.remember_run(tmp_path)
     assert recent_folders() == []

@@ -14,6 +14,7 @@ import pytest
 import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.color import Color as Colour
 from rich.console import Console
 from rich.segment import Segment
 from textual.app import App, ComposeResult
@@ -33,8 +34,12 @@ from textual.widgets import (
     TextArea,
 )
 
+import ti_tui.screens
 from ti_tui import settings
-from ti_tui.themes import VARIABLES, LoadedThemes, load_themes, shipped_and_own, variable_defaults
+from ti_tui.setup.fields import field
+from ti_tui.themes import VARIABLES, LoadedThemes, few_colours, load_themes, shipped_and_own, variable_defaults
+from ti_tui.widgets.controls import TextLine, as_example
+from ti_tui.widgets.field_row import FieldRow
 from ti_tui.widgets.key_line import KeyLine
 
 MINIMAL = 'name = "mine"\nprimary = "#7aa2c8"\n'
@@ -159,7 +164,7 @@ def test_seven_themes_ship_without_a_problem() -> None:
 
 
 def test_the_default_theme_ships() -> None:
-    assert settings.Settings().theme in SHIPPED
+    assert {settings.DEFAULT_THEME, settings.FEW_COLOURS_THEME} <= set(SHIPPED)
 
 
 def test_each_shipped_file_opens_with_a_comment_and_is_named_like_its_theme() -> None:
@@ -217,6 +222,20 @@ def test_the_colour_blind_theme_keeps_curves_and_states_apart_with(kind: str) ->
     pairs = [*itertools.combinations(curves, 2), ("success", "warning"), ("success", "error")]
     for one, other in pairs:
         assert math.dist(seen(made[one]), seen(made[other])) >= 60, (one, other)
+
+
+@pytest.mark.parametrize(
+    ("environment", "few"),
+    [
+        ({"TERM": "xterm"}, True), ({"TERM": "screen"}, True), ({"TERM": "linux"}, True), ({"TERM": "vt100"}, True),
+        ({"TERM": "xterm-16color"}, True), ({"TERM": "dumb"}, True), ({}, True),
+        ({"TERM": "xterm-256color"}, False), ({"TERM": "screen-256color", "NO_COLOR": "1"}, False),
+        ({"TERM": "xterm", "COLORTERM": "truecolor"}, False), ({"TERM": "xterm-kitty"}, False),
+        ({"TERM": "xterm", "TEXTUAL_COLOR_SYSTEM": "truecolor"}, False),
+    ],
+)  # fmt: skip
+def test_few_colours_are_told_from_the_environment(environment: dict[str, str], few: bool) -> None:
+    assert few_colours(environment) is few
 
 
 # In a real app
@@ -405,3 +424,63 @@ def test_derived_explanations_are_readable_and_derived_curves_differ(
 def test_defaults_without_a_theme_name_every_variable() -> None:
     assert set(variable_defaults()) == set(VARIABLES)
     assert variable_defaults() == variable_defaults(BUILTIN_THEMES["textual-dark"])
+
+
+# Fields
+
+
+class Form(App[None]):
+    """A field that shows an example, with and without the focus, in the styles of all screens."""
+
+    CSS_PATH = Path(ti_tui.screens.__file__).parent / "app.tcss"
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        return variable_defaults(self.current_theme)
+
+    def compose(self) -> ComposeResult:
+        for name in ("photographs", "embedding.token"):
+            yield FieldRow(field(name), "", placeholder=as_example("something"))
+
+
+def test_examples_and_defaults_in_a_field_are_readable_in_every_theme() -> None:
+    async def run() -> None:
+        app = Form()
+        async with app.run_test(size=(60, 8)) as pilot:
+            for theme in SHIPPED.values():
+                app.register_theme(theme)
+            await pilot.press("tab")
+            for name, theme in app.available_themes.items():
+                if theme.ansi:
+                    continue
+                app.theme = name
+                await pilot.pause()
+                drawn = [segment for strip in app.screen._compositor.render_strips() for segment in strip]
+                shown = [segment for segment in drawn if "omething" in segment.text]
+                assert len(shown) == 2
+                for segment in shown:
+                    assert segment.style is not None and segment.style.color is not None and segment.style.bgcolor
+                    ink, ground = (part.get_truecolor().hex for part in (segment.style.color, segment.style.bgcolor))
+                    assert wcag(ink, ground) >= 4.5, (name, ink, ground)
+
+    asyncio.run(run())
+
+
+def test_without_colours_the_cursor_and_the_chosen_row_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    async def run() -> None:
+        app = Form(ansi_color=True)
+        async with app.run_test(size=(60, 8)) as pilot:
+            app.register_theme(SHIPPED["ansi"])
+            app.theme = "ansi"
+            await app.mount(OptionList("first", "second"))
+            app.query_one(OptionList).highlighted = 1
+            for widget, shown in ((app.query(TextLine).first(), "e"), (app.query_one(OptionList), "second")):
+                widget.focus()
+                await pilot.pause()
+                drawn = [segment for strip in app.screen._compositor.render_strips() for segment in strip]
+                styles = [(segment.text, segment.style) for segment in drawn if segment.style is not None]
+                assert {style.color for _, style in styles} == {Colour.parse("default")}
+                assert any(text == shown and (style.reverse or style.underline) for text, style in styles)
+
+    asyncio.run(run())

@@ -30,6 +30,19 @@ def user_path(text: str | Path) -> Path:
     return path
 
 
+def unquoted(text: str) -> str:
+    """A path as typed, without quotes around it, as a shell would read it."""
+    line = text.strip()
+    return line[1:-1] if len(line) > 1 and line[0] == line[-1] and line[0] in "'\"" else line
+
+
+def pasted_path(text: str) -> str:
+    """A pasted path without the quotes and escapes that terminals put around it."""
+    line = text.strip().splitlines()[0] if text.strip() else ""
+    plain = unquoted(line)
+    return plain if plain != line else line.removeprefix("file://").replace("\\ ", " ")
+
+
 def is_there(path: Path) -> bool:
     """Whether `path` exists and is visible. Never raises: a place that cannot be read counts as empty."""
     try:

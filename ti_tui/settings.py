@@ -16,6 +16,10 @@ APP = "ti_tui"
 KNOWN_RUNS = 200
 RECENT_FOLDERS = 12
 
+DEFAULT_THEME = "quiet"
+FEW_COLOURS_THEME = "ansi"
+"""The default on terminals with fewer than 256 colours."""
+
 Images = Literal["auto", "half", "sixel", "kitty", "off"]
 TRACKERS = ("tensorboard", "wandb")
 """Programs that a run's log can also be written for."""
@@ -25,7 +29,7 @@ TRACKERS = ("tensorboard", "wandb")
 class Settings:
     """The settings in config.toml. Every key is optional.
 
-    theme:           name of a shipped theme or of your own
+    theme:           name of a shipped theme or of your own; "auto" is quiet, or ansi where there are few colours
     images:          how images are drawn; "auto" chooses, "half" is half-cells, "off" is none
     mouse:           False does not capture the mouse
     refresh_seconds: how often the dashboard reads the run, 0.2 to 60
@@ -37,7 +41,7 @@ class Settings:
                      are in environment variables TI_TUI_...
     """
 
-    theme: str = "quiet"
+    theme: str = "auto"
     images: Images = "auto"
     mouse: bool = True
     refresh_seconds: float = 1.0
@@ -97,13 +101,13 @@ def load_settings() -> tuple[Settings, list[str]]:
     return Settings(**values), problems
 
 
-def remember_choice(name: str, value: str) -> None:
-    """Remember a choice made on a screen, like the theme. It is no error if it cannot be saved.
+def remember_choice(name: str, value: str, *, configured: str = "") -> None:
+    """Remember a choice made on a screen. It is no error if it cannot be saved.
 
-    The value of the same name in config.toml is saved with it: see `chosen_theme`.
+    configured: what config.toml says about it at present; see `chosen_theme`.
     """
     choices = _choices()
-    choices[name] = {"value": value, "configured": str(getattr(load_settings()[0], name, ""))}
+    choices[name] = {"value": value, "configured": configured}
     _remember("choices.json", choices)
 
 
@@ -112,10 +116,24 @@ def remembered_choice(name: str) -> str | None:
     return choice["value"] if (choice := _choices().get(name)) else None
 
 
-def chosen_theme(settings: Settings) -> str:
+def remember_theme(name: str, *, few_colours: bool = False) -> None:
+    """Remember the theme chosen on a screen, for terminals with few colours apart from the others."""
+    remember_choice(_theme_choice(few_colours), name, configured=load_settings()[0].theme)
+
+
+def chosen_theme(settings: Settings, *, few_colours: bool = False) -> str:
     """The theme chosen last on a screen, or that of config.toml if it was changed after that."""
-    choice = _choices().get("theme")
-    return choice["value"] if choice and choice["configured"] == settings.theme else settings.theme
+    choice = _choices().get(_theme_choice(few_colours))
+    default = FEW_COLOURS_THEME if few_colours else DEFAULT_THEME
+    # Earlier versions had "quiet" in place of "auto".
+    before = {"auto", DEFAULT_THEME} if settings.theme == "auto" else {settings.theme}
+    if choice is not None and choice["configured"] in before:
+        return choice["value"]
+    return default if settings.theme == "auto" else settings.theme
+
+
+def _theme_choice(few_colours: bool) -> str:
+    return "theme of few colours" if few_colours else "theme"
 
 
 def remember_folder(path: Path) -> None:

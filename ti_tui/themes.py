@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 import reprlib
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from rich.console import Console
 from rich.errors import StyleSyntaxError
 from rich.style import Style
 from textual.color import BLACK, WHITE, Color, ColorParseError
@@ -74,6 +76,18 @@ def load_themes(folders: Sequence[Path]) -> LoadedThemes:
                 themes[theme.name] = theme
             problems.extend(reader.problems)
     return LoadedThemes(tuple(themes.values()), tuple(problems))
+
+
+def few_colours(environment: Mapping[str, str]) -> bool:
+    """Whether Textual draws with fewer than 256 colours on the terminal that `environment` describes."""
+    system = environment.get("TEXTUAL_COLOR_SYSTEM", "auto")
+    with_colour = {name: value for name, value in environment.items() if name != "NO_COLOR"}
+    # As Textual makes its own console; there is no reading of the terminal in it.
+    console = Console(
+        color_system=cast(Any, system), file=io.StringIO(), legacy_windows=False, force_terminal=True,
+        _environ=with_colour,
+    )  # fmt: skip
+    return console.color_system in {None, "standard", "windows"}
 
 
 def variable_defaults(theme: Theme | None = None) -> dict[str, str]:
@@ -276,7 +290,8 @@ def _derived(theme: Theme) -> dict[str, str]:
     made = theme.to_color_system().generate()
     grounds = [Color.parse(made[name]) for name in ("background", "surface", "panel")]
     background, foreground, primary = grounds[0], Color.parse(made["foreground"]), Color.parse(made["primary"])
-    muted = _muted(foreground, grounds)
+    selected = _selected(background, primary, foreground)
+    muted = _muted(foreground, [background, Color.parse(selected.hex), *grounds[1:]])
     others = [Color.parse(made[name]) for name in ("accent", "success", "secondary", "warning")]
     spare = [Color.from_hsl((primary.hsl.h + part / 5) % 1, 0.6, 0.6 if theme.dark else 0.4) for part in range(5)]
     smooth = _apart([primary, *spare], [background])
@@ -286,7 +301,7 @@ def _derived(theme: Theme) -> dict[str, str]:
     colours = {
         "muted": muted,
         "rule": background.blend(foreground, 0.2),
-        "selected": _selected(background, primary, foreground),
+        "selected": selected,
         "chart-raw": raw,
         "chart-smooth": smooth,
         "chart-eval": evaluated,
@@ -296,9 +311,9 @@ def _derived(theme: Theme) -> dict[str, str]:
 
 
 def _muted(foreground: Color, grounds: Sequence[Color]) -> Color:
-    """The greyest blend that is readable on all `grounds`, else on the first of them, the background."""
+    """The greyest blend that is readable on all `grounds`, else on the first two, else on the first: the background."""
     background = grounds[0]
-    for must_be_readable_on in (grounds, grounds[:1]):
+    for must_be_readable_on in (grounds, grounds[:2], grounds[:1]):
         for percent in range(50, -1, -5):
             colour = foreground.blend(background, percent / 100)
             if all(contrast(colour, ground) >= READABLE for ground in must_be_readable_on):

@@ -22,11 +22,11 @@ class Keys(App[None], inherit_bindings=False):
     """A line of keys below a text line, which takes letters for itself."""
 
     BINDINGS: ClassVar = [
-        Binding("f1", "press('help')", "Help", id="help", tooltip="What is this?"),
+        Binding("f1", "help", "Help", id="help", tooltip="What is this?"),
         Binding("s", "press('save')", "Save"),
         Binding("x", "press('hidden')", "Hidden", show=False),
         Binding("l", "press('later')", "Later"),
-        Binding("ctrl+q", "press('leave')", "猫 leaves"),
+        Binding("ctrl+q", "quit", "猫 leaves"),
     ]
     later = False
 
@@ -40,12 +40,18 @@ class Keys(App[None], inherit_bindings=False):
 
     def compose(self) -> ComposeResult:
         yield Input()
-        line = KeyLine()
+        line = KeyLine(needed=("press('later')",))
         line.compact = self.compact
         yield line
 
     def action_press(self, what: str) -> None:
         self.pressed.append(what)
+
+    def action_help(self) -> None:
+        self.pressed.append("help")
+
+    async def action_quit(self) -> None:
+        self.pressed.append("leave")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         return self.later or parameters != ("later",)
@@ -81,6 +87,15 @@ def lit(line: KeyLine) -> str:
         return style is not None and style.bgcolor != ground
 
     return "".join(segment.text for segment in line.render_line(0) if other(segment.style))
+
+
+async def comes(pilot: Pilot[None], line: KeyLine, text: str) -> None:
+    """Wait until `text` stands in the line."""
+    for _ in range(100):
+        if drawn(line) == text:
+            return
+        await pilot.pause(0.05)
+    assert drawn(line) == text
 
 
 def test_the_keys_that_work_now_are_shown_each_once() -> None:
@@ -137,6 +152,21 @@ def test_the_key_under_the_mouse_is_lit_and_explained() -> None:
     with_keys(steps)
 
 
+def test_help_and_quit_always_stand_there_and_then_the_most_needed_keys() -> None:
+    async def steps(pilot: Pilot[None], line: KeyLine) -> None:
+        assert drawn(line) == " f1 Help  s Save  ^q 猫 leaves"
+        pilot.app.later = True  # type: ignore[attr-defined]
+        pilot.app.refresh_bindings()
+        await pilot.pause()
+        assert drawn(line) == " f1 Help  l Later  ^q 猫 leaves"
+        await pilot.resize_terminal(24, 5)
+        await comes(pilot, line, " f1 Help  ^q 猫 leaves")
+        await pilot.resize_terminal(60, 5)
+        await comes(pilot, line, " f1 Help  s Save  l Later  ^q 猫 leaves")
+
+    with_keys(steps, width=32)
+
+
 def test_keys_that_do_not_fit_are_reached_with_the_wheel() -> None:
     async def steps(pilot: Pilot[None], line: KeyLine) -> None:
         async def wheel(down: bool) -> None:
@@ -144,15 +174,15 @@ def test_keys_that_do_not_fit_are_reached_with_the_wheel() -> None:
             await pilot._post_mouse_events([event], KeyLine, offset=(1, 0), button=0)
             await pilot.pause()
 
+        pilot.app.later = True  # type: ignore[attr-defined]
+        pilot.app.refresh_bindings()
+        await pilot.pause()
+        assert drawn(line) == " f1 Help  l Later  ^q 猫 leaves"
+        await wheel(False)
         await wheel(True)
-        assert drawn(line) == " s Save  ^q 猫"
+        assert drawn(line) == " f1 Help  l Later  ^q 猫 leaves"
         await wheel(True)
-        assert drawn(line) == " ^q 猫 leaves"
-        await wheel(True)
-        assert drawn(line) == " ^q 猫 leaves"
-        await pilot.click(KeyLine, offset=(2, 0))
-        for _ in range(3):
-            await wheel(False)
-        assert drawn(line).startswith(" f1 Help")
+        assert drawn(line) == " f1 Help  l Later  ^q 猫 leaves"
+        await pilot.click(KeyLine, offset=(12, 0))
 
-    assert with_keys(steps, width=14).pressed == ["leave"]
+    assert with_keys(steps, width=32).pressed == ["later"]

@@ -10,8 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from textual import events
 from textual.app import SystemCommand
 from textual.binding import Binding
+from textual.driver import Driver
 from textual.screen import Screen
 
 from ti_tui import settings, terminal
@@ -19,14 +21,14 @@ from ti_tui.crash import write_crash
 from ti_tui.formatting import location, printable
 from ti_tui.run.folder import RunFolder
 from ti_tui.screens.base import NARROW, BaseApp
-from ti_tui.themes import shipped_and_own, variable_defaults
+from ti_tui.screens.lean_output import lean
+from ti_tui.themes import few_colours, shipped_and_own, variable_defaults
 from ti_tui.widgets.graphics import Protocol, choose_protocol, extra_installed, probe_terminal
 from ti_tui.widgets.picture import PictureCache
 
 if TYPE_CHECKING:
     from ti_tui.setup.draft import Draft
 
-FALLBACK_THEME = "quiet"
 MOST_SHOWN = 6
 PLAIN = str.maketrans("[]", "()")
 
@@ -43,6 +45,7 @@ class TiTuiApp(BaseApp, inherit_bindings=False):
         Binding("ctrl+c", "copy_or_hint", "Copy", show=False, id="app.copy", system=True),
         Binding("f1", "help", "Help", id="app.help", priority=True),
         Binding("question_mark", "help", "Help", show=False, id="app.help-letter"),
+        Binding("ctrl+l", "redraw", "Draw again", show=False, id="app.redraw", tooltip="Draw the screen again"),
         # Some terminals use ctrl+p themselves.
         Binding("ctrl+p,f2", "command_palette", "Commands", show=False, id="app.commands"),
     ]
@@ -59,10 +62,12 @@ class TiTuiApp(BaseApp, inherit_bindings=False):
         if config is None:
             config, found = settings.load_settings()
         themes = shipped_and_own()
-        chosen = settings.chosen_theme(config)
+        self._few_colours = few_colours(os.environ)
+        chosen = settings.chosen_theme(config, few_colours=self._few_colours)
         by_name = {theme.name: theme for theme in themes.themes}
         # Textual decides at its start, from the theme set then, how to draw without colour.
         plain = bool(os.environ.get("NO_COLOR")) and chosen in by_name and by_name[chosen].ansi
+        self.images = images or Protocol("half")
         # Set the first mode and its styles now: switching later would parse all styles three more times.
         self.DEFAULT_MODE = _mode_of(run) if run else "wizard"  # type: ignore[misc]
         super().__init__(css_path=["app.tcss", *([] if run else ["wizard/wizard.tcss"])], ansi_color=plain or None)
@@ -72,13 +77,13 @@ class TiTuiApp(BaseApp, inherit_bindings=False):
         self.config = config
         self.draft = draft
         self.crash: Path | None = None
-        self.images = images or Protocol("half")
         self.pictures = PictureCache()
         for theme in themes.themes:
             self.register_theme(theme)
         if chosen not in self.available_themes:
-            found.insert(0, f"there is no theme {chosen!r}; {FALLBACK_THEME} is used instead")
-            chosen = FALLBACK_THEME
+            instead = settings.FEW_COLOURS_THEME if self._few_colours else settings.DEFAULT_THEME
+            found.insert(0, f"there is no theme {chosen!r}; {instead} is used instead")
+            chosen = instead
         self.theme = chosen
         # Animations cost bytes over SSH and carry no information.
         self.animation_level = "none"
@@ -93,6 +98,32 @@ class TiTuiApp(BaseApp, inherit_bindings=False):
             shown = "\n".join([*problems[:MOST_SHOWN], *more])
             self.notify(shown, title="Settings", severity="warning", timeout=15, markup=False)
 
+    def get_driver_class(self) -> type[Driver]:
+        driver = super().get_driver_class()
+        # Pictures in pixels are not made of cells, and Windows gets its output in pieces.
+        return lean(driver) if self.images.kind in {"half", "off"} and os.name != "nt" else driver
+
+    def action_redraw(self) -> None:
+        """Paint everything again: a message from elsewhere stands on the terminal."""
+        self._forget_cells()
+        self.screen.refresh(layout=True)
+
+    def _forget_cells(self) -> None:
+        if forget := getattr(self._driver, "forget", None):
+            forget()
+
+    def on_resize(self, event: events.Resize) -> None:
+        # The terminal has moved what it showed.
+        self._forget_cells()
+        # Later: the screens learn of the new size first.
+        self.call_later(self._show_if_too_small)
+
+    def _show_if_too_small(self) -> None:
+        from ti_tui.screens.too_small import TooSmall, is_enough
+
+        if self.is_running and not is_enough(self.size) and not isinstance(self.screen, TooSmall):
+            self.push_screen(TooSmall())
+
     def _key_problems(self) -> list[str]:
         if not self.config.keys:
             return []
@@ -105,6 +136,7 @@ class TiTuiApp(BaseApp, inherit_bindings=False):
         if _mode_of(run) not in self._modes:
             self.add_mode(_mode_of(run), partial(_dashboard, run))
         self.switch_mode(_mode_of(run))
+        self.call_after_refresh(self._show_if_too_small)
 
     def made_run(self, run: RunFolder) -> None:
         self.open_run(run)
@@ -167,7 +199,7 @@ class TiTuiApp(BaseApp, inherit_bindings=False):
         self._close_messages_no_wait()
 
     def _remember_theme(self, theme: Any) -> None:
-        settings.remember_choice("theme", theme.name)
+        settings.remember_theme(theme.name, few_colours=self._few_colours)
 
 
 def run_app(*, run: RunFolder | None = None, draft: Draft | None = None, mouse: bool = True) -> int:

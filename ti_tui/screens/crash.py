@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from textual.app import App, ComposeResult
@@ -9,8 +10,8 @@ from textual.binding import Binding
 from textual.containers import Vertical
 from textual.widgets import Footer, Static
 
-from ti_tui import bounded
-from ti_tui.themes import shipped_and_own, variable_defaults
+from ti_tui import bounded, settings
+from ti_tui.themes import few_colours, shipped_and_own, variable_defaults
 
 
 class CrashApp(App[None], inherit_bindings=False):
@@ -37,7 +38,7 @@ class CrashApp(App[None], inherit_bindings=False):
         self._details = details
         for theme in shipped_and_own().themes:
             self.register_theme(theme)
-        self.theme = "quiet"
+        self.theme = settings.FEW_COLOURS_THEME if few_colours(os.environ) else settings.DEFAULT_THEME
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return variable_defaults(self.current_theme)

@@ -9,6 +9,7 @@ from types import UnionType
 from typing import Any, Literal
 
 from ti_tui.errors import UserError
+from ti_tui.paths import unquoted
 
 FieldKind = Literal["text", "path", "number", "choice", "flags", "lines", "table"]
 
@@ -74,8 +75,10 @@ class FieldSpec:
                 value = [line.strip() for line in text.splitlines() if line.strip()]
             case "choice" if self.choices == ("off", "on"):
                 value = {"on": True, "off": False}.get(text, text)
-            case "choice" | "text" | "path":
+            case "choice" | "text":
                 value = text
+            case "path":
+                value = unquoted(text)
             case "table" if not text:
                 value = {}
             case _:

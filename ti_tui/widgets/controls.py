@@ -14,7 +14,8 @@ from textual.message import Message
 from textual.suggester import Suggester
 from textual.widgets import Input
 
-from ti_tui.widgets.canvas import FocusCanvas
+from ti_tui.paths import pasted_path
+from ti_tui.widgets.canvas import FocusCanvas, Piece
 
 
 class Edited(Message):
@@ -31,6 +32,16 @@ class EditingFinished(Message):
     def __init__(self, source: Control) -> None:
         super().__init__()
         self.source = source
+
+
+def as_default(text: str) -> str:
+    """How an empty line shows the value that is used."""
+    return f"{text} (default)"
+
+
+def as_example(text: str) -> str:
+    """How an empty line shows what could be typed."""
+    return f"e.g. {text}"
 
 
 class TextLine(Input):
@@ -80,7 +91,7 @@ class TextLine(Input):
         event.stop()
         if isinstance(self.suggester, PathSuggester):
             # Files dropped on a terminal arrive as quoted paths, often followed by a newline.
-            self.insert_text_at_cursor(unquoted(event.text))
+            self.insert_text_at_cursor(pasted_path(event.text))
         else:
             lines = [line.strip() for line in event.text.splitlines() if line.strip()]
             self.insert_text_at_cursor(self._joiner.join(lines) if len(lines) > 1 else event.text.strip("\r\n"))
@@ -122,16 +133,10 @@ def complete_path(text: str, *, folders: bool = False) -> str | None:
     return f"{head}/{entries[0]}" if entries and entries[0] != start else None
 
 
-def unquoted(text: str) -> str:
-    """A pasted path without the quotes and escapes that terminals put around it."""
-    line = text.strip().splitlines()[0] if text.strip() else ""
-    if len(line) > 1 and line[0] == line[-1] and line[0] in "'\"":
-        return line[1:-1]
-    return line.removeprefix("file://").replace("\\ ", " ")
-
-
 class ChoiceRow(FocusCanvas):
-    """A choice between a few words in a row; left and right choose."""
+    """A choice between a few words, in as many rows as they need; left and right choose."""
+
+    DEFAULT_CSS = "ChoiceRow { width: 1fr; }"
 
     BINDINGS = [
         Binding("left", "move(-1)", "Other value", show=False),
@@ -157,9 +162,9 @@ class ChoiceRow(FocusCanvas):
         self.post_message(EditingFinished(self))
 
     def on_click(self, event: events.Click) -> None:
-        left = 0
-        for choice in self.choices:
-            left += len(choice) + 4
+        left, rows = 0, self._rows()
+        for choice in rows[event.y] if event.y < len(rows) else []:
+            left += _room_of(choice)
             if event.x < left:
                 self._choose(choice)
                 return
@@ -170,14 +175,32 @@ class ChoiceRow(FocusCanvas):
         self.post_message(Edited(self, choice))
 
     def redraw(self) -> None:
-        line: list[tuple[str, str]] = []
+        self.draw([[piece for choice in row for piece in self._pieces(choice)] for row in self._rows()])
+
+    def _rows(self) -> list[list[str]]:
+        """The choices by rows, as many in each as fit."""
+        rows: list[list[str]] = [[]]
         for choice in self.choices:
-            chosen = choice == self.text
-            # The brackets mark the choice where there are no colours.
-            around = "()" if chosen else "  "
-            style = ("accent b" if self.has_focus else "b") if chosen else "muted"
-            line += [(f"{around[0]}{choice}{around[1]}", style), ("  ", "")]
-        self.draw([line])
+            used = sum(map(_room_of, [*rows[-1], choice])) - len(BETWEEN)
+            if rows[-1] and self.size.width and used > self.size.width:
+                rows.append([])
+            rows[-1].append(choice)
+        return rows
+
+    def _pieces(self, choice: str) -> list[Piece]:
+        chosen = choice == self.text
+        # The brackets mark the choice where there are no colours.
+        around = "()" if chosen else "  "
+        style = ("accent b" if self.has_focus else "b") if chosen else "muted"
+        return [(f"{around[0]}{choice}{around[1]}", style), (BETWEEN, "")]
+
+
+BETWEEN = "  "
+"""Stands between the choices of a row."""
+
+
+def _room_of(choice: str) -> int:
+    return len(choice) + 2 + len(BETWEEN)
 
 
 class Flags(FocusCanvas):

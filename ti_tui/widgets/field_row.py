@@ -12,7 +12,16 @@ from textual.widgets import Static
 from ti_tui.run.problems import Problem
 from ti_tui.setup.fields import FOLDERS, FieldSpec
 from ti_tui.widgets.canvas import Canvas, Line, marked
-from ti_tui.widgets.controls import ChoiceRow, Control, Edited, EditingFinished, Flags, LineList, TextLine
+from ti_tui.widgets.controls import (
+    ChoiceRow,
+    Control,
+    Edited,
+    EditingFinished,
+    Flags,
+    LineList,
+    TextLine,
+    as_default,
+)
 
 MOST_PROBLEMS = 2
 MARKS = {"error": ("✗", "error"), "warning": ("!", "warning"), "info": ("·", "muted")}
@@ -21,7 +30,11 @@ WIDE = frozenset({"path", "lines", "flags", "choice", "table"})
 
 
 class FieldRow(Vertical):
-    """One field. Shows its problems when the cursor leaves it, not while typing."""
+    """One field. Shows its problems when the cursor leaves it, not while typing.
+
+    A value that is set stands alone, with a star if it differs from the default. An empty line shows `placeholder`
+    (`as_default` or `as_example`), else the field's default.
+    """
 
     DEFAULT_CSS = """
     FieldRow { height: auto; }
@@ -31,7 +44,7 @@ class FieldRow(Vertical):
     FieldRow TextLine:focus { background: $selected; }
     FieldRow LineList { width: 1fr; }
     FieldRow .control { width: 24; height: auto; }
-    FieldRow.-number .control { width: 10; }
+    FieldRow.-number .control { width: 15; }
     FieldRow.-wide .control { width: 1fr; }
     FieldRow .unit { width: 8; color: $muted; padding: 0 0 0 1; height: 1; }
     FieldRow .note { width: 1fr; height: 1; color: $muted; padding: 0 0 0 1; }
@@ -84,7 +97,8 @@ class FieldRow(Vertical):
 
     def show(self, text: str, *, note: str, problems: Sequence[Problem], changed: bool) -> None:
         """Show the field's text, its note, its problems, and whether it differs from its default."""
-        if not self.has_focus_within:
+        # A line that is being typed in is ahead of the draft; a choice is not.
+        if not self.has_focus_within or isinstance(self.control, ChoiceRow):
             self.control.show_text(text)
         self._mark = "*" if changed else " "
         self._show_title(here=self.has_focus_within)
@@ -153,5 +167,5 @@ def _control(spec: FieldSpec, text: str, placeholder: str) -> Control:
         case "lines":
             return LineList(text or spec.text_of(spec.default), placeholder="add another")
         case _:
-            shown = placeholder or spec.text_of(spec.default)
+            shown = placeholder or as_default(spec.text_of(spec.default) or "none")
             return TextLine(text, placeholder=shown, path=spec.kind == "path", folders=spec.name in FOLDERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from rich.cells import cell_len
@@ -9,6 +10,9 @@ from textual import events
 from textual.reactive import reactive
 
 from ti_tui.widgets.canvas import Canvas, Piece
+
+ALWAYS = frozenset({"help", "app.help", "quit", "app.quit", "back", "screen.back", "dismiss(None)"})
+"""Actions of the keys that stand in the line however narrow it is: help, and the way out."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +23,14 @@ class ShownKey:
     name: str
     word: str
     tooltip: str
+    action: str
 
 
 class KeyLine(Canvas):
-    """Keys that do not fit are reached with the mouse wheel. compact: with less room between the keys.
+    """Keys that do not fit are in the help, and are reached with the mouse wheel.
+
+    needed:  actions of the keys that are shown before others where not all of them fit.
+    compact: with less room between the keys.
 
     All keys are one line of text: Textual's Footer has a widget for each key and makes them all anew whenever the
     focus moves, which takes longer than everything else that the key does.
@@ -33,8 +41,9 @@ class KeyLine(Canvas):
 
     compact = reactive(False)
 
-    def __init__(self) -> None:
+    def __init__(self, needed: Collection[str] = ()) -> None:
         super().__init__()
+        self._needed = needed
         self._keys: tuple[ShownKey, ...] = ()
         self._first = 0
         self._under_mouse: ShownKey | None = None
@@ -44,6 +53,9 @@ class KeyLine(Canvas):
         self.screen.bindings_updated_signal.subscribe(self, self._bindings_updated)
 
     def watch_compact(self) -> None:
+        self._show()
+
+    def on_resize(self) -> None:
         self._show()
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
@@ -58,7 +70,7 @@ class KeyLine(Canvas):
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
         event.stop()
-        if sum(map(self._width, self._shown)) > self.size.width:
+        if not set(self._others) <= set(self._shown):
             self._first += 1
             self._show()
 
@@ -79,8 +91,10 @@ class KeyLine(Canvas):
         found: dict[str, ShownKey] = {}
         for _, binding, enabled, tooltip in self.screen.active_bindings.values():
             if binding.show and enabled:
-                name = self.app.get_key_display(binding)
-                found.setdefault(binding.action, ShownKey(binding.key, name, binding.description, tooltip))
+                shown = ShownKey(
+                    binding.key, self.app.get_key_display(binding), binding.description, tooltip, binding.action
+                )
+                found.setdefault(binding.action, shown)
         keys = tuple(found.values())
         if keys != self._keys:
             self._keys, self._first, self._under_mouse = keys, 0, None
@@ -95,7 +109,25 @@ class KeyLine(Canvas):
 
     @property
     def _shown(self) -> tuple[ShownKey, ...]:
-        return self._keys[self._first :]
+        """The keys that fit, in their order."""
+        always = [key for key in self._keys if key.action in ALWAYS]
+        others = self._others
+        # The last key needs no room behind it.
+        room = self.size.width + self.compact - sum(map(self._width, always))
+        if not self._first and sum(map(self._width, others)) > room:
+            others.sort(key=lambda key: key.action not in self._needed)
+        shown = set(always)
+        for key in others:
+            room -= self._width(key)
+            if room < 0 and self.size.width:
+                break
+            shown.add(key)
+        return tuple(key for key in self._keys if key in shown)
+
+    @property
+    def _others(self) -> list[ShownKey]:
+        """The keys that may be left out, from the one that the wheel has reached."""
+        return [key for key in self._keys if key.action not in ALWAYS][self._first :]
 
     def _pieces(self, key: ShownKey) -> list[Piece]:
         on = " on-selected" if key == self._under_mouse else ""
