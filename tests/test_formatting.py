@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ti_tui.formatting import figure, wrapped
+from ti_tui.formatting import enlarged, figure, wrapped
 
 
 def test_a_text_is_broken_between_words_and_a_name_stays_whole() -> None:
@@ -32,3 +32,11 @@ def test_what_is_longer_than_a_line_is_cut_by_cells() -> None:
 )
 def test_a_figure_has_no_exponent(value: float, text: str) -> None:
     assert figure(value) == text
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [(2.4, "2.4 times"), (1.06, "1.1 times"), (1.04, "by 4 %"), (1.0001, "by less than 1 %"), (12.0, "12 times")],
+)
+def test_an_enlargement_is_never_once(times: float, said: str) -> None:
+    assert enlarged(times) == f"enlarged {said}"

@@ -33,6 +33,14 @@ def figure(value: float, digits: int = 3) -> str:
     return f"{rounded:.0f}" if rounded >= 10**digits else f"{rounded:.{digits}g}"
 
 
+def enlarged(times: float) -> str:
+    """`enlarged 2.4 times`, `enlarged by 4 %`."""
+    more = (times - 1) * 100
+    if more >= 5:
+        return f"enlarged {times:.2g} times"
+    return f"enlarged by {more:.0f} %" if more >= 1 else "enlarged by less than 1 %"
+
+
 def number(count: int, noun: str) -> str:
     """`1 image`, `3 images`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -159,7 +159,7 @@ def test_the_change_tells_more_than_the_vectors_where_all_start_from_one_word() 
     direction = random_rows(1, seed=7)
     health = Health.of(starts + np.linspace(1, 2, 12, dtype=np.float32)[:, None] * direction, starts=starts)
     assert health.effective_rank_of_change == pytest.approx(1, abs=1e-3)
-    assert health.findings()[-1] == "12 vectors behave like 1.0: fewer might do"
+    assert health.findings()[-1] == "the effective rank of 12 vectors is 1.0: fewer might do"
 
 
 def test_unchanged_vectors_have_a_cosine_of_one_and_no_change() -> None:

@@ -71,6 +71,14 @@ async def until(pilot: Pilot[None], seen: Callable[[], Any], *, seconds: float =
             raise AssertionError(f"it did not come; the screen was:\n{words(pilot)}")
 
 
+async def at_start(pilot: Pilot[None]) -> None:
+    """Wait for the receipt of a run that can start, and go past its warnings to Start."""
+    await until(pilot, lambda: "Start training" in words(pilot) and pilot.app.focused is not None)
+    if pilot.app.focused is not None and pilot.app.focused.id == "problems":
+        await pilot.press("tab")
+    assert pilot.app.focused is not None and pilot.app.focused.id == "answers"
+
+
 def words(pilot: Pilot[None]) -> str:
     """What stands on the screen."""
     screen = pilot.app.screen

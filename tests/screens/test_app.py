@@ -15,12 +15,13 @@ from textual.pilot import Pilot
 import ti_tui.screens
 import ti_tui.widgets
 from tests.screens.conftest import MakeHistory
-from tests.screens.driving import drive, until, words
+from tests.screens.driving import drive, type_text, until, words
 from ti_tui.crash import write_crash
 from ti_tui.glossary import meaning
 from ti_tui.screens.app import TiTuiApp
 from ti_tui.screens.crash import CrashApp
 from ti_tui.screens.key_check import key_problems
+from ti_tui.screens.wizard.scheme import CHOICES
 from ti_tui.settings import Settings, load_settings
 
 
@@ -33,11 +34,52 @@ def test_a_theme_that_was_chosen_is_remembered(home: Path) -> None:
     assert TiTuiApp().theme == "paper"
 
 
-def test_a_theme_that_is_not_there_is_said_and_another_one_is_used(home: Path) -> None:
+@pytest.mark.parametrize(("terminal", "theme"), [("xterm-256color", "quiet"), ("linux", "ansi")])
+def test_a_terminal_with_few_colours_gets_the_ansi_theme_by_itself(
+    terminal: str, theme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", terminal)
+    monkeypatch.delenv("COLORTERM", raising=False)
+    assert TiTuiApp().theme == theme
+    assert TiTuiApp(config=Settings(theme="paper")).theme == "paper"
+    assert CrashApp(Path("crash.txt")).theme == theme
+
+
+def test_a_theme_that_is_not_there_is_said_and_another_one_is_used(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+
     async def steps(pilot: Pilot[None]) -> None:
         await until(pilot, lambda: "there is no theme 'midnight'" in words(pilot))
 
     assert drive(steps, theme="midnight").theme == "quiet"
+
+
+def test_a_small_terminal_is_enough_and_a_smaller_one_says_so_and_loses_nothing(home: Path) -> None:
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("alt+5")
+        await until(pilot, lambda: "Preset" in words(pilot))
+        for choice in CHOICES:
+            assert f"{choice}" in words(pilot)
+        pilot.app.notify("a message")
+        await until(pilot, lambda: "a message" in words(pilot))
+        *_, keys = words(pilot).splitlines()
+        assert keys == "^n Next step ^b Back ^q Quit f1 Help"
+        assert "a message" not in "\n".join(words(pilot).splitlines()[-4:])
+        await pilot.press("alt+3")
+        await until(pilot, lambda: "Class word" in words(pilot))
+        await type_text(pilot, "zk")
+        await pilot.resize_terminal(59, 18)
+        await until(pilot, lambda: "needs 60 x 18 cells" in words(pilot) and "has 59 x 18" in words(pilot))
+        assert "Class word" not in words(pilot)
+        await pilot.press("x", "tab")
+        await pilot.resize_terminal(80, 17)
+        await until(pilot, lambda: "has 80 x 17" in words(pilot))
+        await pilot.resize_terminal(60, 18)
+        await until(pilot, lambda: "Class word" in words(pilot))
+        await pilot.press("z")
+        await until(pilot, lambda: "Token           zkz" in words(pilot))
+
+    drive(steps, size=(60, 18))
 
 
 def test_wrong_settings_are_said_on_the_screen_and_the_others_count(home: Path) -> None:
@@ -71,6 +113,31 @@ def test_every_key_with_an_id_can_be_bound_anew() -> None:
     assert key_problems({"captions.acept": "f8"}, TiTuiApp) == [
         "[keys] captions.acept: there is no key with this id; did you mean captions.accept?"
     ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "problems"),
+    [
+        (
+            {"dashboard.stop": "q"},
+            ["[keys] dashboard.stop = q: there q already means Leave (dashboard.leave). "
+             "Choose another key, or give that another one too."],
+        ),
+        ({"dashboard.stop": "q", "dashboard.leave": "Q"}, []),
+        ({"dashboard.stop": "f5", "wizard.next": "f5"}, []),
+        (
+            {"dashboard.stop": "f5", "dashboard.save": "f5"},
+            ["[keys] f5 is used for dashboard.save and dashboard.stop: it can only be used for one"],
+        ),
+        (
+            {"dataset.masks": "?"},
+            ["[keys] dataset.masks = question_mark: there question_mark already means Help (app.help-letter). "
+             "Choose another key, or give that another one too."],
+        ),
+    ],
+)  # fmt: skip
+def test_a_key_that_hides_another_one_is_told(keys: dict[str, str], problems: list[str]) -> None:
+    assert key_problems(keys, TiTuiApp) == problems
 
 
 @pytest.mark.parametrize("theme", ["quiet", "paper", "contrast", "colour-blind", "ansi", "ember", "fjord"])

@@ -12,7 +12,7 @@ from PIL import Image
 from textual.pilot import Pilot
 
 from tests.fixtures.bad_pictures import photo
-from tests.screens.driving import LOOKS, Drive, check_snapshot, drive, type_text, until, words
+from tests.screens.driving import LOOKS, Drive, at_start, check_snapshot, drive, type_text, until, words
 from ti_tui.dataset.crop import load_crops
 from ti_tui.dataset.crop_boxes import Crop, CropChoice
 from ti_tui.dataset.picture_choices import PictureChoices
@@ -240,7 +240,7 @@ def test_choices_are_kept_and_the_run_is_made_of_them(wide: Path, home: Path, mo
         await until(pilot, lambda: "Batch size" in words(pilot))
         await type_text(pilot, str(model))
         await pilot.press("alt+6")
-        await until(pilot, lambda: "Start training" in words(pilot))
+        await at_start(pilot)
         assert "1 whole, 1 by hand, the others auto" in words(pilot)
         assert "one padded" in words(pilot)
         await pilot.press("down", "enter")

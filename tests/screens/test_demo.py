@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from tests.screens.driving import Drive, drive, until, words
+from tests.screens.driving import Drive, at_start, drive, until, words
 from tests.screens.test_wizard import settled, wizard
 from ti_tui import settings
 from ti_tui.screens.app import TiTuiApp
@@ -65,8 +65,8 @@ def test_going_through_makes_the_run_of_the_plain_demo_and_leaves_the_users_draf
         for _ in STEPS[1:]:
             await settled(pilot)
             await pilot.press("ctrl+n")
-        await until(pilot, lambda: "Start training" in words(pilot))
         await settled(pilot)
+        await at_start(pilot)
         await pilot.press("down", "enter")
         await until(pilot, lambda: "never trained" in words(pilot))
         assert draft_path().read_bytes() == before

@@ -27,7 +27,7 @@ asyncio.run(main())
 WHOLE_WAY = """
 import asyncio, json, sys, os
 from ti_tui.screens.app import TiTuiApp
-from tests.screens.driving import type_text, until, words
+from tests.screens.driving import at_start, type_text, until, words
 
 async def main(photos, model):
     app = TiTuiApp()
@@ -40,7 +40,7 @@ async def main(photos, model):
         await until(pilot, lambda: "Batch size" in words(pilot))
         await type_text(pilot, model)
         await pilot.press("alt+5", "alt+6")
-        await until(pilot, lambda: "Start training" in words(pilot))
+        await at_start(pilot)
         await pilot.press("down", "enter")
         await until(pilot, lambda: "never trained" in words(pilot))
         print(json.dumps(sorted(sys.modules)))

@@ -14,7 +14,7 @@ from textual.widgets import OptionList
 
 from tests.fixtures import bad_pictures
 from tests.screens.conftest import four_colours
-from tests.screens.driving import drive, type_text, until, words
+from tests.screens.driving import at_start, drive, type_text, until, words
 from ti_tui.cli import cli
 from ti_tui.dataset.crop_boxes import Box, CropChoice
 from ti_tui.dataset.picture_quality import measure
@@ -64,7 +64,7 @@ async def everything(pilot: Pilot[None], photographs: Path, model: Path) -> None
     await until(pilot, lambda: "Batch size" in words(pilot))
     await type_text(pilot, str(model))
     await pilot.press("alt+6")
-    await until(pilot, lambda: "Start training" in words(pilot))
+    await at_start(pilot)
 
 
 def test_a_picture_that_is_left_out_is_not_trained(home: Path, photographs: Path, model: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_picture_that_is_left_out_is_not_trained(home: Path, photographs: Path
         await until(pilot, lambda: "Batch size" in words(pilot))
         await type_text(pilot, str(model))
         await pilot.press("alt+6")
-        await until(pilot, lambda: "Start training" in words(pilot))
+        await at_start(pilot)
         await pilot.press("down", "enter")
         await until(pilot, lambda: "never trained" in words(pilot))
 
@@ -133,7 +133,7 @@ async def everything_but_pictures(pilot: Pilot[None], model: Path) -> None:
     await until(pilot, lambda: "Batch size" in words(pilot))
     await type_text(pilot, str(model))
     await pilot.press("alt+6")
-    await until(pilot, lambda: "Start training" in words(pilot))
+    await at_start(pilot)
 
 
 def test_the_wizard_and_init_write_the_same_run_file_byte_for_byte(home: Path, photographs: Path, model: Path) -> None:
@@ -144,7 +144,8 @@ def test_the_wizard_and_init_write_the_same_run_file_byte_for_byte(home: Path, p
 
     drive(steps)
     arguments = ["init", str(home / "runs" / "two"), "--images", str(photographs), "--model", str(model)]
-    result = CliRunner().invoke(cli, [*arguments, "--token", "zkz", "--init", "woman"], catch_exceptions=False)
+    arguments += ["--token", "zkz", "--init", "woman", "--set", "dataset.template=captions"]
+    result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     one, two = home / "runs" / "zkz", home / "runs" / "two"
     assert (one / "run.toml").read_bytes() == (two / "run.toml").read_bytes()
@@ -173,7 +174,7 @@ def test_a_problem_of_the_receipt_leads_to_its_field(
         await with_pictures(pilot, photographs)
         await pilot.press("alt+6")
         await until(pilot, lambda: "2 problems to correct" in words(pilot))
-        assert "Start training" not in words(pilot)
+        assert "Start training" not in words(pilot) and "enter starts" not in words(pilot)
         await pilot.press("enter")
         await until(pilot, lambda: wizard(pilot).here == "directories")
         await type_text(pilot, "dog")
@@ -186,6 +187,55 @@ def test_a_problem_of_the_receipt_leads_to_its_field(
         await until(pilot, lambda: wizard(pilot).here == "directories")
 
     drive(steps, size=size)
+
+
+def test_the_receipt_first_says_what_is_wrong_and_start_waits_until_that_was_passed(
+    home: Path, photographs: Path, model: Path
+) -> None:
+    def focused(pilot: Pilot[None]) -> str:
+        return str(pilot.app.focused.id) if pilot.app.focused is not None else ""
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await with_pictures(pilot, photographs)
+        await pilot.press("alt+2")
+        await until(
+            pilot, lambda: "proposed, since there are captions" in words(pilot) and "(captions)" in words(pilot)
+        )
+        await pilot.press("alt+3")
+        await until(pilot, lambda: "Class word" in words(pilot))
+        await type_text(pilot, "zkz")
+        await pilot.press("alt+4")
+        await until(pilot, lambda: "Batch size" in words(pilot))
+        await type_text(pilot, str(model))
+        await pilot.press("alt+6")
+        await until(pilot, lambda: "Start training" in words(pilot))
+        assert focused(pilot) == "problems" and "enter starts" not in words(pilot)
+        assert words(pilot).index("! Photographs:") < words(pilot).index("Images  ")
+        assert "4 of 5 images have no caption" in words(pilot).replace("\n", " ")
+        assert "Result" not in words(pilot)
+        await pilot.press("end")
+        assert "Result" in words(pilot) and "! Photographs:" not in words(pilot)
+        await pilot.press("pageup")
+        assert "! Photographs:" in words(pilot)
+        await pilot.press("pagedown", "home", "enter")
+        await until(pilot, lambda: wizard(pilot).here == "dataset")
+        await pilot.press("alt+6")
+        await settled(pilot)
+        assert focused(pilot) == "problems"
+        await pilot.press("tab")
+        assert focused(pilot) == "answers" and "enter starts" in words(pilot)
+        await pilot.press("end")
+        assert "Result" in words(pilot)
+        # What was read once need not be passed again; what is new does.
+        await pilot.press("ctrl+b", "ctrl+n")
+        await settled(pilot)
+        assert focused(pilot) == "answers"
+        wizard(pilot).draft.put("dataset.resolution", 1024)
+        wizard(pilot).check_again()
+        await settled(pilot)
+        await until(pilot, lambda: focused(pilot) == "problems")
+
+    drive(steps, size=(80, 24))
 
 
 def test_a_value_that_is_none_is_said_below_its_field_and_kept(home: Path, photographs: Path) -> None:
@@ -204,7 +254,7 @@ def test_a_value_that_is_none_is_said_below_its_field_and_kept(home: Path, photo
         await type_text(pilot, "8")
         await pilot.press("enter")
         await settled(pilot)
-        assert "67 of 75 places stay free" in words(pilot)
+        assert "67 of 75 places left for the prompt" in words(pilot)
         assert "* Vectors" in words(pilot)
 
     drive(steps)
@@ -375,7 +425,7 @@ def test_the_run_file_is_shown_before_it_is_written(home: Path, photographs: Pat
         await until(pilot, lambda: "run.toml, as it will be written" in words(pilot))
         assert "format = 1" in words(pilot)
         await pilot.press("escape")
-        await until(pilot, lambda: "Start training" in words(pilot))
+        await at_start(pilot)
 
     drive(steps)
 

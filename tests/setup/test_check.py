@@ -15,9 +15,10 @@ from ti_tui.commands import check, plan
 from ti_tui.run.file import load
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.hardware import missing_card
-from ti_tui.run.problems import Problem
+from ti_tui.run.problems import Problem, Problems
 from ti_tui.setup import check_optimizer
 from ti_tui.setup.check import check_run
+from ti_tui.setup.check_machine import check_folder
 
 
 def problems(folder: RunFolder) -> list[Problem]:
@@ -61,11 +62,25 @@ def test_a_card_that_is_not_there_is_an_error_before_the_start(make_run: MakeRun
     assert problem.severity == "error" and problem.field == "training.device" and device in problem.message
 
 
-@pytest.mark.parametrize(("rate", "severity"), [("0.6", "warning"), ("1e9", "error")])
+@pytest.mark.parametrize(("rate", "severity"), [("0.6", "warning"), ("10", "error"), ("1e9", "error")])
 def test_rates_that_ruin_the_vectors_are_told(make_run: MakeRun, rate: str, severity: str) -> None:
     folder = make_run(**{"scheme.segments": [{"learning_rate": float(rate), "steps": 6}]})
     (problem,) = problems(folder)
     assert problem.severity == severity and "ruin the vectors" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("place", "named"), [("/proc/x", "/proc"), ("/sys/a/b", "/sys"), ("/dev/x", "/dev"), ("/proc/self/cwd/x", "")]
+)
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="Linux has these folders")
+def test_no_run_is_kept_in_a_folder_of_the_system(place: str, named: str) -> None:
+    found = Problems()
+    check_folder(RunFolder(Path(place)), 0, found)
+    if named:
+        (problem,) = found
+        assert problem.field == "run_folder" and f"no run can be kept in {named}" in problem.message
+    else:
+        assert not any("no run can be kept" in problem.message for problem in found)
 
 
 def test_an_optimizer_that_does_not_step_by_the_rate_may_have_a_large_one(make_run: MakeRun) -> None:

@@ -64,3 +64,13 @@ def test_each_start_has_its_words() -> None:
     assert start_in_words("", "words") == "random vectors"
     assert start_in_words("woman", "words") == '"woman"'
     assert start_in_words("woman", "cross") == 'the text encoder\'s output for "woman"'
+
+
+def test_with_captions_the_template_that_uses_them_is_proposed_until_another_is_chosen() -> None:
+    draft = Draft(photographs="~/photos", captioned=True)
+    assert draft.value("dataset.template") == "captions" and not draft.changed("dataset.template")
+    assert draft.values()["dataset"] == {"template": "captions"}
+    assert note("dataset.template", draft, Findings()).startswith("proposed, since there are captions")
+    draft.set("dataset.template", "object")
+    assert draft.values()["dataset"] == {"template": "object"} and draft.changed("dataset.template")
+    assert not Draft(photographs="~/photos").values()

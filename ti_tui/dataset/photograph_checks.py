@@ -17,6 +17,7 @@ from ti_tui.dataset.picture_choices import Forced
 from ti_tui.dataset.picture_file import DatasetError, shown
 from ti_tui.dataset.picture_quality import Measured
 from ti_tui.dataset.scan import TrainingImage, name_in, report_caption_notes, report_unreadable
+from ti_tui.formatting import enlarged
 from ti_tui.run.hashes import file_hash
 from ti_tui.run.problems import Problem, Problems, Severity
 
@@ -169,10 +170,10 @@ class PhotographChecks:
         times = target[0] / largest_box(one.size, target).width
         too_small = times > MOST and not forced
         if too_small:
-            text = f"is {width}x{height}: it would be enlarged {times:.2g} times to {_size_text(target)}"
+            text = f"is {width}x{height}: it would be {enlarged(times)} to {_size_text(target)}"
             tell("error", text, "too-small", "It is left out unless it is forced.")
         elif times > 1:
-            tell("warning" if times > NOTED else "info", f"is {width}x{height}: enlarged {times:.2g} times", "small")
+            tell("warning" if times > NOTED else "info", f"is {width}x{height}: {enlarged(times)}", "small")
         shape = max(width, height) / min(width, height)
         if shape > LONG and not self.buckets:
             text = f"is {shape:.2g}:1; a square keeps only {100 / shape:.0f} % of it"

@@ -22,7 +22,7 @@ from ti_tui.dataset.picture_choices import PictureChoices
 from ti_tui.dataset.picture_file import DatasetError, shown
 from ti_tui.dataset.scan import TrainingImage, choose
 from ti_tui.dataset.survey import Survey
-from ti_tui.formatting import listed
+from ti_tui.formatting import enlarged, listed
 from ti_tui.run.hashes import file_hash
 from ti_tui.run.problems import Problem, Problems, Severity
 
@@ -271,11 +271,11 @@ def check_crops(
         problems.add([Problem(severity, message, field, remedy, subject=path, kind=kind)])
 
     if crop.rule == "manual" and times > MOST and not forced:
-        text = f"the crop of {name} is {crop.box.width:.0f} pixels wide: it would be enlarged {times:.2g} times"
+        text = f"the crop of {name} is {crop.box.width:.0f} pixels wide: it would be {enlarged(times)}"
         tell("error", text, "too-small", "It is left out unless it is forced.")
         return problems
     if crop.rule == "manual" and times > 1 and "small" not in photograph.kinds:
-        tell("warning", f"the crop of {name} is enlarged {times:.2g} times", "small")
+        tell("warning", f"the crop of {name} is {enlarged(times)}", "small")
     if crop.padded:
         tell("warning", f"{name} is padded to fit", "padded", "Bands that are in every image are learned too.")
     if choice.mode == "keep" and crop.rule != "keep":

@@ -127,7 +127,7 @@ class Health:
             )
         if self.fewer_might_do:
             finite = len(self.norms) - len(spoiled)
-            found.append(f"{finite} vectors behave like {self.rank_of_learned:.1f}: fewer might do")
+            found.append(f"the effective rank of {finite} vectors is {self.rank_of_learned:.1f}: fewer might do")
         return tuple(found)
 
     def as_values(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ QUIET = frozenset(
         "app.help-letter",
         *(f"wizard.step-{n}" for n in range(1, 7)),
         *(f"wizard.alt-step-{n}" for n in range(2, 7)),
+        *(f"train.{key}" for key in ("pagedown", "home", "end")),
     }
 )
 """Keys that duplicate another one or that everybody knows."""

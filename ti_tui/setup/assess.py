@@ -79,6 +79,8 @@ def judge(draft: Draft, found: Survey | None, *, runs_folder: str = DEFAULT_RUNS
     folder, folder_problems = _folder(draft, runs_folder)
     problems += folder_problems
     pictures, masks = _chosen(draft, found, problems)
+    if pictures is not None:
+        draft = replace(draft, captioned=pictures.captions > 0)
     run, complete = _run(draft, folder, problems)
     if pictures is not None and pictures.pictures:
         problems += _of_masks(draft.choices.masks, masks, len(pictures.pictures), used=run.dataset.masks)

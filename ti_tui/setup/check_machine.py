@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import stat
+from pathlib import Path
 
 from ti_tui.dataset.scan import Scan
 from ti_tui.paths import existing_part
@@ -16,6 +17,8 @@ from ti_tui.run.problems import Problems
 from ti_tui.run.recipe import RunFile
 
 KEEP_FREE_BYTES = 50 * 10**6
+SYSTEM_FOLDERS = (Path("/proc"), Path("/sys"), Path("/dev"))
+MEMORY_DISK = Path("/dev/shm")
 RUN_FOLDER = "run_folder"
 """The field of problems with the run folder itself, which is not a field of the run file."""
 
@@ -41,6 +44,9 @@ def check_folder(folder: RunFolder, need: int, problems: Problems) -> None:
 
     The folder may not exist yet; then its parent is checked.
     """
+    if system := _system_folder(folder.root):
+        problems.error(f"no run can be kept in {system}", field=RUN_FOLDER, remedy="Choose a folder on a disk.")
+        return
     place = existing_part(folder.root)
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         remedy = "Copy the run to a folder of your own." if folder.file.exists() else "Choose another folder."
@@ -58,6 +64,17 @@ def check_folder(folder: RunFolder, need: int, problems: Problems) -> None:
             f"every user of this machine may change or delete what is in {folder.root}",
             remedy="To forbid it: chmod -R o-w on that folder.",
         )
+
+
+def _system_folder(root: Path) -> Path | None:
+    """The folder of the operating system that `root` lies in, where files are not files."""
+    try:
+        path = root.resolve()
+    except (OSError, RuntimeError):
+        return None
+    if path.is_relative_to(MEMORY_DISK):
+        return None
+    return next((folder for folder in SYSTEM_FOLDERS if path.is_relative_to(folder)), None)
 
 
 def _anyone_may_write(folder: RunFolder) -> bool:

@@ -25,7 +25,7 @@ def check_rates(run: RunFile, problems: Problems) -> None:
     if optimizer is None or not optimizer.steps_by_rate or top <= LARGEST_RATE:
         return
     message = f"a learning rate of {top:g} will ruin the vectors immediately"
-    tell = problems.error if top > IMPOSSIBLE_RATE else problems.warning
+    tell = problems.error if top >= IMPOSSIBLE_RATE else problems.warning
     tell(message, field="scheme.segments", remedy="Write rate:steps, such as 0.005:200; 0.05 is already high.")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from ti_tui import atomic, bounded
 from ti_tui.dataset.crop_boxes import AUTO, CropChoice
 from ti_tui.dataset.picture_choices import MASKS, Masks, PictureChoices
-from ti_tui.paths import BadPath, as_given, user_path
+from ti_tui.paths import BadPath, as_given, unquoted, user_path
 from ti_tui.run.scheme import DEFAULT_SCHEME, Segment, segment_values, segments_from_values
 from ti_tui.settings import state_folder
 from ti_tui.setup.fields import OWN, FieldError, recipe_fields
@@ -58,6 +58,7 @@ class Draft(FolderChoices):
     choices_of: the folder whose FolderChoices these are; they do not apply to another.
     mistyped: texts that are not valid values yet, by field name.
     fields:   values of run file fields that were set, by dotted name.
+    captioned: whether any image to train has a caption; then the template that uses captions is proposed.
     occasion: what the program filled it in for, such as the demo; "" for the user's own draft. Only the user's own
               draft is kept on disk.
     """
@@ -71,6 +72,7 @@ class Draft(FolderChoices):
     step: str = "dataset"
     saved: float = 0.0
     fields: dict[str, Any] = field(default_factory=dict)
+    captioned: bool = False
     occasion: str = ""
 
     @property
@@ -97,14 +99,18 @@ class Draft(FolderChoices):
         return spec_of(name).text_of(self.fields[name]) if name in self.fields else ""
 
     def value(self, name: str) -> Any:
-        """The value of a run file field: the one set, else what follows from other choices, else the default."""
-        if name in self.fields:
-            return self.fields[name]
+        """The value of a run file field: the one set, else its default."""
+        return self.fields[name] if name in self.fields else self.default(name)
+
+    def default(self, name: str) -> Any:
+        """The value of a run file field that is not set: what follows from other choices, else the field's default."""
         if name == "embedding.init":
             return self.class_word
         if name == "dataset.masks":
             # Face masks were asked for, so they are used.
             return self.choices.masks == "faces"
+        if name == "dataset.template" and self.captioned and self.photographs:
+            return "captions"
         return spec_of(name).default
 
     def set(self, name: str, text: str) -> None:
@@ -117,7 +123,7 @@ class Draft(FolderChoices):
             if name == "repeats":
                 self.repeats = _repeats(text)
             elif name in OWN:
-                setattr(self, name, text.strip())
+                setattr(self, name, unquoted(text) if OWN[name].kind == "path" else text.strip())
             else:
                 self.fields[name] = spec_of(name).value_of(text)
         except FieldError:
@@ -152,8 +158,10 @@ class Draft(FolderChoices):
             self.fields.pop(name, None)
 
     def changed(self, name: str) -> bool:
-        """Whether a run file field differs from its default."""
-        return name in self.mistyped or (name in self.fields and self.fields[name] != spec_of(name).default)
+        """Whether a field was set to something else than its default."""
+        if name in OWN:
+            return self.text(name) not in {"", OWN[name].text_of(OWN[name].default)}
+        return name in self.mistyped or (name in self.fields and self.fields[name] != self.default(name))
 
     def values(self) -> dict[str, dict[str, Any]]:
         """The run file's tables, with the fields that are set; existing paths are made absolute."""
@@ -163,10 +171,9 @@ class Draft(FolderChoices):
                 values[name] = as_given(value, file=name == "embedding.init")
             if name == "scheme.segments":
                 values[name] = [dict(item) for item in value]
-        if self.class_word:
-            values.setdefault("embedding.init", self.class_word)
-        if self.value("dataset.masks"):
-            values.setdefault("dataset.masks", True)
+        for name in ("embedding.init", "dataset.masks", "dataset.template"):
+            if self.default(name) != spec_of(name).default:
+                values.setdefault(name, self.default(name))
         return in_tables(values)
 
     def leave_out(self, name: str) -> None:

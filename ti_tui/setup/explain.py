@@ -40,8 +40,10 @@ def note(name: str, draft: Draft, findings: Findings) -> str:
             return _start(str(value), draft, checked)
         case "embedding.vectors":
             room = checked.tokenizers[0].room if checked and checked.tokenizers else 75
-            return f"{max(0, room - int(value))} of {room} places stay free for the prompt"
+            return f"{max(0, room - int(value))} of {room} places left for the prompt"
         case "dataset.template":
+            if value == "captions" and name not in draft.fields:
+                return "proposed, since there are captions"
             return _template(str(value), checked)
         case "dataset.resolution" if plan:
             return _resolution(int(value), findings)
@@ -74,7 +76,7 @@ def examples(template: str, checked: Checked | None, draft: Draft, caption: str,
 
 def _init(text: str, checked: Checked | None) -> str:
     if not text:
-        return "random vectors: slower, for styles"
+        return "slower, for styles"
     if checked is None or not checked.tokenizers:
         return ""
     if checked.init is not None:
@@ -112,23 +114,23 @@ def _resolution(value: int, findings: Findings) -> str:
     if findings.pictures is None:
         return ""
     small = sum(min(image.width, image.height) < value for image in findings.images)
-    return f"{number(small, 'photograph')} smaller than that: enlarged" if small else "no photograph is enlarged"
+    return f"{number(small, 'photograph')} to be enlarged" if small else "no photograph is enlarged"
 
 
 def _batch(name: str, plan: Plan) -> str:
     if name == "training.batch_size":
         limit = plan.hardware.free_bytes / GIB
         if plan.memory is None:
-            return str(plan.batch_size)
+            return f"= {plan.batch_size}"
         how = recompute_in_words(plan.mode)
-        return f"{plan.batch_size}  ({plan.memory.training / GIB:.1f} of {limit:.1f} GiB predicted, {how})"
+        return f"= {plan.batch_size}; {plan.memory.training / GIB:.1f} of {limit:.1f} GiB predicted, {how}"
     last = plan.effective_batch - plan.batch_size * (plan.accumulation - 1)
     each = f"{plan.batch_size} x {plan.accumulation}"
     if plan.accumulation > 1 and last != plan.batch_size:
         each = f"{plan.batch_size} x {plan.accumulation - 1} + {last}"
     if plan.effective_batch == plan.images:
-        return f"{plan.accumulation}  {each} = {plan.effective_batch}: each image once per step"
-    return f"{plan.accumulation}  {each} = {plan.effective_batch} of {plan.images} images per step"
+        return f"= {plan.accumulation}; {each} = {plan.effective_batch}, each image once"
+    return f"= {plan.accumulation}; {each} = {plan.effective_batch} of {plan.images} images"
 
 
 def _epochs(steps: int, plan: Plan) -> str:

@@ -16,7 +16,7 @@ from ti_tui.formatting import number, printable, wrapped
 from ti_tui.screens.dialogs import FormDialog, labelled
 from ti_tui.screens.review.listing import common_start
 from ti_tui.widgets.canvas import Canvas, Line, cut
-from ti_tui.widgets.controls import ChoiceRow, EditingFinished, Flags, TextLine
+from ti_tui.widgets.controls import ChoiceRow, EditingFinished, Flags, TextLine, as_example
 
 WHOLE, IGNORE, REGEX = "whole word", "ignore case", "regex"
 EXAMPLES = 3
@@ -108,8 +108,8 @@ class FrameDialog(FormDialog[tuple[str, str] | None]):
         self._prefix, self._suffix, self._reads = prefix, suffix, reads
 
     def body(self) -> ComposeResult:
-        yield labelled("Prefix", TextLine(self._prefix, placeholder="photograph,", id="prefix"))
-        yield labelled("Suffix", TextLine(self._suffix, placeholder=", in black and white", id="suffix"))
+        yield labelled("Prefix", TextLine(self._prefix, placeholder=as_example("photograph,"), id="prefix"))
+        yield labelled("Suffix", TextLine(self._suffix, placeholder=as_example(", in black and white"), id="suffix"))
         yield Canvas(id="reads")
 
     def on_editing_finished(self, message: EditingFinished) -> None:

@@ -13,6 +13,7 @@ from textual.widgets import Static
 from ti_tui.captions.desk import CaptionDesk
 from ti_tui.captions.journal import history_of
 from ti_tui.formatting import number
+from ti_tui.paths import unquoted
 from ti_tui.screens.review.listing import CaptionRows, Row, labels
 from ti_tui.screens.wizard.draft_screen import DraftChanged
 from ti_tui.screens.wizard.pane import FormPane
@@ -20,6 +21,7 @@ from ti_tui.setup.draft import Draft
 from ti_tui.setup.fields import FieldSpec, recipe_fields
 from ti_tui.setup.findings import Findings
 from ti_tui.widgets.canvas import Canvas
+from ti_tui.widgets.controls import as_example
 from ti_tui.widgets.field_row import FieldRow
 from ti_tui.widgets.picture import PictureView
 
@@ -69,7 +71,7 @@ class CaptionsPane(FormPane):
         path = FieldSpec(
             "template_file", "Template file", "A text file with one prompt per line; each contains [name].", "path"
         )
-        yield FieldRow(path, self._own_file, placeholder="~/templates/anna.txt")
+        yield FieldRow(path, self._own_file, placeholder=as_example("~/templates/anna.txt"))
         yield Canvas(id="examples")
         yield Static("", id="count", markup=False)
         with Horizontal(id="list"):
@@ -123,7 +125,7 @@ class CaptionsPane(FormPane):
 
     def take(self, name: str, text: str) -> None:
         if name == "template_file":
-            super().take(TEMPLATE, text)
+            super().take(TEMPLATE, unquoted(text))
         elif text == OWN_FILE:
             self._show_file_row(own=True)
         else:
@@ -191,7 +193,7 @@ class CaptionsPane(FormPane):
         counts = desk.counts()
         text = f"{counts.trained - counts.without} of {number(counts.trained, 'image')} with a caption"
         if self._names:
-            text += f", {counts.reviewed} reviewed   tab, enter: review them"
+            text += f", {counts.reviewed} reviewed   tab: the list"
         self.query_one("#count", Static).update(text if self._names else "")
         self._show_examples(desk.in_prompt(current) if current else "")
 

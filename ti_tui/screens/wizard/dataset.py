@@ -25,6 +25,7 @@ from ti_tui.setup.fields import PHOTOGRAPHS
 from ti_tui.setup.findings import Findings
 from ti_tui.setup.photographs import OF_PICTURES
 from ti_tui.widgets.canvas import Canvas, Line
+from ti_tui.widgets.controls import as_example
 from ti_tui.widgets.field_row import FieldRow
 from ti_tui.widgets.picture import PictureView
 
@@ -78,7 +79,7 @@ class DatasetPane(FormPane):
         self._entered = ""
 
     def compose(self) -> ComposeResult:
-        yield FieldRow(PHOTOGRAPHS, self.draft.photographs, placeholder="~/photos/anna")
+        yield FieldRow(PHOTOGRAPHS, self.draft.photographs, placeholder=as_example("~/photos/anna"))
         yield OptionList(id="recent")
         yield Static(ADVICE, id="advice", classes="hint", markup=False)
         yield Static("", id="count", markup=False)
@@ -138,10 +139,11 @@ class DatasetPane(FormPane):
             self._desk = CropDesk(self.draft, self.drafting.seen)
         self._fill_list(self.drafting.seen)
         self._count()
-        # Only after enter was pressed for this folder: the cursor must not move by itself.
+        # Only after enter was pressed for this folder: the cursor must not move by itself, nor into a closed step.
         if not self._checking and self._usable and self._entered and self._entered == self.draft.photographs:
             self._entered = ""
-            self.query_one("#pictures").focus()
+            if self.display:
+                self.query_one("#pictures").focus()
 
     def add(self, photograph: SurveyedFile) -> None:
         """One more photograph was checked."""

@@ -17,13 +17,13 @@ from ti_tui.setup.fields import FieldSpec, field
 from ti_tui.setup.findings import Findings
 from ti_tui.setup.steps import STEPS
 from ti_tui.widgets.canvas import Canvas
-from ti_tui.widgets.controls import TextLine
+from ti_tui.widgets.controls import TextLine, as_default, as_example
 from ti_tui.widgets.field_row import FieldRow
 
 PLACEHOLDERS = {
-    "embedding.token": "zkz",
-    "class_word": "woman",
-    "save.install_to": "~/stable-diffusion-webui/embeddings (or empty)",
+    "embedding.token": as_example("zkz"),
+    "class_word": as_example("woman"),
+    "save.install_to": as_default("nowhere"),
 }
 LABELS = {"embedding.token": "Token", "save.install_to": "Install to"}
 
@@ -87,11 +87,9 @@ class DirectoriesPane(FormPane):
         self.take_path("save.install_to", self._found[event.option_index])
 
     def _placeholder(self, spec: FieldSpec) -> str:
-        if spec.name == "repeats":
-            return "1"
         if spec.name != "run_folder":
             return PLACEHOLDERS.get(spec.name, "")
         try:
-            return printable(location(self.draft.folder(self.ti_tui.config.runs_folder)))
+            return as_default(printable(location(self.draft.folder(self.ti_tui.config.runs_folder))))
         except UserError:
             return ""

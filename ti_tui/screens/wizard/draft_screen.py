@@ -254,6 +254,8 @@ class DraftScreen(AppAccess, WorkerErrors, Screen[None]):
         if message.generation == self._changes:
             self._assessed = message.generation
             self.findings = message.findings
+            if self.findings.pictures is not None:
+                self.draft.captioned = self.findings.pictures.captions > 0
             self.show_findings()
 
     def worker_failed(self, error: Exception, details: str) -> None:

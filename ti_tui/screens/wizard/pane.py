@@ -86,6 +86,9 @@ class StepPane(AppAccess, Vertical):
     def view(self) -> None:
         """Show the file that will be written; does nothing in steps without one."""
 
+    def page(self, key: str) -> None:
+        """Scroll by `pageup`, `pagedown`, `home` or `end`; does nothing in steps that do not scroll."""
+
     def rows(self) -> Sequence[FieldRow]:
         """The rows that can be reached, in order."""
         return [row for row in self.query(FieldRow) if row.display]
@@ -142,6 +145,8 @@ class FormPane(StepPane):
             from ti_tui.setup.explain import note
 
             text = note(name, self.draft, self.findings)
+        if row.spec.kind == "lines" and not self.changed(row.spec):
+            text = "(default)"
         problems = self.problems_of(name)
         if any(problem.severity == "error" for problem in problems):
             text = ""
@@ -152,8 +157,13 @@ class FormPane(StepPane):
             self.draft.text(name) or row.spec.text_of(self.shown_default(row.spec)),
             note=text,
             problems=problems,
-            changed="." in name and not row.spec.required and self.draft.changed(name),
+            changed=self.changed(row.spec),
         )
+
+    def changed(self, spec: FieldSpec) -> bool:
+        """Whether a field was set to something else than its default."""
+        # Everybody gives a class word.
+        return not spec.required and spec.name != "class_word" and self.draft.changed(spec.name)
 
     def problems_of(self, name: str) -> list[Problem]:
         """The problems shown below the field `name`."""
@@ -167,7 +177,12 @@ class FormPane(StepPane):
 
     def explanation(self) -> str:
         row = self.row_with_focus()
-        return f"{row.spec.label}: {row.spec.help}" if row else ""
+        if row is None:
+            return ""
+        name, default = row.spec.name, ""
+        if "." in name and row.spec.kind != "lines" and self.changed(row.spec):
+            default = f" Default: {row.spec.text_of(self.draft.default(name)) or 'none'}."
+        return f"{row.spec.label}: {row.spec.help}{default}"
 
     def go_to(self, field: str) -> bool:
         row = self.row(field)

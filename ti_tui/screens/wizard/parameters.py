@@ -11,7 +11,7 @@ from ti_tui.setup.draft import Draft
 from ti_tui.setup.fields import FieldSpec, recipe_fields
 from ti_tui.setup.findings import Findings
 from ti_tui.setup.steps import step_of
-from ti_tui.widgets.controls import Edited, EditingFinished, TextLine
+from ti_tui.widgets.controls import Edited, EditingFinished, TextLine, as_default, as_example
 from ti_tui.widgets.field_row import FieldRow
 
 HIDDEN = frozenset({"dataset.images"})
@@ -25,7 +25,7 @@ TITLES = {
     "sample": "Samples",
     "evaluation": "Eval loss",
 }
-PLACEHOLDERS = {"model.base": "~/models/realisticVision.safetensors"}
+PLACEHOLDERS = {"model.base": as_example("~/models/anything.safetensors")}
 
 
 def shown_fields() -> list[FieldSpec]:
@@ -82,7 +82,7 @@ class ParametersPane(FormPane):
     def show_row(self, row: FieldRow) -> None:
         super().show_row(row)
         if row.spec.name == "embedding.init" and isinstance(row.control, TextLine):
-            row.control.placeholder = self.draft.class_word or "empty: random vectors"
+            row.control.placeholder = as_default(self.draft.class_word or "random vectors")
 
     def show(self, findings: Findings) -> None:
         super().show(findings)

@@ -26,8 +26,8 @@ from ti_tui.setup.fields import recipe_fields
 from ti_tui.setup.findings import Findings
 from ti_tui.widgets.canvas import Canvas, marked
 from ti_tui.widgets.chart import scheme_chart
-from ti_tui.widgets.controls import ChoiceRow, Edited, EditingFinished, TextLine
-from ti_tui.widgets.field_row import FieldRow
+from ti_tui.widgets.controls import ChoiceRow, Edited, EditingFinished, TextLine, as_example
+from ti_tui.widgets.field_row import FieldRow, problem_lines
 from ti_tui.widgets.segment_table import SegmentTable
 
 OWN, FOR = "own", "for N steps"
@@ -84,7 +84,7 @@ class SchemePane(StepPane):
         yield Canvas(id="preset-words")
         with Horizontal(classes="line"):
             yield Static("  Text", classes="label", markup=False)
-            yield TextLine(text, placeholder="0.05:10, 0.02:20, 0.001:500", joiner=", ", id="text")
+            yield TextLine(text, placeholder=as_example("0.05:10, 0.02:20, 0.001:500"), joiner=", ", id="text")
         with Horizontal(classes="line"):
             yield Static("  Read as", classes="label", markup=False)
             yield ChoiceRow(tuple(READINGS), FOR, id="reading")
@@ -121,7 +121,7 @@ class SchemePane(StepPane):
         table = self.query_one(SegmentTable)
         table.most_rows = 7 if self.size.height < 28 else 12
         table.redraw()
-        self._show_curve()
+        self._show()
 
     def on_edited(self, message: Edited) -> None:
         message.stop()
@@ -208,11 +208,14 @@ class SchemePane(StepPane):
     def _show(self) -> None:
         preset = self.query_one("#preset", ChoiceRow).text
         self.query_one("#preset-words", Canvas).draw([[(" " * 18, ""), (WORDS_OF[preset], "muted")]])
-        self.query_one("#readings", Canvas).draw(self._reading_lines())
+        wrong = self.findings.about(SEGMENTS) if not self._problem else []
+        told = [line for problem in wrong for line in problem_lines(problem, max(20, self.size.width - 22))]
+        indented = [[(" " * 18, ""), *line] for line in told]
+        self.query_one("#readings", Canvas).draw([*self._reading_lines(), *indented])
         row = self.query_one(FieldRow)
         row.show(
             self.draft.text(WARMUP),
-            note="" if self.draft.value(WARMUP) else "none: the first rate is large on purpose",
+            note="" if self.draft.value(WARMUP) else "none: a large first rate is wanted",
             problems=self.findings.about(WARMUP),
             changed=self.draft.changed(WARMUP),
         )
@@ -231,14 +234,13 @@ class SchemePane(StepPane):
             return [[(" " * 18, ""), (f"{self._scheme().total_steps} steps in all", "muted")]]
         for_total = both.for_steps.total_steps if both.for_steps else 0
         until_total = both.until_step.total_steps if both.until_step else 0
-        return [
-            [
-                (" " * 18, ""),
-                (f"for N steps: {for_total} in all", "b" if self._reading == "for" else "muted"),
-                ("    ", ""),
-                (f"until step N: {until_total} in all", "b" if self._reading == "until" else "muted"),
-            ]
+        totals = [
+            (f"for N steps: {for_total} in all", "b" if self._reading == "for" else "muted"),
+            (f"until step N: {until_total} in all", "b" if self._reading == "until" else "muted"),
         ]
+        if 18 + sum(len(text) for text, _ in totals) + 4 > self.query_one("#readings").size.width:
+            return [[(" " * 18, ""), total] for total in totals]
+        return [[(" " * 18, ""), totals[0], ("    ", ""), totals[1]]]
 
     def _show_curve(self) -> None:
         canvas = self.query_one("#curve", Canvas)

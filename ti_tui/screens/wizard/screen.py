@@ -27,17 +27,15 @@ from ti_tui.widgets.step_rail import StepRail
 if TYPE_CHECKING:
     from ti_tui.dataset.photograph_checks import SurveyedFile
 
-PICKED = {
-    "template_file": frozenset({".txt"}),
-    "model.base": frozenset({".safetensors", ".ckpt"}),
-    "model.vae": frozenset({".safetensors", ".ckpt", ".pt", ".bin"}),
-}
-"""Suffixes of the files that can be picked for a field, besides those of embeddings; for others a folder is picked."""
 NUMBERS = range(1, len(STEPS) + 1)
+PAGE_KEYS = ("pageup", "pagedown", "home", "end")
+LINE_OF_TEXT = 76
+"""Columns in which every explanation takes at most two lines."""
 ONLY_IN: dict[str, tuple[StepId, ...]] = {
     "advanced": ("parameters",),
     "search": ("parameters",),
     "view": ("train",),
+    "page": ("train",),
     "pick": ("dataset", "captions", "directories", "parameters"),
     "reset_field": ("captions", "directories", "parameters"),
 }
@@ -66,6 +64,9 @@ class WizardScreen(DraftScreen):
         Binding("ctrl+f", "search", "Search", id="parameters.search", priority=True, tooltip="Search fields by name"),
         Binding("slash", "search", "Search", show=False, id="parameters.search-letter"),
         Binding("v", "view", "Run file", id="train.view", tooltip="See the run file that will be written"),
+        # Priority: the list of problems would take these keys for itself.
+        *(Binding(key, f"page({key!r})", "Scroll", show=False, priority=True, id=f"train.{key}",
+                  key_display="pgup pgdn home end", tooltip="Scroll the receipt") for key in PAGE_KEYS),
         Binding("ctrl+q", "app.quit", "Quit", id="wizard.quit", tooltip="Leave; the draft is saved"),
         Binding("escape", "leave_field", "Leave the field", show=False, id="wizard.leave"),
     ]  # fmt: skip
@@ -85,7 +86,7 @@ class WizardScreen(DraftScreen):
             yield Vertical(id="panes")
         yield Rule(line_style="solid", classes="rule")
         yield Static("", id="explanation", markup=False)
-        yield KeyLine()
+        yield KeyLine(needed=("next_step", "advanced", "view"))
 
     def on_mount(self) -> None:
         left = load_draft() if self.draft.kept else None
@@ -134,6 +135,10 @@ class WizardScreen(DraftScreen):
         if self.open_pane is not None:
             self.open_pane.view()
 
+    def action_page(self, key: str) -> None:
+        if self.open_pane is not None:
+            self.open_pane.page(key)
+
     def action_reset_field(self) -> None:
         if isinstance(self.open_pane, FormPane):
             self.open_pane.reset()
@@ -141,6 +146,7 @@ class WizardScreen(DraftScreen):
     def action_pick(self) -> None:
         from ti_tui.dataset.picture_file import SUFFIXES
         from ti_tui.embeddings.files import READABLE
+        from ti_tui.run.model import WEIGHTS
         from ti_tui.screens.dialogs import PathPicker, start_of
 
         pane = self.open_pane
@@ -161,9 +167,10 @@ class WizardScreen(DraftScreen):
             else:
                 field.entry.focus()
 
-        start, suffixes = start_of(self.draft.text(name)), PICKED.get(name, frozenset())
-        if name == "embedding.init":
-            suffixes = frozenset(READABLE)
+        start = start_of(self.draft.text(name))
+        # Files with these suffixes can be picked; for other fields a folder is picked.
+        files = {"template_file": {".txt"}, "model.base": WEIGHTS, "model.vae": WEIGHTS, "embedding.init": READABLE}
+        suffixes = frozenset(files.get(name, ()))
         counted = SUFFIXES if name == "photographs" else frozenset()
         self.app.push_screen(PathPicker(row.spec.label, start, suffixes=suffixes, counted=counted), picked)
 
@@ -286,6 +293,7 @@ class WizardScreen(DraftScreen):
 
     def on_resize(self) -> None:
         self.query_one(StepRail).narrow = fit_key_line(self)
+        self.query_one("#explanation").styles.height = 2 if self.size.width >= LINE_OF_TEXT else 3
         self.show_findings()
 
     @property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from textual import work
 from textual.app import ComposeResult
+from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import OptionList
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ti_tui.dataset.survey import SurveyCache
 
 START, WRITE = "start", "write"
+ANSWERS = {START: "Start training", WRITE: "Make the run, but start it later"}
 
 
 class RunCreated(Message):
@@ -61,65 +63,107 @@ class TrainPane(WorkerErrors, StepPane):
     """Apart from the draft, nothing is written before enter is pressed here."""
 
     step = "train"
-    TERMS = ("run file", "trainer", "step", "epoch", "eval loss", "checkpoint", "sample")
+    TERMS = ("run file", "trainer", "step", "epoch", "effective batch", "eval loss", "checkpoint", "sample")
     WORDS = (
-        "All your choices, and what auto decided. Enter on a problem goes to its field. Start makes the run folder, "
-        "prepares the images, starts the trainer and opens the dashboard. The trainer is a separate process: you can "
-        "close the terminal and come back later with `ti-tui watch`."
+        "First what is wrong, then all your choices and what auto decided. Enter on a problem goes to its field; after "
+        "warnings, tab goes on to Start. Start makes the run folder, prepares the images, starts the trainer and opens "
+        "the dashboard. The trainer is a separate process: you can close the terminal and come back later with "
+        "`ti-tui watch`."
     )
 
     def __init__(self, draft: Draft) -> None:
         super().__init__(draft)
         self._shown: list[Problem] = []
+        self._read: set[Problem] = set()
+        self._entering = False
         self._busy = ""
         self._failed = ""
         self._starting = False
         self._chosen = ""
-        self._to_problems = False
 
     def compose(self) -> ComposeResult:
-        yield scrolled(Canvas(id="receipt"), OptionList(id="problems"))
+        yield scrolled(OptionList(id="problems"), Canvas(id="receipt"))
         yield Canvas(id="progress")
-        yield OptionList(
-            Option(Content.assemble(("▌ ", "$accent"), Content("Start training")), id=START),
-            Option(Content.assemble(("  ", ""), Content("Make the run, but start it later")), id=WRITE),
-            id="answers",
-        )
+        yield OptionList(*(Option(f"  {text}", id=id) for id, text in ANSWERS.items()), id="answers")
 
     def enter(self) -> None:
         if not self._starting:
             self._failed = ""
-        if self.findings.errors:
-            # The focus gets there later; what was wrong may be right by then.
-            self._to_problems = True
-            self.query_one("#problems").focus()
-        else:
-            answers = self.query_one("#answers", OptionList)
-            answers.highlighted = 0
-            answers.focus()
+        self._entering = True
+        self._place_focus()
 
     def show(self, findings: Findings) -> None:
         ready_before = self.findings.run is not None
         super().show(findings)
         self.query_one("#receipt", Canvas).draw(self._receipt_lines())
         self._show_problems()
-        self.query_one("#answers", OptionList).display = findings.run is not None
-        at_problems = self._to_problems or self.query_one("#problems").has_focus
-        if findings.run is not None and not ready_before and at_problems:
-            self.enter()
-            if not findings.errors:
-                # At once: the answers are shown from here on, and a key may be waiting.
-                self.screen.set_focus(self.query_one("#answers"))
+        answers = self.query_one("#answers", OptionList)
+        answers.display = findings.run is not None
+        corrected = findings.run is not None and not ready_before and self.query_one("#problems").has_focus
+        if self._entering or corrected or (answers.has_focus and self._unread):
+            self._place_focus()
         self._begin()
         self._show_progress()
 
+    @property
+    def _unread(self) -> bool:
+        """Whether there is a warning that the cursor has not passed yet."""
+        return any(problem.severity == "warning" and problem not in self._read for problem in self._shown)
+
+    def _place_focus(self) -> None:
+        """Put the cursor on what is wrong, else on Start; it waits while nothing is known yet."""
+        problems, answers = self.query_one("#problems", OptionList), self.query_one("#answers", OptionList)
+        if self.findings.errors or self._unread:
+            problems.highlighted = 0
+            self.query_one(VerticalScroll).scroll_home(animate=False)
+            to: OptionList = problems
+        elif self.findings.run is not None:
+            answers.highlighted = 0
+            to = answers
+        else:
+            return
+        self._entering = False
+        # At once: a key may be waiting.
+        self.screen.set_focus(to)
+
     def on_descendant_focus(self) -> None:
-        self._to_problems = False
+        if self.query_one("#answers").has_focus:
+            self._read.update(self._shown)
+        self._point()
+
+    def on_descendant_blur(self) -> None:
+        self._point()
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        event.stop()
+        self._point()
+
+    def _point(self) -> None:
+        """Put a bar before the answer that enter would give."""
+        answers = self.query_one("#answers", OptionList)
+        for at, text in enumerate(ANSWERS.values()):
+            here = answers.has_focus and answers.highlighted == at
+            prompt = Content.assemble(("▌ " if here else "  ", "$accent"), Content(text))
+            if answers.get_option_at_index(at).prompt != prompt:
+                answers.replace_option_prompt_at_index(at, prompt)
+
+    def page(self, key: str) -> None:
+        column = self.query_one(VerticalScroll)
+        moves = {
+            "pageup": column.scroll_page_up,
+            "pagedown": column.scroll_page_down,
+            "home": column.scroll_home,
+            "end": column.scroll_end,
+        }
+        moves[key](animate=False)
 
     def explanation(self) -> str:
-        problems = self.query_one("#problems", OptionList)
-        if problems.has_focus and self._shown:
+        if self.findings.errors:
             return "enter goes to the field. Problems marked ✗ must be corrected before the run can start."
+        if self.findings.run is None:
+            return ""
+        if self.query_one("#problems").has_focus:
+            return "enter goes to the field; tab goes on to Start. pgdn and pgup scroll."
         return "enter starts. v shows the run file. Training continues when the terminal is closed."
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
@@ -136,7 +180,7 @@ class TrainPane(WorkerErrors, StepPane):
             return
         if not self.drafting.current:
             self._show_progress()
-        elif self.findings.run is None or self.findings.folder is None:
+        elif self.findings.run is None or self.findings.folder is None or self._unread:
             self._chosen = ""
             self.enter()
         else:
