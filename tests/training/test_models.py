@@ -332,13 +332,13 @@ def test_an_incomplete_folder_is_told(models: dict[str, Path], tmp_path: Path) -
     copy = tmp_path / "sd1"
     shutil.copytree(models["sd1"], copy)
     (copy / "vae" / "diffusion_pytorch_model.safetensors").unlink()
-    with pytest.raises(ModelError, match="vae holds no weights"):
+    with pytest.raises(UserError, match="vae holds no weights"):
         inspect_model(copy)
     (copy / "unet" / "config.json").write_text("{")
-    with pytest.raises(ModelError, match="not valid JSON"):
+    with pytest.raises(UserError, match="not valid JSON"):
         inspect_model(copy)
     shutil.copy(models["sd1.safetensors"], tmp_path)
-    with pytest.raises(ModelError, match=r"Did you mean .*sd1\.safetensors"):
+    with pytest.raises(UserError, match=r"Did you mean .*sd1\.safetensors"):
         try:
             inspect_model(tmp_path)
         except ModelError as error:

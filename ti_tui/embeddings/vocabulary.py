@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ti_tui.embeddings.files import NUMPY_TYPES, Vectors, as_float32
 from ti_tui.run.model import TOKEN_TABLES, ModelFacts
+from ti_tui.run.weight_files import find_weights
 from ti_tui.run.weight_shapes import TensorLocation, WeightsError, read_places
 
 PERCENTILES = (1, 5, 50, 95, 99)
@@ -147,8 +148,7 @@ def _find_table(model: ModelFacts, index: int) -> tuple[Path, str]:
         places = read_places(model.path)
         return model.path, next(name for name in TOKEN_TABLES[model.family][index] if name in places)
     folder = model.path / ("text_encoder_2" if index else "text_encoder")
-    # Full precision before fp16, if both files exist.
-    for file in sorted(folder.glob("*.safetensors"), key=lambda file: (".fp16" in file.name, file.name)):
+    for file in (folder / name for name in find_weights(folder).files if name.endswith(".safetensors")):
         for name in read_places(file):
             if name.endswith(FOLDER_TABLE):
                 return file, name

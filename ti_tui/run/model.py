@@ -17,7 +17,8 @@ from ti_tui.paths import user_path
 from ti_tui.run import prediction
 from ti_tui.run.prediction import Prediction, PredictionTruth
 from ti_tui.run.recipe import Family
-from ti_tui.run.weight_shapes import Shapes, read_metadata, read_shapes
+from ti_tui.run.weight_files import HALF_FIRST, find_weights, weight_sets
+from ti_tui.run.weight_shapes import Shapes, WeightsError, read_metadata, read_shapes
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 WEIGHTS = frozenset({".safetensors", ".ckpt", ".pt", ".pth", ".bin"})
@@ -273,12 +274,9 @@ def _check_channels(channels: int, path: Path) -> None:
 
 
 def _check_part(folder: Path) -> None:
-    files = [p for pattern in ("*.safetensors", "*.bin") for p in folder.glob(pattern)] if folder.is_dir() else []
-    if not files:
-        raise ModelError(f"{folder} holds no weights", remedy="Copy the whole model folder.")
-    for file in files:
-        if file.suffix == ".safetensors":
-            read_shapes(file)
+    for name in find_weights(folder).files:
+        if name.endswith(".safetensors"):
+            read_shapes(folder / name)
 
 
 def _config(folder: Path, name: str = "config.json") -> dict[str, Any]:
@@ -317,16 +315,10 @@ def is_whole(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     parts = ["unet", "vae", *(name for name in ("text_encoder", "text_encoder_2") if name in index)]
-    return all((path / part / "config.json").is_file() and _weights_are_whole(path / part) for part in parts)
-
-
-def _weights_are_whole(folder: Path) -> bool:
-    names = {file.name for file in folder.iterdir()}
-    for index in folder.glob("*.index.json"):
-        shards = set(bounded.read_json(index).get("weight_map", {}).values())
-        if shards and shards <= names:
-            return True
-    return any(Path(name).suffix in {".safetensors", ".bin"} and "-of-" not in name for name in names)
+    try:
+        return all((path / part / "config.json").is_file() and find_weights(path / part) for part in parts)
+    except WeightsError:
+        return False
 
 
 def hub_files(names: Iterable[str]) -> list[str]:
@@ -337,14 +329,11 @@ def hub_files(names: Iterable[str]) -> list[str]:
     names = sorted(names)
     chosen = [name for name in names if name == "model_index.json" or name.startswith(("scheduler/", "tokenizer"))]
     for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
-        inside = [name for name in names if name.startswith(f"{part}/")]
-        chosen += [name for name in inside if name == f"{part}/config.json"]
-        for suffix in (".safetensors", ".bin"):
-            weights = [name for name in inside if name.endswith(suffix) and ".non_ema." not in name]
-            half = [name for name in weights if ".fp16" in name]
-            wanted = half or [name for name in weights if Path(name).name.count(".") == 1]
-            if wanted:
-                indexes = [name for name in inside if name.endswith(".index.json") and suffix in name]
-                chosen += [*wanted, *(name for name in indexes if (".fp16" in name) == bool(half))]
-                break
+        inside = [name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")]
+        # What an index lists is not known before it is fetched; the shards' numbers say how many there are.
+        sets = [found for found in weight_sets(inside, lambda _: (), HALF_FIRST) if not found.missing]
+        wanted = [name for name in inside if name == "config.json"]
+        if sets:
+            wanted += [*sets[0].files, *(sets[0].indexes if len(sets[0].files) > 1 else ())]
+        chosen += [f"{part}/{name}" for name in wanted]
     return chosen

@@ -30,6 +30,7 @@ from ti_tui.run.folder import RunFolder
 from ti_tui.run.model import ModelFacts, check_vae, families, find_model, inspect_model, with_prediction
 from ti_tui.run.problems import Problems, ProblemsError
 from ti_tui.run.recipe import RunFile
+from ti_tui.run.whole_model import check_folder as check_model_folder
 from ti_tui.setup.check_machine import check_folder, check_machine, disk_need
 from ti_tui.setup.check_optimizer import check_optimizer, check_rates
 
@@ -179,6 +180,11 @@ def _check_model(run: RunFile, folder: RunFolder, problems: Problems) -> ModelFa
     except UserError as error:
         problems.error(error.message, field="model.base", remedy=error.remedy)
         return None
+    if not facts.single_file:
+        vae = run.model.vae
+        notes = _tried(lambda: check_model_folder(facts, folder.path(vae) if vae else None), "model.base", problems)
+        for note in notes or ():
+            problems.info(note, field="model.base")
     for doubt in facts.truth.doubts:
         problems.warning(
             doubt, field="model.prediction",

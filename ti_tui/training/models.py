@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from ti_tui import bounded
 from ti_tui.errors import first_line
 from ti_tui.run.model import UNET, ModelError, ModelFacts, check_vae, families, hub_files
 from ti_tui.run.prediction import Prediction
+from ti_tui.run.weight_files import find_weights
+from ti_tui.run.whole_model import TEXT_PREFIX, check_names, new_attention_name
 from ti_tui.training import single_file
 from ti_tui.training.objective import NoiseSchedule
 from ti_tui.training.randomness import torch_stream
@@ -22,8 +24,6 @@ from ti_tui.training.sample_images import conditions_for
 from ti_tui.training.text import Context
 from ti_tui.training.weights import Checkpoint, ReadAhead, Tensors
 
-IGNORED = ("position_ids", "logit_scale")
-"""Endings of the names of tensors that old checkpoints hold and no model needs."""
 ASKED_SIZE = 16
 """Side in latent pixels of the noise that a U-Net is asked about."""
 
@@ -60,9 +60,7 @@ class ModelSource:
         with _config_errors(self.facts.path, "text encoder"), init_empty_weights(), no_init_weights():
             config = CLIPTextConfig(**{**values, "eos_token_id": self.end_id})
             model = (CLIPTextModelWithProjection if index == 1 else CLIPTextModel)(config)
-        return _filled(
-            model, tensors, dtype, what=f"text encoder {index + 1}", path=self.facts.path, drop="text_model."
-        )
+        return _filled(model, tensors, dtype, what=f"text encoder {index + 1}", path=self.facts.path, drop=TEXT_PREFIX)
 
     def unet(self, dtype: torch.dtype) -> Any:
         """The U-Net, frozen. Raises ModelError unless every tensor is matched."""
@@ -221,19 +219,7 @@ def _folder_tensors(folder: Path, ahead: ReadAhead | None = None) -> Tensors:
 
 
 def _weights_files(folder: Path) -> list[Path]:
-    """The weights files in a folder: .safetensors rather than .bin, full precision rather than fp16.
-
-    Raises ModelError if there are none.
-    """
-    for pattern in ("*.safetensors", "*.bin"):
-        files = sorted(folder.glob(pattern))
-        plain = [file for file in files if ".fp16" not in file.name and ".non_ema." not in file.name]
-        chosen = plain or [file for file in files if ".fp16" in file.name]
-        if not chosen:
-            continue
-        shards = [file for file in chosen if "-of-" in file.name]
-        return shards or chosen[:1]
-    raise ModelError(f"{folder} holds no weights", remedy="Copy the whole model folder.")
+    return [folder / name for name in find_weights(folder).files]
 
 
 def _filled(model: Any, tensors: Tensors, dtype: torch.dtype, *, what: str, path: Path, drop: str = "") -> Any:
@@ -243,37 +229,18 @@ def _filled(model: Any, tensors: Tensors, dtype: torch.dtype, *, what: str, path
           folders have it).
     """
     wanted = {name.removeprefix(drop): name for name in model.state_dict()}
-    given = {name.removeprefix(drop): value for name, value in tensors.items() if not name.endswith(IGNORED)}
-    if "text_projection.weight" not in wanted:
-        given.pop("text_projection.weight", None)
-    missing, extra = wanted.keys() - given.keys(), given.keys() - wanted.keys()
-    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    wrong = [name for name in wanted.keys() & given.keys() if shapes[wanted[name]] != given[name].shape]
-    for names, reason in ((missing, "lacks"), (extra, "has unknown"), (wrong, "has a different shape in")):
-        if names:
-            raise ModelError(
-                f"{path}: the {what} {reason} {len(names)} of {len(wanted)} tensors ({_some(names)})",
-                remedy="The file is incomplete, or its config belongs to another model.",
-            )
+    given = {name.removeprefix(drop): value for name, value in tensors.items()}
+    shapes = {name.removeprefix(drop): tuple(value.shape) for name, value in model.state_dict().items()}
+    check_names(shapes, {name: value.shape for name, value in given.items()}, what=what, path=path)
+    given = {name: given[name] for name in shapes}
     model.load_state_dict({wanted[name]: value.read(dtype) for name, value in given.items()}, strict=True, assign=True)
     return model.eval().requires_grad_(False)
-
-
-def _some(names: Iterable[str]) -> str:
-    listed = sorted(names)
-    return ", ".join(listed[:2]) + (", ..." if len(listed) > 2 else "")
-
-
-_OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
 def _new_attention_names(tensors: Tensors) -> Tensors:
     """Rename a VAE's attention tensors from the names of diffusers before 0.15, which published folders still have."""
     renamed: Tensors = {}
     for name, tensor in tensors.items():
-        parts = name.split(".")
-        if len(parts) > 2 and parts[-2] in _OLD_ATTENTION and "attentions" in parts:
-            parts[-2] = _OLD_ATTENTION[parts[-2]]
-            tensor = tensor[:, :, 0, 0] if tensor.ndim == 4 else tensor
-        renamed[".".join(parts)] = tensor
+        new = new_attention_name(name)
+        renamed[new] = tensor[:, :, 0, 0] if new != name and tensor.ndim == 4 else tensor
     return renamed
