@@ -16,7 +16,7 @@ from PIL import Image, ImageCms
 
 from tests.dataset.preparing import prepare_run
 from tests.fixtures import bad_pictures
-from tests.fixtures.bad_pictures import photo
+from tests.fixtures.bad_pictures import Bad, photo
 from ti_tui import atomic
 from ti_tui.dataset.crop import load_crops, load_fitted, to_8_bits
 from ti_tui.dataset.crop_boxes import Box, CropChoice, crop_for
@@ -428,8 +428,10 @@ def test_16_bits_are_brought_to_8_in_bounded_memory() -> None:
     assert (grey == (pixels / 65535 * 255).round()).all()
 
 
-def test_preparing_goes_through_a_folder_of_bad_pictures(tmp_path: Path) -> None:
-    bad = bad_pictures.make(tmp_path / "bad")
+def test_preparing_goes_through_a_folder_of_bad_pictures(
+    tmp_path: Path, make_bad_pictures: Callable[[Path], list[Bad]]
+) -> None:
+    bad = make_bad_pictures(tmp_path / "bad")
     before = {p.name: p.read_bytes() for p in (tmp_path / "bad").iterdir() if p.is_file() and not p.is_symlink()}
     run = tmp_path / "run"
     outcome = prepare(tmp_path / "bad", run / "img", name="zkz", resolution=512, record=run)

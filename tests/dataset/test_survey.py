@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +28,11 @@ from ti_tui.dataset.survey import Survey, SurveyCache, check_count, survey
 
 
 @pytest.fixture(scope="module")
-def bad(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Bad], Survey]:
-    folder = tmp_path_factory.mktemp("bad")
-    made = bad_pictures.make(folder)
+def bad(
+    tmp_path_factory: pytest.TempPathFactory, make_bad_pictures: Callable[[Path], list[Bad]]
+) -> tuple[Path, list[Bad], Survey]:
+    folder = tmp_path_factory.mktemp("photographs") / "bad"
+    made = make_bad_pictures(folder)
     return folder, made, survey(folder, faces="none")
 
 

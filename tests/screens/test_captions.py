@@ -821,6 +821,7 @@ def test_without_a_captioner_the_review_says_what_to_copy_and_takes_file_names(
     assert settings.remembered_choice(CHOSEN) is None
 
 
+@pytest.mark.usefixtures("forked_processes")
 def test_a_real_captioner_writes_captions_and_ends_with_the_review(
     home: Path, photographs: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -877,6 +878,7 @@ def test_two_hundred_pictures_long_captions_and_odd_names_are_fine(home: Path) -
     reviewing(folder, steps)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("size", [(120, 40), (20, 5)])
 def test_no_key_breaks_the_review_at_any_size(size: tuple[int, int], home: Path, photographs: Path) -> None:
     keys = [

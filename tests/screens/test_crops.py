@@ -296,6 +296,7 @@ def test_a_draft_with_crops_that_are_none_is_read_without_them(values: dict[str,
     assert draft == Draft(photographs="~/p")
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("size", [(120, 40), (40, 10)])
 def test_no_key_breaks_the_review(size: tuple[int, int], wide: Path) -> None:
     async def steps(pilot: Pilot[None]) -> None:

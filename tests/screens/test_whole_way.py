@@ -20,6 +20,7 @@ def own_environment() -> dict[str, str]:
     return {"OMP_NUM_THREADS": "1", **{name: os.environ[name] for name in names}}
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("columns", "rows", "scheme", "steps"),
     [
@@ -89,6 +90,7 @@ def test_a_newcomer_gets_from_photographs_to_an_embedding_by_keyboard_alone(
     assert terminal.process.returncode == 0
 
 
+@pytest.mark.usefixtures("forked_processes")
 def test_a_lost_connection_leaves_the_trainer_alive_and_a_new_dashboard_shows_the_same_history(
     models: dict[str, Path], make_run: object, tmp_path: Path
 ) -> None:
@@ -140,6 +142,7 @@ def test_alt_and_a_digit_jump_to_a_step_also_while_typing() -> None:
         terminal.wait_for_end()
 
 
+@pytest.mark.usefixtures("forked_processes")
 @pytest.mark.parametrize("at_once", [True, False])
 def test_keys_that_arrive_at_once_go_where_they_would_go_one_by_one(at_once: bool) -> None:
     """A stalled connection delivers what was typed meanwhile as one write."""

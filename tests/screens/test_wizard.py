@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from click.testing import CliRunner
 from textual.pilot import Pilot
 from textual.widgets import OptionList
 
-from tests.fixtures import bad_pictures
+from tests.fixtures.bad_pictures import Bad
 from tests.screens.conftest import four_colours
 from tests.screens.driving import at_start, drive, type_text, until, words
 from ti_tui.cli import cli
@@ -47,7 +48,7 @@ async def settled(pilot: Pilot[None]) -> None:
 async def with_pictures(pilot: Pilot[None], folder: Path) -> None:
     """Type the folder of photographs, and go on to its list."""
     await type_text(pilot, str(folder))
-    await until(pilot, lambda: "to train" in words(pilot) and "checking" not in words(pilot))
+    await until(pilot, lambda: "to train" in words(pilot) and "checking" not in words(pilot), seconds=120)
     await pilot.press("enter")
     await settled(pilot)
 
@@ -430,6 +431,7 @@ def test_the_run_file_is_shown_before_it_is_written(home: Path, photographs: Pat
     drive(steps)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("size", [(120, 40), (40, 10)])
 def test_no_key_breaks_any_step_without_a_draft(size: tuple[int, int], home: Path) -> None:
     keys = ["enter", "space", "tab", "shift+tab", "up", "down", "left", "right", "ctrl+r", "ctrl+t", "escape", "enter",
@@ -667,10 +669,10 @@ def told(pilot: Pilot[None]) -> str:
 
 
 def test_every_kind_of_bad_picture_is_told_beside_it_and_the_run_holds_what_prepare_makes(
-    home: Path, model: Path, tmp_path: Path
+    home: Path, model: Path, tmp_path: Path, make_bad_pictures: Callable[[Path], list[Bad]]
 ) -> None:
     folder = home / "bad"
-    made = bad_pictures.make(folder)
+    made = make_bad_pictures(folder)
 
     async def steps(pilot: Pilot[None]) -> None:
         await with_pictures(pilot, folder)

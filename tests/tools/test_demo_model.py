@@ -134,6 +134,7 @@ def test_the_flat_optimizer_learns_and_leaves_its_average_behind() -> None:
     assert all(parameter.grad is None for parameter in layer.parameters())
 
 
+@pytest.mark.usefixtures("forked_processes")
 def test_every_stage_runs_and_leaves_a_folder_that_diffusers_loads(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tools.demo_model", str(tmp_path), "--quick"],

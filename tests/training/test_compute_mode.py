@@ -159,6 +159,7 @@ def test_small_layers_and_norms_keep_their_weights(unet: Any) -> None:
 
 
 # Tracing takes seconds, and the families' blocks are of the same kinds.
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("unet", "how"), [("sd1", "blocks"), ("sd2-v", "full")], indirect=["unet"])
 def test_what_is_compiled_gives_the_same_gradient(unet: Any, how: Any) -> None:
     plain = step_of(unet)

@@ -55,7 +55,7 @@ def wait_for_step(folder: RunFolder, step: int, process: subprocess.Popen[bytes]
 def test_a_run_killed_at_random_instants_ends_with_the_same_bits(make_run: MakeRun, train: Callable[..., int]) -> None:
     settings = {
         "dataset.resolution": 32, "training.batch_size": 2, "training.accumulation": 1, "save.every_steps": 1,
-        "sample.every_steps": 40, "sample.prompts": ["[name] --s 1"],
+        "sample.every_steps": 40, "sample.prompts": ["[name] --s 1"], "evaluation.every_steps": "auto",
     }  # fmt: skip
     whole, killed = (make_run(name=name, scheme="0.05:20, 0.01:50", **settings) for name in ("whole", "killed"))
     assert train(whole) == 0
@@ -83,14 +83,8 @@ def test_a_run_killed_at_random_instants_ends_with_the_same_bits(make_run: MakeR
     assert len([path for path in leftovers if path.parent == killed.states]) == 0
 
 
-@pytest.mark.parametrize(
-    ("number", "processes"),
-    [(signal.SIGTERM, "new_processes"), (signal.SIGINT, "forked_processes"), (signal.SIGHUP, "forked_processes")],
-)
-def test_a_signal_saves_an_exact_checkpoint_and_ends_with_0(
-    make_run: MakeRun, number: signal.Signals, processes: str, request: pytest.FixtureRequest
-) -> None:
-    request.getfixturevalue(processes)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_saves_an_exact_checkpoint_and_ends_with_0(make_run: MakeRun, number: signal.Signals) -> None:
     folder = make_run(scheme="0.01:5000", **{"save.every_steps": 0})
     # Under nohup this test would inherit what it ignores.
     as_in_a_terminal = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)
@@ -142,12 +136,13 @@ def test_closing_the_terminal_does_not_end_a_detached_run(make_run: MakeRun) -> 
     assert not trainer.alive()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("way", "processes", "started"), [("--multi_gpu", 2, "new_processes"), ("--cpu", 1, "forked_processes")]
 )
 def test_accelerate_gives_the_rows_of_one_process_with_the_same_effective_batch(
     make_run: MakeRun,
-    train: Callable[..., int],
+    trained: MakeRun,
     way: str,
     processes: int,
     started: str,
@@ -158,8 +153,7 @@ def test_accelerate_gives_the_rows_of_one_process_with_the_same_effective_batch(
     `--cpu --num_processes 2` starts one in accelerate 1.15 unless MPI is set up; the result is the same either way.
     """
     request.getfixturevalue(started)
-    single = make_run(name="single", **{"training.batch_size": 1, "training.accumulation": 4})
-    assert train(single) == 0
+    single = trained(name="single", **{"training.batch_size": 1, "training.accumulation": 4})
     other = make_run(name="other", **{"training.batch_size": 1, "training.accumulation": 4 // processes})
     outcome = accelerate(way, "ti_tui.training", other)
     assert outcome.returncode == 0, outcome.stderr

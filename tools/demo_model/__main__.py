@@ -36,7 +36,7 @@ def main() -> None:
     write_folder(model, loaded(new_unet(), kept / "unet.safetensors"), vae, text)
     size = sum(path.stat().st_size for path in model.rglob("*") if path.is_file())
     print(f"{model}: {size / 1e6:.2f} MB")
-    count = 8 if given.quick else 288
+    count = 2 if given.quick else 288
     rates = print_gate(model, load_judge(kept / "judge.safetensors"), count)
     if given.bundle:
         bundle(model, rates, words=tokenizer.size, count=count, guidance=GUIDANCE)
