@@ -48,6 +48,9 @@ FILE may be
 Its content says what it is, not its name. Nothing in it is run, and files that it names are read only if they are here.
 A path that is not here is said, with the option that gives another: `--images`, `--model`, `--set table.field=value`.
 
+In the wizard, such a file is recognised where it is given as photographs or as model, and *Import settings* in the
+palette (ctrl+p) picks one. It fills in the draft.
+
 ## The table
 
 Each field that is set in FILE stands in the table once: `same`, `changed` (and how) or `left out` (and why). Fields

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 ALWAYS_CACHED = "latents are always cached, in memory or on disk"
 AUGMENTATION = "images are cropped once, and mirrored if flip is on"
-BUCKETS = "with buckets on, each image keeps its shape at about the same area, in the model's own steps"
+BUCKETS = "buckets keep an image's shape at about the same area, in the model's own steps"
 CAPTION_CHANGES = "captions are used as they are; the template puts them into prompts"
 CONCEPTS = "crops, captions and masks are chosen in the run"
 DROPOUT = "captions are never dropped; a template without [filewords] does not use them"

@@ -151,6 +151,8 @@ class TiTuiApp(BaseApp, inherit_bindings=False):
         yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
         yield SystemCommand("Keys and help", "What this screen is for, and its keys", self.action_help)
         yield SystemCommand("New embedding", "The wizard", lambda: self.call_later(self.switch_mode, "wizard"))
+        if (offer := getattr(screen, "import_settings", None)) is not None:
+            yield SystemCommand("Import settings", "Of kohya, OneTrainer, diffusers, ..., into the draft", offer)
         for root in settings.known_runs()[:12]:
             run = RunFolder(root)
             # The palette always reads its texts as markup.

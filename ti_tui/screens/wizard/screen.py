@@ -16,7 +16,7 @@ from ti_tui.formatting import clock, printable
 from ti_tui.run.hardware import GIB
 from ti_tui.screens.base import fit_key_line
 from ti_tui.screens.wizard.dataset import DatasetPane
-from ti_tui.screens.wizard.draft_screen import DraftScreen
+from ti_tui.screens.wizard.importing import ImportingScreen
 from ti_tui.screens.wizard.pane import FormPane, GoTo, Ready, StepPane
 from ti_tui.setup.draft import Draft, bad_draft_path, drop_draft, load_draft
 from ti_tui.setup.steps import STEPS, StepId, state_of, step_of
@@ -42,7 +42,7 @@ ONLY_IN: dict[str, tuple[StepId, ...]] = {
 """Actions that only some steps have."""
 
 
-class WizardScreen(DraftScreen):
+class WizardScreen(ImportingScreen):
     """Six steps from a folder of photographs to a started run."""
 
     CSS_PATH = "wizard.tcss"
