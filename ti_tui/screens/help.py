@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -30,8 +30,20 @@ FRAME_ROWS = 6
 """Rows of the dialog that do not scroll: padding, heading, keys and the blank rows between them."""
 
 
+@runtime_checkable
+class Explained(Protocol):
+    """A part of a screen with a help of its own, which comes first while it has the focus."""
+
+    title: str
+    help_text: str
+    help_terms: tuple[str, ...]
+
+
 class HelpScreen(Dialog[None]):
-    """Shows the `help_text` of the screen below, its keys, and the glossary entries of its `help_terms`."""
+    """Shows the `help_text` of the screen below, its keys, and the glossary entries of its `help_terms`.
+
+    A panel with the focus, if it has a help of its own, comes first.
+    """
 
     BINDINGS = [Binding("escape,q,f1,question_mark,enter", "dismiss(None)", "Back", show=False, priority=True)]
 
@@ -42,13 +54,17 @@ class HelpScreen(Dialog[None]):
     HelpScreen .term, HelpScreen .term Static { height: auto; }
     HelpScreen .term Static { width: 1fr; }
     HelpScreen .term-name { color: $accent; }
+    HelpScreen .part { text-style: bold; height: auto; margin: 1 0; }
     """
 
     def __init__(self, below: Screen[Any]) -> None:
-        super().__init__("Help", keys="esc back")
+        panel = _panel_of(below)
+        super().__init__(f"Help: {panel.title}" if panel is not None else "Help", keys="esc back")
+        self._panel = panel
         self._about: str = getattr(below, "help_text", "")
         self._keys_below = _keys_of(below)
-        self._terms: Sequence[str] = getattr(below, "help_terms", ())
+        first: Sequence[str] = panel.help_terms if panel is not None else ()
+        self._terms = [term for term in getattr(below, "help_terms", ()) if term not in first]
 
     def body(self) -> ComposeResult:
         width = max((len(key) for key, _ in self._keys_below), default=0)
@@ -56,16 +72,14 @@ class HelpScreen(Dialog[None]):
             Content.assemble((f"{key:<{width}}   ", "$accent"), Content(f"{text}\n")) for key, text in self._keys_below
         ]
         with VerticalScroll():
+            if self._panel is not None:
+                yield Static(self._panel.help_text, classes="dialog-text", markup=False)
+                yield from _meanings(self._panel.help_terms)
+                yield Static("The whole screen", classes="part", markup=False)
             if self._about:
                 yield Static(self._about, classes="dialog-text", markup=False)
             yield Static(Content("").join(rows), classes="body")
-            width = max((len(term) for term in self._terms), default=0) + 3
-            for term in self._terms:
-                with Horizontal(classes="term"):
-                    name = Static(term, classes="term-name", markup=False)
-                    name.styles.width = width
-                    yield name
-                    yield Static(meaning(term), markup=False)
+            yield from _meanings(self._terms)
 
     def on_mount(self) -> None:
         self.query_one(VerticalScroll).focus()
@@ -73,6 +87,24 @@ class HelpScreen(Dialog[None]):
     def on_resize(self) -> None:
         # With a height of 1fr the body would grow with its content and push the keys out of the dialog.
         self.query_one(VerticalScroll).styles.max_height = max(3, self.size.height * 9 // 10 - FRAME_ROWS)
+
+
+def _panel_of(screen: Screen[Any]) -> Explained | None:
+    """The panel of the screen that has the focus."""
+    focused = screen.focused
+    if focused is None:
+        return None
+    parts = (one for one in focused.ancestors_with_self if not isinstance(one, Screen))
+    return next((one for one in parts if isinstance(one, Explained)), None)
+
+
+def _meanings(terms: Sequence[str]) -> ComposeResult:
+    """Each term with its meaning, in two columns."""
+    width = max((len(term) for term in terms), default=0) + 3
+    for term in terms:
+        name = Static(term, classes="term-name", markup=False)
+        name.styles.width = width
+        yield Horizontal(name, Static(meaning(term), markup=False), classes="term")
 
 
 def _keys_of(screen: Screen[Any]) -> list[tuple[str, str]]:

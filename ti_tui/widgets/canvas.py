@@ -45,7 +45,10 @@ class Canvas(Widget):
             return
         before, self._lines = self._strips, list(lines)
         self._strips = [self._strip(line) for line in lines]
-        if len(before) != len(self._strips):
+        height = self.styles.height
+        # A layout that is made while lines are drawn may have used the number of the lines before.
+        stale = height is not None and height.is_auto and self.size.width and self.size.height != len(self._strips)
+        if len(before) != len(self._strips) or stale:
             self.refresh(layout=True)
             return
         changed = [
@@ -160,7 +163,9 @@ def spread(left: Line, right: Piece, width: int, *, least: int = 1) -> Line:
 
 def marked(mark: str, text: str, style: str, width: int, *, most: int | None = None) -> list[Line]:
     """`text` wrapped to `width` cells, in at most `most` lines, with a mark before the first."""
-    parts = wrapped(text, max(LEAST_WIDTH, width))[:most]
+    parts = wrapped(text, max(LEAST_WIDTH, width))
+    if most is not None and len(parts) > most:
+        parts = [*parts[: most - 1], cut(f"{parts[most - 1]} …", max(LEAST_WIDTH, width)).rstrip()]
     return [[(mark if at == 0 else " " * len(mark), f"{style} b"), (part, style)] for at, part in enumerate(parts)]
 
 

@@ -13,7 +13,7 @@ from ti_tui.widgets.canvas import Line, Piece
 DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 """Bits of a braille character by row and column of its dots (Unicode 10.0, block U+2800)."""
 BARS = "▁▂▃▄▅▆▇█"
-AXIS_CELLS = 8
+AXIS_CELLS, RIGHT_CELLS = 8, 8
 FEW_ROWS = 6
 ROUND = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
 """Leading digits that the ends of an axis may have."""
@@ -61,9 +61,15 @@ def chart(
     *,
     marks: Sequence[float] = (),
     y_text: Callable[[float], str] | None = None,
+    right_axis: bool = False,
 ) -> list[Line]:
-    """The lines of a chart of `width` x `height` cells, axes included. marks: positions to mark on the x axis."""
-    columns, rows = width - AXIS_CELLS, height - 2
+    """The lines of a chart of `width` x `height` cells, axes included.
+
+    marks:      positions to mark on the x axis.
+    right_axis: label the curve that has its own scale, at the right.
+    """
+    own = next((curve for curve in curves if curve.own_scale), None) if right_axis else None
+    columns, rows = width - AXIS_CELLS - (RIGHT_CELLS if own else 0), height - 2
     if columns < 8 or rows < 2:
         return [[(" " * max(width, 0), "")] for _ in range(height)]
     letters = [[0] * columns for _ in range(rows)]
@@ -73,11 +79,15 @@ def chart(
         scale = _own_axis(curve) if curve.own_scale else y
         _draw(curve, x, scale, letters, styles, text)
     labels = _labels(y, rows, y_text or _number)
+    right = _labels(_own_axis(own), rows, _number) if own else {}
     lines: list[Line] = []
     for row in range(rows):
         label = labels.get(row, "")
         pieces: list[Piece] = [(f"{label:>{AXIS_CELLS - 2}} {'┤' if label else '│'}", "muted")]
-        lines.append(pieces + _merged(letters[row], styles[row], {c: t for (r, c), t in text.items() if r == row}))
+        pieces += _merged(letters[row], styles[row], {c: t for (r, c), t in text.items() if r == row})
+        if own:
+            pieces.append((f"{'├' if row in right else '│'} {right.get(row, ''):<{RIGHT_CELLS - 2}}", own.style))
+        lines.append(pieces)
     lines.append(_axis_line(columns, x, marks))
     lines.append(_tick_line(columns, x, _x_ticks(x)))
     return lines

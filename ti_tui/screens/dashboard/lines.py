@@ -14,7 +14,7 @@ from ti_tui.run.history import RunHistory
 from ti_tui.run.scheme import Scheme
 from ti_tui.run.smoothing import smooth_curve
 from ti_tui.screens.dashboard import verdict_lines
-from ti_tui.widgets.canvas import LEAST_WIDTH, Line, Piece, marked, spread
+from ti_tui.widgets.canvas import LEAST_WIDTH, Line, Piece, cut, marked, spread
 from ti_tui.widgets.chart import Axis, Curve, chart, nice_axis, spark
 
 STATES = {
@@ -96,6 +96,17 @@ def head(view: View, width: int) -> list[Line]:
     return lines
 
 
+def title(view: View) -> str:
+    """The run in a few words for the terminal's title: `zkz 42 % - 12 min`, `zkz done`."""
+    left = view.run.history.left_seconds()
+    if not view.run.going or not view.total:
+        return f"{view.run.name} {view.phase}"
+    # By the minute, so that the title is not sent again every second.
+    rest = "1 min" if left is not None and left < 90 else seconds(left or 0)
+    time_left = f" - {rest}" if left is not None and view.phase != "paused" else ""
+    return f"{view.run.name} {100 * view.step // view.total} %{time_left}"
+
+
 def _second(view: View, width: int) -> Line:
     history = view.run.history
     line: list[Piece] = []
@@ -121,8 +132,11 @@ def _second(view: View, width: int) -> Line:
     return spread(line, (right, ""), width)
 
 
-def curves(view: View, width: int, height: int) -> list[Line]:
-    """The chart: raw and smoothed loss, eval loss, learning rate, and checkpoints on the axis."""
+def curves(view: View, width: int, height: int, *, rate_axis: bool = False) -> list[Line]:
+    """The chart: raw and smoothed loss, eval loss, learning rate, and checkpoints on the axis.
+
+    rate_axis: with an axis for the rate at the right.
+    """
     history = view.run.history
     series = history.recent if view.zoom > 0 else history.loss
     low_step = max(0, view.step - view.zoom) if view.zoom > 0 else 0
@@ -144,7 +158,10 @@ def curves(view: View, width: int, height: int) -> list[Line]:
         drawn.append(Curve("eval", [s for s, _ in evals], [v for _, v in evals], "chart-eval", mark=mark))
     low, high = _span([*values, *(loss for _, loss in evals)])
     y = nice_axis(low, high, log=True)
-    return [_legend(view, width, evals=bool(evals)), *chart(width, height - 1, drawn, x, y, marks=view.run.saves())]
+    return [
+        _legend(view, width, evals=bool(evals)),
+        *chart(width, height - 1, drawn, x, y, marks=view.run.saves(), right_axis=rate_axis),
+    ]
 
 
 def _legend(view: View, width: int, *, evals: bool) -> Line:
@@ -156,7 +173,7 @@ def _legend(view: View, width: int, *, evals: bool) -> Line:
     parts.append(("┴ save", "muted"))
     if view.zoom:
         parts.append((f"the last {view.zoom} steps" if view.zoom > 0 else "so far", "b"))
-    legend: list[Piece] = [(" " * 8, "")]
+    legend: list[Piece] = [("  Chart ", "muted")]
     used = 8
     for text, style in parts:
         if used + len(text) > width:
@@ -171,7 +188,7 @@ def meter(view: View, width: int) -> list[Line]:
     reading, history = view.reading, view.run.history
     title = "VRAM  " if reading is None or reading.kind == "cuda" else "Memory"
     if reading is None or reading.total_bytes <= 0:
-        return [[(f" {title}  ", "muted"), ("...", "muted")], [(" ", "")], [(" ", "")]]
+        return [[(f"  {title} ", "muted"), ("...", "muted")], [(" ", "")], [(" ", "")]]
     trainer = reading.trainer_bytes or 0
     others = max(0, reading.used_bytes - trainer) if reading.others_bytes is None else reading.others_bytes
     bar = max(6, width - 11)
@@ -179,7 +196,7 @@ def meter(view: View, width: int) -> list[Line]:
     theirs = min(bar - mine, round(bar * others / reading.total_bytes))
     lines: list[Line] = [
         [
-            (f" {title}  ", "muted"),
+            (f"  {title} ", "muted"),
             ("█" * mine, "accent"),
             ("▒" * theirs, "muted"),
             ("░" * (bar - mine - theirs), "rule"),
@@ -202,36 +219,39 @@ def meter(view: View, width: int) -> list[Line]:
         load.append(f"{reading.celsius:.0f} °C")
     if reading.watts is not None:
         load.append(f"{reading.watts:.0f} W")
-    kind, name = (
-        ("GPU", f"  {printable(reading.name)}"[: max(0, width - 30)]) if reading.kind == "cuda" else ("CPU", "")
-    )
-    lines.append([(f" {kind:<8}", "muted"), ("  ".join(load), ""), (name, "muted")])
+    kind = "GPU" if reading.kind == "cuda" else "CPU"
+    lines.append([(f" {kind:<8} ", "muted"), ("  ".join(load).strip(), "")])
     return lines
 
 
-def about(view: View, width: int, log: Sequence[tuple[float, str]], rows: int) -> list[Line]:
-    """How a step is computed, then the last lines of the log."""
-    plan = view.run.history.plan
-    lines: list[Line] = [[("", "")]]
+def facts(view: View, width: int, *, reasons: bool = False) -> list[Line]:
+    """The device's name, and how a step is computed. reasons: also what each `auto` became, and why."""
+    plan, reading = view.run.history.plan, view.reading
+    lines: list[Line] = []
+    if reading is not None and reading.kind == "cuda":
+        lines.append([(" Device   ", "muted"), (cut(printable(reading.name), max(1, width - 11)).rstrip(), "")])
     if plan:
         each = printable(f"{plan.get('batch_size')} x {plan.get('accumulation')}, {plan.get('precision')}")[:24]
         lines.append([(" Batch    ", "muted"), (each, ""), (f"  ({view.run.history.images} images)", "muted")])
-    lines.append([("", "")])
-    room = max(0, rows - len(lines) - 1)
-    if room < 2:
-        return lines[: max(rows, 0)]
-    lines.append([(" Log", "muted")])
+    if reasons:
+        for name, reason in view.run.history.reasons.items():
+            lines += [[("", "")], *marked("  ", printable(f"{name}: {reason}"), "", max(LEAST_WIDTH, width - 4))]
+    return lines
+
+
+def log(width: int, entries: Sequence[tuple[float, str]], rows: int) -> list[Line]:
+    """The last lines of the log that fit below its title."""
     shown: list[Line] = []
-    for t, text in reversed(log):
+    for t, text in reversed(entries):
         parts = wrapped(printable(text), max(LEAST_WIDTH, width - 9))
         style = "warning" if text.startswith("warning") else ""
         entry: list[Line] = [
             [(f" {clock(t) if i == 0 else '':<6} ", "muted"), (part, style)] for i, part in enumerate(parts[:3])
         ]
-        if len(shown) + len(entry) > room:
+        if shown and len(shown) + len(entry) > rows - 1:
             break
         shown = [*entry, *shown]
-    return [*lines, *shown]
+    return [[("  Log", "muted")], *shown][: max(rows, 0)]
 
 
 def result(view: View, file: str, width: int) -> list[Line]:

@@ -58,7 +58,7 @@ class CompareScreen(AppAccess, Screen[None]):
         Binding("down", "prompt(1)", "Prompt", show=False),
         Binding("v", "grid", "Grid", id="compare.grid", tooltip="All prompts and steps, small"),
         Binding("c", "copy", "Copy path", id="compare.copy"),
-        Binding("escape,q,g", "dismiss(None)", "Back", key_display="esc", id="compare.close"),
+        Binding("escape,q,g,z", "dismiss(None)", "Back", key_display="esc", id="compare.close"),
     ]
 
     def __init__(self, folder: RunFolder, history: RunHistory, step: int | None = None) -> None:

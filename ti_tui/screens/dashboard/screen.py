@@ -8,7 +8,7 @@ import time
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Horizontal, Vertical
+from textual.containers import Container, Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.timer import Timer
@@ -21,18 +21,21 @@ from ti_tui.results.ranking import checkpoint_ranks
 from ti_tui.run.device_monitor import DeviceMonitor, DeviceReading
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.history import CheckpointRow
+from ti_tui.screens.action_commands import ActionCommands
 from ti_tui.screens.base import fit_key_line
-from ti_tui.screens.dashboard import checkpoint_lines, lines, verdict_lines
+from ti_tui.screens.dashboard import checkpoint_lines, lines, panels, verdict_lines
 from ti_tui.screens.dashboard.checkpoint_lines import CheckpointLine
 from ti_tui.screens.dashboard.health import HealthScreen
 from ti_tui.screens.dashboard.lines import View
-from ti_tui.screens.dashboard.samples import sample_at, step_for, training_image
+from ti_tui.screens.dashboard.panel_layout import PanelLayout
+from ti_tui.screens.dashboard.panels import Panel
+from ti_tui.screens.dashboard.sample_panel import SamplePanel
+from ti_tui.screens.dashboard.samples import step_for
 from ti_tui.screens.dashboard.steering import SteeringScreen
-from ti_tui.widgets.canvas import Canvas, Piece
+from ti_tui.screens.terminal_title import TerminalTitle, has_title
+from ti_tui.widgets.canvas import Canvas, Line, Piece
 from ti_tui.widgets.key_line import KeyLine
-from ti_tui.widgets.picture import PictureView
 
-SAVES_CELLS = 46
 ZOOMS = (0, -1, 1000, 200)
 MONITOR_SECONDS = 2.0
 CHART_SECONDS = 2.0
@@ -50,17 +53,21 @@ class MonitorRead(Message):
         self.reading = reading
 
 
-class DashboardScreen(SteeringScreen):
+class DashboardScreen(PanelLayout, SteeringScreen):
     """One run, running or finished. Several may show one run."""
 
     CSS_PATH = "dashboard.tcss"
     AUTO_FOCUS = "#checkpoints"
+    COMMANDS = {ActionCommands}
     help_terms = (
-        "step", "train loss", "eval loss", "gain", "verdict", "learned", "overtraining", "not learning",
-        "diverging", "checkpoint", "best checkpoint", "sample", "scheme", "request",
+        "phase", "step", "epoch", "left (ETA)", "steps/s", "silent", "train loss", "smooth", "not numbers", "eval loss",
+        "gain", "rate", "scheme", "verdict", "learning", "learned", "overtraining", "not learning", "diverging",
+        "checkpoint", "best checkpoint", "rank", "prompt-following", "held-out images", "norm", "median word",
+        "eval", "held out", "prompts", "installed", "save", "so far", "VRAM", "peak", "predicted", "others", "load",
+        "batch", "sample", "request",
     )  # fmt: skip
     BINDINGS = [
-        Binding("z", "zoom", "Zoom", show=False, id="dashboard.zoom",
+        Binding("r", "zoom", "Range", show=False, id="dashboard.zoom",
                 tooltip="Chart: whole run, so far, last 1000, last 200 steps"),
         Binding("v", "vectors", "Vectors", id="dashboard.vectors", tooltip="Gains, and the health of the vectors"),
         Binding("o", "overlay", "Rate curve", show=False, id="dashboard.overlay",
@@ -77,10 +84,12 @@ class DashboardScreen(SteeringScreen):
         self._monitor: DeviceMonitor | None = None
         self._monitored: tuple[int | None, str] | None = None
         self._monitor_lock = threading.Lock()
-        self._zoom, self._overlay, self._prompt = 0, True, 0
+        self._zoom, self._overlay = 0, True
         self._read_warnings = self._replaced = 0
         self._newest_sample = -1
+        self._title: TerminalTitle | None = None
         self._listed: object = None
+        self._why: list[Line] = []
         self._shown_steps: list[int] = []
         self._drawn: object = None
         self._drawn_at = 0.0
@@ -90,26 +99,30 @@ class DashboardScreen(SteeringScreen):
 
     def compose(self) -> ComposeResult:
         yield Canvas(id="head")
-        with Horizontal(id="upper"):
-            yield Canvas(id="chart")
+        with Container(id="body"):
+            with panels.chart_panel():
+                yield Canvas(id="chart")
             with Vertical(id="side"):
-                yield Canvas(id="meter")
-                yield Canvas(id="about")
-        yield Rule(line_style="solid", classes="rule")
-        yield Canvas(id="notices")
-        with Horizontal(id="lower"):
-            with Vertical(id="saves"):
+                with panels.device_panel():
+                    yield Canvas(id="meter")
+                    yield Canvas(id="facts")
+                with panels.log_panel():
+                    yield Canvas(id="log")
+            with Vertical(id="middle"):
+                yield Rule(line_style="solid", classes="rule")
+                yield Canvas(id="notices")
+            with panels.checkpoints_panel():
                 yield Canvas(id="heading")
                 yield OptionList(id="checkpoints")
                 yield Canvas(id="why")
                 yield Static("", id="file", markup=False)
-            with Horizontal(id="samples"):
-                for name in ("then", "now", "real"):
-                    yield PictureView(id=name, classes="shot")
+            yield panels.samples_panel(SamplePanel)
         yield KeyLine()
 
     def on_mount(self) -> None:
-        self.query_one("#real", PictureView).show(training_image(self.followed.folder), "a training image")
+        driver = self.app._driver
+        if driver is not None and not self.app.is_headless and has_title():
+            self._title = TerminalTitle(driver.write)
         self._reconcile()
         self.look_again()
         self.set_interval(self.ti_tui.config.refresh_seconds, self._on_time)
@@ -123,6 +136,8 @@ class DashboardScreen(SteeringScreen):
         reconcile_if_idle(self.followed.folder)
 
     def on_unmount(self) -> None:
+        if self._title is not None:
+            self._title.restore()
         with self._monitor_lock:
             if self._monitor is not None:
                 self._monitor.close()
@@ -181,13 +196,17 @@ class DashboardScreen(SteeringScreen):
 
     def on_resize(self) -> None:
         fit_key_line(self)
-        samples = self.query_one("#samples")
-        # Images of equal width have equal height, so their captions are in one row.
-        each = max(4, (self.size.width - SAVES_CELLS - 4) // 3 - 1)
-        for picture in samples.query(PictureView):
-            picture.styles.width = each
+        self.fit_panels()
+
+    def panels_changed(self) -> None:
         self.call_after_refresh(self._show)
         self.call_after_refresh(self._show_chart, now=True)
+
+    def open_panel(self, panel: Panel) -> bool:
+        screens = {"samples": self.action_compare, "log-panel": self.action_log}
+        if (shows := screens.get(str(panel.id))) is not None:
+            shows()
+        return shows is not None
 
     def _show(self) -> None:
         self._show_checkpoints()
@@ -200,6 +219,8 @@ class DashboardScreen(SteeringScreen):
         if newest != self._newest_sample:
             self._newest_sample = newest
             self._show_samples()
+        if self._title is not None and self.app.screen_stack[0] is self:
+            self._title.show(lines.title(view))
         self._show_end()
 
     def _show_chart(self, *, now: bool = False) -> None:
@@ -211,18 +232,20 @@ class DashboardScreen(SteeringScreen):
         late = time.monotonic() - self._drawn_at >= CHART_SECONDS or not run.going
         if content == self._drawn or not (now or late or self._drawn is None):
             return
-        canvas.draw(lines.curves(view, size.width - 1, size.height))
+        canvas.draw(lines.curves(view, size.width - 1, size.height, rate_axis=self.has_class("-large")))
         self._drawn, self._drawn_at = content, time.monotonic()
 
     def _show_meter(self) -> None:
         view = self.view
-        meter, about = self.query_one("#meter", Canvas), self.query_one("#about", Canvas)
+        meter, facts, log = (self.query_one(name, Canvas) for name in ("#meter", "#facts", "#log"))
         meter.draw(lines.meter(view, meter.size.width))
-        about.draw(lines.about(view, about.size.width, self.followed.log_lines, about.size.height))
+        facts.draw(lines.facts(view, facts.size.width, reasons=self.full == "device-panel"))
+        log.draw(lines.log(log.size.width, self.followed.log_lines, log.size.height))
 
     def _show_notices(self) -> None:
-        run, width = self.followed, self.size.width - 2
-        shown = verdict_lines.lines(run.history, width, going=run.going, ends_itself=run.ends_itself)
+        run, width = self.followed, self.query_one("#middle").size.width - 2
+        most = 2 if self.has_class("-tiny") else 3
+        shown = verdict_lines.lines(run.history, width, going=run.going, ends_itself=run.ends_itself, most=most)
         shown += lines.warnings(run.history, self._read_warnings, width)
         if not run.going:
             shown += lines.result(self.view, location(run.result_file()), width)
@@ -239,7 +262,9 @@ class DashboardScreen(SteeringScreen):
         # The highlighted row is as wide as the list, with a cell of padding at both sides.
         width = self.query_one("#saves").size.width - 2
         listed = (rows, self.followed.installed, history.best_step, len(history.evaluations), width)
+        why = self.query_one("#why", Canvas)
         if listed == self._listed:
+            why.draw(self._why)
             return
         at, before = box.highlighted, self._shown_steps
         follows = at is None or at == 0
@@ -262,7 +287,8 @@ class DashboardScreen(SteeringScreen):
             [Option(_content(checkpoint_lines.checkpoint(one, columns, last=i == 0))) for i, one in enumerate(told)]
         )
         most = 1 if self.has_class("-short") else 3
-        self.query_one("#why", Canvas).draw(checkpoint_lines.star_lines(history, self._shown_steps, width, most))
+        self._why = checkpoint_lines.star_lines(history, self._shown_steps, width, most)
+        why.draw(self._why)
         if rows:
             known = chosen_step in self._shown_steps and not follows
             box.highlighted = self._shown_steps.index(chosen_step) if known and chosen_step is not None else 0
@@ -273,18 +299,8 @@ class DashboardScreen(SteeringScreen):
         chosen = self.chosen()
         file = chosen.files[0] if chosen and chosen.files else ""
         self.query_one("#file", Static).update(printable(f"file {file}") if file else "")
-        then, now = self.query_one("#then", PictureView), self.query_one("#now", PictureView)
-        if not history.samples:
-            then.show(None, "no samples yet")
-            return
-        last = max(history.samples)
         step = step_for(history, chosen.step) if chosen else None
-        if step is None or step == last:
-            # The newest has its own place; the first step shows the progress since.
-            step = min(history.samples)
-        for view, at in ((then, step), (now, last)):
-            path, _ = sample_at(self.followed.folder, history, at, self._prompt)
-            view.show(path, f"step {at}")
+        self.query_one(SamplePanel).watch(self.followed.folder, history, step)
 
     def chosen(self) -> CheckpointRow | None:
         at = self.query_one("#checkpoints", OptionList).highlighted
@@ -340,9 +356,10 @@ class DashboardScreen(SteeringScreen):
         self._show_chart(now=True)
 
     def action_prompt(self, by: int) -> None:
-        most = max((len(files) for files in self.followed.history.samples.values()), default=1)
-        self._prompt = (self._prompt + by) % most
-        self._show_samples()
+        self.query_one(SamplePanel).action_prompt(by)
+
+    def on_sample_panel_compared(self) -> None:
+        self.action_compare()
 
     def action_read(self) -> None:
         self._read_warnings = len(self.followed.history.warnings)

@@ -55,8 +55,8 @@ def advice(verdict: Verdict, best: int | None, *, going: bool, ends_itself: bool
     return ""
 
 
-def lines(history: RunHistory, width: int, *, going: bool, ends_itself: bool = False) -> list[Line]:
-    """The verdict with its reason and advice; at most three lines, none while it is still learning."""
+def lines(history: RunHistory, width: int, *, going: bool, ends_itself: bool = False, most: int = 3) -> list[Line]:
+    """The verdict with its reason and advice, in at most `most` lines; none while it is still learning."""
     verdict = history.verdict
     if verdict is None or not verdict.ends:
         return []
@@ -64,4 +64,4 @@ def lines(history: RunHistory, width: int, *, going: bool, ends_itself: bool = F
     text = f"{verdict.name} at step {verdict.step}: {printable(verdict.reason)}"
     if todo := advice(verdict, history.best_step, going=going, ends_itself=ends_itself):
         text += f". {todo[0].upper()}{todo[1:]}."
-    return marked(f"{mark} ", text, style, width - 4, most=3)
+    return marked(f"{mark} ", text, style, width - 4, most=most)
