@@ -34,8 +34,11 @@ if TYPE_CHECKING:
     from tests.fixtures.bad_pictures import Bad
 
 # Shared machines stall now and then; how long one example takes is no property of the code.
-hypothesis.settings.register_profile("ours", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile(
+    "ours", max_examples=50, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("ours")
+hypothesis.settings.register_profile("exhaustive", hypothesis.settings.get_profile("ours"), max_examples=500)
 # For tools.mutation, which runs a test hundreds of times and is to come to the same figures each time.
 hypothesis.settings.register_profile(
     "mutation", hypothesis.settings.get_profile("ours"), max_examples=20, derandomize=True, database=None
@@ -60,13 +63,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--exhaustive",
         action="store_true",
-        help="run every case of the tests that are marked `sampled`, not only those of the day",
+        help="run every case of the tests that are marked `sampled`, and ten times as many examples of the others",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     # All workers draw the same cases, also at midnight.
     os.environ.setdefault(DAY, datetime.date.today().isoformat())
+    if config.getoption("--exhaustive"):
+        hypothesis.settings.load_profile("exhaustive")
     if config.getoption("--update-snapshots"):
         # See tests/screens/driving.py, which is called from within the app and has no `config`.
         os.environ["TI_TUI_UPDATE_SNAPSHOTS"] = "1"
