@@ -21,13 +21,14 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from tests.fixtures.tiny_models import ldm_unet, ldm_vae, open_clip
 from ti_tui.errors import UserError
 from ti_tui.run.model import ModelError, ModelFacts, find_model, hub_files, inspect_model, is_whole
+from ti_tui.run.original_layout import unet_config, vae_config
 from ti_tui.run.prediction import OtherObjective, PredictionTruth
 from ti_tui.run.sample_prompts import SamplePrompt
 from ti_tui.run.weight_shapes import WeightsError, read_shapes
 from ti_tui.setup.demo import demo_values
 from ti_tui.training.models import ModelSource
 from ti_tui.training.sample_images import SampleRenderer
-from ti_tui.training.single_file import text_tensors, unet_config, unet_tensors, vae_config, vae_tensors
+from ti_tui.training.single_file import text_tensors, unet_tensors, vae_tensors
 from ti_tui.training.text import Context
 from ti_tui.training.weights import Checkpoint
 
@@ -396,7 +397,7 @@ def test_the_published_unets_configuration_is_read_from_their_shapes(family: str
     tensors = {f"model.diffusion_model.{k}": v for k, v in ldm_unet(published.state_dict(), published.config).items()}
     widths = {"sd1": (768,), "sd2": (1024,), "sdxl": (768, 1280)}[family]
     facts = ModelFacts(Path("x"), True, family, PredictionTruth("epsilon"), widths, 49408, True)  # type: ignore[arg-type]
-    config = unet_config(ShapesOnly(tensors), facts)
+    config = unet_config(ShapesOnly(tensors).shapes, facts)
     for key in (*PUBLISHED[family], "layers_per_block", "down_block_types", "up_block_types", "mid_block_type"):
         ours, theirs = config[key], published.config[key]
         assert (list(ours) if isinstance(ours, list | tuple) else ours) == (
@@ -414,7 +415,7 @@ def test_the_published_vaes_configuration_is_read_from_its_shapes() -> None:
         )  # fmt: skip
     tensors = {f"first_stage_model.{k}": v for k, v in ldm_vae(published.state_dict(), published.config).items()}
     facts = ModelFacts(Path("x"), True, "sd1", PredictionTruth("epsilon"), (768,), 49408, True)
-    config = vae_config(ShapesOnly(tensors), facts)
+    config = vae_config(ShapesOnly(tensors).shapes, facts)
     for key in ("block_out_channels", "layers_per_block", "latent_channels", "norm_num_groups"):
         assert (
             tuple(config[key]) == tuple(published.config[key])

@@ -13,11 +13,17 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from tests.conftest import MakeRun
+from tests.fixtures.tiny_models import ldm_unet
 from tests.training.test_models import PUBLISHED
 from ti_tui.errors import UserError
+from ti_tui.run import original_layout
 from ti_tui.run.architecture import text_shapes, unet_shapes, vae_shapes
-from ti_tui.run.model import inspect_model
+from ti_tui.run.model import UNET, ModelError, ModelFacts, inspect_model
+from ti_tui.run.original_layout import VAE, check_file, check_vae_file, unet_config
+from ti_tui.run.prediction import PredictionTruth
 from ti_tui.run.whole_model import check_folder
+from ti_tui.setup.check import check_run
 
 
 def shapes_of(model: torch.nn.Module, drop: str = "") -> dict[str, tuple[int, ...]]:
@@ -82,7 +88,7 @@ def copy(models: dict[str, Path], tmp_path: Path) -> Path:
 
 
 def check(path: Path) -> list[str]:
-    return check_folder(inspect_model(path), None)
+    return check_folder(inspect_model(path), vae=True)
 
 
 @pytest.mark.parametrize("name", ["sd1", "sd2-v", "sdxl"])
@@ -148,3 +154,81 @@ def test_a_missing_shard_is_named(copy: Path) -> None:
     (copy / "text_encoder" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": table}))
     with pytest.raises(UserError, match=f"lacks {names[1]}"):
         check(copy)
+
+
+SINGLE = ("sd1.safetensors", "sd1.ckpt", "sd2-v.safetensors", "sdxl.safetensors")
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_whole_files_pass(models: dict[str, Path], name: str) -> None:
+    check_file(inspect_model(models[name]), vae=True)
+
+
+@pytest.mark.parametrize("family", PUBLISHED)
+def test_the_tensors_of_a_published_unet_pass_under_their_original_names(family: str, tmp_path: Path) -> None:
+    with torch.device("meta"):
+        model = UNet2DConditionModel(sample_size=64, **PUBLISHED[family])
+    wanted = {f"{UNET}{name}": tuple(value.shape) for name, value in ldm_unet(model.state_dict(), model.config).items()}
+    widths = {"sd1": (768,), "sd2": (1024,), "sdxl": (768, 1280)}[family]
+    facts = ModelFacts(Path("x"), True, family, PredictionTruth(), widths, 49408, True)  # type: ignore[arg-type]
+    assert original_layout._wanted_unet(unet_config(wanted, facts)) == wanted
+
+
+TENSORS = {
+    "U-Net": ("model.diffusion_model.input_blocks.1.0.emb_layers.1.weight",
+              "model.diffusion_model.middle_block.2.out_layers.3.bias",
+              "model.diffusion_model.output_blocks.1.0.skip_connection.weight", "model.diffusion_model.out.2.bias",
+              "model.diffusion_model.input_blocks.1.0.in_layers.2.weight"),
+    "VAE": ("first_stage_model.decoder.up.0.block.0.conv1.weight", "first_stage_model.decoder.mid.attn_1.q.weight",
+            "first_stage_model.quant_conv.weight", "first_stage_model.encoder.down.0.downsample.conv.bias"),
+    "text encoder 1": ("cond_stage_model.transformer.text_model.encoder.layers.1.mlp.fc2.weight",
+                       "cond_stage_model.transformer.text_model.final_layer_norm.bias"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("what", "name"), [(what, name) for what, names in TENSORS.items() for name in names])
+def test_a_tensor_that_a_file_lacks_is_found_in_its_header(
+    models: dict[str, Path], tmp_path: Path, what: str, name: str
+) -> None:
+    tensors = load_file(models["sd1.safetensors"])
+    del tensors[name]
+    save_file(tensors, tmp_path / "m.safetensors")
+    with pytest.raises(ModelError, match=f"the {what} (lacks 1 of|is incomplete)"):
+        check_file(inspect_model(tmp_path / "m.safetensors"), vae=True)
+
+
+@pytest.mark.parametrize("name", ["sd2-v.safetensors", "sdxl.safetensors"])
+def test_a_joined_attention_that_open_clip_lacks_is_found(models: dict[str, Path], tmp_path: Path, name: str) -> None:
+    tensors = load_file(models[name])
+    del tensors[next(key for key in tensors if key.endswith("resblocks.1.attn.in_proj_weight"))]
+    save_file(tensors, tmp_path / "m.safetensors")
+    with pytest.raises(ModelError, match=r"text encoder \d lacks 3 of"):
+        check_file(inspect_model(tmp_path / "m.safetensors"), vae=True)
+
+
+def test_a_vae_in_a_file_of_its_own_is_looked_at_as_a_whole(models: dict[str, Path], tmp_path: Path) -> None:
+    facts = inspect_model(models["sd1.safetensors"])
+    tensors = {
+        name.removeprefix(VAE): value
+        for name, value in load_file(models["sd1.safetensors"]).items()
+        if name.startswith(VAE)
+    }
+    save_file(tensors, tmp_path / "vae.safetensors")
+    check_vae_file(tmp_path / "vae.safetensors", facts)
+    del tensors["decoder.conv_out.weight"]
+    save_file(tensors, tmp_path / "vae.safetensors")
+    with pytest.raises(ModelError, match=r"lacks 1 of \d+ tensors \(decoder\.conv_out\.weight\)"):
+        check_vae_file(tmp_path / "vae.safetensors", facts)
+
+
+def test_check_tells_of_an_incomplete_model_before_the_start(
+    make_run: MakeRun, models: dict[str, Path], tmp_path: Path
+) -> None:
+    tensors = load_file(models["sd1.safetensors"])
+    del tensors["model.diffusion_model.out.2.bias"]
+    save_file(tensors, tmp_path / "m.safetensors")
+    folder = make_run(
+        **{"model.base": str(tmp_path / "m.safetensors"), "model.tokenizer": str(models["sd1"] / "tokenizer")}
+    )
+    (problem,) = check_run(folder).problems.errors
+    assert problem.field == "model.base" and "the U-Net lacks 1 of" in problem.message

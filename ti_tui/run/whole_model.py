@@ -24,23 +24,22 @@ TEXT_PREFIX = "text_model."
 """transformers 5 writes CLIP without it, published folders have it."""
 
 
-def check_folder(facts: ModelFacts, vae: Path | None) -> list[str]:
-    """Check all parts of a diffusers folder; returns notes. vae: a separate one, which is read instead of the model's.
+def check_folder(facts: ModelFacts, *, vae: bool) -> list[str]:
+    """Check all parts of a diffusers folder, vae: with its VAE. Returns notes.
 
     Raises ModelError or WeightsError for the first part that cannot be loaded.
     """
     parts = {"unet": "U-Net", "text_encoder": "text encoder 1"}
     if len(facts.widths) > 1:
         parts["text_encoder_2"] = "text encoder 2"
-    folders = {facts.path / name: what for name, what in parts.items()}
-    if vae is None:
-        folders[facts.path / "vae"] = "VAE"
-    elif vae.is_dir():
-        folders[vae / "vae" if (vae / "vae").is_dir() else vae] = "VAE"
-    notes = []
-    for folder, what in folders.items():
-        notes += _check_part(folder, what, facts.path)
-    return notes
+    if vae:
+        parts["vae"] = "VAE"
+    return [note for name, what in parts.items() for note in _check_part(facts.path / name, what, facts.path)]
+
+
+def check_vae_folder(path: Path) -> list[str]:
+    """Check a VAE in a folder of its own. Returns notes; raises ModelError or WeightsError."""
+    return _check_part(path / "vae" if (path / "vae").is_dir() else path, "VAE", path)
 
 
 def _check_part(folder: Path, what: str, path: Path) -> list[str]:

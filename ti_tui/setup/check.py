@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 from ti_tui.dataset.hold_out import choose_held_out
@@ -28,9 +29,11 @@ from ti_tui.paths import is_there
 from ti_tui.run.file import lines_of, load
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.model import ModelFacts, check_vae, families, find_model, inspect_model, with_prediction
+from ti_tui.run.original_layout import check_file, check_vae_file
 from ti_tui.run.problems import Problems, ProblemsError
 from ti_tui.run.recipe import RunFile
 from ti_tui.run.whole_model import check_folder as check_model_folder
+from ti_tui.run.whole_model import check_vae_folder
 from ti_tui.setup.check_machine import check_folder, check_machine, disk_need
 from ti_tui.setup.check_optimizer import check_optimizer, check_rates
 
@@ -180,18 +183,15 @@ def _check_model(run: RunFile, folder: RunFolder, problems: Problems) -> ModelFa
     except UserError as error:
         problems.error(error.message, field="model.base", remedy=error.remedy)
         return None
-    if not facts.single_file:
-        vae = run.model.vae
-        notes = _tried(lambda: check_model_folder(facts, folder.path(vae) if vae else None), "model.base", problems)
-        for note in notes or ():
-            problems.info(note, field="model.base")
+    for note in _tried(lambda: _check_parts(facts, vae=not run.model.vae), "model.base", problems) or ():
+        problems.info(note, field="model.base")
     for doubt in facts.truth.doubts:
         problems.warning(
             doubt, field="model.prediction",
             remedy="If samples stay noise or grey, train with the other prediction type: epsilon or v_prediction.",
         )  # fmt: skip
     if run.model.vae:
-        _tried(lambda: check_vae(folder.path(run.model.vae)), "model.vae", problems)
+        _tried(lambda: _check_own_vae(folder.path(run.model.vae), facts), "model.vae", problems)
     if run.model.clip_skip > facts.layers:
         problems.error(
             f"this model's text encoder has only {facts.layers} layers", field="model.clip_skip", remedy="Write 1 or 2."
@@ -205,6 +205,22 @@ def _check_model(run: RunFile, folder: RunFolder, problems: Problems) -> ModelFa
     if facts.family == "sdxl" and run.model.clip_skip != 1:
         problems.error("SDXL always uses the same text encoder layer", field="model.clip_skip", remedy="Write 1.")
     return facts
+
+
+def _check_parts(facts: ModelFacts, *, vae: bool) -> list[str]:
+    """Look at the headers of the whole model, vae: with its VAE. Returns notes; raises UserError."""
+    if not facts.single_file:
+        return check_model_folder(facts, vae=vae)
+    check_file(facts, vae=vae and facts.has_vae)
+    return []
+
+
+def _check_own_vae(path: Path, facts: ModelFacts) -> None:
+    check_vae(path)
+    if path.is_dir():
+        check_vae_folder(path)
+    else:
+        check_vae_file(path, facts)
 
 
 def judge_token(run: RunFile, tokenizers: tuple[PromptTokenizer, ...]) -> Problems:

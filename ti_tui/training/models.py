@@ -14,6 +14,7 @@ from torch import Tensor
 from ti_tui import bounded
 from ti_tui.errors import first_line
 from ti_tui.run.model import UNET, ModelError, ModelFacts, check_vae, families, hub_files
+from ti_tui.run.original_layout import unet_config, vae_config
 from ti_tui.run.prediction import Prediction
 from ti_tui.run.weight_files import find_weights
 from ti_tui.run.whole_model import TEXT_PREFIX, check_names, new_attention_name
@@ -69,7 +70,7 @@ class ModelSource:
         from transformers.initialization import no_init_weights
 
         if self.facts.single_file:
-            values = single_file.unet_config(self._single(), self.facts)
+            values = unet_config(self._single().shapes, self.facts)
             tensors = single_file.unet_tensors(self._single(), values)
         else:
             values = bounded.read_json(self.facts.path / "unet" / "config.json")
@@ -147,7 +148,7 @@ class ModelSource:
             folder = path if self.vae and not (path / "vae").is_dir() else path / "vae"
             return bounded.read_json(folder / "config.json"), _folder_tensors(folder), folder
         checkpoint = self._single() if path == self.facts.path else Checkpoint(path)
-        values = single_file.vae_config(checkpoint, self.facts)
+        values = vae_config(checkpoint.shapes, self.facts)
         return values, single_file.vae_tensors(checkpoint, values), path
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ti_tui.run.weight_shapes import HARMLESS, Inert, WeightsError, read_places, read_shapes
+from ti_tui.run.weight_shapes import HARMLESS, Inert, Shapes, WeightsError, read_places, read_shapes
 
 PIECE = 4_000_000
 """Elements read and cast at a time."""
@@ -102,8 +102,10 @@ class Checkpoint(Mapping[str, Stored]):
     def __len__(self) -> int:
         return len(self._shapes)
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self._shapes[name]
+    @property
+    def shapes(self) -> Shapes:
+        """The shape of each tensor, by name."""
+        return self._shapes
 
     def part(self, *prefixes: str) -> Tensors:
         """The tensors whose names begin with one of `prefixes`, names unchanged."""
