@@ -41,9 +41,10 @@ FILE may be
 - kohya's: the JSON of the window (kohya_ss), a config TOML, a dataset TOML, or a `.sh`, `.bat` or `.ps1` with the
   command `train_textual_inversion.py` or `sdxl_train_textual_inversion.py`;
 - OneTrainer's JSON, with its concepts and samples in it or in files beside it;
-- a script with the command of diffusers' `textual_inversion.py` or `textual_inversion_sdxl.py`;
+- a script with the command of diffusers' `textual_inversion.py` or `textual_inversion_sdxl.py` (or a copy of another
+  name: the options say what it is);
 - the YAML of invoke-training, of ai-toolkit, or of the original textual inversion;
-- the `settings-*.json` that A1111 writes into a log folder.
+- the `settings-*.json` that A1111 writes into a log folder; EveryDream2trainer's `textual_inversion.json`.
 
 Its content says what it is, not its name. Nothing in it is run, and files that it names are read only if they are here.
 A path that is not here is said, with the option that gives another: `--images`, `--model`, `--set table.field=value`.

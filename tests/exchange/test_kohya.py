@@ -137,6 +137,16 @@ def test_sample_prompts_name_the_token_as_name(tmp_path: Path) -> None:
     assert found.fields["sample.prompts"] == ["photo of [name] --w 512 --d 3", "zkzs at sea"]
 
 
+def test_the_window_uses_one_of_two_kinds_of_noise(tmp_path: Path) -> None:
+    both = {"noise_offset": 0.05, "multires_noise_iterations": 8}
+    plain = gui(tmp_path, noise_offset_type="Original", **both)
+    assert plain.fields["training.noise_offset"] == 0.05
+    assert row(plain, "multires_noise_iterations").fate == "same"
+    multires = gui(tmp_path, noise_offset_type="Multires", **both)
+    assert "training.noise_offset" not in multires.fields
+    assert row(multires, "multires_noise_iterations").fate == "left out"
+
+
 def test_what_nobody_knows_is_said(tmp_path: Path) -> None:
     found = gui(tmp_path, brand_new_option="yes, please", another=False)
     assert row(found, "brand_new_option").fate == "left out"

@@ -193,6 +193,36 @@ def test_diffusers(tmp_path: Path, photographs: str) -> None:
     assert found.fields["save.every_steps"] == 500
 
 
+def test_a_script_of_another_name_is_known_by_its_options(tmp_path: Path) -> None:
+    text = DIFFUSERS.replace(" textual_inversion.py", " my/train_textual_inversion.py")
+    assert imported(tmp_path, text).program == "diffusers"
+    assert imported(tmp_path, text.replace("train_textual_inversion", "texutal")).program == "diffusers"
+    assert imported(tmp_path, "python ti.py --token_string zkz --init_word woman\n").program == "kohya"
+
+
+def test_variables_of_a_batch_file_with_quotes(tmp_path: Path) -> None:
+    text = (
+        'set MODEL="owner/model"\r\nset "TOKEN=<dog>"\r\n'
+        "accelerate launch textual_inversion.py ^\r\n--pretrained_model_name_or_path=%MODEL% ^\r\n"
+        '--placeholder_token="%TOKEN%" --initializer_token="dog" --output_dir="%NOWHERE%" ^\r\n'
+        '--train_data_dir="E:\\photos\\dog"\r\n'
+    )
+    found = imported(tmp_path, text)
+    assert found.fields["model.base"] == "owner/model"
+    assert found.fields["embedding.token"] == "dog"
+    assert row(found, "--output_dir").note == "its value is not in the file"
+    assert row(found, "--train_data_dir").value == "E:\\photos\\dog"
+
+
+def test_everydream(tmp_path: Path) -> None:
+    tokens = [{"token": "hat*", "initializer": "a hat", "vector_length": 8}, {"token": "cane"}]
+    found = imported(tmp_path, {"documentation": {"example": "x"}, "tokens": tokens})
+    assert (found.fields["embedding.token"], found.fields["embedding.init"]) == ("hat", "a hat")
+    assert found.fields["embedding.vectors"] == 8
+    assert row(found, "tokens.1.token").note == "tokens.0.token decides"
+    assert "scheme.segments" in found.needs or "scheme.segments" not in found.fields
+
+
 def test_a1111(tmp_path: Path, photographs: str) -> None:
     values = {
         "datetime": "2023-02-01 10:00:00", "embedding_name": "zkz", "learn_rate": "0.05:10, 0.02:20, 0.005",

@@ -12,10 +12,16 @@ from ti_tui.exchange.mapping import Program
 
 LONGEST_COMMAND = 64_000
 _SCRIPT = re.compile(r"(?:^|[\s/\\\"'=])((?:sdxl_)?train_textual_inversion(?:_XTI)?|textual_inversion(?:_sdxl)?)\.py\b")
+_ANY_SCRIPT = re.compile(r"([\w.-]+)\.py$")
+_OF_DIFFUSERS = {"placeholder_token", "initializer_token"}
+_OF_KOHYA = {"token_string", "init_word", "num_vectors_per_token", "use_object_template", "use_style_template"}
+_TRAINS = re.compile(rf"--({'|'.join(sorted(_OF_DIFFUSERS | _OF_KOHYA))})\b")
+"""Options that say what a script of any name trains."""
+_OPEN = re.compile(r"\$(\w+|[({])|%\w+%|!\w+!|`")
 _COMMENT = re.compile(r"\s*(#|::|@?rem\b)", re.IGNORECASE)
 _ASSIGNMENT = (
     re.compile(r"\s*(?:export\s+|declare\s+|local\s+)?([A-Za-z_]\w*)=(.*)$"),
-    re.compile(r"\s*@?set\s+(?:/a\s+)?\"?([A-Za-z_]\w*)=([^\"]*)\"?\s*$", re.IGNORECASE),
+    re.compile(r"\s*@?set\s+(?:/a\s+)?\"?([A-Za-z_]\w*)=(.*)$", re.IGNORECASE),
     re.compile(r"\s*\$(?:env:)?([A-Za-z_]\w*)\s*=\s*(.*)$"),
 )
 _VARIABLE = re.compile(r"\$\{(\w+)(?::?-([^}]*))?\}|\$env:(\w+)|\$(\w+)|%(\w+)%|!(\w+)!")
@@ -46,8 +52,17 @@ class TrainingCommand:
 
 
 def names_a_script(text: str) -> bool:
-    """Whether a line that is no comment names a training script for textual inversion."""
-    return any(_SCRIPT.search(line) for line in text.splitlines() if not _COMMENT.match(line))
+    """Whether lines that are no comments call a training script for textual inversion."""
+    return _calls_a_script("\n".join(line for line in text.splitlines() if not _COMMENT.match(line)))
+
+
+def is_open(value: Any) -> bool:
+    """Whether a value holds a variable that the file does not set, or what a command prints."""
+    return any(_OPEN.search(str(item)) for item in (value if isinstance(value, list) else [value]))
+
+
+def _calls_a_script(text: str) -> bool:
+    return bool(_SCRIPT.search(text) or (".py" in text and _TRAINS.search(text)))
 
 
 def parse(text: str) -> TrainingCommand:
@@ -59,7 +74,7 @@ def parse(text: str) -> TrainingCommand:
     for line in _whole_lines(text):
         filled = _filled(line, variables, batch)
         assigned = next((match for pattern in _ASSIGNMENT if (match := pattern.match(line))), None)
-        if _SCRIPT.search(filled) and (assigned is None or "--" in filled):
+        if _calls_a_script(filled) and (assigned is None or "--" in filled):
             if found is None:
                 found = _command(filled, batch=batch)
             more += 1
@@ -98,19 +113,21 @@ def _command(line: str, *, batch: bool) -> TrainingCommand:
         # In a batch file \ belongs to paths, and ' to words.
         lexer.escape, lexer.quotes = "", '"'
     words = list(lexer)
-    place = next((index for index, word in enumerate(words) if _SCRIPT.search(word)), None)
+    scripts = [index for index, word in enumerate(words) if _ANY_SCRIPT.search(word)]
+    place = next((index for index in scripts if _SCRIPT.search(words[index])), scripts[0] if scripts else None)
     if place is None:
         raise ValueError("the script stands in quotes or a comment")
     ends = [index for index, word in enumerate(words) if word and set(word) <= set(";&|")]
     begin = max((index + 1 for index in ends if index < place), default=0)
     end = min((index for index in ends if index > place), default=len(words))
-    match = _SCRIPT.search(words[place])
-    assert match is not None
+    script = re.split(r"[/\\]", words[place])[-1]
     given, loose = options(words[place + 1 : end])
     launcher, _ = options(words[begin:place])
     notes = [f"{word!r} belongs to no option" for word in loose[:5]]
-    program: Program = "kohya" if "train_" in match[1] else "diffusers"
-    return TrainingCommand(program, f"{match[1]}.py", given, launcher, tuple(notes))
+    names = {option.name for option in given}
+    of_kohya = bool(names & _OF_KOHYA) or ("train_" in script and not names & _OF_DIFFUSERS)
+    program: Program = "kohya" if of_kohya else "diffusers"
+    return TrainingCommand(program, script, given, launcher, tuple(notes))
 
 
 def options(words: Iterable[str]) -> tuple[tuple[CommandOption, ...], list[str]]:
@@ -149,6 +166,9 @@ def _filled(text: str, variables: dict[str, str], batch: bool) -> str:
 
 def _unquoted(text: str) -> str:
     text = text.strip().rstrip(";").strip()
+    if text.count('"') == 1 and text.endswith('"'):
+        # Of `set "NAME=value"`.
+        return text[:-1]
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
         return text[1:-1]
     return re.sub(r"\s+#.*$", "", text)

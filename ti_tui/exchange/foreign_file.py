@@ -23,6 +23,10 @@ OURS = re.compile(r"^#\s*ti_tui:\s*([a-z_]+\.[a-z_]+)\s*=\s*(\S.*)$", re.MULTILI
 """What `ti-tui export` adds for fields that the other program lacks."""
 
 
+READ = "ti_tui.read"
+"""Key of a field that needs no row in a table: its value is what the file says, and what became of it."""
+
+
 class NotSettings(UserError):
     """A file that is no settings file of a known trainer."""
 
@@ -186,7 +190,12 @@ def _of_commands(text: str, path: Path) -> ForeignSettings:
         found = command_line.parse(text)
     except ValueError as error:
         raise NotSettings(f"the command cannot be read: {error}", where=str(path)) from None
-    fields = [ForeignField(f"--{option.name}", option.name, option.value) for option in found.options]
+    fields = [
+        ForeignField(f"--{option.name}", READ, (option.value, "left out: its value is not in the file"))
+        if command_line.is_open(option.value)
+        else ForeignField(f"--{option.name}", option.name, option.value)
+        for option in found.options
+    ]
     fields += [
         ForeignField(f"accelerate --{option.name}", f"accelerate.{option.name}", option.value)
         for option in found.launcher
@@ -222,6 +231,11 @@ def _of_tables(data: dict[Any, Any], keys: set[str]) -> tuple[Program, str] | No
         return "ai-toolkit", "job"
     if "TEXTUAL_INVERSION" in str(data.get("type", ""))[:80] or {"placeholder_token", "data_loader"} <= keys:
         return "invoke-training", "pipeline settings"
+    tokens = data.get("tokens")
+    if isinstance(tokens, list) and any(
+        isinstance(one, dict) and {"token", "initializer"} & one.keys() for one in tokens
+    ):
+        return "everydream", "plugin settings"
     model = data.get("model")
     if isinstance(model, dict) and ("params" in model or "base_learning_rate" in model):
         return "ldm", "config"

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ti_tui.exchange import optimisation, subject
-from ti_tui.exchange.foreign_file import ForeignField, ForeignSettings, read
+from ti_tui.exchange.foreign_file import READ, ForeignField, ForeignSettings, read
 from ti_tui.exchange.gathering import Fate, Gathered, Given, ImportedField
 from ti_tui.exchange.mapping import NoCounterpart, Program
 from ti_tui.exchange.programs import FIELDS, PROGRAMS, counterpart
 from ti_tui.exchange.prompts import sample_prompts
-from ti_tui.exchange.referenced import READ, with_referenced
+from ti_tui.exchange.referenced import with_referenced
 from ti_tui.exchange.schedule import schedule
 from ti_tui.exchange.values import coerced, shown
 from ti_tui.run.file import value_of
@@ -85,8 +85,8 @@ def convert(source: ForeignSettings, given: Given = NOTHING_GIVEN) -> ImportedSe
         _add_defaults(g)
     for settle in (
         subject.token, subject.start, subject.pictures, subject.model, subject.template, subject.resolution, schedule,
-        optimisation.batches, optimisation.optimizer, optimisation.losses, optimisation.precision,
-        optimisation.saving, sample_prompts,
+        optimisation.batches, optimisation.optimizer, optimisation.losses, optimisation.noise,
+        optimisation.precision, optimisation.saving, sample_prompts,
     ):  # fmt: skip
         settle(g)
     g.fields |= exact

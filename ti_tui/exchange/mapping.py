@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Program = Literal["kohya", "onetrainer", "invoke-training", "ai-toolkit", "diffusers", "a1111", "ldm"]
+Program = Literal["kohya", "onetrainer", "invoke-training", "ai-toolkit", "diffusers", "a1111", "ldm", "everydream"]
 Convert = Callable[[Any], Any]
 Part = Literal[
     "model", "vae", "resolution", "token", "output name", "class word", "words", "initial file", "photographs",
@@ -19,8 +19,8 @@ Part = Literal[
     "warm-up", "warm-up percent", "rate times batch", "optimizer", "optimizer arguments", "optimizer argument",
     "precision", "save every", "backup every", "backup unit", "save unit", "sample every", "sample unit",
     "keep steps", "prompts", "prompt file", "prompt enabled", "width", "height", "negative", "seed", "random seed",
-    "guidance", "drawing steps", "samples of a prompt", "loss", "huber delta", "mse", "mae", "huber", "min-SNR",
-    "min-SNR gamma",
+    "guidance", "drawing steps", "samples of a prompt", "loss", "huber delta", "mse", "mae", "huber",
+    "noise offset", "noise kind", "multires", "min-SNR", "min-SNR gamma",
 ]  # fmt: skip
 """What several fields of a program say together; see `Gathered`."""
 

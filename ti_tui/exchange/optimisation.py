@@ -149,6 +149,28 @@ def losses(g: Gathered) -> None:
 _STRENGTHS: tuple[tuple[Part, str], ...] = (("mse", "l2"), ("mae", "l1"), ("huber", "huber"))
 
 
+def noise(g: Gathered) -> None:
+    """kohya's window has two kinds of noise, of which one is used; its scripts use what they are given."""
+    kind, offset = g.first("noise kind"), g.first("noise offset")
+    word = str(kind.value).strip().lower() if kind else ""
+    g.settle(kind, "same" if word == "original" else "left out", "", "noise_offset is the only kind")
+    for found in g.all_of("multires"):
+        if word == "original":
+            g.settle(found, "same", note=f"not used there either, since {kind.name if kind else ''} is Original")
+        else:
+            g.settle(found, "left out", note="noise is plain, with noise_offset as the only addition")
+    if offset is None:
+        return
+    if word == "multires":
+        g.settle(offset, "same", note="not used there, since the noise is Multires")
+        return
+    try:
+        g.set("training.noise_offset", coerced("training.noise_offset", offset.value), by=offset.name)
+        g.settle(offset, "same", g.show("training.noise_offset"))
+    except NoCounterpart as error:
+        g.settle(offset, "left out", note=str(error))
+
+
 def precision(g: Gathered) -> None:
     """One number format for all frozen parts."""
     for found in g.all_of("precision"):

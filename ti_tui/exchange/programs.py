@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from ti_tui.exchange import a1111, ai_toolkit, diffusers_scripts, invoke_training, kohya, ldm, onetrainer
+from ti_tui.exchange import a1111, ai_toolkit, diffusers_scripts, everydream, invoke_training, kohya, ldm, onetrainer
 from ti_tui.exchange.mapping import Counterpart, Program
 
 PROGRAMS: dict[Program, str] = {
@@ -16,6 +16,7 @@ PROGRAMS: dict[Program, str] = {
     "diffusers": "diffusers (textual_inversion.py)",
     "a1111": "A1111",
     "ldm": "the original textual inversion",
+    "everydream": "EveryDream2trainer",
 }
 FIELDS: dict[Program, tuple[Counterpart, ...]] = {
     "kohya": kohya.FIELDS,
@@ -25,6 +26,7 @@ FIELDS: dict[Program, tuple[Counterpart, ...]] = {
     "diffusers": diffusers_scripts.FIELDS,
     "a1111": a1111.FIELDS,
     "ldm": ldm.FIELDS,
+    "everydream": everydream.FIELDS,
 }
 BY_LAST_PART: frozenset[Program] = frozenset({"kohya"})
 """Programs that do not look at the tables in which their fields stand."""

@@ -8,7 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 from ti_tui.exchange import command_line
-from ti_tui.exchange.foreign_file import ForeignField, ForeignSettings, NotSettings, flat, parse_data, read_text
+from ti_tui.exchange.foreign_file import (
+    READ,
+    ForeignField,
+    ForeignSettings,
+    NotSettings,
+    flat,
+    parse_data,
+    read_text,
+)
 from ti_tui.exchange.paths_in_files import found_path
 from ti_tui.exchange.values import is_empty, shown
 
@@ -16,8 +24,6 @@ NAMES_FILES = {
     "dataset_config": "", "config_file": "", "concept_file_name": "concepts", "sample_definition_file_name": "samples",
 }  # fmt: skip
 """Fields that name a file with more of them, and under which name these stand in the file itself."""
-READ = "ti_tui.read"
-"""Key of a field that was read as others; its value says how."""
 
 
 def with_referenced(source: ForeignSettings) -> ForeignSettings:
