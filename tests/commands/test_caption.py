@@ -163,3 +163,12 @@ def test_ctrl_c_keeps_what_is_written_and_the_same_command_goes_on(
     assert 3 <= len(written) < 200 and all(written.values())
     assert f"{len(written)} images captioned" in said and "run the same command to continue" in said
     assert sum(map(len, caption_history.read(folder / "captions.jsonl"))) == len(written)
+
+
+def test_images_are_sent_to_another_machine_only_when_that_was_said(make_run: MakeRun) -> None:
+    folder = make_run()
+    refused(
+        ti_tui("caption", folder.root, "--endpoint", "http://192.0.2.1/v1", "--model", "llava"),
+        "images will be sent to 192.0.2.1, unencrypted", "--yes",
+    )  # fmt: skip
+    refused(ti_tui("caption", folder.root, "--endpoint", "nowhere", "--model", "llava"), "is not the address")

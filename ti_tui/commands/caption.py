@@ -21,6 +21,7 @@ from ti_tui.dataset.caption_files import read_caption
 from ti_tui.dataset.caption_text import CaptionMode, CaptionRules
 from ti_tui.dataset.scan import Scan, name_in, scan
 from ti_tui.dataset.templates import FILEWORDS, load_templates
+from ti_tui.embeddings.files import READABLE
 from ti_tui.errors import UserError
 from ti_tui.formatting import printable
 from ti_tui.jobs.captioning import (
@@ -35,6 +36,7 @@ from ti_tui.jobs.captioning import (
     caption_images,
     wanted,
 )
+from ti_tui.jobs.endpoint import INSTRUCTION, KEY, PARALLEL, Endpoint, EndpointCaptioner
 from ti_tui.jobs.runner import ProcessNote
 from ti_tui.paths import is_there, user_path
 from ti_tui.run import file as run_file
@@ -58,8 +60,30 @@ class CaptionFolder:
     "--model",
     default="",
     metavar="FOLDER",
-    help="The captioner: a folder with BLIP, BLIP-2, GIT or Florence-2, or the hub id of one in the local cache.",
+    help="The captioner: a folder with BLIP, BLIP-2, GIT or Florence-2, or the hub id of one in the local cache; with "
+    "--endpoint the name of a model there.",
 )
+@click.option(
+    "--endpoint",
+    default="",
+    metavar="URL",
+    help="A captioner behind an address that speaks OpenAI's chat form (ollama, llama.cpp, vLLM, also through ssh -R), "
+    f"such as http://localhost:11434/v1. A key is read from ${KEY} only.",
+)
+@click.option(
+    "--instruction",
+    default=INSTRUCTION,
+    metavar="TEXT",
+    help="What a captioner behind an address is told; {subject} becomes the run's class word.",
+)
+@click.option(
+    "--parallel",
+    type=click.IntRange(1, 16),
+    default=PARALLEL,
+    show_default=True,
+    help="Requests at once to --endpoint.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask before images are sent to another machine.")
 @click.option(
     "--engine",
     type=click.Choice(["model", "filename"]),
@@ -95,7 +119,7 @@ class CaptionFolder:
 )
 def command(
     folder: Path, model: str, engine: str, mode: CaptionMode, prefix: str, first_words: str, leave_out: tuple[str, ...],
-    write_beside: bool, device: Device,
+    write_beside: bool, device: Device, endpoint: str, instruction: str, parallel: int, yes: bool,
 ) -> None:  # fmt: skip
     """Write a caption file beside each image in DIR, which is a run or its image folder.
 
@@ -124,10 +148,22 @@ def command(
         if images:
             terminal.line(f"{_counted(images)} in {place.images}: all have captions. Use --mode to change them.")
         sys.exit(2 if found.problems.errors else 0)
+    engine_of: Engine
     with contextlib.ExitStack() as stack:
-        engine_of, how = _engine(engine, model, device, stack)
+        if endpoint:
+            subject = _subject(place.run)
+            server = EndpointCaptioner(
+                Endpoint.of(endpoint, model), subject=subject, instruction=instruction, parallel=parallel
+            )
+            _ask_before_sending(server, len(to_caption), yes=yes)
+            stack.enter_context(_stopped_by_signals(server.cancel))
+            engine_of, how = server.caption, server.endpoint.model
+        else:
+            engine_of, how = _engine(engine, model, device, stack)
         finished = _caption(engine_of, how, place, images, current, rules)
     _sum_up(finished, place, rules, len(images) - len(to_caption))
+    if endpoint and server.tokens:
+        terminal.line(f"The endpoint counted {server.tokens} tokens.")
     if engine == "filename" and place.run is not None and not finished.captioned:
         terminal.line(
             "Images in a run are named by number: use --engine filename on the photographs, before `ti-tui init`.",
@@ -191,6 +227,29 @@ def _by_name(found: Scan, leave_out: Collection[str]) -> dict[str, Path]:
     for name, path in named.items():
         first.setdefault(path.with_suffix(""), name)
     return {name: named[name] for name in first.values() if name not in leave_out}
+
+
+def _subject(run: RunFolder | None) -> str:
+    """What the run teaches, in its initial words: a captioner is told to leave it out."""
+    if run is None:
+        return ""
+    try:
+        words = run_file.load(run.file).embedding.init
+    except UserError:
+        return ""
+    return "" if words.lower().endswith(READABLE) else f"the {words}"
+
+
+def _ask_before_sending(server: EndpointCaptioner, count: int, *, yes: bool) -> None:
+    """Name the endpoint, and ask before images leave this machine. Raises UserError where nobody can be asked."""
+    terminal.line(server.endpoint.describe())
+    warning = server.endpoint.warning(count)
+    if not warning or yes:
+        return
+    if not sys.stdin.isatty():
+        raise UserError(warning.removesuffix("."), remedy="Give --yes if that is what you want.")
+    if not click.confirm(f"{warning} Go on?"):
+        raise click.Abort
 
 
 def _engine(engine: str, model: str, device: Device, stack: contextlib.ExitStack) -> tuple[Engine, str]:
