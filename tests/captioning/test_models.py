@@ -17,7 +17,8 @@ from tests.fixtures.tiny_blip import KINDS, old_layout, shared
 from ti_tui.captioning import models
 from ti_tui.captioning.models import Cancelled, LoadedModel, device_with_room
 from ti_tui.captioning.worker import LONG_SIDE, Worker, load_image
-from ti_tui.captions.models import CaptionerError, CaptionerModel, check_captioner
+from ti_tui.captions.endpoint import CaptionerError
+from ti_tui.captions.models import CaptionerModel, check_captioner
 from ti_tui.run.hardware import Hardware
 
 GB = 10**9

@@ -17,7 +17,8 @@ from PIL import Image
 
 from tests.fixtures.tiny_blip import shared
 from tests.fixtures.tiny_models import WORDS
-from ti_tui.captions.models import CaptionerError, CaptionerModel, check_captioner
+from ti_tui.captions.endpoint import CaptionerError
+from ti_tui.captions.models import CaptionerModel, check_captioner
 from ti_tui.dataset.caption_text import CaptionRules
 from ti_tui.jobs import runner
 from ti_tui.jobs.captioning import (

@@ -4,81 +4,27 @@ from __future__ import annotations
 
 import base64
 import io
-import json
-import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from ti_tui.captions.models import CaptionerError
+from tests.fixtures.chat_server import Answer, Server, chat, serving
+from ti_tui.captions.endpoint import KEY, CaptionerError, Endpoint
+from ti_tui.captions.models import find_captioner
 from ti_tui.jobs import endpoint
 from ti_tui.jobs.captioning import Captioned, CaptionFailed, CaptioningFinished
-from ti_tui.jobs.endpoint import KEY, Endpoint, EndpointCaptioner
-
-Answer = tuple[int, dict[str, str], bytes]
-
-
-def chat(text: Any) -> Answer:
-    content = {"choices": [{"message": {"content": text}}], "usage": {"total_tokens": 7}}
-    return 200, {}, json.dumps(content).encode()
-
-
-@dataclass
-class Server:
-    """A chat server. answer: called for each request with its number (from 0) and body."""
-
-    url: str = ""
-    answer: Callable[[int, dict[str, Any]], Answer] = lambda number, body: chat("a red cup")
-    bodies: list[dict[str, Any]] = field(default_factory=list)
-    keys: list[str | None] = field(default_factory=list)
-    at_once: int = 0
-    most_at_once: int = 0
+from ti_tui.jobs.endpoint import EndpointCaptioner
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.delenv(KEY, raising=False)
-    found, lock = Server(), threading.Lock()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with lock:
-                number = len(found.bodies)
-                found.bodies.append(body)
-                found.keys.append(self.headers["Authorization"])
-                found.at_once += 1
-                found.most_at_once = max(found.at_once, found.most_at_once)
-            try:
-                status, headers, content = found.answer(number, body)
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-            except OSError:
-                pass
-            finally:
-                with lock:
-                    found.at_once -= 1
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    listening.daemon_threads = True
-    found.url = f"http://127.0.0.1:{listening.server_port}/v1"
-    threading.Thread(target=listening.serve_forever, daemon=True).start()
-    yield found
-    listening.shutdown()
-    listening.server_close()
+    with serving() as found:
+        yield found
 
 
 @pytest.fixture
@@ -248,3 +194,9 @@ def test_what_is_no_address_is_refused(url: str) -> None:
         Endpoint.of(url, "llava")
     with pytest.raises(CaptionerError, match="name of a model"):
         Endpoint.of("http://localhost", " ")
+
+
+def test_an_address_can_stand_where_a_captioner_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TI_TUI_CAPTIONER", "http://localhost:11434 llava:7b")
+    assert find_captioner() == Endpoint("http://localhost:11434/v1", "llava:7b")
+    assert Endpoint.named("/models/blip") is None

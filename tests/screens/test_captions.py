@@ -15,6 +15,7 @@ from textual.keys import _character_to_key
 from textual.pilot import Pilot
 
 from tests.fixtures import tiny_blip
+from tests.fixtures.chat_server import serving
 from tests.fixtures.terminal import Terminal, ti_tui
 from tests.screens.driving import LOOKS, Drive, check_snapshot, drive, type_text, until, words
 from ti_tui import settings
@@ -762,7 +763,7 @@ def test_the_captioner_chosen_now_goes_before_settings_and_those_before_one_chos
         await again()
         monkeypatch.setenv("TI_TUI_CAPTIONER", "/named")
         await again()
-        review(pilot).choose_captioner(Path("/now"))
+        review(pilot).choose_captioner("/now")
         await again()
 
     reviewing(photographs, steps)
@@ -819,6 +820,29 @@ def test_without_a_captioner_the_review_says_what_to_copy_and_takes_file_names(
     reviewing(photographs, steps)
     # A folder that is no captioner is not worth remembering.
     assert settings.remembered_choice(CHOSEN) is None
+
+
+def test_a_captioner_behind_an_address_is_given_once_and_asked_about_before_images_leave(
+    home: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving() as server:
+
+        async def steps(pilot: Pilot[None]) -> None:
+            review(pilot).choose_captioner("/none")
+            await pilot.press("escape", "c")
+            await until(pilot, lambda: "No captioner" in words(pilot))
+            await pilot.press("a", "ctrl+u")
+            await type_text(pilot, "http://192.0.2.1/v1 llava")
+            await pilot.press("enter")
+            await until(pilot, lambda: "1 image will be sent to 192.0.2.1, unencrypted." in words(pilot))
+            await pilot.press("n")
+            assert review(pilot).progress is None
+            review(pilot).choose_captioner(f"{server.url} llava")
+            await pilot.press("c")
+            await until(pilot, lambda: caption(pilot, "beach.png") == "a red cup")
+
+        reviewing(photographs, steps)
+        assert len(server.bodies) == 1 and settings.remembered_choice(CHOSEN) == f"{server.url} llava"
 
 
 @pytest.mark.usefixtures("forked_processes")

@@ -12,7 +12,8 @@ import torch
 import transformers
 from PIL import Image
 
-from ti_tui.captions.models import CaptionerError, CaptionerModel, how_to_get
+from ti_tui.captions.endpoint import CaptionerError
+from ti_tui.captions.models import CaptionerModel, how_to_get
 from ti_tui.jobs.captioning import Device
 from ti_tui.out_of_memory import is_out_of_memory
 from ti_tui.pretrained import load_pretrained, loading_errors, quiet_transformers

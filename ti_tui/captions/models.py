@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ti_tui import bounded
-from ti_tui.errors import UserError
+from ti_tui.captions.endpoint import CaptionerError, Endpoint
 from ti_tui.paths import is_there, user_path
 from ti_tui.run.model import HUB_ID
 from ti_tui.run.model_folder import COPY_AGAIN, PROCESSOR, WEIGHTS, ModelFolder
@@ -34,10 +34,6 @@ FEWEST_TOKENS = 1000
 """Captioners' tokenizers have 30,000 tokens or more. One with fewer has lost its vocabulary: transformers silently
 makes up another one, in which every word is the unknown token."""
 SENTENCE = "a photo of a person"
-
-
-class CaptionerError(UserError):
-    """The captioner cannot be found or used."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +80,10 @@ class CaptionerModel:
         return f"{self.kind.name}, {size} parameters"
 
 
-def find_captioner(given: str = "") -> Path:
+def find_captioner(given: str = "") -> Path | Endpoint:
     """The folder of the captioner: the one given, else $TI_TUI_CAPTIONER, else `captioner` in config.toml, else one of
-    `KNOWN` in the hub's cache. Each may be a folder or a hub id, which is looked for in that cache.
+    `KNOWN` in the hub's cache. Each may be a folder, a hub id, which is looked for in that cache, or the address of an
+    endpoint with the name of a model, `http://localhost:11434/v1 llava`.
 
     Raises CaptionerError. Nothing is downloaded.
     """
@@ -98,7 +95,7 @@ def find_captioner(given: str = "") -> Path:
     )
     for text, where in named:
         if text.strip():
-            return _named(text.strip(), where)
+            return Endpoint.named(text.strip()) or _named(text.strip(), where)
     for hub_id in KNOWN:
         if folder := _cached(hub_id):
             return folder

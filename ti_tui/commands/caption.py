@@ -14,6 +14,7 @@ from shlex import quote
 import click
 
 from ti_tui import terminal
+from ti_tui.captions.endpoint import KEY, Endpoint
 from ti_tui.captions.models import check_captioner, find_captioner
 from ti_tui.commands import show
 from ti_tui.dataset import caption_history
@@ -36,7 +37,7 @@ from ti_tui.jobs.captioning import (
     caption_images,
     wanted,
 )
-from ti_tui.jobs.endpoint import INSTRUCTION, KEY, PARALLEL, Endpoint, EndpointCaptioner
+from ti_tui.jobs.endpoint import INSTRUCTION, PARALLEL, EndpointCaptioner
 from ti_tui.jobs.runner import ProcessNote
 from ti_tui.paths import is_there, user_path
 from ti_tui.run import file as run_file
@@ -150,19 +151,19 @@ def command(
         sys.exit(2 if found.problems.errors else 0)
     engine_of: Engine
     with contextlib.ExitStack() as stack:
-        if endpoint:
+        address = Endpoint.of(endpoint, model) if endpoint else find_captioner(model) if engine == "model" else None
+        server = None
+        if isinstance(address, Endpoint):
             subject = _subject(place.run)
-            server = EndpointCaptioner(
-                Endpoint.of(endpoint, model), subject=subject, instruction=instruction, parallel=parallel
-            )
+            server = EndpointCaptioner(address, subject=subject, instruction=instruction, parallel=parallel)
             _ask_before_sending(server, len(to_caption), yes=yes)
             stack.enter_context(_stopped_by_signals(server.cancel))
             engine_of, how = server.caption, server.endpoint.model
         else:
-            engine_of, how = _engine(engine, model, device, stack)
+            engine_of, how = _engine(address, device, stack)
         finished = _caption(engine_of, how, place, images, current, rules)
     _sum_up(finished, place, rules, len(images) - len(to_caption))
-    if endpoint and server.tokens:
+    if server is not None and server.tokens:
         terminal.line(f"The endpoint counted {server.tokens} tokens.")
     if engine == "filename" and place.run is not None and not finished.captioned:
         terminal.line(
@@ -252,11 +253,11 @@ def _ask_before_sending(server: EndpointCaptioner, count: int, *, yes: bool) -> 
         raise click.Abort
 
 
-def _engine(engine: str, model: str, device: Device, stack: contextlib.ExitStack) -> tuple[Engine, str]:
-    """The function that makes captions, and its name for the history. Raises CaptionerError."""
-    if engine == "filename":
+def _engine(folder: Path | None, device: Device, stack: contextlib.ExitStack) -> tuple[Engine, str]:
+    """The function that makes captions, and its name for the history; None: file names. Raises CaptionerError."""
+    if folder is None:
         return caption_by_names, "file name"
-    facts = check_captioner(find_captioner(model))
+    facts = check_captioner(folder)
     terminal.line(f"{facts.describe()}: {facts.path}")
     captioner = stack.enter_context(Captioner.start(facts, device=device))
     stack.enter_context(_stopped_by_signals(captioner.cancel))

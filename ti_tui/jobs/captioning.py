@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ti_tui.captions.models import CaptionerError, CaptionerModel
+from ti_tui.captions.endpoint import CaptionerError
+from ti_tui.captions.models import CaptionerModel
 from ti_tui.dataset.caption_text import CaptionRules, clean_caption, words_of_name
 from ti_tui.jobs.runner import HelperProcess, Job, ProcessNote
 from ti_tui.settings import state_folder

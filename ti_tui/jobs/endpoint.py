@@ -11,7 +11,6 @@ import contextlib
 import email.utils
 import http.client
 import io
-import ipaddress
 import json
 import os
 import queue
@@ -19,24 +18,20 @@ import re
 import threading
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ti_tui import bounded
-from ti_tui.captions.models import CaptionerError
+from ti_tui.captions.endpoint import KEY, Endpoint
 from ti_tui.dataset.caption_text import clean_caption
 from ti_tui.dataset.crop import load_reduced
 from ti_tui.dataset.picture_file import DatasetError
 from ti_tui.formatting import printable
 from ti_tui.jobs.captioning import Captioned, CaptionFailed, CaptioningFinished, Messages
 
-KEY = "TI_TUI_ENDPOINT_KEY"
-"""Environment variable with the key; nothing else is asked for it, and it is written nowhere."""
 INSTRUCTION = (
     "Describe this image in one line of plain English for training an image model. Say what varies from image to "
     "image: pose, expression, clothes, light, background, framing. Do not name or describe {subject} itself, use no "
@@ -56,57 +51,6 @@ _BUSY = {408, 409, 425, 429, 500, 502, 503, 504}
 
 class _Hopeless(Exception):
     """The endpoint will not answer any request: wrong address, key or model."""
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where the captioner is. url: up to and including /v1; model: its name there."""
-
-    url: str
-    model: str
-
-    @classmethod
-    def of(cls, url: str, model: str) -> Endpoint:
-        """Raises CaptionerError for an address that is none."""
-        text = url.strip().rstrip("/").removesuffix("/chat/completions")
-        parts = urllib.parse.urlsplit(text)
-        try:
-            usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
-        except ValueError:
-            usable = False
-        if not usable or parts.username or parts.password or not text.isprintable() or " " in text:
-            raise CaptionerError(
-                f"{printable(url)} is not the address of a captioner",
-                remedy="Write it like http://localhost:11434/v1; a key belongs into $" + KEY + ".",
-            )
-        if not model.strip():
-            raise CaptionerError("the endpoint needs the name of a model", remedy="Such as --model llava.")
-        return cls(text if parts.path.strip("/") else f"{text}/v1", model.strip())
-
-    @property
-    def host(self) -> str:
-        return urllib.parse.urlsplit(self.url).hostname or ""
-
-    @property
-    def is_here(self) -> bool:
-        """Whether the address is of this machine; a tunnel (ssh -R) may still lead elsewhere."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-    def describe(self) -> str:
-        """`llava at localhost:11434`."""
-        return f"{self.model} at {urllib.parse.urlsplit(self.url).netloc}"
-
-    def warning(self, count: int) -> str:
-        """What a person has to know before `count` images leave this machine; "" if they stay."""
-        if self.is_here:
-            return ""
-        plain = ", unencrypted" if self.url.startswith("http:") else ""
-        return f"{count} images will be sent to {self.host}{plain}."
 
 
 class EndpointCaptioner:

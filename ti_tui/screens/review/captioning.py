@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Mapping
@@ -13,11 +14,13 @@ from textual.message import Message
 from textual.screen import Screen
 
 from ti_tui import settings
-from ti_tui.captions.models import ENVIRONMENT, CaptionerError, check_captioner, find_captioner
+from ti_tui.captions.endpoint import CaptionerError, Endpoint
+from ti_tui.captions.models import ENVIRONMENT, check_captioner, find_captioner
 from ti_tui.errors import UserError
 from ti_tui.formatting import seconds
 from ti_tui.jobs import captioning
 from ti_tui.jobs.captioning import Captioner
+from ti_tui.jobs.endpoint import EndpointCaptioner
 from ti_tui.jobs.runner import ProcessNote
 from ti_tui.screens.base import WorkerErrors
 
@@ -66,7 +69,7 @@ class CaptioningScreen(WorkerErrors, Screen[str]):
     def __init__(self) -> None:
         super().__init__()
         self.progress: CaptioningProgress | None = None
-        self._captioner: Captioner | None = None
+        self._captioner: Captioner | EndpointCaptioner | None = None
         self._folder = ""
         self._failed: list[str] = []
         self._starting = threading.Lock()
@@ -94,9 +97,20 @@ class CaptioningScreen(WorkerErrors, Screen[str]):
         self.show_progress()
         self._caption(self._job, dict(images), first_words)
 
-    def choose_captioner(self, folder: Path) -> None:
-        """Use the captioner in `folder`. It is remembered once it has been loaded."""
-        self._folder = str(folder)
+    def choose_captioner(self, named: str) -> None:
+        """Use the captioner in this folder or behind this address. It is remembered once it has worked."""
+        self._folder = named
+
+    def endpoint(self) -> Endpoint | None:
+        """The endpoint that the next job would ask, if it is one."""
+        text = self._remembered() or os.environ.get(ENVIRONMENT) or settings.load_settings()[0].captioner
+        with contextlib.suppress(UserError):
+            return Endpoint.named(text)
+        return None
+
+    def subject(self) -> str:
+        """What the token shall learn, in words: a captioner behind an address is told to leave it out."""
+        return ""
 
     def cancel_captioning(self) -> None:
         """Stop; captions made so far are kept. A second call ends the process, which may be stuck."""
@@ -139,11 +153,16 @@ class CaptioningScreen(WorkerErrors, Screen[str]):
         for message in messages:
             self.post_message(CaptionerReport(job, message))
 
-    def _start(self) -> Captioner:
-        # A captioner given in the settings or environment takes precedence over one chosen here earlier.
-        named = settings.load_settings()[0].captioner or os.environ.get(ENVIRONMENT)
-        remembered = "" if named else settings.remembered_choice(CHOSEN) or ""
-        return Captioner.start(check_captioner(find_captioner(self._folder or remembered)))
+    def _remembered(self) -> str:
+        """The captioner chosen here, now or earlier. One in the environment or the settings goes before the latter."""
+        named = os.environ.get(ENVIRONMENT) or settings.load_settings()[0].captioner
+        return self._folder or ("" if named else settings.remembered_choice(CHOSEN) or "")
+
+    def _start(self) -> Captioner | EndpointCaptioner:
+        found = find_captioner(self._remembered())
+        if isinstance(found, Endpoint):
+            return EndpointCaptioner(found, subject=self.subject())
+        return Captioner.start(check_captioner(found))
 
     def on_captioner_missing(self, message: CaptionerMissing) -> None:
         message.stop()
@@ -163,6 +182,8 @@ class CaptioningScreen(WorkerErrors, Screen[str]):
                 if self._folder:
                     settings.remember_choice(CHOSEN, self._folder)
             case captioning.Captioned():
+                if self._folder and isinstance(self._captioner, EndpointCaptioner):
+                    settings.remember_choice(CHOSEN, self._folder)
                 self.progress = CaptioningProgress(report.done, report.total, report.seconds_left)
                 self.captioned(report.name, report.caption)
             case captioning.CaptionFailed():

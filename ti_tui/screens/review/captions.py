@@ -17,7 +17,7 @@ from ti_tui.dataset.caption_files import one_line
 from ti_tui.dataset.caption_text import CaptionRules, words_of_name
 from ti_tui.errors import UserError
 from ti_tui.formatting import number
-from ti_tui.screens.dialogs import Answer, PathPicker, ask, start_of
+from ti_tui.screens.dialogs import Answer, PathPicker, TextDialog, ask, start_of
 from ti_tui.screens.review.caption_request import CaptionRequest, CaptionRequestDialog
 from ti_tui.screens.review.dialogs import IGNORE, WHOLE, FrameDialog, PhrasesDialog, ReplaceDialog, Scopes
 from ti_tui.screens.review.lines import named
@@ -216,6 +216,7 @@ class CaptionReview(ReviewScreen):
         answers = [
             Answer("n", f"use the words of {these} instead: “{example[:40]}”", by_names),
             Answer("f", "choose the captioner's folder", self._choose_captioner),
+            Answer("a", "give the address of one (ollama, llama.cpp, vLLM)", self._give_address),
             Answer("t", "type captions, with phrases on 1 to 9 (ctrl+t)", self.editor.focus),
         ]
         text = f"{error.message}.\n\n{error.remedy}\n\n{WITHOUT_CAPTIONS}".strip()
@@ -231,8 +232,17 @@ class CaptionReview(ReviewScreen):
             )
             self.reload(f"{number(count, 'caption')} from file names. U undoes it.")
             return
-        self._batch, self._captions_before = caption_history.new_batch(), captions
-        self.begin_captioning({name: self.desk.path(name) for name in request.names}, request.rules.first_words)
+
+        def begin() -> None:
+            self._batch, self._captions_before = caption_history.new_batch(), captions
+            self.begin_captioning({name: self.desk.path(name) for name in request.names}, request.rules.first_words)
+
+        endpoint = self.endpoint()
+        warning = endpoint.warning(len(request.names)) if endpoint is not None else ""
+        if not warning:
+            begin()
+            return
+        ask(self.app, "Send images?", warning, [Answer("n", "keep them here"), Answer("y", "send them", begin)])
 
     def _words_of_name(self, name: str) -> str:
         return words_of_name(self.desk.path(name).stem)
@@ -241,7 +251,16 @@ class CaptionReview(ReviewScreen):
         def picked(folder: Path | None) -> None:
             if folder is not None:
                 self._begin_at = folder
-                self.choose_captioner(folder)
+                self.choose_captioner(str(folder))
                 self._caption_these(self._request)
 
         self.app.push_screen(PathPicker("The captioner's folder", self._begin_at or start_of("~")), picked)
+
+    def _give_address(self) -> None:
+        def given(text: str | None) -> None:
+            if text is not None and text.strip():
+                self.choose_captioner(text.strip())
+                self._caption_these(self._request)
+
+        words = "An address that speaks OpenAI's chat form, and the name of a model there."
+        self.app.push_screen(TextDialog("The captioner's address", words, "http://localhost:11434/v1 llava"), given)
