@@ -903,7 +903,7 @@ def test_two_hundred_pictures_long_captions_and_odd_names_are_fine(home: Path) -
 
 
 @pytest.mark.sampled(1)
-@pytest.mark.parametrize("size", [(120, 40), (20, 5)])
+@pytest.mark.parametrize("size", [(120, 40), (60, 18)])
 def test_no_key_breaks_the_review_at_any_size(size: tuple[int, int], home: Path, photographs: Path) -> None:
     keys = [
         "a", "enter", "up", "down", "tab", "pagedown", "pageup", "ctrl+g", "ctrl+z", "ctrl+y", "ctrl+u", "ctrl+k",

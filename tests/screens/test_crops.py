@@ -297,7 +297,7 @@ def test_a_draft_with_crops_that_are_none_is_read_without_them(values: dict[str,
 
 
 @pytest.mark.sampled(1)
-@pytest.mark.parametrize("size", [(120, 40), (40, 10)])
+@pytest.mark.parametrize("size", [(120, 40), (60, 18)])
 def test_no_key_breaks_the_review(size: tuple[int, int], wide: Path) -> None:
     async def steps(pilot: Pilot[None]) -> None:
         keys = "left right up down H J K L plus minus m f F A x x z z n p home end 0 u U space enter backspace tab"

@@ -432,7 +432,7 @@ def test_the_run_file_is_shown_before_it_is_written(home: Path, photographs: Pat
 
 
 @pytest.mark.sampled(1)
-@pytest.mark.parametrize("size", [(120, 40), (40, 10)])
+@pytest.mark.parametrize("size", [(120, 40), (60, 18)])
 def test_no_key_breaks_any_step_without_a_draft(size: tuple[int, int], home: Path) -> None:
     keys = ["enter", "space", "tab", "shift+tab", "up", "down", "left", "right", "ctrl+r", "ctrl+t", "escape", "enter",
             "x", "ctrl+u", "backspace", "delete", "question_mark", "escape", "v"]  # fmt: skip

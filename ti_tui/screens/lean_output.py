@@ -1,16 +1,15 @@
 """Sends a terminal only the cells that differ from what it shows; the app writes through it.
 
 Textual paints whole widgets again when a part of them has changed, and repeats every colour for every piece of text.
-Over a slow connection that is what a person waits for: opening a step of the wizard took 25 KB, now 2 KB.
+Over a slow connection that is what a person waits for: opening a step of the wizard took 27 KB, now 2 KB.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.cells import cell_len
 
@@ -46,8 +45,7 @@ LONGEST_GAP = 4
 """Unchanged cells between two changed ones that are sent again: a move of the cursor takes as much."""
 
 
-@dataclass(frozen=True)
-class Ink:
+class Ink(NamedTuple):
     """How a cell is drawn: codes of the terminal, "" for its own colours. colour None: it cannot be seen."""
 
     flags: frozenset[str] = frozenset()
@@ -59,6 +57,7 @@ PLAIN = Ink()
 Cell = tuple[str, Ink]
 Place = tuple[int, int]
 """Row and column, from 1."""
+UNKNOWN: Cell = ("", PLAIN)
 
 
 class NotCells(Exception):
@@ -72,14 +71,14 @@ class LeanOutput:
     """
 
     def __init__(self) -> None:
-        self._cells: dict[Place, Cell] = {}
+        self._rows: dict[int, list[Cell]] = {}
         self._wide_rows: set[int] = set()
         self._cursor: Place | None = None
         self._held = ""
 
     def forget(self) -> None:
         """The terminal may show anything: after a change of its size, or a message from elsewhere."""
-        self._cells.clear()
+        self._rows.clear()
         self._wide_rows.clear()
         self._cursor = None
 
@@ -109,59 +108,59 @@ class LeanOutput:
         return start + text
 
     def _take(self, written: str) -> tuple[set[Place], Place | None]:
-        """Put what is written into the cells; returns those that have changed, and where the cursor is after it."""
+        """Put what is written into the rows; returns the cells that have changed, and where the cursor is after it."""
         ink, place = PLAIN, self._cursor
         changed: set[Place] = set()
-        new: dict[Place, Cell] = {}
-        wide_rows: set[int] = set()
         for codes, row, column, text, line_end, other in TOKEN.findall(written):
-            if other:
-                raise NotCells
-            if line_end:
-                # Textual moves the cursor after it.
-                place = None
-            elif row:
-                place = (int(row), int(column))
-            elif text:
+            if text:
                 if place is None:
                     raise NotCells
                 y, x = place
-                blank = _on_space(ink)
-                for letter in text:
-                    wide = _width(letter) - 1
-                    new[y, x] = (letter, blank if letter == " " else ink)
-                    x += 1
-                    if wide:
-                        new[y, x] = ("", ink)
-                        wide_rows.add(y)
-                        x += 1
-                place = (y, x)
+                cells = _cells(text, ink)
+                changed.update(self._put(y, x, cells))
+                place = (y, x + len(cells))
+            elif row:
+                place = (int(row), int(column))
+            elif other:
+                raise NotCells
+            elif line_end:
+                # Textual moves the cursor after it.
+                place = None
             else:
                 ink = _after(ink, codes)
-        for at, cell in new.items():
-            # Where a terminal disagrees about a letter's width, the cells beside it would be wrong.
-            if self._cells.get(at) != cell or at[0] in wide_rows or at[0] in self._wide_rows:
-                changed.add(at)
-        self._cells.update(new)
-        self._wide_rows |= wide_rows
         return changed, place
+
+    def _put(self, y: int, x: int, cells: Sequence[Cell]) -> Iterator[Place]:
+        """Put cells into a row; returns the places of those that were different."""
+        row = self._rows.setdefault(y, [])
+        if len(row) < x + len(cells):
+            row += [UNKNOWN] * (x + len(cells) - len(row))
+        if any(not letter for letter, _ in cells):
+            self._wide_rows.add(y)
+        before, row[x : x + len(cells)] = row[x : x + len(cells)], cells
+        # Where a terminal disagrees about a letter's width, the cells beside it would be wrong.
+        if y in self._wide_rows or before != cells:
+            for at, (old, new) in enumerate(zip(before, cells, strict=True), start=x):
+                if old != new or y in self._wide_rows:
+                    yield y, at
 
     def _drawn(self, changed: set[Place], cursor: Place | None) -> Iterator[str]:
         """The text that draws the changed cells and leaves the cursor at its place."""
-        ink, at = PLAIN, self._cursor
+        ink, at, drawn = PLAIN, self._cursor, PLAIN
         for y, x in sorted(changed):
-            letter, wanted = self._cells[y, x]
+            letter, wanted = self._rows[y][x]
             if not letter:
                 # The second half of a wide letter.
                 continue
             if at != (y, x):
                 gap = self._gap(at, (y, x), ink)
                 yield gap if gap is not None else f"\x1b[{y};{x}H"
-            if (codes := _between(ink, wanted)) is not None:
+            if wanted is not drawn and (codes := _between(ink, wanted)) is not None:
                 yield f"\x1b[{codes}m"
                 ink = _after(ink, codes)
+            drawn = wanted
             yield letter
-            at = (y, x + 1) if _width(letter) == 1 else None
+            at = (y, x + 1) if y not in self._wide_rows or _width(letter) == 1 else None
         if ink != PLAIN:
             yield "\x1b[m"
         if cursor is not None and cursor != at:
@@ -172,7 +171,7 @@ class LeanOutput:
         """The unchanged letters from `at` to `to`, if they are few and need no other colours."""
         if at is None or at[0] != to[0] or not 0 < to[1] - at[1] <= LONGEST_GAP:
             return None
-        cells = [self._cells.get((to[0], x), ("", PLAIN)) for x in range(at[1], to[1])]
+        cells = self._rows[to[0]][at[1] : to[1]]
         if all(letter.isascii() and letter and _between(ink, wanted) is None for letter, wanted in cells):
             return "".join(letter for letter, _ in cells)
         return None
@@ -198,6 +197,16 @@ def lean(driver: type[Driver]) -> type[Driver]:
                 self.lean_output.forget()
 
     return LeanDriver
+
+
+def _cells(text: str, ink: Ink) -> list[Cell]:
+    """The cells of a text; the second one of a wide letter is empty. Raises NotCells."""
+    blank = _on_space(ink)
+    if text.isascii() or max(map(_width, set(text))) == 1:
+        return [(letter, blank if letter == " " else ink) for letter in text]
+    return [
+        cell for letter in text for cell in [(letter, blank if letter == " " else ink), ("", ink)][: _width(letter)]
+    ]
 
 
 @lru_cache(maxsize=4096)

@@ -278,7 +278,9 @@ class WizardScreen(ImportingScreen):
         device = ""
         if hardware is not None:
             free, total = hardware.free_bytes / GIB, hardware.total_bytes / GIB
-            device = f"{hardware.name}   {free:.1f} of {total:.1f} GiB free "
+            # A machine's free memory never rests; its tenths would be sent again with every key.
+            digits = 1 if hardware.kind == "cuda" else 0
+            device = f"{hardware.name}   {free:.{digits}f} of {total:.{digits}f} GiB free "
         title = [(" ti_tui", "accent b"), (f"   {self.draft.occasion or 'new embedding'}", "muted")]
         self.query_one("#head", Canvas).draw([spread(title, (device, "muted"), self.size.width, least=2)])
 
