@@ -24,8 +24,8 @@ from ti_tui.run.file import RunFileError, value_of
 from ti_tui.run.problems import Problem
 
 HEAD = ("field", "value", "here", "what became of it")
-NARROWEST = 120
-"""Columns of a terminal that the table needs."""
+LEAST = 30
+"""Width of the last column, below which it reads badly."""
 
 
 @click.command()
@@ -104,19 +104,20 @@ def _show(found: ImportedSettings) -> None:
 
 
 def _table(rows: list[ImportedField]) -> None:
-    """Four columns where they fit, else what became of a field below it. Into a pipe they always fit."""
-    width = terminal_width() if on_terminal(sys.stdout) else WIDEST
+    """Four columns where they fit, else what became of a field below it. Into a pipe, lines may be long."""
     cells = [HEAD, *((*map(printable, (row.name, row.value, row.ours)), printable(_fate(row))) for row in rows)]
-    if width < NARROWEST:
-        for row, (name, value, ours, fate) in zip(rows, cells[1:], strict=True):
+    natural = natural_widths(cells)
+    widths = [min(natural[0], 60), min(natural[1], 34), min(natural[2], 40)]
+    width = terminal_width() if on_terminal(sys.stdout) else WIDEST
+    room = width - 3 * GAP - sum(widths)
+    if on_terminal(sys.stdout) and room < min(natural[3], LEAST):
+        for row, (name, value, _, fate) in zip(rows, cells[1:], strict=True):
             terminal.line(f"{name}  {value}"[: 2 * width])
-            told = f"{row.fate}: {ours}{f' ({row.note})' if row.note else ''}" if row.ours else fate
+            told = f"{row.fate}: {row.ours}{f' ({row.note})' if row.note else ''}" if row.ours else fate
             for line in wrapped(told, width - 4):
                 terminal.line(f"    {printable(line)}")
         return
-    natural, room = natural_widths(cells), width - 3 * GAP
-    widths = [min(natural[0], 60), min(natural[1], 34), min(natural[2], 40)]
-    for line in lines_of(cells, [*widths, max(26, room - sum(widths))]):
+    for line in lines_of(cells, [*widths, max(LEAST, room)]):
         terminal.line(line)
 
 

@@ -200,7 +200,8 @@ def saving(g: Gathered) -> None:
             if word == "NEVER":
                 g.settle(found, "same", note="not used there, nor here")
             elif name is None:
-                why = f"every {shown(found.value)} {word.lower()}s there; here by {what}.every_steps"
+                times_there = f"{shown(found.value)} {word.lower()}{'' if found.value == 1 else 's'}"
+                why = f"every {times_there} there; here by {what}.every_steps"
                 g.settle(found, "changed", note=f"{why}, every 100 steps unless set")
             else:
                 _every(g, found, name)

@@ -34,7 +34,7 @@ def schedule(g: Gathered) -> None:
         return
     if steps is None:
         _settle_all(g, found, "changed", "steps follow from the number of images: give --images FOLDER")
-        g.needs["scheme.segments"] = "--images FOLDER, or --set scheme.segments"
+        g.needs["scheme.segments"] = "--images FOLDER"
         return
     if steps > MOST_STEPS:
         _settle_all(g, found, "left out", f"a run has at most {MOST_STEPS} steps")
