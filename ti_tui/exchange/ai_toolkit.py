@@ -74,7 +74,7 @@ FIELDS: tuple[Counterpart, ...] = (
     joins(f"{P}train.optimizer_params.**", "optimizer argument", "training.optimizer_arguments"),
     same(f"{P}train.max_grad_norm", "training.max_gradient_norm"),
     changed(f"{P}train.gradient_checkpointing", "training.recompute", when_on("on"),
-            "auto would use it only where nothing else fits"),
+            "auto uses it only where nothing else fits"),
     joins(f"{P}train.dtype", "precision", "training.precision", PRECISION),
     joins(f"{P}model.dtype", "precision", "training.precision", PRECISION),
     changed(f"{P}train.xformers", "training.attention", attention, OF_XFORMERS),

@@ -48,7 +48,7 @@ FIELDS: tuple[Counterpart, ...] = (
     same("seed", "training.seed"),
     joins("mixed_precision", "precision", "training.precision", PRECISION),
     joins("accelerate.mixed_precision", "precision", "training.precision", PRECISION),
-    changed("gradient_checkpointing", "training.recompute", when_on("on"), "auto would use it only where nothing else fits"),
+    changed("gradient_checkpointing", "training.recompute", when_on("on"), "auto uses it only where nothing else fits"),
     changed("enable_xformers_memory_efficient_attention", "training.attention", attention, OF_XFORMERS),
     same("save_steps", "save.every_steps"),
     joins("checkpointing_steps", "save every", "save.every_steps", whole),

@@ -82,7 +82,7 @@ FIELDS: tuple[Counterpart, ...] = (
     joins("mixed_precision", "precision", "training.precision", PRECISION),
     joins("weight_dtype", "precision", "training.precision", PRECISION),
     changed("xformers", "training.attention", attention, OF_XFORMERS),
-    changed("gradient_checkpointing", "training.recompute", when_on("on"), "auto would use it only where nothing else fits"),
+    changed("gradient_checkpointing", "training.recompute", when_on("on"), "auto uses it only where nothing else fits"),
     changed("min_snr_gamma", "training.min_snr_gamma", number, "", default=5.0),
     same("max_grad_norm", "training.max_gradient_norm", default=0.0),
     same("save_every_n_steps", "save.every_steps"),

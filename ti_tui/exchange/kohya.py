@@ -102,7 +102,7 @@ FIELDS: tuple[Counterpart, ...] = (
     joins("accelerate.mixed_precision", "precision", "training.precision", PRECISION),
     changed("xformers", "training.attention", attention, OF_XFORMERS),
     changed("sdpa", "training.attention", when_on("sdpa"), "a word"),
-    changed("gradient_checkpointing", "training.recompute", when_on("on"), "auto would use it only where nothing else fits"),
+    changed("gradient_checkpointing", "training.recompute", when_on("on"), "auto uses it only where nothing else fits"),
     changed("cache_latents_to_disk", "training.cache_latents", when_on("disk"), ALWAYS_CACHED),
     *always("cache_latents", ALWAYS_CACHED),
     same("min_snr_gamma", "training.min_snr_gamma"),

@@ -130,7 +130,7 @@ FIELDS: tuple[Counterpart, ...] = (
     changed("attention_mechanism", "training.attention", _kernel, OF_XFORMERS),
     changed("gradient_checkpointing", "training.recompute",
             lambda value: UNSET if is_off(value) or str(value).upper() == "OFF" else "on",
-            "auto would use it only where nothing else fits"),
+            "auto uses it only where nothing else fits"),
     *lacks("train_device", "training.device says it; auto finds the card", "cuda"),
     joins("mse_strength", "mse", "training.loss", number),
     joins("mae_strength", "mae", "training.loss", number),
