@@ -236,7 +236,7 @@ def _from_pickle(path: Path) -> Embedding:
     embedding = _from_content(torch_files.read_pickle(path, LARGEST_BYTES, EmbeddingError), path)
     if not torch_files.refused_by_a1111(path):
         return embedding
-    note = "A1111 refuses it: newer versions of PyTorch write entries into it that A1111 does not know;"
+    note = "A1111 may refuse it: newer versions of PyTorch write entries into it that A1111 does not know;"
     mend = f"`ti-tui embeddings convert {path.name} --to a1111-pt --force` writes it without them"
     return replace(embedding, notes=(*embedding.notes, f"{note} {mend}"))
 
