@@ -34,6 +34,7 @@ def test_numbers_go_to_panels_and_z_shows_one_large_and_all_again(history: MakeH
         await until(pilot, lambda: "saved step 300" in words(pilot) and "esc Back" in words(pilot))
         await pilot.press("z", "5", "z")
         await until(pilot, lambda: "‹200 ›★300" in words(pilot))
+        assert "★ 300: gain 35.6 % x prompts 1.00 = rank 35.6 %, the highest" in words(pilot)
         await pilot.press("z", "4", "z")
         await until(pilot, lambda: "installed" in words(pilot) and "1 Chart" not in words(pilot))
 

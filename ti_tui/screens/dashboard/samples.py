@@ -13,6 +13,7 @@ from textual.widgets import Rule, Static
 
 from ti_tui.formatting import printable
 from ti_tui.results.comparison import recorded_samples, training_pictures
+from ti_tui.results.ranking import why_best
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.history import RunHistory
 from ti_tui.screens.base import AppAccess
@@ -158,7 +159,11 @@ class CompareScreen(AppAccess, Screen[None]):
     def _show(self) -> None:
         grid = self.query_one(SampleGrid)
         counted = f"   {grid.counted}" if grid.display else ""
-        title = [(f" {printable(self._folder.name)}", "accent b"), (f"   samples{counted}", "muted")]
+        title: list[Piece] = [(f" {printable(self._folder.name)}", "accent b"), (f"   samples{counted}", "muted")]
+        why = why_best(self._history, brief=True)
+        room = self.size.width - sum(len(text) for text, _ in title) - 1
+        stars = [f"   ★ {self._history.best_step}: {text}" for text in (why, why.partition(",")[0]) if text]
+        title += [(star, "muted") for star in stars if len(star) <= room][:1]
         self.query_one("#title", Canvas).draw([title])
         self.query_one("#steps", Canvas).draw([self._step_line()])
         text = ""
