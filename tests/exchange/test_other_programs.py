@@ -98,6 +98,12 @@ def test_onetrainer_keeps_its_concepts_in_a_file(tmp_path: Path, photographs: st
     assert found.own["photographs"] == photographs
 
 
+def test_a_warm_up_of_none_is_none(tmp_path: Path, photographs: str) -> None:
+    found = imported(tmp_path, ONETRAINER | {"learning_rate_warmup_steps": 0.0}, images=photographs)
+    assert "scheme.warmup_steps" not in found.fields
+    assert imported(tmp_path, ONETRAINER, images=photographs).fields["scheme.warmup_steps"] > 0
+
+
 def test_minutes_between_samples_are_said_to_be_steps(tmp_path: Path) -> None:
     found = imported(tmp_path, ONETRAINER | {"sample_after_unit": "MINUTE"})
     assert "every 2 minutes there" in row(found, "sample_after").note

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from ti_tui.exchange.values import shown
 from ti_tui.exchange.written import WrittenSettings
 from ti_tui.run.file import toml_text
 from ti_tui.run.folder import RunFolder
+from ti_tui.run.sample_prompts import SamplePrompt, SamplePromptError, parse_sample_prompt
 from ti_tui.setup.fields import recipe_fields
 
 WRITERS: dict[str, Callable[[ExportSource, Path], WrittenSettings]] = {
@@ -51,6 +52,15 @@ WHY = {
     "sample.prompts": "its samples have no such options",
 }
 """Why a field comes back different; others have no counterpart."""
+
+
+WHY_OF = {
+    (
+        "onetrainer",
+        "dataset.template",
+    ): "its prompts are in onetrainer-prompts.txt, without captions",
+    ("diffusers", "dataset.template"): "only object and style are there",
+}
 
 
 @dataclass(frozen=True)
@@ -105,10 +115,30 @@ def _lost(source: ExportSource, program: str, written: WrittenSettings) -> tuple
     usual = {name: spec.default for name, spec in recipe_fields().items() if name != "dataset.images"}
     for name, default in {**usual, "scheme.earlier": []}.items():
         ours = source.value(name)
-        if back.get(name, default) != ours:
-            why = WHY.get(name, "there is no such field")
+        theirs = back.get(name, default)
+        if name == "sample.prompts":
+            alike = [_whole(source, line) for line in theirs] == [_whole(source, line) for line in ours]
+        else:
+            alike = theirs == ours
+        if not alike or (written.comments_in is not None and theirs != ours):
+            why = WHY_OF.get((program, name)) or WHY.get(name, "there is no such field")
             lost.append(LostField(name, shown(ours) if name != "scheme.segments" else source.scheme_text, why))
     return tuple(lost)
+
+
+def _whole(source: ExportSource, line: str) -> SamplePrompt | str:
+    """A sample prompt with what the run fills in."""
+    try:
+        prompt = parse_sample_prompt(line)
+    except SamplePromptError:
+        return line
+    side, seed = source.run.dataset.resolution, source.run.training.seed
+    return replace(
+        prompt,
+        width=prompt.width or side,
+        height=prompt.height or side,
+        seed=seed if prompt.seed is None else prompt.seed,
+    )
 
 
 def _on_one_line(value: Any) -> str:

@@ -70,6 +70,7 @@ class Gathered:
 
     fields:  run file fields by dotted name. own: the others (see `setup.fields.OWN`).
     setters: the name of the field of the file that set each of them.
+    off:     parts that the file says are not used, so that no default of the program takes their place.
     needs:   what is missing to make a run, each with the option that gives it.
     """
 
@@ -81,7 +82,7 @@ class Gathered:
     parts: dict[Part, list[Contribution]] = field(default_factory=dict)
     rows: list[ImportedField | Contribution] = field(default_factory=list)
     needs: dict[str, str] = field(default_factory=dict)
-    unset: set[str] = field(default_factory=set)
+    off: set[Part] = field(default_factory=set)
 
     @property
     def folder(self) -> Path:
@@ -109,6 +110,8 @@ class Gathered:
             found = Contribution(item, row, value, default)
             self.rows.append(found)
             if value is UNSET:
+                if row.part not in ("steps", "epochs", "epochs before steps"):
+                    self.off.add(row.part)
                 found.row = ImportedField(item.name, shown(item.value), "", "same", _of_nothing(row), default)
             else:
                 self.parts.setdefault(row.part, []).append(found)

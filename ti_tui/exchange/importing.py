@@ -100,7 +100,7 @@ def convert(source: ForeignSettings, given: Given = NOTHING_GIVEN) -> ImportedSe
 
 def _add_defaults(g: Gathered) -> None:
     """What the program takes for fields that the file does not have."""
-    said = {found.counterpart.part for found in (c for each in g.parts.values() for c in each)}
+    said = set(g.parts) | g.off
     for row in FIELDS[g.source.program]:
         if row.default is None or row.part in said - {None} or (row.part is None and row.ours in g.fields):
             continue

@@ -8,12 +8,14 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from ti_tui.dataset.templates import NAME, fill, load_templates
 from ti_tui.exchange.export_source import ExportSource
 from ti_tui.exchange.foreign_file import flat
 from ti_tui.exchange.written import WrittenSettings
 from ti_tui.run.sample_prompts import SamplePromptError, parse_sample_prompt
 
 CONFIG, CONCEPTS, SAMPLES = "onetrainer.json", "onetrainer-concepts.json", "onetrainer-samples.json"
+PROMPTS = "onetrainer-prompts.txt"
 VERSION = 10
 """Of the form of OneTrainer's settings; newer ones are made from it there."""
 MODEL_TYPES = {
@@ -25,14 +27,18 @@ OPTIMIZERS = {"adamw8bit": "ADAMW_8BIT"}
 
 def to_onetrainer(source: ExportSource, place: Path) -> WrittenSettings:
     """The files that OneTrainer's window and its `scripts/train.py` read."""
-    concepts = [_concept(source, str(subset.folder), subset.repeats) for subset in source.subsets]
+    prompts = str(place / PROMPTS)
+    concepts = [_concept(source, str(subset.folder), subset.repeats, prompts) for subset in source.subsets]
     samples = [sample for line in source.prompts if (sample := _sample(source, line)) is not None]
     config = _config(source, place)
     named = {"concept_file_name": str(place / CONCEPTS), "sample_definition_file_name": str(place / SAMPLES)}
     fields = tuple(flat({**config, "concepts": concepts, "samples": samples}, place))
     files = {
-        CONFIG: _text({**config, **named}), CONCEPTS: _text(concepts), SAMPLES: _text(samples),
-    }  # fmt: skip
+        CONFIG: _text({**config, **named}),
+        CONCEPTS: _text(concepts),
+        SAMPLES: _text(samples),
+        PROMPTS: _prompts(source),
+    }
     return WrittenSettings(files, fields, f"python scripts/train.py --config-path {shlex.quote(str(place / CONFIG))}")
 
 
@@ -127,14 +133,21 @@ def _intervals(source: ExportSource) -> dict[str, Any]:
     return values
 
 
-def _concept(source: ExportSource, folder: str, repeats: int) -> dict[str, Any]:
+def _prompts(source: ExportSource) -> str:
+    """The templates with the token: captions beside the images do not hold it, and without it nothing is learned."""
+    token = source.run.embedding.token
+    templates = load_templates(source.run.dataset.template, source.folder.root)
+    return "".join(f"{fill(template, '').replace(NAME, token)}\n" for template in templates)
+
+
+def _concept(source: ExportSource, folder: str, repeats: int, prompts: str) -> dict[str, Any]:
     return {
         "name": source.run.embedding.token,
         "path": folder,
         "enabled": True,
         "balancing": float(repeats),
         "image": {"enable_random_flip": source.run.dataset.flip, "enable_crop_jitter": False},
-        "text": {"prompt_source": "sample"},
+        "text": {"prompt_source": "concept", "prompt_path": prompts},
     }
 
 
