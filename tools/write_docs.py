@@ -72,8 +72,8 @@ What is put together of several fields:
     ti-tui export RUN --to kohya            # or onetrainer, diffusers; --output FOLDER, --force
 
 writes what that program can train the same from, into `RUN/export`: for kohya a config TOML (`--config_file`), a
-dataset TOML and the prompts; for OneTrainer its settings with concepts, samples and prompts; for diffusers a shell script.
-The files name the run's own images. What `auto` leaves open is written as it is decided for this device.
+dataset TOML and the prompts; for OneTrainer its settings with concepts, samples and prompts; for diffusers a shell
+script. The files name the run's own images. What `auto` leaves open is written as it is decided for this device.
 
 Each field that the program cannot be told is printed with the reason. In kohya's config these also stand in comments
 (`# ti_tui: evaluation.hold_out = 2`), which `ti-tui import` reads: an exported config, imported again, gives the same
