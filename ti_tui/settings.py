@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -15,6 +15,7 @@ from ti_tui.paths import is_there
 APP = "ti_tui"
 KNOWN_RUNS = 200
 RECENT_FOLDERS = 12
+RECENT_MODELS = 12
 
 DEFAULT_THEME = "quiet"
 FEW_COLOURS_THEME = "ansi"
@@ -36,6 +37,7 @@ class Settings:
     runs_folder:     where new runs are made by default; "~" is the home folder
     keys:            key for each binding id, like {"wizard.next": "ctrl+n"}
     captioner:       folder or hub id of the model that writes captions; "" looks for one in the hub's cache
+    model_folders:   further folders in which the wizard looks for models
     log_to:          programs that every run's log is also written for, like ["tensorboard"]
     on_end, on_verdict, on_error: shell commands that are run when a run ends, gets a new verdict, or fails; the facts
                      are in environment variables TI_TUI_...
@@ -48,6 +50,7 @@ class Settings:
     runs_folder: str = "~/runs"
     keys: dict[str, str] = field(default_factory=dict)
     captioner: str = ""
+    model_folders: list[str] = field(default_factory=list)
     log_to: list[str] = field(default_factory=list)
     on_end: str = ""
     on_verdict: str = ""
@@ -146,6 +149,27 @@ def recent_folders() -> list[Path]:
     return [folder for text in _texts("folders.json")[:RECENT_FOLDERS] if _is_folder(folder := Path(text))]
 
 
+def remember_model(base: str) -> None:
+    """Put a model (a path or a hub id) first in `recent_models`. It is no error if it cannot be saved."""
+    _put_first("models.json", base, RECENT_MODELS)
+
+
+def recent_models() -> list[str]:
+    """Models that runs were made with, latest first; they may no longer be there."""
+    return _texts("models.json")[:RECENT_MODELS]
+
+
+def remember_last_run(values: Mapping[str, object]) -> None:
+    """Keep what the next run may begin with, by the run file's dotted names. It is no error if it cannot be saved."""
+    _remember("last-run.json", dict(values))
+
+
+def last_run() -> dict[str, object]:
+    """What `remember_last_run` kept; nothing if there was no run yet."""
+    kept = _remembered("last-run.json")
+    return kept if isinstance(kept, dict) else {}
+
+
 def remember_run(root: Path) -> None:
     """Put a run on the list that `ti-tui runs` shows. It is no error if it cannot be saved."""
     _put_first("runs.json", str(root), KNOWN_RUNS)
@@ -193,6 +217,9 @@ def _wrong(key: str, value: object) -> str:
             return "" if inside else "Write a number of seconds from 0.2 to 60."
         case "runs_folder":
             return "" if _is_text(value) else 'Write a folder in quotes, like "~/runs".'
+        case "model_folders":
+            texts = isinstance(value, list) and all(map(_is_text, value))
+            return "" if texts else 'Write a list of folders, like ["~/models", "/data/models"].'
         case "captioner":
             return "" if _is_text(value) else 'Write a folder in quotes, like "~/models/blip".'
         case "log_to":

@@ -999,7 +999,7 @@ def test_a_kill_while_typing_loses_at_most_the_line_that_is_typed(photos: Path, 
         terminal.type(str(photos))
         terminal.press("enter")
         terminal.wait_for("4 images to train")
-        terminal.press("enter")
+        terminal.press("ctrl+n")
         terminal.wait_for("with a caption")
         terminal.press("tab", "enter")
         terminal.wait_for("tokens")

@@ -13,6 +13,7 @@ from textual.pilot import Pilot
 
 from tests.fixtures.bad_pictures import photo
 from tests.screens.driving import LOOKS, Drive, at_start, check_snapshot, drive, type_text, until, words
+from tests.screens.test_wizard import to_list, with_model
 from ti_tui.dataset.crop import load_crops
 from ti_tui.dataset.crop_boxes import Crop, CropChoice
 from ti_tui.dataset.picture_choices import PictureChoices
@@ -65,7 +66,8 @@ async def opened(pilot: Pilot[None], folder: Path) -> None:
     """Go through the wizard to the crop review of the pictures in `folder`."""
     await type_text(pilot, str(folder))
     await until(pilot, lambda: "to train" in words(pilot) and "checking" not in words(pilot))
-    await pilot.press("enter", "c")
+    await to_list(pilot)
+    await pilot.press("c")
     await until(pilot, lambda: "Crops" in words(pilot) and "▀" in words(pilot))
 
 
@@ -236,9 +238,7 @@ def test_choices_are_kept_and_the_run_is_made_of_them(wide: Path, home: Path, mo
         await pilot.press("alt+3")
         await until(pilot, lambda: "Class word" in words(pilot))
         await type_text(pilot, "zkz")
-        await pilot.press("alt+4")
-        await until(pilot, lambda: "Batch size" in words(pilot))
-        await type_text(pilot, str(model))
+        await with_model(pilot, model)
         await pilot.press("alt+6")
         await at_start(pilot)
         assert "1 whole, 1 by hand, the others auto" in words(pilot)
@@ -307,7 +307,8 @@ def test_no_key_breaks_the_review(size: tuple[int, int], wide: Path) -> None:
     async def go(pilot: Pilot[None]) -> None:
         await type_text(pilot, str(wide))
         await until(pilot, lambda: len(pilot.app.screen.seen) == 3 and not pilot.app.screen.checking)  # type: ignore[attr-defined]
-        await pilot.press("enter", "c")
+        await to_list(pilot)
+        await pilot.press("c")
         await until(pilot, lambda: isinstance(pilot.app.screen, CropReview))
         await steps(pilot)
 

@@ -48,6 +48,11 @@ def test_a_newcomer_gets_from_photographs_to_an_embedding_by_keyboard_alone(
         terminal.type(str(photos))
         terminal.press("enter")
         terminal.wait_for("4 images to train")
+        terminal.wait_for("narrows the list")
+        terminal.type(str(models["sd1"]))
+        terminal.press("enter")
+        terminal.wait_for("space leaves")
+        terminal.wait_for("Stable Diffusion 1")
         terminal.press("enter")
         terminal.wait_for("Template")
         terminal.press("enter")
@@ -56,13 +61,9 @@ def test_a_newcomer_gets_from_photographs_to_an_embedding_by_keyboard_alone(
         terminal.press("enter")
         terminal.wait_for("Class word: ")
         terminal.type("woman")
-        for after in ("Run folder: ", "Repeats: ", "Install to: ", "Model: "):
+        for after in ("Run folder: ", "Repeats: ", "Install to: ", "Resolution: "):
             terminal.press("enter")
             terminal.wait_for(after)
-        terminal.type(str(models["sd1"]))
-        terminal.press("enter")
-        terminal.wait_for("Stable Diffusion 1")
-        terminal.wait_for("Resolution: ")
         # A picture of 512 pixels takes a tiny model on one core long; nobody types this on a real one.
         terminal.type("64")
         terminal.press("ctrl+n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from ti_tui.dataset.picture_quality import measure
 from ti_tui.dataset.prepare import prepare
 from ti_tui.errors import UserError
 from ti_tui.paths import BadPath
+from ti_tui.run.file import load
+from ti_tui.run.recipe import RunFile
+from ti_tui.screens.wizard.model_field import ModelField
 from ti_tui.screens.wizard.screen import WizardScreen
 from ti_tui.setup.draft import Draft, bad_draft_path, draft_path, load_draft, save_draft
 from ti_tui.setup.photographs import SurveySettings, is_person
@@ -46,11 +50,26 @@ async def settled(pilot: Pilot[None]) -> None:
 
 
 async def with_pictures(pilot: Pilot[None], folder: Path) -> None:
-    """Type the folder of photographs, and go on to its list."""
+    """Type the folder of photographs, and go on to its list; the model is left for later."""
     await type_text(pilot, str(folder))
     await until(pilot, lambda: "to train" in words(pilot) and "checking" not in words(pilot), seconds=120)
-    await pilot.press("enter")
+    await to_list(pilot)
     await settled(pilot)
+
+
+async def to_list(pilot: Pilot[None]) -> None:
+    """Put the cursor on the list of photographs."""
+    pictures = pilot.app.screen.query_one("#pictures", OptionList)
+    while not pictures.has_focus:
+        await pilot.press("tab")
+
+
+async def with_model(pilot: Pilot[None], model: Path) -> None:
+    """Type the model, in the first step."""
+    await pilot.press("alt+1")
+    wizard(pilot).query_one(ModelField).row.entry.focus()
+    await type_text(pilot, str(model))
+    await pilot.press("enter")
 
 
 async def everything(pilot: Pilot[None], photographs: Path, model: Path) -> None:
@@ -61,9 +80,7 @@ async def everything(pilot: Pilot[None], photographs: Path, model: Path) -> None
     await type_text(pilot, "zkz")
     await pilot.press("enter")
     await type_text(pilot, "woman")
-    await pilot.press("alt+4")
-    await until(pilot, lambda: "Batch size" in words(pilot))
-    await type_text(pilot, str(model))
+    await with_model(pilot, model)
     await pilot.press("alt+6")
     await at_start(pilot)
 
@@ -80,9 +97,7 @@ def test_a_picture_that_is_left_out_is_not_trained(home: Path, photographs: Path
         await pilot.press("alt+6", "escape", "alt+3")
         await until(pilot, lambda: "Class word" in words(pilot))
         await type_text(pilot, "zkz")
-        await pilot.press("alt+4")
-        await until(pilot, lambda: "Batch size" in words(pilot))
-        await type_text(pilot, str(model))
+        await with_model(pilot, model)
         await pilot.press("alt+6")
         await at_start(pilot)
         await pilot.press("down", "enter")
@@ -130,9 +145,7 @@ async def everything_but_pictures(pilot: Pilot[None], model: Path) -> None:
     await pilot.press("alt+3")
     await until(pilot, lambda: "Class word" in words(pilot))
     await type_text(pilot, "zkz")
-    await pilot.press("alt+4")
-    await until(pilot, lambda: "Batch size" in words(pilot))
-    await type_text(pilot, str(model))
+    await with_model(pilot, model)
     await pilot.press("alt+6")
     await at_start(pilot)
 
@@ -179,9 +192,7 @@ def test_a_problem_of_the_receipt_leads_to_its_field(
         await pilot.press("enter")
         await until(pilot, lambda: wizard(pilot).here == "directories")
         await type_text(pilot, "dog")
-        await pilot.press("alt+4")
-        await until(pilot, lambda: "Batch size" in words(pilot))
-        await type_text(pilot, str(model))
+        await with_model(pilot, model)
         await pilot.press("alt+6")
         await until(pilot, lambda: "already a word of the model" in words(pilot).replace("\n", " "))
         await pilot.press("enter")
@@ -243,7 +254,7 @@ def test_a_value_that_is_none_is_said_below_its_field_and_kept(home: Path, photo
     async def steps(pilot: Pilot[None]) -> None:
         await pilot.press("alt+4")
         await until(pilot, lambda: "Batch size" in words(pilot))
-        await pilot.press("tab", "tab", "tab")
+        await pilot.press("tab", "tab")
         await type_text(pilot, "none")
         await pilot.press("enter")
         await settled(pilot)
@@ -347,7 +358,7 @@ def test_the_draft_is_offered_at_the_next_start_with_all_that_was_typed(home: Pa
         await with_pictures(pilot, photographs)
         await pilot.press("space", "alt+4")
         await until(pilot, lambda: "Batch size" in words(pilot))
-        await pilot.press("tab", "tab", "tab")
+        await pilot.press("tab", "tab")
         await type_text(pilot, "many")
         await pilot.pause(0.9)
 
@@ -586,7 +597,7 @@ def test_a_value_typed_just_before_the_start_is_looked_at_first(home: Path, phot
     async def steps(pilot: Pilot[None]) -> None:
         await everything(pilot, photographs, model)
         await settled(pilot)
-        await pilot.press("alt+4", "tab", "tab", "tab")
+        await pilot.press("alt+4", "tab", "tab")
         await type_text(pilot, "many")
         await pilot.press("alt+6", "enter")
         await until(pilot, lambda: "'many' is not a whole number" in words(pilot))
@@ -796,9 +807,7 @@ def test_a_field_that_a_problem_leads_to_is_on_the_screen(
     size: tuple[int, int], home: Path, photographs: Path, models: dict[str, Path]
 ) -> None:
     async def steps(pilot: Pilot[None]) -> None:
-        await pilot.press("alt+4")
-        await until(pilot, lambda: "Batch size" in words(pilot))
-        await type_text(pilot, str(models["sd1.safetensors"]))
+        await with_model(pilot, models["sd1.safetensors"])
         await pilot.press("alt+6")
         await until(pilot, lambda: "its own vocabulary" in words(pilot).replace("\n", " "))
         await settled(pilot)
@@ -812,3 +821,62 @@ def test_a_field_that_a_problem_leads_to_is_on_the_screen(
         await until(pilot, lambda: "Tokenizer       a-folder" in words(pilot))
 
     drive(steps, size=size)
+
+
+class Counted:
+    """Presses keys one at a time, as a person does, and counts them; texts that are typed do not count."""
+
+    def __init__(self, pilot: Pilot[None]) -> None:
+        self._pilot = pilot
+        self.keys = 0
+
+    async def press(self, key: str, sees: str) -> None:
+        self.keys += 1
+        await self._pilot.press(key)
+        await until(self._pilot, lambda: sees in words(self._pilot))
+
+
+def test_a_second_embedding_with_the_same_model_takes_few_keys(
+    home: Path, photographs: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Path] = []
+    monkeypatch.setattr("ti_tui.setup.start.start_trainer", lambda folder: started.append(folder.root))
+    counts = []
+
+    async def embedding(pilot: Pilot[None], folder: Path, token: str, *, first: bool) -> None:
+        counted = Counted(pilot)
+        await type_text(pilot, str(folder))
+        await until(pilot, lambda: "5 images to train" in words(pilot) and "checking" not in words(pilot))
+        if first:
+            await counted.press("enter", "tiny-sd1")
+            await counted.press("enter", "enter takes this model")
+        await counted.press("enter", "space leaves")
+        await until(pilot, lambda: "Stable Diffusion 1, epsilon" in words(pilot))
+        await counted.press("enter", "Template")
+        await counted.press("enter", "Class word")
+        await type_text(pilot, token)
+        await counted.press("enter", "Class word: ")
+        await type_text(pilot, "woman")
+        await counted.press("ctrl+n", "Batch size")
+        await counted.press("ctrl+n", "Preset")
+        if first:
+            await counted.press("right", "(styles)")
+        await counted.press("ctrl+n", "Train")
+        await settled(pilot)
+        while not pilot.app.screen.query_one("#answers").has_focus:
+            await counted.press("tab", "Train")
+        await counted.press("enter", "never trained")
+        counts.append(counted.keys)
+
+    drive(lambda pilot: embedding(pilot, photographs, "zkz", first=True))
+    shutil.copytree(photographs, home / "more")
+
+    async def second(pilot: Pilot[None]) -> None:
+        assert "settings of zkz" in words(pilot)
+        await embedding(pilot, home / "more", "zky", first=False)
+
+    drive(second)
+    runs = [load(root / "run.toml") for root in started]
+    assert runs[0].scheme == runs[1].scheme != RunFile.model_fields["scheme"].get_default(call_default_factory=True)
+    assert runs[0].model == runs[1].model
+    assert counts[0] <= 14 and counts[1] <= 10, counts

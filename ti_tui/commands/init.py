@@ -14,6 +14,7 @@ from ti_tui.paths import as_given
 from ti_tui.run.file import RunFileError, with_value
 from ti_tui.run.problems import Problem
 from ti_tui.run.scheme import PRESETS, Scheme, SchemeError, SchemeReading, parse, readings, segment_values
+from ti_tui.setup import last_run
 from ti_tui.setup.check import check_run
 from ti_tui.setup.create import create_run
 
@@ -102,6 +103,7 @@ def make_run(
             terminal.line(f"  prepared {done} of {total}", err=True)
 
     made = create_run(run, images, values, choices, class_word=class_word, progress=progress)
+    last_run.remember(made.folder.root, values)
     # The images were decoded a moment ago.
     checked = check_run(made.folder, decode=False)
     said = {problem.message for problem in made.problems}

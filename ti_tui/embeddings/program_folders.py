@@ -1,7 +1,8 @@
-"""Finds the embeddings folders of A1111, Forge, ComfyUI and InvokeAI on this machine, to offer them for install."""
+"""Finds A1111, Forge, ComfyUI and InvokeAI on this machine, and their embeddings folders to offer for install."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 PROGRAMS = (
@@ -20,18 +21,23 @@ INSIDE = ("embeddings", "models/embeddings", "Models/Embeddings", "autoimport/em
 ROOTS = ("", "Desktop", "Documents", "Downloads", "AI", "ai", "apps", "src", "git", "workspace")
 
 
-def embeddings_folders(home: Path | None = None) -> list[Path]:
-    """Embeddings folders of programs in the usual places below the home folder (and /workspace, /opt)."""
+def program_folders(home: Path | None = None) -> Iterator[Path]:
+    """Where the programs usually lie: below the home folder, /workspace and /opt. They need not be there."""
     home = home or Path.home()
-    roots = [home / root for root in ROOTS] + [Path("/workspace"), Path("/opt")]
-    found: dict[Path, None] = {}
-    for root in roots:
+    for root in (*(home / root for root in ROOTS), Path("/workspace"), Path("/opt")):
         for program in PROGRAMS:
-            for inside in INSIDE:
-                folder = root / program / inside
-                try:
-                    if folder.is_dir():
-                        found.setdefault(folder.resolve())
-                except OSError:
-                    continue
+            yield root / program
+
+
+def embeddings_folders(home: Path | None = None) -> list[Path]:
+    """Embeddings folders of the programs on this machine."""
+    found: dict[Path, None] = {}
+    for program in program_folders(home):
+        for inside in INSIDE:
+            folder = program / inside
+            try:
+                if folder.is_dir():
+                    found.setdefault(folder.resolve())
+            except OSError:
+                continue
     return list(found)

@@ -43,7 +43,14 @@ TOKEN_TABLES: dict[Family, tuple[tuple[str, ...], ...]] = {
 
 
 class ModelError(UserError):
-    """The model cannot be used: missing, of another family, damaged."""
+    """The model cannot be used: missing, of another family, damaged.
+
+    kind: what it is instead, in a word or two, such as `inpainting`; "" if it is none of these.
+    """
+
+    def __init__(self, message: str, *, where: str = "", remedy: str = "", kind: str = "") -> None:
+        super().__init__(message, where=where, remedy=remedy)
+        self.kind = kind
 
 
 @dataclass(frozen=True)
@@ -236,19 +243,23 @@ def _family_of(shapes: Shapes, path: Path) -> Family:
             raise ModelError(
                 f"{path} is the SDXL refiner; embeddings are trained on the base model",
                 remedy="Use the SDXL base model.",
+                kind="refiner",
             )
         if any_starts("cond_stage_model.model."):
             return "sd2"
         if any_starts("cond_stage_model.transformer."):
             return "sd1"
-        raise ModelError(f"{path} holds a U-Net without its text encoder", remedy="Use the full checkpoint.")
+        raise ModelError(
+            f"{path} holds a U-Net without its text encoder", remedy="Use the full checkpoint.", kind="U-Net only"
+        )
     other = next((name for sign, name in _OTHER_FILES if any(sign in key for key in names)), None)
     what = (
         f"{path} is {other}, not a Stable Diffusion checkpoint"
         if other
         else f"{path} is not a Stable Diffusion checkpoint"
     )
-    raise ModelError(what, remedy="Use an SD 1, SD 2 or SDXL model.")
+    kinds = {"a Flux model": "Flux", "a Stable Diffusion 3 model": "SD 3"}
+    raise ModelError(what, remedy="Use an SD 1, SD 2 or SDXL model.", kind=kinds.get(other or "", ""))
 
 
 _OTHER_FILES = (
@@ -268,6 +279,7 @@ def _check_channels(channels: int, path: Path) -> None:
         raise ModelError(
             f"{path} is an inpainting model",
             remedy="Train on the model that it was made from; the embedding works with both.",
+            kind="inpainting",
         )
     if channels != 4:
         raise ModelError(f"{path} has {channels} input channels; a text-to-image model has 4")

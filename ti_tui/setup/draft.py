@@ -59,6 +59,9 @@ class Draft(FolderChoices):
     mistyped: texts that are not valid values yet, by field name.
     fields:   values of run file fields that were set, by dotted name.
     captioned: whether any image to train has a caption; then the template that uses captions is proposed.
+    proposed: the fields that it began with, those of the last run; see `setup/last_run.py`.
+    like:     the name of that run.
+    runs:     the folder in which the run folder is made if none is given; "" is that of the settings.
     occasion: what the program filled it in for, such as the demo; "" for the user's own draft. Only the user's own
               draft is kept on disk.
     """
@@ -73,6 +76,9 @@ class Draft(FolderChoices):
     saved: float = 0.0
     fields: dict[str, Any] = field(default_factory=dict)
     captioned: bool = False
+    proposed: dict[str, Any] = field(default_factory=dict)
+    like: str = ""
+    runs: str = ""
     occasion: str = ""
 
     @property
@@ -83,8 +89,8 @@ class Draft(FolderChoices):
     @property
     def empty(self) -> bool:
         """Whether nothing was chosen that is worth keeping."""
-        chosen = self.photographs or self.run_folder or self.class_word or self.fields or self.mistyped
-        return not chosen and self.repeats is None
+        chosen = self.photographs or self.run_folder or self.class_word or self.mistyped
+        return not chosen and self.repeats is None and self.fields == self.proposed
 
     def text(self, name: str) -> str:
         """What the field `name` shows: the mistyped text, else its value, else ""."""
@@ -96,7 +102,11 @@ class Draft(FolderChoices):
             return str(getattr(self, name))
         if name == "scheme.segments":
             return ""
-        return spec_of(name).text_of(self.fields[name]) if name in self.fields else ""
+        if name not in self.fields:
+            return ""
+        # Texts need no table of fields, which the first screen must not load.
+        value = self.fields[name]
+        return value if isinstance(value, str) else spec_of(name).text_of(value)
 
     def value(self, name: str) -> Any:
         """The value of a run file field: the one set, else its default."""
@@ -231,7 +241,7 @@ class Draft(FolderChoices):
         from ti_tui.setup.create import is_taken
 
         token = str(self.fields.get("embedding.token") or "new-run")
-        first = user_path(runs_folder).absolute() / token
+        first = user_path(self.runs or runs_folder).absolute() / token
         for number in range(1, MOST_FOLDERS):
             folder = first if number == 1 else first.with_name(f"{token}-{number}")
             if not is_taken(folder):
@@ -357,7 +367,7 @@ _FORM_OF = {
     "Masks": _Form(lambda value: value if value in MASKS else None),
 }
 """By the annotation of a draft's field."""
-_NOT_IN_DRAFT_TABLE = ("fields", "occasion")
+_NOT_IN_DRAFT_TABLE = ("fields", "proposed", "occasion")
 
 
 @cache

@@ -95,6 +95,11 @@ PHOTOGRAPHS = FieldSpec(
     "photographs", "Photographs", "The folder with 5 to 30 photographs of the subject. It is only read.", "path",
     basic=True, required=True,
 )  # fmt: skip
+MODEL = FieldSpec(
+    "model.base", "Model", "The model: a .safetensors or .ckpt file, a diffusers folder, or a hub id.", "path",
+    basic=True, required=True,
+)  # fmt: skip
+"""As in the run file's table, which the first screen must not load."""
 RUN_FOLDER = FieldSpec(
     "run_folder", "Run folder", "Where the run is kept: images, run file, checkpoints, samples, embedding.", "path",
     basic=True,

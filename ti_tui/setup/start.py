@@ -14,6 +14,7 @@ from ti_tui.run import lease
 from ti_tui.run.folder import RunFolder
 from ti_tui.run.process import start_detached
 from ti_tui.settings import remember_run
+from ti_tui.setup import last_run
 from ti_tui.setup.check import check_run
 from ti_tui.setup.create import Created, create_run
 from ti_tui.setup.draft import Draft
@@ -31,15 +32,19 @@ def make_run(
     source = draft.source()
     if source is None:
         raise UserError("no folder of photographs is chosen", remedy="Choose it in the first step.")
-    return create_run(
+    values = draft.values()
+    created = create_run(
         root,
         source,
-        draft.values(),
+        values,
         draft.choices,
         class_word=draft.class_word or None,
         memory=memory,
         progress=progress,
     )
+    if draft.kept:
+        last_run.remember(created.folder.root, values, chosen=bool(draft.run_folder or draft.runs))
+    return created
 
 
 def start_trainer(folder: RunFolder) -> int:

@@ -24,7 +24,7 @@ class WizardStep:
 
 
 STEPS: tuple[WizardStep, ...] = (
-    WizardStep("dataset", "Dataset", ("photographs",)),
+    WizardStep("dataset", "Dataset", ("photographs", "model.base")),
     WizardStep("captions", "Captions", ("dataset.template",)),
     WizardStep(
         "directories", "Directories", ("embedding.token", "class_word", "run_folder", "repeats", "save.install_to")
@@ -81,7 +81,7 @@ def _summary(step: StepId, draft: Draft, findings: Findings) -> str:
         case "directories":
             return str(draft.fields.get("embedding.token", ""))
         case "parameters":
-            if "model.base" not in draft.fields:
+            if "model.base" not in draft.fields or not findings.judged:
                 return ""
             return number(int(draft.value("embedding.vectors")), "vector")
         case "scheme":

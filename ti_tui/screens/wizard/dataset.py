@@ -1,4 +1,4 @@
-"""The dataset step: the folder of photographs, its contents, which are left out, and the entry to the crop review."""
+"""The dataset step: the photographs and the model; which photographs are left out, and the entry to the crop review."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from ti_tui import settings
 from ti_tui.dataset.picture_choices import MASKS
 from ti_tui.formatting import location, number, printable
 from ti_tui.run.problems import Problem
-from ti_tui.screens.wizard.dataset_lines import PhotographLines, choice_line, folder_lines
+from ti_tui.screens.wizard.dataset_lines import PhotographLines, choice_line, folder_lines, why_no_mask
 from ti_tui.screens.wizard.draft_screen import DraftChanged
+from ti_tui.screens.wizard.model_field import ModelField
 from ti_tui.screens.wizard.pane import FormPane, NextStep
 from ti_tui.setup.draft import Draft
-from ti_tui.setup.fields import PHOTOGRAPHS
+from ti_tui.setup.fields import MODEL, PHOTOGRAPHS
 from ti_tui.setup.findings import Findings
 from ti_tui.setup.photographs import OF_PICTURES
 from ti_tui.widgets.canvas import Canvas, Line
@@ -48,10 +49,13 @@ class DatasetPane(FormPane):
     """The photographs with their sizes and problems, and below them the problems of the folder as a whole."""
 
     step = "dataset"
-    TERMS = ("photograph", "image", "crop", "mask", "held-out images")
+    TERMS = ("photograph", "model", "family", "prediction type", "image", "crop", "mask", "held-out images")
     WORDS = (
         f"The folder with the photographs. {ADVICE}\n\nThe folder is only read: training uses copies in the run "
         "folder, turned upright, cropped and resized. Photographs that are left out are not touched.\n\n"
+        "The model is the one that you make pictures with, or one of its family. Those found are listed: in folders "
+        "of A1111, Forge, ComfyUI, SwarmUI and InvokeAI, in the hub's cache, in ~/models, and in model_folders of the "
+        "settings.\n\n"
         "✓ good   ! see the remark beside it   × left out   ✗ cannot be used; if it is only too small or a copy of "
         "another, k uses it all the same\n\n"
         "◐ has a mask: white parts are learned, black parts hardly. The mask is a-mask.png beside a.jpg, or the "
@@ -81,6 +85,7 @@ class DatasetPane(FormPane):
     def compose(self) -> ComposeResult:
         yield FieldRow(PHOTOGRAPHS, self.draft.photographs, placeholder=as_example("~/photos/anna"))
         yield OptionList(id="recent")
+        yield ModelField(self.draft.text(MODEL.name))
         yield Static(ADVICE, id="advice", classes="hint", markup=False)
         yield Static("", id="count", markup=False)
         yield Canvas(id="choices")
@@ -99,10 +104,12 @@ class DatasetPane(FormPane):
         self._show_recent()
 
     def enter(self) -> None:
-        if self._usable and self.draft.photographs:
-            self.query_one("#pictures").focus()
-        else:
+        if not self._usable or not self.draft.photographs:
             self.rows()[0].entry.focus()
+        elif self._model_is_needed:
+            self._model.row.entry.focus()
+        else:
+            self.query_one("#pictures").focus()
 
     def show(self, findings: Findings) -> None:
         super().show(findings)
@@ -111,7 +118,17 @@ class DatasetPane(FormPane):
         self._count()
         self._show_folder()
 
+    @property
+    def _model(self) -> ModelField:
+        return self.query_one(ModelField)
+
+    @property
+    def _model_is_needed(self) -> bool:
+        return not self.draft.text(MODEL.name) or self._needs(self._model.row)
+
     def problems_of(self, name: str) -> list[Problem]:
+        if name == MODEL.name:
+            return self.findings.about(name)
         # Other problems are shown beside and below the photographs.
         return [problem for problem in self.findings.about(name) if problem.severity == "error"]
 
@@ -120,6 +137,10 @@ class DatasetPane(FormPane):
             return KEYS
         if self.query_one("#recent").has_focus:
             return "enter uses one of your recent folders."
+        if self.query_one("#models").has_focus:
+            return "enter takes this model. GB after the pixels: the smallest card that trains it, by the memory plan."
+        if self._model.row.has_focus_within:
+            return f"{MODEL.help} A part of a name narrows the list, down goes to it."
         return f"{PHOTOGRAPHS.help} right completes the path, ctrl+o opens a picker."
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -155,13 +176,41 @@ class DatasetPane(FormPane):
             pictures.highlighted = 0
         self._count()
 
+    def after(self, row: FieldRow) -> None:
+        if row.spec is MODEL:
+            if self._model.narrows and self._model.enter_list():
+                # Nothing is wrong yet: the model is about to be chosen.
+                row.remove_class("-visited")
+                self.show_row(row)
+            else:
+                self.after_last()
+        elif self._recent and not self.draft.photographs:
+            self.query_one("#recent").focus()
+        elif self._model_is_needed:
+            super().after(row)
+        else:
+            self.after_last()
+
+    def on_model_field_picked(self, message: ModelField.Picked) -> None:
+        message.stop()
+        self._model.row.add_class("-visited")
+        self._model.row.control.show_text(message.base)
+        self.take(MODEL.name, message.base)
+        self.after_last()
+
+    def take(self, name: str, text: str) -> None:
+        super().take(name, text)
+        self._model.find()
+        if name == MODEL.name:
+            self._model.filter()
+
     def after_last(self) -> None:
         self._entered = self.draft.photographs
         if self._usable and not self._checking:
             self._entered = ""
             self.query_one("#pictures").focus()
-        elif self._recent and not self.draft.photographs:
-            self.query_one("#recent").focus()
+        elif not self.draft.photographs:
+            self.rows()[0].entry.focus()
 
     def action_leave_out(self) -> None:
         photograph, pictures = self._current, self.query_one("#pictures", OptionList)
@@ -339,17 +388,9 @@ class DatasetPane(FormPane):
         if chosen == "none":
             outcome = "images are learned as a whole"
         elif not have:
-            outcome = self._why_no_mask()
+            outcome = why_no_mask(chosen)
         elif self.draft.value("dataset.masks"):
             outcome = f"{have} of {len(trained)}; outside the mask hardly counts"
         else:
             outcome = f"{have} of {len(trained)}, not used: Masks in step 4 is off"
         return choice_line("m", "masks", MASKS, chosen, outcome)
-
-    def _why_no_mask(self) -> str:
-        """Why no image gets a mask, although masks are chosen."""
-        from ti_tui.dataset.faces import installed
-
-        if self.draft.choices.masks == "found":
-            return "no photograph has one"
-        return "no face was found" if installed() else "needs pip install 'ti_tui[faces]'"

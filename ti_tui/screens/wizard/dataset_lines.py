@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from textual.content import Content
 
+from ti_tui.dataset.picture_choices import Masks
 from ti_tui.formatting import printable
 from ti_tui.run.problems import Problem, Problems, worst_first
 from ti_tui.setup.draft import Draft
@@ -117,3 +118,12 @@ def _label(name: str, width: int) -> str:
     """The name of a photograph in `width` cells; without its sub-folders if it would be longer."""
     text = printable(name)
     return cut(text if cell_len(text) <= width else text.rpartition("/")[2], width)
+
+
+def why_no_mask(masks: Masks) -> str:
+    """Why no image gets a mask, although masks are chosen."""
+    from ti_tui.dataset.faces import installed
+
+    if masks == "found":
+        return "no photograph has one"
+    return "no face was found" if installed() else "needs pip install 'ti_tui[faces]'"

@@ -140,7 +140,7 @@ class FormPane(StepPane):
     def show_row(self, row: FieldRow) -> None:
         """Show one field with its note and its problems."""
         name, text = row.spec.name, ""
-        if "." in name:
+        if "." in name and self.findings.judged:
             # This import is slow (images, tokens, plans); the first screen must not wait for it.
             from ti_tui.setup.explain import note
 
@@ -200,10 +200,14 @@ class FormPane(StepPane):
         message.row.add_class("-visited")
         self.show_row(message.row)
         message.row.flag()
+        self.after(message.row)
+
+    def after(self, row: FieldRow) -> None:
+        """Enter was pressed in `row`: go to the next field, or to the next step."""
         rows = list(self.rows())
-        after = rows[rows.index(message.row) + 1 :]
-        if after:
-            after[0].entry.focus()
+        below = rows[rows.index(row) + 1 :]
+        if below:
+            below[0].entry.focus()
         else:
             self.after_last()
 

@@ -11,7 +11,7 @@ from ti_tui.setup.draft import Draft
 from ti_tui.setup.fields import FieldSpec, recipe_fields
 from ti_tui.setup.findings import Findings
 from ti_tui.setup.steps import step_of
-from ti_tui.widgets.controls import Edited, EditingFinished, TextLine, as_default, as_example
+from ti_tui.widgets.controls import Edited, EditingFinished, TextLine, as_default
 from ti_tui.widgets.field_row import FieldRow
 
 HIDDEN = frozenset({"dataset.images"})
@@ -25,7 +25,6 @@ TITLES = {
     "sample": "Samples",
     "evaluation": "Eval loss",
 }
-PLACEHOLDERS = {"model.base": as_example("~/models/anything.safetensors")}
 
 
 def shown_fields() -> list[FieldSpec]:
@@ -44,11 +43,11 @@ class ParametersPane(FormPane):
 
     step = "parameters"
     TERMS = (
-        "model", "initial words", "vectors", "norm", "batch size", "gradient accumulation", "effective batch",
+        "initial words", "vectors", "norm", "batch size", "gradient accumulation", "effective batch",
         "optimizer", "seed", "checkpoint", "sample", "eval loss", "held-out images", "gradient checkpointing",
     )  # fmt: skip
     WORDS = (
-        "Everything has a working default; only the model must be chosen. A star marks a field that differs from its "
+        "Everything has a working default. A star marks a field that differs from its "
         "default; ctrl+r resets it.\n\nBatch size and gradient accumulation are best left on auto: together they make "
         "each step use every image once, in micro-batches that fit into memory. That makes the loss steady, and the "
         "size of the micro-batches does not change the result.\n\nVectors: more of them hold more detail, need more "
@@ -161,7 +160,7 @@ class ParametersPane(FormPane):
 
     def _row(self, spec: FieldSpec) -> FieldRow:
         self._have.add(spec.name)
-        return FieldRow(spec, self.draft.text(spec.name), placeholder=PLACEHOLDERS.get(spec.name, ""))
+        return FieldRow(spec, self.draft.text(spec.name))
 
     def _show_advanced(self, on: bool) -> None:
         self._advanced = on

@@ -19,6 +19,7 @@ from ti_tui.screens.wizard.dataset import DatasetPane
 from ti_tui.screens.wizard.importing import ImportingScreen
 from ti_tui.screens.wizard.pane import FormPane, GoTo, Ready, StepPane
 from ti_tui.setup.draft import Draft, bad_draft_path, drop_draft, load_draft
+from ti_tui.setup.last_run import proposed_draft
 from ti_tui.setup.steps import STEPS, StepId, state_of, step_of
 from ti_tui.widgets.canvas import Canvas, spread
 from ti_tui.widgets.key_line import KeyLine
@@ -72,7 +73,7 @@ class WizardScreen(ImportingScreen):
     ]  # fmt: skip
 
     def __init__(self, draft: Draft | None = None) -> None:
-        super().__init__(draft)
+        super().__init__(draft or proposed_draft())
         self.here: StepId = "dataset"
         # In a draft that is given filled in, only the last step is still ahead.
         self.visited: set[StepId] = {step.id for step in STEPS[:-1]} if draft is not None else set()
@@ -154,7 +155,7 @@ class WizardScreen(ImportingScreen):
             return
         row = pane.row_with_focus()
         paths = [row for row in pane.rows() if row.spec.kind == "path"]
-        if row is None and len(paths) == 1:
+        if row is None and paths and (len(paths) == 1 or self.here == "dataset"):
             row = paths[0]
         if row is None or (row.spec.kind != "path" and row.spec.name != "embedding.init"):
             self.notify("This field takes no path.", timeout=2)
@@ -281,7 +282,8 @@ class WizardScreen(ImportingScreen):
             # A machine's free memory never rests; its tenths would be sent again with every key.
             digits = 1 if hardware.kind == "cuda" else 0
             device = f"{hardware.name}   {free:.{digits}f} of {total:.{digits}f} GiB free "
-        title = [(" ti_tui", "accent b"), (f"   {self.draft.occasion or 'new embedding'}", "muted")]
+        like = f", settings of {printable(self.draft.like)}" if self.draft.like else ""
+        title = [(" ti_tui", "accent b"), (f"   {self.draft.occasion or 'new embedding'}", "muted"), (like, "muted")]
         self.query_one("#head", Canvas).draw([spread(title, (device, "muted"), self.size.width, least=2)])
 
     def explain(self) -> None:
