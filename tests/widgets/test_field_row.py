@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ti_tui.screens.wizard import directories, parameters
+from ti_tui.screens.wizard.directories import PLACEHOLDERS
 from ti_tui.setup.fields import OWN, FieldSpec, recipe_fields
 from ti_tui.widgets.controls import TextLine
 from ti_tui.widgets.field_row import FieldRow
-
-PLACEHOLDERS = {**directories.PLACEHOLDERS, **parameters.PLACEHOLDERS}
 
 
 @pytest.mark.parametrize(
