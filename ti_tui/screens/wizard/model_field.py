@@ -31,6 +31,8 @@ SHOW_SECONDS = 0.3
 OTHER_COLUMNS = 37
 """Columns of a line that are not the name's: size, family, use."""
 LEAST_NAME = 16
+LEAST_HEIGHT, SCROLLBAR = 6, 2
+"""A list of more lines may have a scrollbar, which takes two columns."""
 TO_TYPE = "no model was found: type a path or a hub id, or press ctrl+o for a picker"
 
 
@@ -79,10 +81,10 @@ class ModelField(AppAccess, WorkerErrors, Vertical):
 
     def filter(self) -> None:
         """Show the models whose name contains what is typed, all of them for a path."""
-        options, width = self._list, self.size.width - 20
+        options, shown = self._list, self._shown()
+        width = self.size.width - 20 - (SCROLLBAR if len(shown) > LEAST_HEIGHT else 0)
         at = options.highlighted
         before = options.get_option_at_index(at).id if at is not None and options.option_count else None
-        shown = self._shown()
         lines = [Option(Content(line_of(model, width)), id=model.base, disabled=bool(model.refused)) for model in shown]
         if not lines:
             lines = [Option(TO_TYPE if self._ended else "looking for models ...", disabled=True)]
