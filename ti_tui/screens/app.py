@@ -20,6 +20,7 @@ from ti_tui import settings, terminal
 from ti_tui.crash import write_crash
 from ti_tui.formatting import location, printable
 from ti_tui.run.folder import RunFolder
+from ti_tui.screens import key_parser
 from ti_tui.screens.base import NARROW, BaseApp
 from ti_tui.screens.lean_output import lean
 from ti_tui.themes import few_colours, shipped_and_own, variable_defaults
@@ -209,7 +210,7 @@ def run_app(*, run: RunFolder | None = None, draft: Draft | None = None, mouse: 
 
     run: the run whose dashboard is opened; without one the wizard opens, with `draft` if it is given.
     """
-    _restore_alt_digit_keys()
+    key_parser.install(settings.load_settings()[0].keys.values())
     if hasattr(signal, "SIGHUP"):
         # Under nohup the app would go on invisibly after its terminal is lost. The trainer has its own session.
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -226,14 +227,6 @@ def run_app(*, run: RunFolder | None = None, draft: Draft | None = None, mouse: 
         if not crash.again:
             terminal.error(f"The details are in {app.crash}")
             return 1
-
-
-def _restore_alt_digit_keys() -> None:
-    """Textual turns alt+digit into what WezTerm types on a Mac; here these keys open a step of the wizard."""
-    from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
-
-    for digit in range(1, 7):
-        ANSI_SEQUENCES_KEYS.pop(f"\x1b{digit}", None)  # type: ignore[attr-defined]
 
 
 def protocol() -> Protocol:

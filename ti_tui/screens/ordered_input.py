@@ -17,6 +17,8 @@ ROUNDS = 12
 SECONDS = 5.0
 """How long the effects of one key may delay the next: a handler that waits for a person must not block the keyboard."""
 POLL_SECONDS = 0.02
+OPENING = "opening"
+"""Attribute of a screen: whether a part of it is opening that will take the focus, and so the next key."""
 
 
 class OrderedInput(App[None], inherit_bindings=False):
@@ -62,6 +64,8 @@ class OrderedInput(App[None], inherit_bindings=False):
         for _ in range(ROUNDS):
             for pump in before:
                 await _reach(pump, end)
+            while getattr(self.screen, OPENING, False) and self.is_running and time.monotonic() < end:
+                await asyncio.sleep(POLL_SECONDS)
             now = self._receivers(self.focused or self.screen)
             if now == before and not any(pump.message_queue_size for pump in now):
                 return

@@ -78,6 +78,7 @@ class WizardScreen(ImportingScreen):
         # In a draft that is given filled in, only the last step is still ahead.
         self.visited: set[StepId] = {step.id for step in STEPS[:-1]} if draft is not None else set()
         self._wanted = ""
+        self.opening = False
 
     def compose(self) -> ComposeResult:
         yield Canvas(id="head")
@@ -203,6 +204,8 @@ class WizardScreen(ImportingScreen):
         if panes.query(f"#pane-{step}"):
             self._enter(step)
         else:
+            # The next key is for the field that it begins with.
+            self.opening = True
             panes.mount(_pane(step, self.draft))
         self.show_findings()
 
@@ -216,6 +219,7 @@ class WizardScreen(ImportingScreen):
         pane = self.open_pane
         if pane is None or step != self.here:
             return
+        self.opening = False
         pane.show(self.findings)
         if not (self._wanted and pane.go_to(self._wanted)):
             pane.enter()
