@@ -158,3 +158,29 @@ def test_a_project_of_kohya_ss_is_read_by_its_img_folder(folder: Path) -> None:
     assert names_in(project) == [f"img/7_zkz woman/{name}.png" for name in "abc"]
     assert [picture.repeats for picture in scan(project).pictures] == [7, 7, 7]
     assert [file.name for file in survey(project).files] == names_in(project)
+
+
+def test_images_of_the_same_name_in_two_folders_keep_their_captions(folder: Path) -> None:
+    root = folder.parent / "project"
+    for name, text in (("5_x", "red"), ("10_y", "blue")):
+        (root / name).mkdir(parents=True)
+        Image.new("RGB", (64, 64)).save(root / name / "1.png")
+        (root / name / "1.txt").write_text(text)
+    export_captions(scan(root), "sd-scripts", root)
+    for path in root.rglob("*.txt"):
+        path.unlink()
+    found = {picture.path.parent.name: picture.caption for picture in scan(root).pictures}
+    assert found == {"5_x": "red", "10_y": "blue"}
+
+
+def test_an_export_stays_in_its_folder(folder: Path) -> None:
+    (folder / "5_x").mkdir()
+    (folder / "a.png").rename(folder / "5_x" / "a.png")
+    (folder / "5_x" / "a.txt").write_text("a cup")
+    place, outside = folder.parent / "out", folder.parent / "outside"
+    place.mkdir()
+    outside.mkdir()
+    (place / "5_x").symlink_to(outside)
+    with pytest.raises(UserError, match="leads out"):
+        export_captions(scan(folder), "txt", place)
+    assert not list(outside.iterdir())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -185,6 +186,8 @@ def test_it_is_known_whether_images_leave_this_machine(url: str, here: bool) -> 
         "http://",
         "http://me:pass@x/v1",
         "http://x:99999",
+        "http://[",
+        "http://x?y=1",
         "http://x/\x1b",
         "file:///etc",
     ],
@@ -200,3 +203,44 @@ def test_an_address_can_stand_where_a_captioner_is_named(monkeypatch: pytest.Mon
     monkeypatch.setenv("TI_TUI_CAPTIONER", "http://localhost:11434 llava:7b")
     assert find_captioner() == Endpoint("http://localhost:11434/v1", "llava:7b")
     assert Endpoint.named("/models/blip") is None
+
+
+def test_images_for_this_machine_go_past_a_proxy(
+    server: Server, images: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    messages = list(captioner(server).caption(images))
+    assert messages[-1] == CaptioningFinished("done", 3, 0)
+
+
+def test_an_image_whose_answer_never_ends_is_given_up_and_the_others_go_on(
+    server: Server, images: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "MOST_SECONDS", 2.0)
+    release = threading.Event()
+
+    def answer(number: int, body: dict[str, Any]) -> Answer:
+        if number == 0:
+            release.wait(60)
+        return chat("a cup")
+
+    server.answer = answer
+    try:
+        messages = list(captioner(server, parallel=1).caption(images))
+    finally:
+        release.set()
+    assert messages[-1] == CaptioningFinished("done", 2, 1)
+    assert all(thread.daemon for thread in threading.enumerate() if thread.name.startswith("endpoint"))
+
+
+def test_a_refused_key_is_not_repeated(
+    server: Server, images: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEY, "sk-secret")
+    server.answer = lambda number, body: (401, {}, b'{"error": "sk-secret is wrong"}')
+    (finished,) = captioner(server, parallel=1).caption(images)
+    assert isinstance(finished, CaptioningFinished) and "sk-secret" not in finished.reason
+    monkeypatch.setenv(KEY, "two\nlines")
+    (finished,) = captioner(server, parallel=1).caption(images)
+    assert isinstance(finished, CaptioningFinished) and "no key has" in finished.reason

@@ -408,3 +408,14 @@ def test_segments_are_read_from_the_values_they_were_written_as() -> None:
     assert segments_from_values(values) == segments
     with pytest.raises(SchemeError):
         segments_from_values([{"learning_rate": 0.1, "steps": 0}])
+
+
+def test_a_scheme_that_has_ended_cannot_be_continued_and_has_bounded_parts() -> None:
+    scheme = parse("0.1:10, 0.05:20", "for")
+    with pytest.raises(SchemeError, match="ends at step 30, and the run is at step 31"):
+        scheme.steered(31, (Segment(0.1, 100),), 31)
+    with pytest.raises(SchemeError, match="1000 at most"):
+        Scheme((Segment(0.1, 1),) * 1001)
+    past = Scheme((Segment(0.2, 1000),))
+    with pytest.raises(SchemeError, match="100 at most"):
+        Scheme((Segment(0.1, 1000),), earlier=tuple(EarlierScheme(until, past) for until in range(1, 102)))

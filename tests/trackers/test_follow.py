@@ -166,3 +166,22 @@ def test_sigusr1_asks_for_a_checkpoint(folder: RunFolder) -> None:
         assert [request.kind for request in requests.take(folder)] == ["save"]
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_command_does_not_run_in_the_run_folder(
+    folder: RunFolder, told: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.root)
+    Hooks({"end": 'pwd > "$TOLD"'}, "zkz").tell(folder, Event(1.0, "end", {"outcome": "done"}), 1)
+    assert told.read_text().strip() != str(folder.root)
+
+
+def test_events_of_a_later_trainer_are_its_own_followers(folder: RunFolder, told: Path) -> None:
+    writer = EventWriter(folder.events)
+    writer.write("run", step=0, total_steps=9)
+    writer.write("step", step=3, loss=0.1)
+    writer.write("run", step=3, total_steps=9)
+    writer.write("verdict", step=4, verdict="learned", reason="x")
+    writer.write("end", outcome="done", step=9)
+    Follower(folder, [], Hooks({"end": TELL, "verdict": TELL, "error": TELL}, "zkz")).follow(ended_process())
+    assert [line["TI_TUI_EVENT"] for line in lines(told)] == ["error"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -67,7 +68,9 @@ def test_what_is_no_sample_of_the_run_is_not_read(make_run: MakeRun, tmp_path: P
     folder.create()
     Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
     (folder.root / "bad.png").write_bytes(b"no picture")
-    EventWriter(folder.events).write("sample", step=1, files=["../secret.png", "bad.png", "gone.png"], prompts=[])
+    os.mkfifo(folder.root / "pipe.png")
+    files = ["../secret.png", "bad.png", "gone.png", "pipe.png"]
+    EventWriter(folder.events).write("sample", step=1, files=files, prompts=[])
     follower = Follower(folder, [TensorBoard(folder)], Hooks({}, "zkz"))
     follower.read()
     follower.close()
@@ -82,6 +85,12 @@ def test_a_link_in_place_of_the_folder_is_not_followed(make_run: MakeRun, tmp_pa
     (folder.events.parent / "tensorboard").symlink_to(tmp_path / "mine")
     result = CliRunner().invoke(cli, ["log", str(folder.root)])
     assert result.exit_code != 0 and (tmp_path / "mine" / "thesis").exists()
+    shutil.rmtree(folder.events.parent)
+    (tmp_path / "mine" / "tensorboard").mkdir()
+    (tmp_path / "mine" / "tensorboard" / "thesis").touch()
+    folder.events.parent.symlink_to(tmp_path / "mine")
+    result = CliRunner().invoke(cli, ["log", str(folder.root)])
+    assert result.exit_code != 0 and (tmp_path / "mine" / "tensorboard" / "thesis").exists()
 
 
 @pytest.mark.usefixtures("forked_processes")

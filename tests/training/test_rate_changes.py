@@ -137,3 +137,23 @@ def test_rates_that_are_used_up_when_they_are_taken_are_told(make_run: MakeRun, 
     assert rates(folder) == [0.01] * 6 and folder.file.read_text() == before
     told = [event["message"] for event in events(folder, "warning")]
     assert any("these rates end at step 3, and the run is at step 4" in message for message in told)
+
+
+def test_a_change_beyond_the_end_is_told_and_not_taken_again(make_run: MakeRun, train: Train, at_steps: At) -> None:
+    folder = make_run(scheme="0.01:4")
+    at_steps({2: lambda: requests.submit(folder, "scheme", step=10**30, segments=[Segment(0.002, 2)])})
+    assert train(folder) == 0 and not list(folder.requests.iterdir())
+    assert any("the changed scheme is not used" in event["message"] for event in events(folder, "warning"))
+
+
+def test_rates_edited_by_hand_beside_a_change_that_fails_are_not_taken_for_trained_ones(
+    make_run: MakeRun, train: Train, at_steps: At
+) -> None:
+    folder = make_run(scheme="0.01:6")
+
+    def edited() -> None:
+        edit(folder, "learning_rate = 0.01, steps = 6", "learning_rate = 0.9, steps = 6")
+        requests.submit(folder, "scheme", step=1, segments=[Segment(0.002, 1)])
+
+    at_steps({3: edited})
+    assert train(folder) == 0 and rates(folder) == [0.01] * 6

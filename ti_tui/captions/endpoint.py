@@ -28,12 +28,13 @@ class Endpoint:
     def of(cls, url: str, model: str) -> Endpoint:
         """Raises CaptionerError for an address that is none."""
         text = url.strip().rstrip("/").removesuffix("/chat/completions")
-        parts = urllib.parse.urlsplit(text)
         try:
+            parts = urllib.parse.urlsplit(text)
             usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+            usable = usable and not (parts.username or parts.password or parts.query or parts.fragment)
         except ValueError:
             usable = False
-        if not usable or parts.username or parts.password or not text.isprintable() or " " in text:
+        if not usable or not text.isprintable() or " " in text:
             raise CaptionerError(
                 f"{printable(url)} is not the address of a captioner",
                 remedy="Write it like http://localhost:11434/v1; a key belongs into $" + KEY + ".",

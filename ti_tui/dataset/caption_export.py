@@ -31,7 +31,13 @@ def export_captions(images: Scan, form: CaptionForm, place: Path, *, force: bool
     captions = {name_in(images.folder, one.path): one.caption for one in images.pictures if one.caption}
     if not captions:
         raise UserError(f"no image in {images.folder} has a caption")
-    files = {place / name: text for name, text in _content(images, form, captions).items()}
+    content = _content(images, form, captions)
+    if form in {"txt", "caption"} and len(content) < len(captions):
+        raise UserError("several images would share a caption file", remedy="Export jsonl, csv or sd-scripts instead.")
+    files = {place / name: text for name, text in content.items()}
+    for path in files:
+        if not path.parent.resolve().is_relative_to(place.resolve()):
+            raise UserError(f"{path.parent} is a link that leads out of {place}", remedy="Choose another folder.")
     if not force and (there := [path for path in files if path.exists()]):
         raise UserError(f"{there[0]} already exists", remedy="Give --force to replace it.")
     for path, text in files.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -32,12 +32,12 @@ class CaptionTable:
     """The captions in one file for a folder. path: the file; problem: why it cannot be read, or "".
 
     by_name: captions by an image's path within the folder, with `/`; by_stem: by its name without ending, for files
-    that do not tell it.
+    that do not tell it, each with the folders that its path names.
     """
 
     path: Path
     by_name: Mapping[str, str] = field(default_factory=dict)
-    by_stem: Mapping[str, str] = field(default_factory=dict)
+    by_stem: Mapping[str, Sequence[tuple[tuple[str, ...], str]]] = field(default_factory=dict)
     problem: str = ""
 
     def caption(self, picture: Path) -> str | None:
@@ -46,7 +46,12 @@ class CaptionTable:
             name = picture.relative_to(self.path.parent).as_posix()
         except ValueError:
             name = picture.name
-        return self.by_name.get(name, self.by_stem.get(picture.stem))
+        if name in self.by_name:
+            return self.by_name[name]
+        folders = picture.parent.parts[::-1]
+        # Of several images with this name, the one in the folders most like these.
+        of_stem = self.by_stem.get(picture.stem, ())
+        return max(of_stem, key=lambda each: _alike(each[0][::-1], folders))[1] if of_stem else None
 
     def without_picture(self, stems: set[str]) -> int:
         """Number of captions for images of which none of `stems` is the name without ending."""
@@ -84,13 +89,16 @@ def caption_beside(path: Path) -> str:
     return _text_of(values) if isinstance(values, dict) else values if isinstance(values, str) else ""
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _read(path: Path, _size: int, _changed: int) -> CaptionTable:
     if leads_out(path, path.parent):
         return CaptionTable(path, problem="is a link to a file outside the folder; it is not read")
     try:
         if path.name.endswith(".json"):
-            return CaptionTable(path, by_stem=dict(_sd_scripts(path)))
+            by_stem: dict[str, list[tuple[tuple[str, ...], str]]] = {}
+            for stem, folders, caption in _sd_scripts(path):
+                by_stem.setdefault(stem, []).append((folders, caption))
+            return CaptionTable(path, by_stem=by_stem)
         return CaptionTable(path, by_name=dict(_rows(path)))
     except OSError as error:
         return CaptionTable(path, problem=f"cannot be read: {error.strerror or error}")
@@ -101,7 +109,7 @@ def _read(path: Path, _size: int, _changed: int) -> CaptionTable:
 def _rows(path: Path) -> Iterator[tuple[str, str]]:
     text = bounded.read_text(path, _LIMIT)
     if path.suffix == ".csv":
-        rows: Iterator[Any] = csv.DictReader(io.StringIO(text))
+        rows: Iterator[Any] = _csv_rows(text)
     else:
         rows = (_line(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip())
     for number, row in enumerate(rows, start=1):
@@ -112,6 +120,14 @@ def _rows(path: Path) -> Iterator[tuple[str, str]]:
             yield name.replace("\\", "/").removeprefix("./"), caption
 
 
+def _csv_rows(text: str) -> Iterator[dict[str, str]]:
+    """The columns that matter of each row."""
+    reader = csv.reader(io.StringIO(text))
+    wanted = {at: name for at, name in enumerate(next(reader, [])) if name in {"file_name", "tags", *TEXTS}}
+    for row in reader:
+        yield {name: row[at] for at, name in wanted.items() if at < len(row)}
+
+
 def _line(number: int, line: str) -> Any:
     try:
         return bounded.parse_json(line)
@@ -119,7 +135,15 @@ def _line(number: int, line: str) -> Any:
         raise ValueError(f"line {number}: {error}") from None
 
 
-def _sd_scripts(path: Path) -> Iterator[tuple[str, str]]:
+def _alike(first: Sequence[str], second: Sequence[str]) -> int:
+    """How many of the first parts are the same."""
+    return next(
+        (at for at, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
+    )
+
+
+def _sd_scripts(path: Path) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    """(name without ending, folders, caption) of each image."""
     values = bounded.read_json(path, _LIMIT)
     if not isinstance(values, dict):
         raise ValueError("it is not a table of images")
@@ -129,9 +153,10 @@ def _sd_scripts(path: Path) -> Iterator[tuple[str, str]]:
         caption, tags = row.get("caption"), row.get("tags")
         parts = [part for part in (caption, tags) if isinstance(part, str) and part]
         if parts:
-            name = key.replace("\\", "/").rpartition("/")[2]
+            *folders, name = key.replace("\\", "/").split("/")
             stem, dot, ending = name.rpartition(".")
-            yield (stem if dot and ending.isalnum() and len(ending) <= 5 else name), ", ".join(parts)
+            known = stem if dot and ending.isalnum() and len(ending) <= 5 else name
+            yield known, tuple(folders), ", ".join(parts)
 
 
 def _text_of(row: Mapping[str, Any]) -> str:

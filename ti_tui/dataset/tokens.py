@@ -140,6 +140,10 @@ class PromptTokenizer:
         entry = pieces[0][0] if len(pieces) == 1 else ""
         return entry in self._vocab or f"{entry}</w>" in self._vocab
 
+    def is_entry(self, text: str) -> bool:
+        """Whether `text` itself is a key of the vocabulary, which diffusers refuses to add once more."""
+        return text in self._vocab
+
     def encode(self, prompt: str, vectors: int, vocabulary: int) -> Encoded:
         """Ids of `prompt` with each [name] expanded into `vectors` ids from `vocabulary` on."""
         learned = list(range(vocabulary, vocabulary + vectors))

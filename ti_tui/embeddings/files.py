@@ -297,6 +297,9 @@ def read_safetensors(path: Path) -> tuple[dict[str, Vectors], dict[str, str]]:
     header = bounded.parse_json(content[8 : 8 + length])
     metadata = {str(key): str(value) for key, value in header.pop("__metadata__", {}).items()}
     tensors: dict[str, Vectors] = {}
+    ends = [entry["data_offsets"] for entry in header.values()]
+    if sum(end - start for start, end in ends) > len(content):
+        raise EmbeddingError(f"{path}: its tensors overlap")
     for name, entry in header.items():
         start, end = entry["data_offsets"]
         if entry["dtype"] not in NUMPY_TYPES:

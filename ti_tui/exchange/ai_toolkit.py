@@ -59,7 +59,7 @@ FIELDS: tuple[Counterpart, ...] = (
     same(f"{P}datasets.*.flip_x", "dataset.flip"),
     joins(f"{P}train.steps", "steps", "scheme.segments", count, default=1000),
     joins(f"{P}train.lr", "rate", "scheme.segments", positive, default=1e-6),
-    joins(f"{P}train.embedding_lr", "rate", "scheme.segments", positive),
+    joins(f"{P}train.embedding_lr", "rate", "scheme.segments", positive, prior=True),
     joins(f"{P}train.lr_scheduler", "scheduler", "scheme.shape", text),
     joins(f"{P}train.lr_scheduler_params.num_cycles", "cycles", "scheme.segments", positive),
     joins(f"{P}train.lr_scheduler_params.eta_min", "lowest rate", "scheme.segments", positive),

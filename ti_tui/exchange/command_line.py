@@ -121,6 +121,8 @@ def _command(line: str, *, batch: bool) -> TrainingCommand:
     begin = max((index + 1 for index in ends if index < place), default=0)
     end = min((index for index in ends if index > place), default=len(words))
     script = re.split(r"[/\\]", words[place])[-1]
+    # What the shell does with the output is no value of the last option.
+    end = next((index for index in range(place + 1, end) if re.match(r"\d*[<>]", words[index])), end)
     given, loose = options(words[place + 1 : end])
     launcher, _ = options(words[begin:place])
     notes = [f"{word!r} belongs to no option" for word in loose[:5]]

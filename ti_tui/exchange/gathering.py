@@ -159,7 +159,7 @@ class Gathered:
 
     def first(self, part: Part) -> Contribution | None:
         """The contribution that decides; the others are settled as left out."""
-        found = sorted(self.all_of(part), key=lambda each: each.default)
+        found = sorted(self.all_of(part), key=_rank)
         for other in found[1:]:
             alike = other.value == found[0].value
             self.settle(other, "same" if alike else "left out", note=f"{found[0].name} decides")
@@ -167,7 +167,7 @@ class Gathered:
 
     def value(self, part: Part, otherwise: Any = None) -> Any:
         """The value that decides, settled or not; `otherwise` if there is none."""
-        found = sorted(self.parts.get(part, ()), key=lambda each: each.default)
+        found = sorted(self.parts.get(part, ()), key=_rank)
         return found[0].value if found else otherwise
 
     def settle(self, found: Contribution | None, fate: Fate, ours: str = "", note: str = "") -> None:
@@ -205,3 +205,8 @@ def _without_counterpart(value: Any, row: Counterpart | None) -> tuple[Fate, str
 
 def _of_nothing(row: Counterpart) -> str:
     return row.note or "not used there, nor here"
+
+
+def _rank(found: Contribution) -> tuple[bool, bool]:
+    """Sort key: what the file says before the program's defaults, and what goes before the others there."""
+    return found.default, not found.counterpart.prior

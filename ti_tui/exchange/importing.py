@@ -15,6 +15,7 @@ from ti_tui.exchange.programs import FIELDS, PROGRAMS, counterpart
 from ti_tui.exchange.prompts import sample_prompts
 from ti_tui.exchange.referenced import with_referenced
 from ti_tui.exchange.schedule import schedule
+from ti_tui.exchange.unused import unused
 from ti_tui.exchange.values import coerced, shown
 from ti_tui.run.file import value_of
 from ti_tui.run.problems import ProblemsError
@@ -72,8 +73,11 @@ def convert(source: ForeignSettings, given: Given = NOTHING_GIVEN) -> ImportedSe
     """Turn the fields of a file into those of a run."""
     g = Gathered(source, given)
     exact: dict[str, Any] = {}
+    not_used = unused(source)
     for item in source.fields:
-        if item.key.startswith("ti_tui:"):
+        if item.name in not_used:
+            g.rows.append(ImportedField(item.name, shown(item.value), "", "left out", not_used[item.name]))
+        elif item.key.startswith("ti_tui:"):
             _own_line(g, item, exact)
         elif item.key == READ:
             value, said = item.value

@@ -51,6 +51,7 @@ class Counterpart:
     harmless: values (in lower case) at which nothing is lost by leaving it out, besides those that are empty or off.
     always:   for fields without a counterpart: what it switches on is always done here.
     default:  what that program takes if the file does not say, where that is not our default; None if nothing.
+    prior:    whether it goes before the other fields of its part.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Counterpart:
     harmless: tuple[str, ...] = ()
     always: bool = False
     default: Any = None
+    prior: bool = False
 
     @property
     def left_out(self) -> bool:
@@ -79,10 +81,17 @@ def changed(name: str, ours: str, convert: Convert, note: str, *, default: Any =
 
 
 def joins(
-    name: str, part: Part, ours: str, convert: Convert | None = None, *, note: str = "", default: Any = None
+    name: str,
+    part: Part,
+    ours: str,
+    convert: Convert | None = None,
+    *,
+    note: str = "",
+    default: Any = None,
+    prior: bool = False,
 ) -> Counterpart:
     """A field that decides together with others."""
-    return Counterpart(name, ours, part, convert, note, default=default)
+    return Counterpart(name, ours, part, convert, note, default=default, prior=prior)
 
 
 def lacks(names: str, note: str, *harmless: str) -> tuple[Counterpart, ...]:

@@ -108,7 +108,7 @@ FIELDS: tuple[Counterpart, ...] = (
     joins("embeddings.*.model_name", "initial file", "embedding.init", text),
     joins("embedding_model_name", "initial file", "embedding.init", text),
     changed("preserve_embedding_norm", "embedding.norm", when_on("match"), "match keeps the vocabulary's norm"),
-    joins("embedding_learning_rate", "rate", "scheme.segments", positive),
+    joins("embedding_learning_rate", "rate", "scheme.segments", positive, prior=True),
     joins("learning_rate", "rate", "scheme.segments", positive, default=3e-6),
     joins("epochs", "epochs", "scheme.segments", count, default=100),
     joins("learning_rate_scheduler", "scheduler", "scheme.shape", _scheduler),

@@ -215,7 +215,8 @@ def _settle_warmup(g: Gathered, found: dict[Part, Contribution | None], warmup: 
 
 def _of_rules(rules: str, rate: float, steps: int) -> Scheme:
     """kohya's `step_rules`: multiples of the rate, each with the step that it holds until; the last has none."""
-    parts = [part.strip() for part in rules.split(",") if part.strip()]
+    # sd-scripts reads the value as Python, so it stands in quotes.
+    parts = [part.strip() for part in rules.strip().strip("'\"").split(",") if part.strip()]
     if len(parts) > 1000:
         raise SchemeError("it has more than 1000 step_rules")
     text = ", ".join(

@@ -159,7 +159,7 @@ def _scheduler(source: ExportSource) -> dict[str, Any]:
             try:
                 values |= {
                     "lr_scheduler": "piecewise_constant",
-                    "lr_scheduler_args": [f"step_rules={step_rules(scheme)}"],
+                    "lr_scheduler_args": [f"step_rules='{step_rules(scheme)}'"],
                 }
             except SchemeError:
                 values["lr_scheduler"] = "constant_with_warmup"

@@ -20,7 +20,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +40,8 @@ INSTRUCTION = (
 LONG_SIDE = 1024
 SECONDS = 180.0
 """For one answer: a large model on a processor takes minutes."""
+MOST_SECONDS = 900.0
+"""For all tries at one image: a server can send a byte now and then for ever."""
 TRIES = 4
 LARGEST_ANSWER = 1 << 20
 MOST_WAIT = 60.0
@@ -68,44 +69,61 @@ class EndpointCaptioner:
     def caption(self, images: Mapping[str, Path], first_words: str = "") -> Messages:
         """Request captions of `images` (files by name); yields messages as they arrive, CaptioningFinished last."""
         self._cancelled = cancelled = threading.Event()
-        results: queue.SimpleQueue[tuple[str, str | Exception, float]] = queue.SimpleQueue()
+        waiting: queue.SimpleQueue[tuple[str, Path]] = queue.SimpleQueue()
+        for item in images.items():
+            waiting.put(item)
+        results: queue.SimpleQueue[tuple[str, str | Exception]] = queue.SimpleQueue()
+        asked: dict[str, float] = {}
 
-        def work(name: str, path: Path) -> None:
-            began = time.monotonic()
-            outcome: str | Exception
-            try:
-                outcome = self._ask(path, first_words, cancelled)
-            except Exception as error:
-                outcome = error
-            results.put((name, outcome, time.monotonic() - began))
+        def work() -> None:
+            while not cancelled.is_set():
+                try:
+                    name, path = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                asked[name] = time.monotonic()
+                try:
+                    results.put((name, self._ask(path, first_words, cancelled)))
+                except Exception as error:
+                    results.put((name, error))
+
+        def start() -> None:
+            # Nothing waits for them: a server that keeps a connection open must not keep the program.
+            threading.Thread(target=work, name="endpoint", daemon=True).start()
 
         captioned = failed = 0
-        began, total = time.monotonic(), len(images)
-        pool = ThreadPoolExecutor(self._parallel, thread_name_prefix="endpoint")
+        total, done = len(images), set[str]()
+        began = time.monotonic()
+        for _ in range(min(self._parallel, total)):
+            start()
         try:
-            for name, path in images.items():
-                pool.submit(work, name, path)
-            while captioned + failed < total and not cancelled.is_set():
+            while len(done) < total and not cancelled.is_set():
                 try:
-                    name, outcome, seconds = results.get(timeout=0.1)
+                    name, outcome = results.get(timeout=0.1)
                 except queue.Empty:
+                    late = [name for name, at in list(asked.items()) if time.monotonic() - at > MOST_SECONDS]
+                    if not (late := [name for name in late if name not in done]):
+                        continue
+                    name, outcome = late[0], RuntimeError(f"no answer within {MOST_SECONDS:g} s")
+                    start()
+                if name in done:
+                    # It was given up.
                     continue
                 if isinstance(outcome, _Hopeless):
                     kept = f"; {captioned} captions are kept" if captioned else ""
                     yield CaptioningFinished("failed", captioned, failed, f"{outcome}{kept}", self._remedy())
                     return
+                done.add(name)
                 if isinstance(outcome, str):
                     captioned += 1
-                    done = captioned + failed
-                    left = (time.monotonic() - began) / done * (total - done)
-                    yield Captioned(name, outcome, seconds, done, total, left)
+                    left = (time.monotonic() - began) / len(done) * (total - len(done))
+                    yield Captioned(name, outcome, time.monotonic() - asked[name], len(done), total, left)
                 else:
                     failed += 1
-                    yield CaptionFailed(name, str(outcome), captioned + failed, total)
+                    yield CaptionFailed(name, str(outcome), len(done), total)
             yield CaptioningFinished("cancelled" if cancelled.is_set() else "done", captioned, failed)
         finally:
             cancelled.set()
-            pool.shutdown(wait=False, cancel_futures=True)
 
     def cancel(self) -> None:
         """Stop after what was received; returns immediately."""
@@ -128,7 +146,9 @@ class EndpointCaptioner:
             if cancelled.is_set():
                 raise RuntimeError("was cancelled")
             try:
-                text = self._caption_in(_post(f"{self.endpoint.url}/chat/completions", body))
+                text = self._caption_in(
+                    _post(f"{self.endpoint.url}/chat/completions", body, direct=self.endpoint.is_here)
+                )
             except urllib.error.HTTPError as error:
                 said = _reason(error)
                 if error.code in {401, 403, 404}:
@@ -194,13 +214,17 @@ class EndpointCaptioner:
         return clean_caption(line.removeprefix("Caption:").strip().strip("\"'*` "))
 
 
-def _post(url: str, body: dict[str, Any]) -> Any:
+def _post(url: str, body: dict[str, Any], *, direct: bool) -> Any:
+    """The answer to a request. direct: without a proxy, which would see what stays on this machine."""
     headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "ti_tui"}
     if key := os.environ.get(KEY, "").strip():
+        if not (key.isascii() and key.isprintable()):
+            raise _Hopeless(f"${KEY} holds characters that no key has")
         headers["Authorization"] = f"Bearer {key}"
     request = urllib.request.Request(url, json.dumps(body).encode(), headers, method="POST")
     # A key must not follow a redirect to another host.
-    opener = urllib.request.build_opener(_NoRedirect)
+    proxies = [urllib.request.ProxyHandler({})] if direct else []
+    opener = urllib.request.build_opener(*proxies, _NoRedirect)
     with opener.open(request, timeout=SECONDS) as answer:
         content = answer.read(LARGEST_ANSWER + 1)
     if len(content) > LARGEST_ANSWER:
@@ -223,7 +247,9 @@ def _reason(error: urllib.error.HTTPError) -> str:
         answer = bounded.parse_json(error.read(4096))
         said = answer.get("error", answer)
         text = said.get("message", text) if isinstance(said, dict) else said
-    return printable(" ".join(str(text).split()))[:200]
+    said = printable(" ".join(str(text).split()))[:200]
+    # Some servers repeat the key that they refuse.
+    return said.replace(key, "...") if (key := os.environ.get(KEY, "").strip()) else said
 
 
 def _wait_of(error: urllib.error.HTTPError, attempt: int) -> float:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -17,6 +19,7 @@ SchemeShape = Literal["segments", "constant", "cosine", "linear"]
 LONGEST_SHOWN = 30
 MOST_STEPS = 1_000_000
 """The most steps of a segment."""
+MOST_SEGMENTS, MOST_CHANGES = 1_000, 100
 SMOOTH_PARTS = 4
 """In how many segments of fixed rates the rest of a smooth shape is proposed for a change."""
 
@@ -60,6 +63,9 @@ class Scheme:
     def __post_init__(self) -> None:
         if not self.segments:
             raise SchemeError("the scheme is empty", remedy="Write at least one `rate:steps`.")
+        for parts, most in ((self.segments, MOST_SEGMENTS), (self.earlier, MOST_CHANGES)):
+            if len(parts) > most:
+                raise SchemeError(f"a scheme of {len(parts)} parts: it can have {most} at most")
         if not 0 <= self.warmup_steps <= self.segments[0].steps:
             raise SchemeError(
                 f"a warm-up of {self.warmup_steps} steps does not fit into the first segment "
@@ -72,11 +78,11 @@ class Scheme:
                 remedy=f"These steps must grow, and be at most the scheme's {self.total_steps}.",
             )
 
-    @property
+    @cached_property
     def total_steps(self) -> int:
-        return sum(segment.steps for segment in self.segments)
+        return self.ends[-1]
 
-    @property
+    @cached_property
     def ends(self) -> tuple[int, ...]:
         """Step at which each segment ends (exclusive)."""
         ends, total = [], 0
@@ -87,9 +93,8 @@ class Scheme:
 
     def segment_at(self, step: int) -> int:
         """Index of the segment that optimizer step `step` (0-based) belongs to. Raises ValueError outside."""
-        for index, end in enumerate(self.ends):
-            if 0 <= step < end:
-                return index
+        if 0 <= step < self.total_steps:
+            return bisect_right(self.ends, step)
         raise ValueError(f"step {step} is outside 0..{self.total_steps - 1}")
 
     def rate_at(self, step: int) -> float:
@@ -141,7 +146,15 @@ class Scheme:
         )
 
     def continued(self, step: int, ahead: Sequence[Segment]) -> Scheme:
-        """This scheme for its first `step` steps, to the same rates, then the segments `ahead`."""
+        """This scheme for its first `step` steps, to the same rates, then the segments `ahead`.
+
+        Raises SchemeError if it has fewer steps.
+        """
+        if step > self.total_steps:
+            raise SchemeError(
+                f"the scheme ends at step {self.total_steps}, and the run is at step {step}",
+                remedy="Lengthen [scheme] in run.toml first.",
+            )
         past = [
             replace(segment, steps=min(segment.steps, step - end + segment.steps))
             for segment, end in zip(self.segments, self.ends, strict=True)

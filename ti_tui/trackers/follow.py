@@ -51,7 +51,9 @@ class Follower:
         self._reader = EventReader(self.folder.events)
         self._working = list(self.trackers)
         self._step = 0
-        self.ended = False
+        self.ended = self.superseded = False
+        self._runs = 0
+        self._following = False
 
     def read(self) -> None:
         """Hand on everything new."""
@@ -63,14 +65,19 @@ class Follower:
                 self._step = step_of(event) or 0
             self._each(methodcaller("add", event))
             if event.t >= self.since:
-                # A trainer that starts later is followed by another process.
+                self._runs += event.kind == "run"
+                if self._following and self._runs > 1:
+                    # A later trainer's, which another process follows.
+                    self.superseded = True
+                    break
                 self.ended = self.ended or event.kind == "end"
                 self.hooks.tell(self.folder, event, step_of(event))
         self._each(methodcaller("flush"))
 
     def follow(self, trainer: ProcessId) -> None:
         """Read until the trainer has ended; if it was killed, say so to the hooks."""
-        while trainer.alive() and not self.ended:
+        self._following = True
+        while trainer.alive() and not self.ended and not self.superseded:
             self.read()
             time.sleep(POLL_SECONDS)
         self.read()

@@ -9,8 +9,10 @@ import contextlib
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from ti_tui import terminal
@@ -75,11 +77,22 @@ def facts(folder: RunFolder, token: str, occasion: Occasion, event: Event, step:
     return {f"TI_TUI_{name}": printable(str(value))[:LONGEST] for name, value in values.items()}
 
 
+def neutral() -> Path:
+    """A folder for processes to begin in: programs read settings and modules there, so it is not the run folder."""
+    home = Path.home()
+    return home if home.is_dir() else Path(tempfile.gettempdir())
+
+
 def _run(command: str, environment: Mapping[str, str], occasion: str) -> None:
     own_session = os.name != "nt"
     try:
         process = subprocess.Popen(
-            command, shell=True, env=environment, stdin=subprocess.DEVNULL, start_new_session=own_session
+            command,
+            shell=True,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            start_new_session=own_session,
+            cwd=neutral(),
         )
     except OSError as error:
         terminal.error(f"on_{occasion} could not be started: {error.strerror or error}")

@@ -14,7 +14,7 @@ from ti_tui.run.folder import RunFolder
 from ti_tui.run.process import ProcessId
 from ti_tui.settings import Settings, load_settings
 from ti_tui.trackers.follow import Tracker
-from ti_tui.trackers.hooks import Hooks
+from ti_tui.trackers.hooks import Hooks, neutral
 
 
 def wanted(settings: Settings, of_run: Iterable[str]) -> list[str]:
@@ -23,7 +23,12 @@ def wanted(settings: Settings, of_run: Iterable[str]) -> list[str]:
 
 
 def open_tracker(name: str, folder: RunFolder) -> Tracker:
-    """The tracker called `name`. Raises UserError if its package is missing."""
+    """The tracker called `name`. Raises UserError if its package is missing, or its place is elsewhere."""
+    place = folder.events.parent
+    for part in (place, place / name):
+        if part.is_symlink():
+            # What is there would be replaced.
+            raise UserError(f"{part} is a link; nothing is written through it")
     if name == "tensorboard":
         from ti_tui.trackers.tensorboard import TensorBoard
 
@@ -38,10 +43,11 @@ def start_beside(folder: RunFolder, of_run: Iterable[str], token: str) -> subpro
     settings, _ = load_settings()
     if not wanted(settings, of_run) and not Hooks.of(settings, token).commands:
         return None
-    command = [sys.executable, "-P", "-m", "ti_tui.trackers", str(folder.root), str(os.getpid()), str(time.time())]
+    root = str(folder.root.absolute())
+    command = [sys.executable, "-P", "-m", "ti_tui.trackers", root, str(os.getpid()), str(time.time())]
     try:
         # A signal to the trainer's group does not end it: it still has to tell how the run ended.
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=os.name != "nt")
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=os.name != "nt", cwd=neutral())
     except OSError as error:
         terminal.error(f"nothing is told to other programs: {error.strerror or error}")
         return None

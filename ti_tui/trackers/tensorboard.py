@@ -6,14 +6,12 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
-from ti_tui import bounded
 from ti_tui.errors import UserError
 from ti_tui.run.events import Event, step_of
 from ti_tui.run.folder import RunFolder
 from ti_tui.trackers.values import images_of, scalars_of, texts_of
 
 FOLDER = "tensorboard"
-LARGEST_IMAGE = 32 * bounded.MIB
 
 
 class TensorBoard:
@@ -31,8 +29,6 @@ class TensorBoard:
             ) from None
         self._folder = folder
         place = folder.events.parent / FOLDER
-        if place.is_symlink():
-            raise UserError(f"{place} is a link; nothing is written through it")
         # Derived from the log: what an earlier process wrote is written again.
         shutil.rmtree(place, ignore_errors=True)
         self._event, self._summary = event_pb2.Event, summary_pb2
@@ -45,9 +41,8 @@ class TensorBoard:
         self._writer.add_event(self._event(step=step + 1, session_log=log))
 
     def add(self, event: Event) -> None:
-        values = list(self._values(event))
-        if values:
-            summary = self._summary.Summary(value=values)
+        for value in self._values(event):
+            summary = self._summary.Summary(value=[value])
             self._writer.add_event(self._event(wall_time=event.t, step=step_of(event) or 0, summary=summary))
 
     def flush(self) -> None:
@@ -65,7 +60,6 @@ class TensorBoard:
             tensor = self._tensor(dtype=self._types.DT_STRING, string_val=[text.encode()])
             tensor.tensor_shape.dim.add(size=1)
             yield value(tag=tag, tensor=tensor, metadata=self._summary.SummaryMetadata(plugin_data=plugin))
-        for tag, path, (width, height) in images_of(self._folder, event):
-            content = bounded.read_bytes(path, LARGEST_IMAGE)
+        for tag, content, (width, height) in images_of(self._folder, event):
             image = self._summary.Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=content)
             yield value(tag=tag, image=image)

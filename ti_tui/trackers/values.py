@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
-from pathlib import Path
 
+from ti_tui import bounded
 from ti_tui.formatting import printable
-from ti_tui.run.events import Event
+from ti_tui.run.events import LARGEST_NUMBER, Event
 from ti_tui.run.folder import RunFolder
 
+MOST_IMAGES, LARGEST_IMAGE = 64, 16 * bounded.MIB
 SCALARS: dict[str, dict[str, str]] = {
     "step": {
         "loss": "train/loss",
@@ -32,7 +34,7 @@ def scalars_of(event: Event) -> dict[str, float]:
     found = {}
     for name, tag in SCALARS.get(event.kind, {}).items():
         value = event.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST_NUMBER:
             found[tag] = float(value)
     return found
 
@@ -50,19 +52,20 @@ def texts_of(event: Event) -> dict[str, str]:
     return {}
 
 
-def images_of(folder: RunFolder, event: Event) -> Iterator[tuple[str, Path, tuple[int, int]]]:
-    """(tag, PNG file, (width, height)) of each sample that an event names and that is in the run folder."""
+def images_of(folder: RunFolder, event: Event) -> Iterator[tuple[str, bytes, tuple[int, int]]]:
+    """(tag, content of the PNG file, (width, height)) of each sample that an event names and the run folder holds."""
     if event.kind != "sample":
         return
     from PIL import Image
 
-    for number, name in enumerate(event.get("files") or [], start=1):
+    for number, name in enumerate(dict.fromkeys((event.get("files") or [])[:MOST_IMAGES]), start=1):
         path = folder.root / name
         try:
             if not path.resolve().is_relative_to(folder.root.resolve()) or path.suffix != ".png":
                 continue
-            with Image.open(path) as image:
+            content = bounded.read_bytes(path, LARGEST_IMAGE)
+            with Image.open(io.BytesIO(content)) as image:
                 size = image.size
         except (OSError, ValueError, Image.DecompressionBombError):
             continue
-        yield f"samples/prompt_{number:02d}", path, size
+        yield f"samples/prompt_{number:02d}", content, size

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 from typing import Any
+
+from PIL import Image
 
 from ti_tui.errors import UserError
 from ti_tui.run.events import Event, step_of
@@ -27,8 +30,6 @@ class WeightsAndBiases:
         self._wandb: Any = wandb
         self._folder = folder
         place = folder.events.parent
-        if (place / "wandb").is_symlink():
-            raise UserError(f"{place / 'wandb'} is a link; nothing is written through it")
         self._run: Any = wandb.init(project="ti_tui", name=folder.name, dir=str(place), mode="offline")
         self._last = 0
 
@@ -41,8 +42,8 @@ class WeightsAndBiases:
         if step < self._last:
             return
         values: dict[str, Any] = {**scalars_of(event), **texts_of(event)}
-        for tag, path, _size in images_of(self._folder, event):
-            values[tag] = self._wandb.Image(str(path))
+        for tag, content, _size in images_of(self._folder, event):
+            values[tag] = self._wandb.Image(Image.open(io.BytesIO(content)))
         if values:
             self._run.log(values, step=step)
             self._last = step

@@ -5,6 +5,7 @@ The run file always holds the rates that were trained, then those ahead: a new r
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 from pydantic import ValidationError
@@ -20,10 +21,11 @@ from ti_tui.training.reporter import Reporter
 from ti_tui.training.session import Session
 
 
-def take_change(session: Session, request: Request, report: Reporter) -> None:
-    """Write the requested rates into the run file, from the session's step on. Only in the main process.
+def take_change(session: Session, request: Request, report: Reporter) -> bool:
+    """Use the requested rates from the session's step on, and write them into the run file. In the main process only.
 
-    What cannot be used is reported as a warning. Raises CannotWrite; the next trainer then takes the request.
+    Returns whether they changed; what cannot be used is reported as a warning. Raises CannotWrite; the next trainer
+    then takes the request.
     """
     trained, step, path = session.plan.scheme, session.step, session.checked.folder.file
     try:
@@ -36,31 +38,33 @@ def take_change(session: Session, request: Request, report: Reporter) -> None:
         else:
             report.warn(f"the changed scheme ends at step {written.total_steps}, already passed: the run ends here")
             scheme = _ended(trained, step)
-        if scheme != written:
-            save(run.with_scheme(scheme), path)
-    except (SchemeError, ProblemsError) as error:
-        told = error.problems[0] if isinstance(error, ProblemsError) else error.message
+        changed = run.with_scheme(scheme)
+    except (SchemeError, ProblemsError, ValueError) as error:
+        told = error.problems[0] if isinstance(error, ProblemsError) else getattr(error, "message", str(error))
         report.warn(f"the changed scheme is not used: {told}")
-    requests.finish(request)
-
-
-def read_again(session: Session, report: Reporter) -> None:
-    """Take over the scheme of the run file. In all processes of a run."""
-    try:
-        scheme = load(session.checked.folder.file).scheme.scheme()
-    except ProblemsError:
-        return
-    if scheme == session.plan.scheme:
-        return
+        requests.finish(request)
+        return False
+    if scheme != written:
+        save(changed, path)
     _use(session, scheme)
+    requests.finish(request)
     report.event(
         "request",
         request="scheme",
         message=f"new scheme: {scheme.total_steps} steps in all",
-        step=session.step,
+        step=step,
         total_steps=scheme.total_steps,
     )
-    report.position(session.step, scheme.total_steps)
+    report.position(step, scheme.total_steps)
+    return True
+
+
+def read_again(session: Session) -> None:
+    """Take over the scheme that the main process has written into the run file, in the others of a run."""
+    with contextlib.suppress(ProblemsError):
+        scheme = load(session.checked.folder.file).scheme.scheme()
+        if scheme != session.plan.scheme:
+            _use(session, scheme)
 
 
 def keep_trained(session: Session, state: CheckpointState, report: Reporter, *, read_only: bool) -> None:

@@ -169,10 +169,12 @@ class Trainer:
     def _answer_requests(self) -> None:
         """Handle what was requested since the last step, in the same way in all processes of the run."""
         taken = self._report.take_requests()
-        for request in taken:
-            if request.kind == "scheme":
-                rate_changes.take_change(self.session, request, self._report)
-        requested: list[str] = [request.kind for request in taken]
+        # Each in its turn: the second of two changes is one of the first.
+        requested: list[str] = [
+            request.kind
+            for request in taken
+            if request.kind != "scheme" or rate_changes.take_change(self.session, request, self._report)
+        ]
         if self._stop_signalled():
             requested.append("stop")
         if self._room.paused:
@@ -183,7 +185,7 @@ class Trainer:
         self._save_requested = self._save_requested or "save" in requested
         self._sample_requested = self._sample_requested or "sample" in requested
         if "scheme" in requested:
-            rate_changes.read_again(self.session, self._report)
+            rate_changes.read_again(self.session)
 
     def _stop_now(self) -> bool:
         # Several processes can only stop together, at the end of a step.
