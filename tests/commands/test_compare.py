@@ -30,7 +30,7 @@ SAMPLES = {"sample.every_steps": 3, "sample.prompts": PROMPTS}
 @pytest.fixture
 def run(make_run: MakeRun, train: Callable[..., int]) -> RunFolder:
     """A run of 6 steps with checkpoints at 3 and 6, and previews of two prompts at 0, 3 and 6."""
-    folder = make_run(**SAMPLES)
+    folder = make_run(**{**SAMPLES, "evaluation.every_steps": 3})
     assert train(folder) == 0
     return folder
 
@@ -172,7 +172,7 @@ def test_a_run_that_trains_is_read_and_a_checkpoint_that_goes_meanwhile_is_left_
 def test_what_is_mistyped_is_told_before_anything_is_drawn(
     arguments: list[str], says: str, make_run: MakeRun, models: dict[str, Path]
 ) -> None:
-    folder = make_run(**SAMPLES)
+    folder = make_run(**{**SAMPLES, "evaluation.every_steps": 3})
     for step in (0, 3, 6):
         folder.sample(step).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(folder.sample(step) / "01.png")

@@ -67,7 +67,9 @@ async def to_list(pilot: Pilot[None]) -> None:
 async def with_model(pilot: Pilot[None], model: Path) -> None:
     """Type the model, in the first step."""
     await pilot.press("alt+1")
-    wizard(pilot).query_one(ModelField).row.entry.focus()
+    entry = wizard(pilot).query_one(ModelField).row.entry
+    entry.focus()
+    await until(pilot, lambda: entry.has_focus)
     await type_text(pilot, str(model))
     await pilot.press("enter")
 
@@ -512,6 +514,8 @@ def test_a_caption_is_kept_as_it_is_typed_and_stays_with_its_picture(home: Path,
         await pilot.press("escape", "escape")
         await settled(pilot)
         await pilot.press("ctrl+b")
+        await settled(pilot)
+        await to_list(pilot)
         await pilot.press("home", "space", "end", "space")
         await settled(pilot)
         await pilot.press("ctrl+n")
@@ -652,7 +656,7 @@ def test_what_was_left_out_of_one_folder_is_not_left_out_of_another(home: Path, 
         await with_pictures(pilot, photographs)
         await pilot.press("space")
         await until(pilot, lambda: "4 images to train, 1 left out" in words(pilot))
-        await pilot.press("shift+tab", "ctrl+u")
+        await pilot.press("shift+tab", "shift+tab", "ctrl+u")
         await type_text(pilot, str(other))
         await until(pilot, lambda: "5 images to train" in words(pilot))
         await pilot.press("ctrl+u")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ti_tui import bounded
-from ti_tui.paths import leads_out
+from ti_tui.paths import is_there, leads_out
 
 TABLES = ("metadata.jsonl", "metadata.csv", "meta_lat.json", "meta_clean.json", "meta_cap_dd.json", "meta_cap.json",
           "meta_tag.json", "meta.json", "metadata.json")  # fmt: skip
@@ -73,9 +73,8 @@ def tables_for(folder: Path) -> list[CaptionTable]:
 
 def files_beside(picture: Path) -> list[Path]:
     """The JSON files beside an image that are about it."""
-    return [
-        path for path in (picture.with_suffix(".json"), picture.with_name(f"{picture.name}.json")) if path.is_file()
-    ]
+    names = (picture.with_suffix(".json"), picture.with_name(f"{picture.name}.json"))
+    return [path for path in names if is_there(path)]
 
 
 def caption_beside(path: Path) -> str:
