@@ -281,3 +281,9 @@ def test_a_models_own_tokenizer_is_used_and_a_wrong_one_refused(models: dict[str
     with pytest.raises(TokenizerError, match="contains no tokenizer"):
         find_tokenizer(models["sd1"], tmp_path, vocabulary=own.size)
     assert find_tokenizer(models["sd1.safetensors"], None, vocabulary=49408).size == 49408
+
+
+@pytest.mark.parametrize("token", ["ohwx", "sks"])
+def test_rare_words_that_many_people_use_are_only_warned_about(token: str) -> None:
+    (problem,) = check_token(token, 4, PromptTokenizer.clip())
+    assert problem.severity == "warning" and "rare word of the model" in problem.message

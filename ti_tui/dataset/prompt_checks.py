@@ -27,7 +27,7 @@ def check_token(token: str, vectors: int, tokenizer: PromptTokenizer) -> Problem
             field="embedding.token",
             remedy="Use letters, digits, - and _, with a letter first.",
         )
-    elif tokenizer.is_word(token) and token.isascii() and not tokenizer.is_entry(token):
+    elif tokenizer.is_rare(token):
         # Such as ohwx and sks, which many people use.
         problems.warning(
             f"{token!r} is a rare word of the model, whose meaning the vectors replace",
@@ -36,7 +36,7 @@ def check_token(token: str, vectors: int, tokenizer: PromptTokenizer) -> Problem
         )
     elif tokenizer.is_word(token):
         problems.error(
-            f"{token!r} is already a word of the model: diffusers refuses it, other programs replace the word",
+            f"{token!r} is already a word of the model: it would be replaced in every prompt",
             field="embedding.token",
             remedy=f"Choose another, such as {_free_name(token, tokenizer)}.",
         )

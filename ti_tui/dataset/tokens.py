@@ -15,6 +15,7 @@ from ti_tui import bounded
 from ti_tui.dataset.templates import NAME
 from ti_tui.errors import UserError
 
+RARE_FROM = 40_000
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 _WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -140,9 +141,12 @@ class PromptTokenizer:
         entry = pieces[0][0] if len(pieces) == 1 else ""
         return entry in self._vocab or f"{entry}</w>" in self._vocab
 
-    def is_entry(self, text: str) -> bool:
-        """Whether `text` itself is a key of the vocabulary, which diffusers refuses to add once more."""
-        return text in self._vocab
+    def is_rare(self, text: str) -> bool:
+        """Whether `text` is a word that hardly anybody means, such as ohwx and sks: one of the last in the vocabulary.
+
+        CLIP's is ordered by how often its entries came up. diffusers refuses keys of it, which these are not.
+        """
+        return text not in self._vocab and self._vocab.get(f"{text.lower()}</w>", 0) >= RARE_FROM
 
     def encode(self, prompt: str, vectors: int, vocabulary: int) -> Encoded:
         """Ids of `prompt` with each [name] expanded into `vectors` ids from `vocabulary` on."""

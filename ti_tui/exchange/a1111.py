@@ -40,7 +40,7 @@ FIELDS: tuple[Counterpart, ...] = (
     joins("template_file", "template", "dataset.template", text),
     joins("training_width", "resolution", "dataset.resolution", side, default=512),
     joins("training_height", "resolution", "dataset.resolution", side),
-    changed("clip_grad_mode", "training.max_gradient_norm", _clipping, "clip_grad_value says how far"),
+    changed("clip_grad_mode", "training.max_gradient_norm", _clipping, "its limit is clip_grad_value, if it is norm"),
     changed("clip_grad_value", "training.max_gradient_norm", number, ""),
     same("save_embedding_every", "save.every_steps"),
     same("create_image_every", "sample.every_steps"),

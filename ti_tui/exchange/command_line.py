@@ -24,6 +24,10 @@ _ASSIGNMENT = (
     re.compile(r"\s*@?set\s+(?:/a\s+)?\"?([A-Za-z_]\w*)=(.*)$", re.IGNORECASE),
     re.compile(r"\s*\$(?:env:)?([A-Za-z_]\w*)\s*=\s*(.*)$"),
 )
+_ARRAY = re.compile(r"\s*(?:export\s+|declare\s+-a\s+|local\s+)?([A-Za-z_]\w*)(\+?)=\((.*)\)\s*$", re.DOTALL)
+_ARRAY_BEGINS = re.compile(r"\s*(?:export\s+|declare\s+-a\s+|local\s+)?[A-Za-z_]\w*\+?=\(")
+_ARRAY_USED = re.compile(r"\"?\$\{(\w+)\[[@*]\]\}\"?")
+_QUOTED = re.compile(r"(\"[^\"]*\"|'[^']*')\s*(?:#.*)?$")
 _VARIABLE = re.compile(r"\$\{(\w+)(?::?-([^}]*))?\}|\$env:(\w+)|\$(\w+)|%(\w+)%|!(\w+)!")
 _BATCH = re.compile(r"(?im)^\s*@?(echo off|set\s|rem\b|::|setlocal|call\s|pause\b)|\^\s*$|%\w+%|`\s*$")
 
@@ -72,6 +76,10 @@ def parse(text: str) -> TrainingCommand:
     found: TrainingCommand | None = None
     more = 0
     for line in _whole_lines(text):
+        if not batch and (array := _ARRAY.match(line)):
+            before = variables.get(f"{array[1]}[]", "") if array[2] else ""
+            variables[f"{array[1]}[]"] = f"{before} {_filled(array[3], variables, batch)}".strip()
+            continue
         filled = _filled(line, variables, batch)
         assigned = next((match for pattern in _ASSIGNMENT if (match := pattern.match(line))), None)
         if _calls_a_script(filled) and (assigned is None or "--" in filled):
@@ -97,6 +105,8 @@ def _whole_lines(text: str) -> Iterator[str]:
         body = line.rstrip()
         goes_on = body.endswith(("\\", "^", "`")) and not body.endswith(("\\\\", "^^"))
         whole = f"{whole} {body[:-1] if goes_on else body}"
+        # An array of bash goes on to its bracket.
+        goes_on = goes_on or (_ARRAY_BEGINS.match(whole) is not None and not whole.rstrip().endswith(")"))
         if len(whole) > LONGEST_COMMAND:
             raise ValueError(f"a command is longer than {LONGEST_COMMAND} characters")
         if not goes_on:
@@ -142,6 +152,8 @@ def options(words: Iterable[str]) -> tuple[tuple[CommandOption, ...], list[str]]
             name, equals, value = word[2:].partition("=")
             current = [value] if equals else []
             found[name.replace("-", "_")] = current
+        elif _ARRAY_USED.fullmatch(word):
+            loose.append(word)
         elif current is not None:
             current.append(word)
         elif not word.startswith("-"):
@@ -163,6 +175,7 @@ def _filled(text: str, variables: dict[str, str], batch: bool) -> str:
             return match[2] if match[2] is not None else match[0]
         return known
 
+    text = _ARRAY_USED.sub(lambda match: variables.get(f"{match[1]}[]", match[0]), text)
     return _VARIABLE.sub(value, text)[: 4 * LONGEST_COMMAND]
 
 
@@ -171,6 +184,6 @@ def _unquoted(text: str) -> str:
     if text.count('"') == 1 and text.endswith('"'):
         # Of `set "NAME=value"`.
         return text[:-1]
-    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
-        return text[1:-1]
+    if quoted := _QUOTED.match(text):
+        return quoted[1][1:-1]
     return re.sub(r"\s+#.*$", "", text)

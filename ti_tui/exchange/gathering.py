@@ -18,6 +18,9 @@ SPELLING = "written differently here"
 SECRET = re.compile(r"(api_?key|(hub|huggingface|hf)_token|password|secret)", re.IGNORECASE)
 """Names of fields whose values are not printed."""
 
+_DATASET = re.compile(r"(^|: )(datasets|general)\.")
+"""The name of a field in sd-scripts' dataset config, which a file may stand before."""
+
 
 @dataclass(frozen=True)
 class ImportedField:
@@ -208,5 +211,8 @@ def _of_nothing(row: Counterpart) -> str:
 
 
 def _rank(found: Contribution) -> tuple[bool, bool]:
-    """Sort key: what the file says before the program's defaults, and what goes before the others there."""
-    return found.default, not found.counterpart.prior
+    """Sort key: what the file says before the program's defaults, and what goes before the others there.
+
+    sd-scripts takes the dataset config before the command line.
+    """
+    return found.default, not (found.counterpart.prior or _DATASET.search(found.name) is not None)
