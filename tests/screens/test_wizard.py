@@ -64,6 +64,15 @@ async def to_list(pilot: Pilot[None]) -> None:
         await pilot.press("tab")
 
 
+async def to_problem(pilot: Pilot[None], name: str) -> None:
+    """Put the cursor on the receipt's problem of a field."""
+    problems = pilot.app.screen.query_one("#problems", OptionList)
+    at = next(i for i in range(problems.option_count) if name in str(problems.get_option_at_index(i).prompt))
+    problems.focus()
+    problems.highlighted = at
+    await until(pilot, lambda: problems.has_focus)
+
+
 async def with_model(pilot: Pilot[None], model: Path) -> None:
     """Type the model, in the first step."""
     await pilot.press("alt+1")
@@ -197,6 +206,8 @@ def test_a_problem_of_the_receipt_leads_to_its_field(
         await with_model(pilot, model)
         await pilot.press("alt+6")
         await until(pilot, lambda: "already a word of the model" in words(pilot).replace("\n", " "))
+        await settled(pilot)
+        await to_problem(pilot, "Token")
         await pilot.press("enter")
         await until(pilot, lambda: wizard(pilot).here == "directories")
 
