@@ -191,6 +191,10 @@ class CaptionReview(ReviewScreen):
             self.say("The captioner is already running; esc stops it.")
         return self.progress is None
 
+    def subject(self) -> str:
+        word = self.desk.draft.class_word
+        return f"the {word}" if word else ""
+
     def captioned(self, name: str, caption: str) -> None:
         self.take()
         old = self.desk.caption(name)
